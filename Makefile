@@ -1,0 +1,47 @@
+# make demo | test | check | test-all | bench | lock: each sets up .venv by itself on first use.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+UV_PIN := uv==0.13.9
+export OPENBLAS_NUM_THREADS ?= 1
+
+.PHONY: demo test check test-all bench lock clean
+
+demo: $(VENV)/ready
+	$(BIN)/tellegen demo --out out/demo
+
+test: $(VENV)/ready
+	$(BIN)/python -m pytest
+
+check: $(VENV)/ready
+	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_house.py
+
+test-all: $(VENV)/ready
+	$(BIN)/python -m pytest -m ''
+
+bench: $(VENV)/ready
+	$(BIN)/tellegen bench clearing
+
+# A locked install with hashes: uv where it can be had, else pip; the lock holds no addresses.
+$(VENV)/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "tellegen needs Python 3.11 or newer: make PYTHON=python3.12 demo")'
+	$(PYTHON) -m venv $(VENV)
+	@if $(BIN)/python -m pip install --quiet --disable-pip-version-check '$(UV_PIN)'; then \
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock && \
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable . ; \
+	else \
+	  echo "uv could not be installed; using pip (slower)" ; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . ; \
+	fi
+	@touch $@
+
+lock: $(VENV)/ready
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --all-extras --group dev --group build pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV) out

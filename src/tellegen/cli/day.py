@@ -1,0 +1,102 @@
+"""``tellegen demo`` and ``tellegen run``: a simulated market day."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from tellegen.cli import app
+
+DEMO_DIRECTORY = Path("tellegen-demo")
+
+Out = Annotated[Path | None, typer.Option(help="Directory for the run; must not hold anything yet.")]
+Prices = Annotated[
+    Path | None, typer.Option(help="Wholesale prices: CSV of time, price per kWh[, day-ahead price]; .gz too.")
+]
+PriceDay = Annotated[
+    datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day of the price file that stands for the market day.")
+]
+Hours = Annotated[int | None, typer.Option(min=4, max=25, help="Play only the first hours of the day (a rehearsal).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON document.")]
+
+
+@app.command()
+def demo(
+    out: Out = None,
+    prices: Prices = None,
+    price_day: PriceDay = None,
+    hours: Hours = None,
+    as_json: AsJson = False,
+) -> None:
+    """One day on a real feeder, from bid to bill.
+
+    Without --out the run goes to ./tellegen-demo and replaces an earlier demo there.
+    """
+    from tellegen.operations.scenario import demo_scenario
+
+    directory = out if out is not None else DEMO_DIRECTORY
+    if out is None and (directory / "journal").is_dir() and (directory / "summary.json").is_file():
+        shutil.rmtree(directory)
+    _simulate(demo_scenario(), directory, prices, price_day, hours, as_json)
+
+
+@app.command()
+def run(
+    scenario: Annotated[Path, typer.Argument(help="Scenario file (TOML).")],
+    out: Annotated[Path, typer.Option(help="Directory for the run; must not hold anything yet.")],
+    prices: Prices = None,
+    price_day: PriceDay = None,
+    hours: Hours = None,
+    as_json: AsJson = False,
+) -> None:
+    """Play any scenario: a feeder, a day, prices, faults."""
+    from tellegen.operations.scenario import read_scenario
+
+    _simulate(read_scenario(scenario), out, prices, price_day, hours, as_json)
+
+
+def _simulate(scenario, out, prices, price_day, hours, as_json):  # type: ignore[no-untyped-def]
+    from tellegen.operations.report import render_summary
+    from tellegen.operations.scenario import with_options
+    from tellegen.operations.simulation import simulate_day
+
+    started = time.monotonic()
+    chosen = with_options(scenario, prices=prices, price_day=price_day.date() if price_day else None, hours=hours)
+    with _progress() as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.update(tasks[stage], completed=done)
+
+        simulated = simulate_day(chosen, out, progress)
+    if as_json:
+        print(json.dumps(simulated.summary, allow_nan=False))
+    else:
+        console = Console()
+        console.print(render_summary(simulated.summary))
+        console.print(f"\n[bold]{out / 'report.html'}[/bold] shows the day; `tellegen verify {out}` checks the record.")
+        console.print(f"{time.monotonic() - started:.1f} s")
+    if not simulated.report.ok:
+        sys.exit(1)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description:28s}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=False,
+    )

@@ -1,0 +1,41 @@
+"""``tellegen doctor``: what is installed, and what that allows."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from typing import Annotated
+
+import typer
+
+from tellegen import __version__
+from tellegen.cli import app
+
+_PARTS = {
+    "numpy": "everything",
+    "scipy": "power flow and clearing",
+    "polars": "tables and reports",
+    "pynacl": "signatures",
+    "cryptography": "encryption at rest",
+    "dss-python": "simulated plant (extra `plant`)",
+    "simbench": "SimBench grids and profiles (extra `grids`)",
+    "pandapower": "networks that pandapower ships (extra `grids`)",
+}
+
+
+@app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False) -> None:
+    """Say what is installed and what is missing for what."""
+    found: dict[str, str | None] = {}
+    for part in _PARTS:
+        try:
+            found[part] = importlib.metadata.version(part)
+        except importlib.metadata.PackageNotFoundError:
+            found[part] = None
+    if as_json:
+        print(json.dumps({"tellegen": __version__, "python": platform.python_version(), "parts": found}))
+        return
+    print(f"tellegen {__version__} on Python {platform.python_version()}")
+    for part, use in _PARTS.items():
+        print(f"  {part:14s} {found[part] or 'missing':10s} {use}")

@@ -1,0 +1,193 @@
+"""A Merkle tree that grows, with proofs (RFC 6962 section 2.1, unchanged in RFC 9162).
+
+The tree keeps every complete subtree, one list per level, so that an append costs amortised one
+hash and a root or proof costs O(log n) look-ups. Any earlier size can still be asked for, because a
+complete subtree never changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+from tellegen.errors import TellegenError
+
+HASH_BYTES = 32
+EMPTY_ROOT = hashlib.sha256(b"").digest()
+
+
+class MerkleError(TellegenError):
+    """A position or size that the tree does not have."""
+
+
+def entry_hash(entry: bytes) -> bytes:
+    """Leaf hash of a log entry: SHA-256(0x00 || entry)."""
+    return hashlib.sha256(b"\x00" + entry).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """Hash of an inner node: SHA-256(0x01 || left || right)."""
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+class MerkleTree:
+    """An append-only tree over leaf hashes.
+
+    >>> tree = MerkleTree(entry_hash(data) for data in (b"a", b"b", b"c"))
+    >>> proof = tree.inclusion_proof(2, 3)
+    >>> verify_inclusion(entry_hash(b"c"), 2, 3, proof, tree.root())
+    True
+    """
+
+    __slots__ = ("_levels",)
+
+    def __init__(self, leaf_hashes: Iterable[bytes] = ()) -> None:
+        self._levels: list[list[bytes]] = [[]]
+        for leaf in leaf_hashes:
+            self.append(leaf)
+
+    def __len__(self) -> int:
+        return len(self._levels[0])
+
+    def append(self, leaf_hash: bytes) -> int:
+        """Add a leaf hash (32 bytes); returns its index."""
+        node = leaf_hash
+        for height in range(64):
+            if height == len(self._levels):
+                self._levels.append([])
+            level = self._levels[height]
+            level.append(node)
+            if len(level) % 2:
+                break
+            node = node_hash(level[-2], level[-1])
+        return len(self) - 1
+
+    def root(self, size: int | None = None) -> bytes:
+        """Root of the first `size` leaves (default: all).
+
+        Raises
+        ------
+        MerkleError : the tree is smaller.
+        """
+        stop = self._checked(size)
+        return self._range(0, stop) if stop else EMPTY_ROOT
+
+    def inclusion_proof(self, index: int, size: int | None = None) -> list[bytes]:
+        """Siblings from leaf `index` up to the root at `size` (RFC 6962, 2.1.1).
+
+        Raises
+        ------
+        MerkleError : no such leaf, or the tree is smaller.
+        """
+        stop = self._checked(size)
+        if not 0 <= index < stop:
+            raise MerkleError(f"leaf {index} is not in a tree of {stop}")
+        proof: list[bytes] = []
+        start = 0
+        while stop - start > 1:
+            split = start + _left_size(stop - start)
+            if index < split:
+                proof.append(self._range(split, stop))
+                stop = split
+            else:
+                proof.append(self._range(start, split))
+                start = split
+        return proof[::-1]
+
+    def consistency_proof(self, old_size: int, size: int | None = None) -> list[bytes]:
+        """Nodes that show the tree at `old_size` to be a prefix of the tree at `size` (2.1.2).
+
+        Raises
+        ------
+        MerkleError : `old_size` is above `size`, or the tree is smaller.
+        """
+        stop = self._checked(size)
+        if not 0 <= old_size <= stop:
+            raise MerkleError(f"a tree of {old_size} is no prefix of a tree of {stop}")
+        if old_size in (0, stop):
+            return []
+        proof: list[bytes] = []
+        start, whole = 0, True  # whole: the old tree is a complete subtree that the verifier knows
+        while old_size != stop:
+            split = start + _left_size(stop - start)
+            if old_size <= split:
+                proof.append(self._range(split, stop))
+                stop = split
+            else:
+                proof.append(self._range(start, split))
+                start, whole = split, False
+        if not whole:
+            proof.append(self._range(start, stop))
+        return proof[::-1]
+
+    def _checked(self, size: int | None) -> int:
+        stop = len(self) if size is None else size
+        if not 0 <= stop <= len(self):
+            raise MerkleError(f"size {stop} is not in a tree of {len(self)}")
+        return stop
+
+    def _range(self, start: int, stop: int) -> bytes:
+        """Hash of leaves [start, stop); `start` is aligned as the RFC's split leaves it."""
+        rights: list[bytes] = []
+        position = start
+        while position < stop:
+            height = (stop - position).bit_length() - 1
+            rights.append(self._levels[height][position >> height])
+            position += 1 << height
+        node = rights.pop()
+        while rights:
+            node = node_hash(rights.pop(), node)
+        return node
+
+
+def _left_size(size: int) -> int:
+    """Largest power of two below `size` (size >= 2)."""
+    return 1 << ((size - 1).bit_length() - 1)
+
+
+def verify_inclusion(leaf_hash: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> bool:
+    """Whether `proof` shows `leaf_hash` at `index` of the tree of `size` with `root` (RFC 9162, 2.1.3.2)."""
+    if not 0 <= index < size or any(len(node) != HASH_BYTES for node in proof):
+        return False
+    position, last, node = index, size - 1, leaf_hash
+    for sibling in proof:
+        if last == 0:
+            return False
+        if position & 1 or position == last:
+            node = node_hash(sibling, node)
+            while not position & 1 and position:  # a node without a right sibling moves up unchanged
+                position, last = position >> 1, last >> 1
+        else:
+            node = node_hash(node, sibling)
+        position, last = position >> 1, last >> 1
+    return last == 0 and node == root
+
+
+def verify_consistency(old_size: int, size: int, old_root: bytes, root: bytes, proof: Sequence[bytes]) -> bool:
+    """Whether `proof` shows the old tree to be a prefix of the new one (RFC 9162, 2.1.4.2)."""
+    if not 0 <= old_size <= size or any(len(node) != HASH_BYTES for node in proof):
+        return False
+    if old_size == size:
+        return not proof and old_root == root
+    if old_size == 0:
+        return not proof and old_root == EMPTY_ROOT
+    path = list(proof)
+    if old_size & (old_size - 1) == 0:
+        path.insert(0, old_root)
+    if not path:
+        return False
+    position, last = old_size - 1, size - 1
+    while position & 1:
+        position, last = position >> 1, last >> 1
+    old_node = new_node = path[0]
+    for sibling in path[1:]:
+        if last == 0:
+            return False
+        if position & 1 or position == last:
+            old_node, new_node = node_hash(sibling, old_node), node_hash(sibling, new_node)
+            while not position & 1 and position:
+                position, last = position >> 1, last >> 1
+        else:
+            new_node = node_hash(new_node, sibling)
+        position, last = position >> 1, last >> 1
+    return last == 0 and old_node == old_root and new_node == root

@@ -1,0 +1,31 @@
+"""Who gets what at what price? Orders, clearing on the AC network, prices, and their facts for the record.
+
+In: a `grid.Network`, an `OrderBook` (or recorded `Orders`), the price at the root. Out: a `Clearing` (awards, nodal
+prices with their parts and range, the power flow, evidence), and from it the integer facts that go on record.
+"""
+
+from tellegen.market.book import OrderBook, OrderFile, read_orders_csv
+from tellegen.market.clearing import BindingLimit, Clearing, Evidence, Prices, Warm, clear
+from tellegen.market.facts import Facts, awards, clearing_table, price_table, schedules, to_records
+from tellegen.market.limits import LimitType
+from tellegen.market.parameters import Parameters
+
+__all__ = [
+    "BindingLimit",
+    "Clearing",
+    "Evidence",
+    "Facts",
+    "LimitType",
+    "OrderBook",
+    "OrderFile",
+    "Parameters",
+    "Prices",
+    "Warm",
+    "awards",
+    "clear",
+    "clearing_table",
+    "price_table",
+    "read_orders_csv",
+    "schedules",
+    "to_records",
+]

@@ -1,0 +1,198 @@
+"""Active sets: which variables stand at a bound, and on which tread or riser of its staircase each row stands.
+
+`active_sets` corrects a guess all at once (primal-dual active sets: Hintermueller, Ito, Kunisch 2002), which is quick
+from a good one but need not settle. `descend` changes one member at a time and always goes down. Both end exactly at
+bounds, which is what makes prices of pure step curves sharp.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tellegen.grid.network import FloatArray, IntArray
+from tellegen.market.program import Program, Solution
+
+ROUNDS_MAX = 15
+TINY = 1e-11
+"""Rounding in bounds, duals and slopes, relative to their size."""
+
+
+def _levels(program: Program) -> FloatArray:
+    """Duals on the treads of each row's staircase: 0, first, second penalty."""
+    return np.concatenate([np.zeros((program.limit.size, 1)), program.penalty], axis=1)
+
+
+def active_sets(program: Program, bound: IntArray, stair: IntArray) -> Solution | None:
+    """Primal-dual active sets: quick from a good guess; None where they do not settle."""
+    levels = _levels(program)
+    row_scale = np.abs(program.rows).max(axis=1, initial=0.0) + 1e-300
+    price_scale = float(np.abs(program.linear).max(initial=1e-12))
+    seen: set[bytes] = set()
+    for _ in range(ROUNDS_MAX):
+        mark = bound.tobytes() + stair.tobytes()
+        if mark in seen:
+            return None
+        seen.add(mark)
+        solved = _settle(program, np.where(bound > 0, program.upper, 0.0), bound, stair, levels, row_scale)
+        if solved is None:
+            return None
+        y, dual, slope, excess = solved
+        fresh_bound, fresh_stair = bound.copy(), stair.copy()
+        fresh_bound[(bound == 0) & (y < -TINY * program.upper)] = -1
+        fresh_bound[(bound == 0) & (y > (1 + TINY) * program.upper)] = 1
+        fresh_bound[_wrong_side(slope, bound, price_scale) > 0] = 0
+        fresh_stair += _stair_moves(program, levels, stair, dual, excess, row_scale)
+        if np.array_equal(fresh_bound, bound) and np.array_equal(fresh_stair, stair):
+            return Solution(np.clip(y, 0.0, program.upper), np.maximum(dual, 0.0), bound, stair, exact=True)
+        bound, stair = fresh_bound, fresh_stair
+    return None
+
+
+def _wrong_side(slope: FloatArray, bound: IntArray, price_scale: float) -> FloatArray:
+    """How strongly each variable at a bound wants to leave it; 0 where it is content."""
+    want = np.where(bound == 0, 0.0, bound * slope)
+    return np.where(want > TINY * price_scale, want, 0.0)
+
+
+def _settle(
+    program: Program,
+    y: FloatArray,
+    bound: IntArray,
+    stair: IntArray,
+    levels: FloatArray,
+    row_scale: FloatArray,
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray] | None:
+    """Optimum over the free variables, rows on risers held there: y, duals, slope of the Lagrangian, row excess."""
+    dual = levels[np.arange(stair.size), np.minimum(stair // 2, 2)]
+    free, tight = np.flatnonzero(bound == 0), np.flatnonzero(stair % 2 == 1)
+    dual[tight] = 0.0
+    slope = program.gradient(y, dual)
+    excess = program.rows @ y - program.limit
+    if free.size + tight.size == 0:
+        return y, dual, slope, excess
+    part = program.factor[free]
+    size, price_scale = free.size, float(np.abs(program.linear).max(initial=1e-12))
+    system = np.zeros((size + tight.size, size + tight.size))
+    system[:size, :size] = part @ part.T
+    system[np.arange(size), np.arange(size)] += program.diagonal[free]
+    across = program.rows[np.ix_(tight, free)]
+    system[size:, :size] = across
+    system[:size, size:] = across.T
+    # The small negative block keeps the system solvable where rows outnumber what can answer to them.
+    corner = np.arange(size, size + tight.size)
+    system[corner, corner] = -1e-13 * row_scale[tight] ** 2 / price_scale
+    target = program.kink[tight, np.minimum(stair[tight] // 2, 1)] - excess[tight]
+    answer = _solve_balanced(system, np.concatenate([-slope[free], target]))
+    if answer is None:
+        return None
+    y = y.copy()
+    y[free] += answer[:size]
+    dual[tight] = answer[size:]
+    return y, dual, program.gradient(y, dual), program.rows @ y - program.limit
+
+
+def descend(program: Program, y: FloatArray, steps_max: int) -> Solution | None:
+    """Primal active sets: each step lowers the objective and changes one member, so it cannot cycle but by rounding.
+
+    Every point in the box is feasible because rows are elastic: a step runs until a variable meets a bound or a row a
+    kink of its staircase, and holds it there; at the optimum over the free variables the one that wants to leave most
+    is let go.
+    """
+    levels = _levels(program)
+    row_scale = np.abs(program.rows).max(axis=1, initial=0.0) + 1e-300
+    price_scale = float(np.abs(program.linear).max(initial=1e-12))
+    near = 1e-7 * program.upper
+    bound = np.where(y <= near, -1, np.where(y >= program.upper - near, 1, 0)).astype(np.int64)
+    y = np.where(bound < 0, 0.0, np.where(bound > 0, program.upper, y))
+    excess = program.rows @ y - program.limit
+    stair = 2 * (excess[:, None] > program.kink).sum(axis=1).astype(np.int64)
+    for _ in range(steps_max):
+        solved = _settle(program, y, bound, stair, levels, row_scale)
+        if solved is None:
+            return None
+        goal, dual, slope, goal_excess = solved
+        share, variable, row = _blocked(program, y, goal, excess, goal_excess, bound, stair)
+        if share < 1.0:
+            y = y + share * (goal - y)
+            if variable >= 0:
+                bound[variable] = 1 if goal[variable] > y[variable] else -1
+                y[variable] = program.upper[variable] if bound[variable] > 0 else 0.0
+            else:
+                stair[row] += 1 if goal_excess[row] > excess[row] else -1
+            excess = program.rows @ y - program.limit
+            continue
+        y, excess = goal, goal_excess
+        want = _wrong_side(slope, bound, price_scale)
+        moves = np.where(stair % 2 == 1, _stair_moves(program, levels, stair, dual, excess, row_scale), 0)
+        far = np.maximum(dual - levels[np.arange(stair.size), np.minimum(stair // 2 + 1, 2)], 0.0)
+        far = np.where(moves != 0, row_scale * np.maximum(far, levels[np.arange(stair.size), stair // 2] - dual), 0.0)
+        if not moves.any() and not want.any():
+            return Solution(np.clip(y, 0.0, program.upper), np.maximum(dual, 0.0), bound, stair, exact=True)
+        if want.max(initial=0.0) >= far.max(initial=0.0):
+            bound[int(np.argmax(want))] = 0
+        else:
+            stair[int(np.argmax(far))] += moves[int(np.argmax(far))]
+    return None
+
+
+def _blocked(
+    program: Program,
+    y: FloatArray,
+    goal: FloatArray,
+    excess: FloatArray,
+    goal_excess: FloatArray,
+    bound: IntArray,
+    stair: IntArray,
+) -> tuple[float, int, int]:
+    """Share of the way to `goal` that can be gone, and the variable or row (else -1) that is met there."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        step = goal - y
+        room = np.where(step > 0, program.upper - y, y)
+        reach = np.where((bound == 0) & (step != 0), room / np.abs(step), np.inf)
+        change = goal_excess - excess
+        edges = np.concatenate(
+            [np.full((stair.size, 1), -np.inf), program.kink, np.full((stair.size, 1), np.inf)], axis=1
+        )
+        every, tread = np.arange(stair.size), np.minimum(stair // 2, 2)
+        edge = np.where(change > 0, edges[every, tread + 1], edges[every, tread])
+        row_reach = np.where((stair % 2 == 0) & (change != 0), np.maximum((edge - excess) / change, 0.0), np.inf)
+    first, row = float(reach.min(initial=np.inf)), float(row_reach.min(initial=np.inf))
+    # A hair beyond a bound at the goal itself is rounding, not a block.
+    if min(first, row) >= 1.0 - 1e-12:
+        return 1.0, -1, -1
+    if first <= row:
+        return max(first, 0.0), int(np.argmin(reach)), -1
+    return row, -1, int(np.argmin(row_reach))
+
+
+def _solve_balanced(system: FloatArray, right: FloatArray) -> FloatArray | None:
+    """Solve a symmetric system whose blocks differ by orders of magnitude; None where it is singular."""
+    scale = 1.0 / np.sqrt(np.abs(system).max(axis=0) + 1e-300)
+    scale /= np.sqrt(np.abs(system * scale * scale[:, None]).max(axis=0) + 1e-300)
+    try:
+        answer = scale * np.linalg.solve(system * scale * scale[:, None], scale * right)
+    except np.linalg.LinAlgError:
+        return None
+    return answer if np.isfinite(answer).all() else None
+
+
+def _stair_moves(
+    program: Program,
+    levels: FloatArray,
+    stair: IntArray,
+    dual: FloatArray,
+    excess: FloatArray,
+    row_scale: FloatArray,
+) -> IntArray:
+    """Steps up or down the staircase that duals (on risers) and excesses (on treads) ask for."""
+    every = np.arange(stair.size)
+    step = stair // 2
+    riser = stair % 2 == 1
+    roof = np.concatenate([program.kink, np.full((stair.size, 1), np.inf)], axis=1)
+    floor = np.concatenate([np.full((stair.size, 1), -np.inf), program.kink], axis=1)
+    dual_tiny = 1e-11 * levels[:, 1]
+    excess_tiny = 1e-11 * row_scale
+    low, high = levels[every, step], levels[every, np.minimum(step + 1, 2)]
+    up = np.where(riser, dual > high + dual_tiny, excess > roof[every, step] + excess_tiny)
+    down = np.where(riser, dual < low - dual_tiny, excess < floor[every, step] - excess_tiny)
+    return up.astype(np.int64) - down.astype(np.int64)

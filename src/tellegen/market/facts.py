@@ -1,0 +1,240 @@
+"""From a clearing to the integers that go on record (law 1).
+
+Float ends here. Awards are whole milliwatts, never more than the order; orders that tie share theirs by largest
+remainder. A price is whole micro-currency per kWh, and its parts sum to it exactly. Energy is the difference of
+cumulative whole Wh, so that rounding never piles up; the root is the residual.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tellegen.grid.network import IntArray
+from tellegen.market.clearing import Clearing
+from tellegen.records import Awards, Clearings, Orders, Prices, Product, RecordError, Schedules
+from tellegen.units import (
+    INTERVALS_PER_HOUR,
+    MICROS,
+    allocate,
+    amount_nanos,
+    check_rows,
+    exact_sum,
+    tie_hash,
+)
+
+MW_INTERVALS_PER_WH = 1000 * INTERVALS_PER_HOUR
+MICROVAR_INTERVALS_PER_VARH = MICROS * INTERVALS_PER_HOUR
+NANO_MAX = 2**62
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Facts:
+    """What one clearing puts on record; `carry` goes to the same market's next `schedules`."""
+
+    awards: Awards
+    prices: Prices
+    schedules: Schedules
+    clearing: Clearings
+    carry: IntArray
+
+
+def to_records(
+    clearing: Clearing,
+    orders: Orders,
+    *,
+    root_price_micros: int,
+    root_reactive_price_micros: int = 0,
+    intervals: int = 1,
+    carry: IntArray | None = None,
+) -> Facts:
+    """All facts of a clearing.
+
+    Parameters
+    ----------
+    clearing : of the book of `orders`, same rows, without other inflexible demand.
+    root_price_micros, root_reactive_price_micros : micro-currency/kWh (kvarh), as cleared.
+    intervals : market intervals that the period lasts (1 in real time, 12 for a day-ahead hour).
+    carry : int64[n, 2] from the last period of this market (see `schedules`); zero where absent.
+
+    Raises
+    ------
+    RecordError : orders and clearing differ in length; a customer at two nodes.
+    QuantityError : a fact does not fit its row.
+    """
+    given = awards(clearing, orders)
+    prices = price_table(clearing)
+    customers = int(orders.customer.max(initial=0))
+    before = np.zeros((customers, 2), dtype=np.int64) if carry is None else carry
+    rows, after = schedules(given, orders, before, intervals=intervals)
+    summary = clearing_table(
+        clearing,
+        prices,
+        rows,
+        root_price_micros=root_price_micros,
+        root_reactive_price_micros=root_reactive_price_micros,
+        intervals=intervals,
+    )
+    return Facts(given, prices, rows, summary, after)
+
+
+def awards(clearing: Clearing, orders: Orders) -> Awards:
+    """Whole milliwatts (millivars): to the nearest, never above the order, ties by largest remainder.
+
+    Raises
+    ------
+    RecordError : orders and clearing differ in length.
+    """
+    if len(orders) != clearing.award_kw.size:
+        raise RecordError(f"{len(orders)} orders, but {clearing.award_kw.size} awards")
+    most = orders.quantity_w.astype(np.int64) * 1000
+    milliwatts = np.clip(np.rint(clearing.award_kw * 1e6).astype(np.int64), 0, most)
+    tie = clearing.tie
+    for group in np.unique(tie[tie >= 0]):
+        rows = np.flatnonzero(tie == group)
+        total = min(round(float(clearing.award_kw[rows].sum()) * 1e6), int(most[rows].sum()))
+        if 0 < total < int(most[rows].sum()):
+            ties = tie_hash(f"award/{clearing.tie_context}", rows.tolist())
+            milliwatts[rows] = allocate(total, orders.quantity_w[rows], ties)
+        else:
+            milliwatts[rows] = most[rows] if total > 0 else 0
+    return Awards(
+        customer=orders.customer,
+        order=np.arange(len(orders), dtype=np.int32),
+        quantity_mw=milliwatts,
+    )
+
+
+def price_table(clearing: Clearing) -> Prices:
+    """Prices in whole micro-currency; the rounding of the parts is taken by the losses.
+
+    Raises
+    ------
+    QuantityError : a price does not fit its row.
+    """
+    prices = clearing.prices
+    micros = {
+        name: check_rows(np.rint(getattr(prices, name) * MICROS).astype(np.int64), f"price part {name}")
+        for name in ("energy", "root", "congestion", "voltage", "low", "high", "reactive")
+    }
+    energy = micros["energy"]
+    return Prices(
+        node=np.arange(energy.size, dtype=np.int32),
+        energy=energy,
+        root=micros["root"],
+        losses=energy - micros["root"] - micros["congestion"] - micros["voltage"],
+        congestion=micros["congestion"],
+        voltage=micros["voltage"],
+        low=np.minimum(micros["low"], energy),
+        high=np.maximum(micros["high"], energy),
+        reactive=micros["reactive"],
+    )
+
+
+def schedules(
+    given: Awards, orders: Orders, carry_mw_intervals: IntArray, *, intervals: int = 1
+) -> tuple[Schedules, IntArray]:
+    """Whole Wh and varh awarded to each customer that has orders, and what is carried to the next period.
+
+    Parameters
+    ----------
+    given, orders : awards and their orders, same rows.
+    carry_mw_intervals : int64[n, 2], for customers 1..n: milliwatt-intervals and microvar-intervals not yet turned
+        into whole Wh and varh.
+    intervals : market intervals that the period lasts.
+
+    Returns
+    -------
+    Schedules, one row per customer in rising order, withdrawal positive; and the new carry. Over any run of periods the
+    Wh are the whole Wh of the summed power: ``units.cumulative_energy_wh`` of it, to the last unit.
+
+    Raises
+    ------
+    RecordError : awards and orders do not match, a customer is beyond the carry or at two nodes.
+
+    Examples
+    --------
+    7 W bought for six intervals is 3.5 Wh: three whole Wh now, the half is carried.
+
+    >>> one = dict(device=[0], node=[4], product=[0], side=[1], price_taker=[1], price_micros=[0], var_per_kw=[0])
+    >>> orders = Orders(customer=np.array([1]), quantity_w=np.array([7]), **{k: np.array(v) for k, v in one.items()})
+    >>> given = Awards(customer=np.array([1]), order=np.array([0]), quantity_mw=np.array([7000]))
+    >>> rows, carry = schedules(given, orders, np.zeros((1, 2), dtype=np.int64), intervals=6)
+    >>> rows.energy_wh.tolist(), carry.tolist()
+    ([3], [[6000, 0]])
+    """
+    if len(given) != len(orders) or not np.array_equal(given.customer, orders.customer):
+        raise RecordError("awards and orders are not the same rows")
+    carry = np.array(carry_mw_intervals, dtype=np.int64, copy=True)
+    customer, first, place = np.unique(orders.customer.astype(np.int64), return_index=True, return_inverse=True)
+    if customer.size and (customer[0] < 1 or customer[-1] > carry.shape[0]):
+        raise RecordError(f"customer {customer[0]}..{customer[-1]} is outside the carry of 1..{carry.shape[0]}")
+    node = orders.node[first]
+    if not np.array_equal(node[place], orders.node):
+        row = int(np.argmax(node[place] != orders.node))
+        raise RecordError(f"order row {row}: customer {orders.customer[row]} is at two nodes")
+    signed = given.quantity_mw * orders.side.astype(np.int64)
+    energy = orders.product == Product.ENERGY
+    active, reactive = np.zeros(customer.size, dtype=np.int64), np.zeros(customer.size, dtype=np.int64)
+    np.add.at(active, place[energy], signed[energy])
+    # mW x var/kW = microvar; a reactive award of 1 mvar is 1000 of them.
+    np.add.at(reactive, place[energy], signed[energy] * orders.var_per_kw[energy].astype(np.int64))
+    np.add.at(reactive, place[~energy], signed[~energy] * 1000)
+    energy_sum = carry[customer - 1, 0] + active * intervals
+    reactive_sum = carry[customer - 1, 1] + reactive * intervals
+    carry[customer - 1, 0] = energy_sum % MW_INTERVALS_PER_WH
+    carry[customer - 1, 1] = reactive_sum % MICROVAR_INTERVALS_PER_VARH
+    table = Schedules(
+        customer=customer.astype(np.int32),
+        node=node,
+        energy_wh=check_rows(energy_sum // MW_INTERVALS_PER_WH, "scheduled energy"),
+        reactive_varh=check_rows(reactive_sum // MICROVAR_INTERVALS_PER_VARH, "scheduled reactive energy"),
+    )
+    return table, carry
+
+
+def clearing_table(
+    clearing: Clearing,
+    prices: Prices,
+    scheduled: Schedules,
+    *,
+    root_price_micros: int,
+    root_reactive_price_micros: int = 0,
+    intervals: int = 1,
+) -> Clearings:
+    """The one-row summary: the root is schedules plus modelled losses, the rent is schedules at prices less the root.
+
+    Raises
+    ------
+    QuantityError : a total does not fit.
+    """
+    hours = intervals / INTERVALS_PER_HOUR
+    flow = clearing.flow
+    losses_wh = round(flow.losses_kw * hours * 1000)
+    root_wh = exact_sum(scheduled.energy_wh) + losses_wh
+    root_varh = round(flow.root_kvar * hours * 1000)
+    paid = exact_sum(amount_nanos(scheduled.energy_wh, prices.energy[scheduled.node]))
+    paid += exact_sum(amount_nanos(scheduled.reactive_varh, prices.reactive[scheduled.node]))
+    rent = paid - root_wh * root_price_micros - root_varh * root_reactive_price_micros
+    evidence = clearing.evidence
+    return Clearings(
+        status=np.array([int(clearing.status)]),
+        root_price=np.array([root_price_micros]),
+        root_wh=np.array([root_wh]),
+        root_varh=np.array([root_varh]),
+        losses_wh=np.array([losses_wh]),
+        rent_nanos=np.array([rent]),
+        welfare_micros_per_h=np.array([round(clearing.welfare * MICROS)]),
+        iterations=np.array([evidence.iterations]),
+        binding=np.array([len(clearing.limits)]),
+        violation_nano_pu=np.array([_nano(evidence.max_violation_pu)]),
+        mismatch_nano_pu=np.array([_nano(evidence.ac_mismatch_pu)]),
+        kkt_nano=np.array([_nano(evidence.kkt_residual)]),
+    )
+
+
+def _nano(value: float) -> int:
+    """Whole billionths, rounded up; what is not known (a fallback's residual) is the largest."""
+    scaled = value * 1e9
+    return int(np.ceil(scaled)) if scaled < NANO_MAX else NANO_MAX

@@ -1,0 +1,60 @@
+"""What the rules decide about a clearing: caps, and what it costs when a limit must give way."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+from tellegen.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """Parameters of a clearing; the rulebook composes them by date.
+
+    A limit that cannot be met with the flexible orders at hand gives way at a published price, so that prices stay
+    finite. Its penalty curve has two steps, so that a tiny excess does not spike the price: up to the *margin* the
+    limit's dual is at most the first price, beyond it at most the second.
+
+    Attributes
+    ----------
+    price_cap, price_floor : currency/kWh; orders outside are refused (`OrderBook.check_prices`).
+    penalty_margin_price, penalty_price : currency/kWh per kW (kVA) by which a rating or the root limit is exceeded; for
+        a voltage limit per kW-equivalent: the excess that one kW of demand at the node itself causes (its driving-point
+        impedance, at no load).
+    margin_rating : width of the first step, as a share of the rating or root limit.
+    margin_voltage_pu : the same for voltage limits, per unit of voltage.
+    mismatch_pu_max, violation_pu_max, kkt_max : a clearing is accepted only on this evidence: largest power-flow
+        mismatch (per unit of power); largest excess over limits beyond what was listed as given way (per unit of
+        voltage; share of a rating or of the root limit); largest optimality residual (currency/kWh).
+    iterations_max : quadratic programs before the fallback is taken.
+    """
+
+    price_cap: float = 5.0
+    price_floor: float = -1.0
+    penalty_margin_price: float = 5.0
+    penalty_price: float = 10.0
+    margin_rating: float = 0.01
+    margin_voltage_pu: float = 0.001
+    mismatch_pu_max: float = 1e-9
+    violation_pu_max: float = 1e-7
+    kkt_max: float = 1e-6
+    iterations_max: int = 40
+
+    def __post_init__(self) -> None:
+        for spec in fields(self):
+            if not math.isfinite(getattr(self, spec.name)):
+                raise InputError("market parameters", spec.name, "must be finite")
+        if not self.price_floor < self.price_cap:
+            raise InputError("market parameters", "price_floor", f"must be below price_cap {self.price_cap}")
+        if not 0 < self.penalty_margin_price <= self.penalty_price:
+            raise InputError(
+                "market parameters",
+                "penalty_margin_price",
+                f"must be positive, at most penalty_price {self.penalty_price}",
+            )
+        for name in ("margin_rating", "margin_voltage_pu", "mismatch_pu_max", "violation_pu_max", "kkt_max"):
+            if getattr(self, name) <= 0:
+                raise InputError("market parameters", name, "must be positive")
+        if self.iterations_max < 0:
+            raise InputError("market parameters", "iterations_max", "must not be negative")

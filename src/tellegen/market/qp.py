@@ -1,0 +1,44 @@
+"""The quadratic program of one step, solved exactly: active sets from a warm guess, else an interior point first."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tellegen.grid.network import FloatArray, IntArray
+from tellegen.market.active_set import active_sets, descend
+from tellegen.market.interior_point import interior_point
+from tellegen.market.program import Program, Solution
+
+DESCENT_STEPS_WARM = 60
+DESCENT_STEPS_MAX = 1000
+
+
+def solve_program(program: Program, bound: IntArray, stair: IntArray, start: FloatArray | None = None) -> Solution:
+    """Solve a program from a guess of its active sets (see `Solution`); any guess is allowed.
+
+    Parameters
+    ----------
+    start : float64[m], a guess of y; where the active sets do not settle, the descent begins there.
+
+    Examples
+    --------
+    Two sellers at 1 and 2 must deliver 3 of their 2 + 2 (row: -(y0 + y1) <= -3): the dual is the dearer price.
+
+    >>> program = Program(
+    ...     linear=np.array([1.0, 2.0]), diagonal=np.full(2, 1e-12), upper=np.full(2, 2.0), factor=np.zeros((2, 0)),
+    ...     rows=-np.ones((1, 2)), limit=np.array([-3.0]), kink=np.array([[0.0, 1.0]]), penalty=np.array([[9.0, 99.0]]))
+    >>> answer = solve_program(program, np.full(2, -1), np.zeros(1, int))
+    >>> answer.y.round(9).tolist(), answer.dual.round(9).tolist()
+    ([2.0, 1.0], [2.0])
+    """
+    found = active_sets(program, bound, stair)
+    if found is None and start is not None:
+        found = descend(program, np.clip(start, 0.0, program.upper), DESCENT_STEPS_WARM)
+    if found is None:
+        y, dual, bound, stair = interior_point(program)
+        found = active_sets(program, bound, stair)
+        if found is None:
+            found = descend(program, np.clip(y, 0.0, program.upper), DESCENT_STEPS_MAX)
+        if found is None:
+            return Solution(y, dual, bound, stair, exact=False)
+    return found

@@ -1,0 +1,26 @@
+"""What happened? Meters and their keys, and the validation and estimation of what they send.
+
+In: readings as they arrive, and what was accepted before. Out: one row of energy per customer and
+interval, measured where the reading passes every check, estimated where it does not. The raw reading
+stays on record either way.
+"""
+
+from tellegen.metering.devices import MeteringError, MeterKeys, authenticate, tagged
+from tellegen.metering.estimate import daily_profile, energy_across_gap, energy_from_registers, smallest_movement_wh
+from tellegen.metering.validation import Estimate, Limits, MeterState, Registers, validate
+
+__all__ = [
+    "Estimate",
+    "Limits",
+    "MeterKeys",
+    "MeterState",
+    "MeteringError",
+    "Registers",
+    "authenticate",
+    "daily_profile",
+    "energy_across_gap",
+    "energy_from_registers",
+    "smallest_movement_wh",
+    "tagged",
+    "validate",
+]

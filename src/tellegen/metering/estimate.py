@@ -1,0 +1,135 @@
+"""Estimates from a customer's own past, and energy from registers that were learned later."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tellegen.metering.devices import MeteringError
+from tellegen.records import Energy, Quality, ValidationRule
+from tellegen.units import IntArray, allocate, check_rows, tie_hash
+
+
+def daily_profile(past_wh: ArrayLike) -> IntArray:
+    """Mean day of each customer, in whole units that add up over the day (law 1).
+
+    The mean of an interval over D days is rounded cumulatively: it is the difference of
+    ``floor(S / D)`` at its end and start, with S the energy of all days up to that time of day. So
+    the profile's total is the mean day's, rounded once.
+
+    Parameters
+    ----------
+    past_wh : int64[days, intervals, n]; import, export or reactive energy of past days.
+
+    Returns
+    -------
+    int64[intervals, n].
+
+    Raises
+    ------
+    MeteringError : no past day, or not three dimensions.
+
+    >>> daily_profile([[[1], [2]], [[2], [2]]]).ravel().tolist()  # days of 3 and 4 Wh
+    [1, 2]
+    """
+    past = check_rows(past_wh, "past energy")
+    if past.ndim != 3 or not len(past):
+        raise MeteringError(f"past energy must be [days, intervals, customers] with a day at least, not {past.shape}")
+    until = np.cumsum(past.sum(axis=0), axis=0) // len(past)
+    return np.diff(until, axis=0, prepend=0)
+
+
+def smallest_movement_wh(past_import_wh: ArrayLike, past_export_wh: ArrayLike) -> IntArray:
+    """Least import + export of any past interval, int64[n], from int64[..., n]; 0 without a past."""
+    moved = check_rows(past_import_wh, "past import") + check_rows(past_export_wh, "past export")
+    if not moved.size:
+        return np.zeros(moved.shape[-1], dtype=np.int64)
+    return np.asarray(moved.reshape(-1, moved.shape[-1]).min(axis=0))
+
+
+def energy_from_registers(
+    customer: int, first_interval: int, import_wh: ArrayLike, export_wh: ArrayLike, reactive_varh: ArrayLike
+) -> Energy:
+    """Corrected energy of successive intervals from registers that were read out later.
+
+    Parameters
+    ----------
+    customer, first_interval : whose, and from which interval on.
+    import_wh, export_wh, reactive_varh : int64[k + 1], registers at the start of the first interval
+        and at the end of each of k intervals.
+
+    Returns
+    -------
+    k rows of quality CORRECTED.
+
+    Raises
+    ------
+    MeteringError : lengths differ, there are fewer than two, or a register goes backwards.
+
+    >>> energy_from_registers(3, 100, [10, 15, 15], [0, 0, 2], [0, 1, 1]).import_wh.tolist()
+    [5, 0]
+    """
+    registers = [np.asarray(r, dtype=np.int64) for r in (import_wh, export_wh, reactive_varh)]
+    if len({r.shape for r in registers}) != 1 or registers[0].ndim != 1 or registers[0].size < 2:
+        raise MeteringError(f"customer {customer}: registers of the same length, two or more, are needed")
+    moved = [np.diff(r) for r in registers]
+    for name, difference in zip(("import", "export"), moved[:2], strict=True):
+        back = np.flatnonzero(difference < 0)
+        if back.size:
+            raise MeteringError(
+                f"customer {customer}: the {name} register goes backwards in interval {first_interval + int(back[0])}"
+            )
+    return _corrected(customer, first_interval, moved[0], moved[1], moved[2])
+
+
+def energy_across_gap(
+    customer: int,
+    first_interval: int,
+    moved: tuple[int, int, int],
+    profile: tuple[ArrayLike, ArrayLike, ArrayLike],
+) -> Energy:
+    """Share what the registers moved across a gap over its intervals, conserving every Wh.
+
+    Parameters
+    ----------
+    customer, first_interval : whose, and the gap's first interval.
+    moved : import Wh, export Wh and reactive varh between the readings around the gap.
+    profile : three int64[k], what was estimated in the k intervals of the gap, the interval of the
+        first good reading included. Shares follow its magnitudes; where it is all zero, they are even.
+
+    Returns
+    -------
+    k rows of quality CORRECTED whose sums are `moved`.
+
+    Raises
+    ------
+    MeteringError : import or export moved backwards.
+
+    >>> energy_across_gap(3, 100, (8, 0, 2), ([1, 3], [0, 0], [0, 0])).import_wh.tolist()
+    [2, 6]
+    """
+    if moved[0] < 0 or moved[1] < 0:
+        raise MeteringError(f"customer {customer}: a register moved backwards across the gap: {moved}")
+    shares = []
+    for name, total, weights in zip(("import", "export", "reactive"), moved, profile, strict=True):
+        weight = np.abs(check_rows(weights, f"{name} profile"))
+        if not weight.any():
+            weight = np.ones_like(weight)
+        members = range(first_interval, first_interval + weight.size)
+        shares.append(allocate(total, weight, tie_hash(f"gap/{name}/{customer}", members)))
+    return _corrected(customer, first_interval, *shares)
+
+
+def _corrected(
+    customer: int, first_interval: int, import_wh: IntArray, export_wh: IntArray, reactive_varh: IntArray
+) -> Energy:
+    k = import_wh.size
+    return Energy(
+        customer=np.full(k, customer, dtype=np.int32),
+        interval=first_interval + np.arange(k, dtype=np.int64),
+        import_wh=check_rows(import_wh, "import"),
+        export_wh=check_rows(export_wh, "export"),
+        reactive_varh=check_rows(reactive_varh, "reactive"),
+        quality=np.full(k, Quality.CORRECTED, dtype=np.uint8),
+        rule=np.full(k, ValidationRule.NONE, dtype=np.uint8),
+    )

@@ -1,0 +1,195 @@
+"""A wrong reading is put right: one more record, and only the differences are posted.
+
+A correction file says which registers were true::
+
+    customer = "home-042"
+    reason = "registers read from the meter's own memory"
+    known_at = 2016-05-11T09:00:00Z
+    first_interval = 2016-05-08T07:00:00Z   # the registers' first value stands at its start
+    import_wh = [1203400, 1203431, 1203470]  # one value more than there are intervals
+    export_wh = [0, 0, 0]
+    reactive_varh = [310, 314, 319]
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tellegen.books import Ledger
+from tellegen.errors import InputError
+from tellegen.metering import energy_from_registers
+from tellegen.operations.facts import read_day
+from tellegen.operations.run_directory import Run
+from tellegen.records import Energy, Postings, Statements
+from tellegen.replay import correct, full_replay, same_books
+from tellegen.settlement import statements
+from tellegen.units import MARKET_INTERVAL_S
+
+Register = Annotated[int, Field(ge=-(2**62), le=2**62)]
+
+
+class CorrectionFile(BaseModel):
+    """True registers of one meter over consecutive market intervals."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    customer: str
+    reason: str = Field(min_length=1, max_length=500)
+    known_at: datetime
+    first_interval: datetime
+    import_wh: list[Register] = Field(min_length=2, max_length=10_000)
+    export_wh: list[Register] = Field(min_length=2, max_length=10_000)
+    reactive_varh: list[Register] = Field(min_length=2, max_length=10_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Unwound:
+    """What a correction moved.
+
+    customer : its name. energy_wh : net withdrawal of the corrected intervals, before and after.
+    accounts_moved : customers whose bill changed. own_nanos : change of the customer's own bill.
+    largest_other_nanos : largest change (by magnitude) of anybody else's.
+    steps_rerun, steps_total : interval settlements that ran again. replay_equal : whether the books now
+    equal a settlement of the whole day from scratch with the corrected facts.
+    """
+
+    customer: str
+    number: int
+    reason: str
+    first_interval: int
+    intervals: int
+    before_wh: int
+    after_wh: int
+    accounts_moved: int
+    own_nanos: int
+    largest_other_nanos: int
+    steps_rerun: int
+    steps_total: int
+    replay_equal: bool
+
+
+def read_correction(path: Path) -> CorrectionFile:
+    """Read a correction file.
+
+    Raises
+    ------
+    InputError : unreadable, an unknown or missing key, a time without zone, or lists of unequal length.
+    """
+    try:
+        form = CorrectionFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(path, "file", f"cannot be read ({error})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(path, "file", f"is not TOML: {error}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise InputError(path, f"key '{'.'.join(map(str, first['loc']))}'", str(first["msg"])) from None
+    for name in ("known_at", "first_interval"):
+        if getattr(form, name).tzinfo is None:
+            raise InputError(path, f"key '{name}'", "has no time zone; write it as 2016-05-08T07:00:00Z")
+    if form.first_interval.timestamp() % MARKET_INTERVAL_S:
+        raise InputError(path, "key 'first_interval'", "is not the start of a market interval (every 5 minutes, UTC)")
+    lengths = {len(form.import_wh), len(form.export_wh), len(form.reactive_varh)}
+    if len(lengths) > 1:
+        raise InputError(path, "registers", f"have {sorted(lengths)} values; give the same number of each")
+    return form
+
+
+def apply_correction(run: Run, form: CorrectionFile, source: object, *, preview: bool = False) -> Unwound:
+    """Put a correction on record, re-settle what depends on it and post the differences.
+
+    With `preview` nothing is written.
+
+    Raises
+    ------
+    InputError : unknown customer, intervals of another day, or registers that run backwards.
+    RecordIncompleteError : a customer of the day has been erased, so its settlement is final.
+    """
+    number = run.number(form.customer, source)
+    corrected = _energy(form, number, source)
+    recorded = read_day(run.recorder)
+    before = recorded.facts()
+    inside = np.isin(corrected.interval, before.steps.interval)
+    if not inside.all():
+        raise InputError(source, "key 'first_interval'", f"and the registers leave the day {recorded.day} of this run")
+    parameters = run.rulebook().at(recorded.day).settlement
+    posted = recorded.all_postings()
+    known_at = int(form.known_at.timestamp())
+    if preview:
+        cause = len(run.recorder.journal)
+    else:
+        cause = run.recorder.put(
+            corrected,
+            known_at=known_at,
+            interval=int(corrected.interval[0]),
+            intervals=len(corrected),
+            name="correction",
+            source=form.reason,
+        )
+    outcome = correct(before, corrected, posted, parameters, cause=cause)
+    after = Postings.concat([posted, outcome.postings])
+    if not preview:
+        _record(
+            run, outcome.postings, statements(after), cause, known_at, before.first_interval, len(before.steps.interval)
+        )
+    own, others = _moves(outcome.postings, number)
+    column = int(np.searchsorted(before.customer, number))
+    rows = np.isin(before.steps.interval, corrected.interval)
+    return Unwound(
+        customer=form.customer,
+        number=number,
+        reason=form.reason,
+        first_interval=int(corrected.interval[0]),
+        intervals=len(corrected),
+        before_wh=int(before.steps.metered_wh[rows, column].sum()),
+        after_wh=int(outcome.day.steps.metered_wh[rows, column].sum()),
+        accounts_moved=outcome.accounts_touched,
+        own_nanos=own,
+        largest_other_nanos=others,
+        steps_rerun=outcome.steps_rerun,
+        steps_total=outcome.steps_total,
+        replay_equal=same_books(after, full_replay(before, corrected, parameters)),
+    )
+
+
+def _energy(form: CorrectionFile, number: int, source: object) -> Energy:
+    first = int(form.first_interval.timestamp()) // MARKET_INTERVAL_S
+    for name in ("import_wh", "export_wh"):
+        if (np.diff(getattr(form, name)) < 0).any():
+            raise InputError(source, f"key '{name}'", "runs backwards; a register only counts up")
+    return energy_from_registers(
+        number,
+        first,
+        np.array(form.import_wh, dtype=np.int64),
+        np.array(form.export_wh, dtype=np.int64),
+        np.array(form.reactive_varh, dtype=np.int64),
+    )
+
+
+def _record(
+    run: Run, differences: Postings, revised: Statements, cause: int, known_at: int, first: int, intervals: int
+) -> None:
+    recorder = run.recorder
+    span = {"known_at": known_at, "interval": first, "intervals": intervals}
+    entry = recorder.put(differences, name="correction", causes=(cause,), **span)
+    recorder.put(revised, name="revised", causes=(entry,), **span)
+    recorder.commit(known_at)
+    with Ledger.open(run.books) as ledger:
+        ledger.post(differences, entry)
+
+
+def _moves(differences: Postings, number: int) -> tuple[int, int]:
+    """Change of one customer's bill, and the largest change of another's, in nano-currency."""
+    change: dict[int, int] = {}
+    for account, amount in zip(differences.account.tolist(), differences.amount.tolist(), strict=True):
+        if account > 0:
+            change[account] = change.get(account, 0) + amount
+    others = [amount for account, amount in change.items() if account != number]
+    return change.get(number, 0), max(others, key=abs, default=0)

@@ -1,0 +1,91 @@
+"""One customer's data are erased: the key is destroyed, the proofs stay.
+
+Before the key goes, what the customer owed is put on record once more, as one sum per transaction and
+batch on the account ERASED, under the operator's key, so that the books can still be folded from the journal.
+A day with an erased customer can no longer settle anew: its settlement is final.
+
+What remains, by construction: totals of the feeder less the rows of everybody else is what the erased
+customer had. Whoever holds all other customers' keys can still compute it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tellegen.books import Ledger, fold
+from tellegen.errors import InputError
+from tellegen.operations.facts import ERASED_NAME, REAL_TIME, RecordedDay, read_day
+from tellegen.operations.recorder import Recorder
+from tellegen.operations.run_directory import Run
+from tellegen.records import Account, Erasures, Line, Postings, Table
+
+
+def erase_customer(run: Run, name: str, *, known_at: int) -> int:
+    """Erase a customer of a run; returns how many rows on record can no longer be read.
+
+    An erasure that was cut short by a crash is finished by asking for it again.
+
+    Raises
+    ------
+    InputError : nobody is called that, or the customer has been erased already.
+    """
+    number = run.number(name, run.path)
+    recorder = run.recorder
+    if number not in recorder.vault.customers:
+        raise InputError(run.path, f"customer '{name}'", "has been erased already")
+    recorded = read_day(recorder)
+    if number not in recorded.erased:
+        _put_remains(recorder, recorded, number, known_at)
+    hidden = sum(int((table.subjects() == number).sum()) for table in _tables(recorder))
+    recorder.vault.erase(number)
+    run.books.unlink(missing_ok=True)
+    Ledger.rebuild(run.books, read_day(recorder).postings).close()
+    return hidden
+
+
+def _put_remains(recorder: Recorder, recorded: RecordedDay, number: int, known_at: int) -> None:
+    intervals = len(recorded.of_market(REAL_TIME))
+    for index, batch in recorded.postings:
+        remains = _remains(batch.take(batch.account == number))
+        if len(remains):
+            recorder.put(
+                remains,
+                known_at=known_at,
+                interval=recorded.first_interval,
+                intervals=intervals,
+                name=ERASED_NAME,
+                causes=(index,),
+            )
+    recorder.put(
+        Erasures(customer=np.array([number])),
+        known_at=known_at,
+        interval=recorded.first_interval,
+        intervals=intervals,
+    )
+    recorder.commit(known_at)
+
+
+def _remains(postings: Postings) -> Postings:
+    """What an erased customer owed, as one row per transaction without quantity or price."""
+    sums = fold(postings, "cause", "interval")
+    cause, interval = sums.keys
+    kept = sums.amount != 0
+    size = int(kept.sum())
+    nothing = np.zeros(size, dtype=np.int64)
+    return Postings(
+        account=np.full(size, Account.ERASED, dtype=np.int32),
+        interval=interval[kept],
+        line=np.full(size, Line.ERASED, dtype=np.uint8),
+        quantity=nothing,
+        price=nothing,
+        amount=sums.amount[kept],
+        cause=cause[kept],
+    )
+
+
+def _tables(recorder: Recorder) -> Iterator[Table]:
+    for index, header in enumerate(recorder.journal.entries()):
+        if header.kind != "document":
+            yield recorder.vault.unseal(header, recorder.journal.payload(index)).table

@@ -1,0 +1,88 @@
+"""The one way on to the record: tables are sealed, appended and, with the next commit, final.
+
+Also the one way back: tables by kind, market and name, in the order of the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tellegen.journal import Checkpoint, Journal
+from tellegen.privacy import Vault
+from tellegen.records import Document, Header, Table
+
+SOURCE = "market operator"
+T = TypeVar("T", bound=Table)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """Journal and vault of one feeder.
+
+    Tables put are buffered; `commit` makes them durable and signs for them. Nothing that follows
+    from a record is handed out before (law 6).
+    """
+
+    journal: Journal
+    vault: Vault
+    feeder: str
+
+    def put(
+        self,
+        table: Table,
+        *,
+        known_at: int,
+        interval: int,
+        intervals: int = 1,
+        market: str = "",
+        name: str = "",
+        source: str = SOURCE,
+        causes: Iterable[int] = (),
+    ) -> int:
+        """Seal and append a table; returns its journal index."""
+        batch = self.vault.seal(
+            table,
+            feeder=self.feeder,
+            interval=interval,
+            intervals=intervals,
+            source=source,
+            known_at=known_at,
+            name=name,
+            market=market,
+            causes=causes,
+        )
+        return self.journal.append(batch)
+
+    def put_document(self, document: Document, *, known_at: int, interval: int, intervals: int) -> int:
+        """Seal and append a document; returns its journal index."""
+        batch = self.vault.seal_document(
+            document, feeder=self.feeder, interval=interval, intervals=intervals, source=SOURCE, known_at=known_at
+        )
+        return self.journal.append(batch)
+
+    def commit(self, known_at: int) -> Checkpoint:
+        """Make everything put so far durable and signed."""
+        return self.journal.commit(known_at)
+
+    def read(
+        self, kind: type[T], *, market: str | None = None, name: str | None = None
+    ) -> Iterator[tuple[int, Header, T]]:
+        """Tables of one kind with journal index and header; rows of erased customers are missing."""
+        entries = self.journal.entries()
+        for index in self.journal.find(kind=kind.kind, market=market):
+            header = entries[index]
+            if name is None or header.name == name:
+                table = self.vault.unseal(header, self.journal.payload(index)).table
+                assert isinstance(table, kind)
+                yield index, header, table
+
+    def document(self, name: str) -> bytes:
+        """Content of the latest document of a name; empty where it was erased or never put."""
+        entries = self.journal.entries()
+        for index in reversed(list(self.journal.find(kind="document"))):
+            if entries[index].name == name:
+                document = self.vault.unseal_document(entries[index], self.journal.payload(index))
+                return document.content if document is not None else b""
+        return b""

@@ -1,0 +1,131 @@
+"""The end of a run in a terminal: the figures a person asks for first."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from tellegen.operations.report.sections import measures, world_title
+from tellegen.operations.report.summary import Summary, read_summary
+from tellegen.operations.report.words import (
+    MARKET_TITLES,
+    NONE,
+    PART_TITLES,
+    in_words,
+    long_date,
+    money,
+    number,
+    symbol,
+)
+
+
+def render_summary(summary: dict[str, Any]) -> RenderableType:
+    """Tables for the end of a run: the worlds compared, prices, money, record and correction.
+
+    Parameters
+    ----------
+    summary : the parsed `summary.json`.
+
+    Returns
+    -------
+    Something that a `rich.console.Console` prints; nothing in it is read as markup.
+
+    Raises
+    ------
+    InputError : the summary lacks a required field or has one of a wrong type.
+
+    >>> from rich.console import Console
+    >>> day = {"date": "2016-05-08", "first_interval": 4875408, "intervals": 288}
+    >>> console = Console(width=60)
+    >>> with console.capture() as shown:
+    ...     console.print(render_summary({"name": "A day", "day": day}))
+    >>> shown.get().strip()
+    'A day, Sunday 8 May 2016'
+    """
+    read = read_summary(summary)
+    title = Text(f"{read.name}, {long_date(read.day.date)}", style="bold")
+    if not read.day.complete:
+        title.append(f" - rehearsal of {read.day.intervals / 12:.1f} hours", style="yellow")
+    parts: list[RenderableType] = [title]
+    if read.worlds:
+        parts.append(_worlds(read))
+    if read.prices:
+        parts.append(_prices(read))
+    facts = _facts(read)
+    if facts.row_count:
+        parts.append(facts)
+    return Group(*parts)
+
+
+def _worlds(summary: Summary) -> Table:
+    table = Table(box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table.add_column("")
+    for world in summary.worlds:
+        table.add_column(escape(world_title(world)), justify="right", style="bold" if world.name == "market" else "")
+    group = ""
+    for row in measures(summary):
+        if group and row.group != group:
+            table.add_section()
+        group = row.group
+        table.add_row(escape(row.title), *(escape(cell) for cell in row.cells))
+    return table
+
+
+def _prices(summary: Summary) -> Table:
+    parts = [part for part in PART_TITLES if any(part in p.parts_mean for p in summary.prices.values())]
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column(f"Prices, {symbol(summary.currency)}/kWh")
+    for title in ("lowest", "mean", "highest", *(PART_TITLES[part] for part in parts), "below zero"):
+        table.add_column(title, justify="right")
+    for market, prices in summary.prices.items():
+        values = [prices.min, prices.mean, prices.max, *(prices.parts_mean.get(part) for part in parts)]
+        name = escape(MARKET_TITLES.get(market, in_words(market)))
+        table.add_row(name, *(NONE if v is None else number(v, 4) for v in values), number(prices.negative_intervals))
+    return table
+
+
+def _verdict(good: bool, words: str) -> Text:
+    return Text(("✓ " if good else "✗ ") + words, style="green" if good else "bold red")
+
+
+def _facts(summary: Summary) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    currency = summary.currency
+    for comparison in summary.comparisons:
+        if comparison.text:
+            table.add_row(f"Against {escape(in_words(comparison.vs))}", Text(comparison.text))
+    if summary.statuses:
+        ended = ", ".join(f"{number(count)} {in_words(status)}" for status, count in summary.statuses.items())
+        table.add_row("Clearings", Text(ended))
+    if summary.money is not None:
+        books = summary.money
+        equal = books.balanced and books.in_eur == books.out_eur
+        words = (
+            f"in {number(books.in_eur, 9)} {'=' if equal else '≠'} out {number(books.out_eur, 9)} {symbol(currency)}"
+        )
+        table.add_row("Money", _verdict(equal, words))
+    if summary.record is not None:
+        record = summary.record
+        words = f"{number(record.receipts_checked)} receipts checked, {number(record.checkpoints)} checkpoints"
+        failed = [check.name for check in record.verify_checks if not check.ok]
+        words += f"; failed: {', '.join(failed)}" if failed else ""
+        table.add_row("Record", Text(words) if record.verify_ok is None else _verdict(record.verify_ok, words))
+    if summary.correction is not None and summary.correction.accounts_moved is not None:
+        found = summary.correction
+        name = "an erased customer" if found.customer in summary.erased else found.customer
+        own = money(found.own_move_eur or Decimal(0), currency, 4, signed=True)
+        words = f"{name}: {number(found.accounts_moved)} accounts moved, {own} on its own bill"
+        if found.replay_equal is None:
+            table.add_row("Correction", Text(words))
+        else:
+            words += f"; the books {'equal' if found.replay_equal else 'differ from'} a full replay"
+            table.add_row("Correction", _verdict(found.replay_equal, words))
+    return table

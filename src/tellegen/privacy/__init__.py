@@ -1,0 +1,10 @@
+"""Who may know what? The vault of customers' keys, and the sealing of batches under them.
+
+In: tables and documents. Out: sealed batches for the journal; from them, with the keys, the rows
+again. Where a key has been destroyed the rows are gone and every proof still verifies (law 6).
+"""
+
+from tellegen.privacy.keystore import VaultError
+from tellegen.privacy.vault import Unsealed, Vault
+
+__all__ = ["Unsealed", "Vault", "VaultError"]

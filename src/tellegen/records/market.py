@@ -1,0 +1,154 @@
+"""What the market puts on record: orders, their signatures, prices, awards, clearings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tellegen.records.table import Table, column
+
+
+class Product(IntEnum):
+    """What an order is for."""
+
+    ENERGY = 0
+    REACTIVE = 1
+    RESERVE_UP = 2
+    RESERVE_DOWN = 3
+
+
+class Side(IntEnum):
+    """Direction of an order: ``BUY`` withdraws from the network, ``SELL`` injects."""
+
+    BUY = 1
+    SELL = -1
+
+
+class Device(IntEnum):
+    """The device (or remainder of the home) on whose behalf an order stands."""
+
+    LOAD = 0
+    PV = 1
+    BATTERY = 2
+    VEHICLE = 3
+    HEAT_PUMP = 4
+    WATER_HEATER = 5
+
+
+class ClearingStatus(IntEnum):
+    """How a clearing ended (law 7): it always ends with finite prices and one of these."""
+
+    OPTIMAL = 0
+    RELAXED = 1
+    FALLBACK = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Orders(Table):
+    """Orders of one market and period, one row per step of a curve.
+
+    A buy step takes any part of its quantity at or below its price, a sell step at or above. A
+    price-taker takes its whole quantity whatever the price.
+    """
+
+    kind: ClassVar[str] = "orders"
+    subject: ClassVar[str | None] = "customer"
+
+    customer: NDArray[np.int32] = column("<i4", "1", "customer number, from 1")
+    device: NDArray[np.uint8] = column("|u1", "Device", "device behind the order")
+    node: NDArray[np.int32] = column("<i4", "1", "node index in the recorded network")
+    product: NDArray[np.uint8] = column("|u1", "Product", "what is bought or sold")
+    side: NDArray[np.int8] = column("|i1", "Side", "+1 buys (withdraws), -1 sells (injects)")
+    price_taker: NDArray[np.uint8] = column("|u1", "bool", "1: price is not considered")
+    price_micros: NDArray[np.int64] = column("<i8", "micro-currency/kWh", "limit price")
+    quantity_w: NDArray[np.int64] = column("<i8", "W (var for REACTIVE)", "most that is wanted, >= 0")
+    var_per_kw: NDArray[np.int32] = column("<i4", "var/kW", "reactive power that comes along, same side")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Submissions(Table):
+    """Who signed which orders: one Ed25519 signature over a customer's rows of an order batch.
+
+    Signed message: UTF-8 ``"<market>/<interval>/"`` then the canonical bytes of the customer's rows
+    in order.
+    """
+
+    kind: ClassVar[str] = "submissions"
+    subject: ClassVar[str | None] = "customer"
+
+    customer: NDArray[np.int32] = column("<i4", "1", "customer number")
+    order_rows: NDArray[np.int32] = column("<i4", "1", "number of order rows signed")
+    signature: NDArray[np.void] = column("|V64", "bytes", "Ed25519 signature")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Awards(Table):
+    """What each order got, in milliwatts (millivars) held over the period; same rows as `Orders`."""
+
+    kind: ClassVar[str] = "awards"
+    subject: ClassVar[str | None] = "customer"
+
+    customer: NDArray[np.int32] = column("<i4", "1", "customer number")
+    order: NDArray[np.int32] = column("<i4", "1", "row of the order in its batch")
+    quantity_mw: NDArray[np.int64] = column("<i8", "mW (mvar for REACTIVE)", "awarded, >= 0, side as the order")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Schedules(Table):
+    """Whole energy awarded to a customer in a market period; withdrawal positive.
+
+    The sum over customers, less the modelled losses and the root's energy, is zero: the root is the
+    residual (law 1).
+    """
+
+    kind: ClassVar[str] = "schedules"
+    subject: ClassVar[str | None] = "customer"
+
+    customer: NDArray[np.int32] = column("<i4", "1", "customer number")
+    node: NDArray[np.int32] = column("<i4", "1", "node index at which it is priced")
+    energy_wh: NDArray[np.int64] = column("<i8", "Wh", "net withdrawal awarded over the period")
+    reactive_varh: NDArray[np.int64] = column("<i8", "varh", "net reactive withdrawal awarded")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prices(Table):
+    """Prices of one clearing at every node: what one more kWh (kvarh) of demand there costs.
+
+    ``energy == root + losses + congestion + voltage`` exactly.
+    """
+
+    kind: ClassVar[str] = "prices"
+
+    node: NDArray[np.int32] = column("<i4", "1", "node index")
+    energy: NDArray[np.int64] = column("<i8", "micro-currency/kWh", "DLMP of active power, settles")
+    root: NDArray[np.int64] = column("<i8", "micro-currency/kWh", "part: energy at the root")
+    losses: NDArray[np.int64] = column("<i8", "micro-currency/kWh", "part: marginal losses")
+    congestion: NDArray[np.int64] = column("<i8", "micro-currency/kWh", "part: ratings and root limit")
+    voltage: NDArray[np.int64] = column("<i8", "micro-currency/kWh", "part: voltage limits")
+    low: NDArray[np.int64] = column("<i8", "micro-currency/kWh", "price range, lower end")
+    high: NDArray[np.int64] = column("<i8", "micro-currency/kWh", "price range, upper end")
+    reactive: NDArray[np.int64] = column("<i8", "micro-currency/kvarh", "DLMP of reactive power")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clearings(Table):
+    """One row: how a clearing ended, its totals and the evidence on which it was accepted."""
+
+    kind: ClassVar[str] = "clearings"
+
+    status: NDArray[np.uint8] = column("|u1", "ClearingStatus", "optimal, relaxed or fallback")
+    root_price: NDArray[np.int64] = column("<i8", "micro-currency/kWh", "wholesale price at the root")
+    root_wh: NDArray[np.int64] = column("<i8", "Wh", "energy taken from the root over the period")
+    root_varh: NDArray[np.int64] = column("<i8", "varh", "reactive energy taken from the root")
+    losses_wh: NDArray[np.int64] = column("<i8", "Wh", "modelled losses: root less schedules")
+    rent_nanos: NDArray[np.int64] = column("<i8", "nano-currency", "schedules at prices less root cost")
+    welfare_micros_per_h: NDArray[np.int64] = column("<i8", "micro-currency/h", "value less cost")
+    iterations: NDArray[np.int32] = column("<i4", "1", "quadratic programs solved")
+    binding: NDArray[np.int32] = column("<i4", "1", "limits that bind")
+    violation_nano_pu: NDArray[np.int64] = column("<i8", "1e-9 pu", "largest limit excess")
+    mismatch_nano_pu: NDArray[np.int64] = column("<i8", "1e-9 pu", "largest power-flow mismatch")
+    kkt_nano: NDArray[np.int64] = column("<i8", "1e-9 currency/kWh", "largest optimality residual")

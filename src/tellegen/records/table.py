@@ -1,0 +1,126 @@
+"""Tables: the form in which every fact moves (law 4), and their canonical bytes.
+
+A table is a frozen dataclass of equal-length NumPy arrays. Each column declares its little-endian
+dtype, unit and meaning once; from that follow the canonical bytes of a row (its columns in order,
+packed, little-endian), which is what is hashed, encrypted and signed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tellegen.errors import TellegenError
+
+NOBODY = -1
+"""Subject of a row that concerns no customer: it is public, unsalted and unencrypted."""
+
+
+class RecordError(TellegenError):
+    """A record does not have the form its schema declares."""
+
+
+def column(dtype: str, unit: str, doc: str) -> Any:
+    """Declare a column: NumPy dtype (little-endian), unit, and what it means."""
+    return field(metadata={"dtype": dtype, "unit": unit, "doc": doc})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """Base of all tables.
+
+    `kind` names the schema on record. `subject` names the column with the customer number that a
+    row is about; a table without one is public.
+    """
+
+    kind: ClassVar[str] = ""
+    subject: ClassVar[str | None] = None
+
+    def __post_init__(self) -> None:
+        size = None
+        for spec in fields(self):
+            want = np.dtype(spec.metadata["dtype"])
+            given = np.asarray(getattr(self, spec.name))
+            if given.size == 0:
+                given = given.astype(want)
+            exact = given.astype(want) if given.dtype.kind == want.kind or want.kind in "SV" else None
+            if want.kind in "iu" and given.dtype.kind in "iub":
+                exact = given.astype(want)
+                if given.dtype != want and not np.array_equal(exact, given):
+                    raise RecordError(f"{self.kind}.{spec.name}: a value does not fit {want.str}")
+            if exact is None:
+                raise RecordError(
+                    f"{self.kind}.{spec.name}: {given.dtype} given, {want.str} ({spec.metadata['unit']}) needed"
+                )
+            if exact.ndim != 1:
+                raise RecordError(f"{self.kind}.{spec.name}: one dimension needed, {exact.ndim} given")
+            if size is None:
+                size = exact.size
+            elif exact.size != size:
+                raise RecordError(f"{self.kind}.{spec.name}: {exact.size} rows, other columns have {size}")
+            object.__setattr__(self, spec.name, exact)
+
+    def __len__(self) -> int:
+        first = fields(self)[0].name
+        return int(getattr(self, first).size)
+
+    @classmethod
+    def row_dtype(cls) -> np.dtype[np.void]:
+        """Packed structured dtype of one row: the canonical layout."""
+        return np.dtype([(f.name, f.metadata["dtype"]) for f in fields(cls)])
+
+    def rows(self) -> NDArray[np.void]:
+        """The table as a packed structured array; ``rows().tobytes()`` is canonical."""
+        out = np.empty(len(self), dtype=self.row_dtype())
+        for spec in fields(self):
+            out[spec.name] = getattr(self, spec.name)
+        return out
+
+    @classmethod
+    def from_rows(cls, rows: NDArray[np.void]) -> Self:
+        """Inverse of `rows`."""
+        return cls(**{f.name: np.ascontiguousarray(rows[f.name]) for f in fields(cls)})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Rebuild a table from canonical bytes.
+
+        Raises
+        ------
+        RecordError : the length is not a whole number of rows.
+        """
+        dtype = cls.row_dtype()
+        if len(data) % dtype.itemsize:
+            raise RecordError(f"{cls.kind}: {len(data)} bytes are not rows of {dtype.itemsize}")
+        return cls.from_rows(np.frombuffer(data, dtype=dtype))
+
+    @classmethod
+    def empty(cls) -> Self:
+        """A table of no rows."""
+        return cls.from_bytes(b"")
+
+    @classmethod
+    def concat(cls, tables: Sequence[Self]) -> Self:
+        """Stack tables of one kind."""
+        if not tables:
+            return cls.empty()
+        return cls.from_rows(np.concatenate([t.rows() for t in tables]))
+
+    def take(self, where: ArrayLike) -> Self:
+        """Rows by integer index or boolean mask."""
+        index = np.asarray(where)
+        return type(self)(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    def subjects(self) -> NDArray[np.int64]:
+        """Customer number each row is about; `NOBODY` for public rows."""
+        if self.subject is None:
+            return np.full(len(self), NOBODY, dtype=np.int64)
+        return np.asarray(getattr(self, self.subject), dtype=np.int64)
+
+    def equals(self, other: Table) -> bool:
+        """Bit-for-bit equality of two tables."""
+        return type(self) is type(other) and self.rows().tobytes() == other.rows().tobytes()

@@ -1,0 +1,35 @@
+"""What did the regulator decide, and when? The rulebook by date, and the parameters it sets.
+
+In: rulebook files, one per version. Out: the `Rules` of a day, from which settlement, the market and
+the customers' agents take their frozen parameters. The parameters that settlement reads are declared
+here, because imports point down and settlement stands above.
+"""
+
+from tellegen.rules.rendering import Change, diff, entries, render
+from tellegen.rules.rulebook import Roles, Rulebook, Rules
+from tellegen.rules.tariffs import (
+    ImbalanceRule,
+    ReactiveRule,
+    RetailParameters,
+    RoundingRule,
+    SettlementParameters,
+    ShareKey,
+    Tariff,
+)
+
+__all__ = [
+    "Change",
+    "ImbalanceRule",
+    "ReactiveRule",
+    "RetailParameters",
+    "Roles",
+    "RoundingRule",
+    "Rulebook",
+    "Rules",
+    "SettlementParameters",
+    "ShareKey",
+    "Tariff",
+    "diff",
+    "entries",
+    "render",
+]

@@ -1,0 +1,240 @@
+"""The rulebook: every version of the rules that was ever enacted, found by date.
+
+A version is one TOML file named after the date from which it holds, ``2016-01-01.toml``; a second
+act for the same date carries a suffix, ``2016-01-01-appeal.toml``. Versions are never edited: a
+change is a new file. Which rules hold is a question with two times, the day that settles and the
+day as of which one asks: the latest version in force on the one, adopted by the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
+
+from tellegen.errors import InputError
+from tellegen.market.parameters import Parameters as MarketParameters
+from tellegen.records import Document
+from tellegen.rules.form import RulebookForm, read_form
+from tellegen.rules.tariffs import RetailParameters, SettlementParameters, Tariff
+from tellegen.units import MICROS
+
+_FILE_NAME = re.compile(r"(\d{4}-\d{2}-\d{2})(-[a-z0-9]+)?\.toml")
+_DOCUMENT_PREFIX = "rulebook/"
+VERSIONS_MAX = 1_000
+"""A rulebook has at most this many versions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """Who holds which office; no two are the same (governance)."""
+
+    enact: str
+    operate: str
+    certify: str
+    audit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """One version of the rules, as the rest of the house reads it.
+
+    Attributes
+    ----------
+    name : file name of the version.
+    effective, adopted : first day it governs, and day of the act.
+    title, docket, retroactive_order, currency : what the act says of itself.
+    roles : holders of the four offices.
+    settlement : parameters of settlement.
+    market : parameters of clearing; tolerances of the solver are not the regulator's and keep their defaults.
+    tariff : what customers' agents see.
+    trailing_days : days of metered withdrawal in the sharing keys of a day.
+    sha256 : digest of the file, hex.
+    content : the file.
+    """
+
+    name: str
+    effective: date
+    adopted: date
+    title: str
+    docket: str
+    retroactive_order: str | None
+    currency: str
+    roles: Roles
+    settlement: SettlementParameters
+    market: MarketParameters
+    tariff: Tariff
+    trailing_days: int
+    sha256: str
+    content: bytes
+
+    def document(self) -> Document:
+        """The version as a document for the journal."""
+        return Document(name=f"{_DOCUMENT_PREFIX}{self.name}", content=self.content)
+
+
+@dataclass(frozen=True, slots=True)
+class Rulebook:
+    """All versions, ordered by effective date, then by adoption.
+
+    >>> book = Rulebook.load()
+    >>> book.at(date(2016, 7, 1)).settlement.network_withdrawal_micros_per_kwh
+    80000
+    >>> book.at(date(2017, 7, 1)).settlement.network_withdrawal_micros_per_kwh
+    85000
+    """
+
+    source: str
+    versions: tuple[Rules, ...]
+
+    @classmethod
+    def load(cls, folder: str | Path | None = None) -> Rulebook:
+        """Read every version in `folder`; None reads the default rulebook of the package.
+
+        Raises
+        ------
+        InputError : the folder is no rulebook, or a file is wrong; with file, key and remedy.
+        """
+        if folder is None:
+            place = resources.files("tellegen.rules") / "rulebooks" / "default"
+            files = {item.name: item.read_bytes() for item in place.iterdir() if item.name.endswith(".toml")}
+            return cls.parse(files, source="default rulebook")
+        path = Path(folder)
+        if not path.is_dir():
+            raise InputError(path, "folder", "is not there; a rulebook is a folder of files such as 2016-01-01.toml")
+        return cls.parse({item.name: item.read_bytes() for item in path.glob("*.toml")}, source=str(path))
+
+    @classmethod
+    def from_documents(cls, documents: Mapping[str, bytes]) -> Rulebook:
+        """Rebuild the rulebook from documents on record, by document name; others are passed over."""
+        files = {
+            name.removeprefix(_DOCUMENT_PREFIX): content
+            for name, content in documents.items()
+            if name.startswith(_DOCUMENT_PREFIX)
+        }
+        return cls.parse(files, source="rulebook on record")
+
+    @classmethod
+    def parse(cls, files: Mapping[str, bytes], source: str) -> Rulebook:
+        """Compose a rulebook from the contents of its files, by file name."""
+        if not files:
+            raise InputError(source, "folder", "holds no version; add a file such as 2016-01-01.toml")
+        if len(files) > VERSIONS_MAX:
+            raise InputError(source, "folder", f"holds {len(files)} versions; at most {VERSIONS_MAX} are read")
+        versions = sorted(
+            (_compose(source, name, content) for name, content in files.items()),
+            key=lambda rules: (rules.effective, rules.adopted, rules.name),
+        )
+        for earlier, later in pairwise(versions):
+            if (earlier.effective, earlier.adopted) == (later.effective, later.adopted):
+                raise InputError(
+                    f"{source}/{later.name}",
+                    "[order] adopted",
+                    f"is also that of {earlier.name} for the same effective date; of two acts one must be later",
+                )
+        return cls(source, tuple(versions))
+
+    def at(self, day: date, *, known_by: date | None = None) -> Rules:
+        """The rules that govern a billing day, as of today or as they stood on the day `known_by`.
+
+        Raises
+        ------
+        InputError : no version was in force.
+        """
+        adopted = [rules for rules in self.versions if known_by is None or rules.adopted <= known_by]
+        held = [rules for rules in adopted if rules.effective <= day]
+        if not held:
+            since = min((rules.effective for rules in adopted), default=None)
+            remedy = f"the first holds from {since}" if since else f"none was adopted by {known_by}"
+            raise InputError(self.source, f"day {day}", f"is governed by no version; {remedy}")
+        return held[-1]
+
+    @property
+    def sha256(self) -> str:
+        """Digest over the names and digests of all versions, hex."""
+        listing = "".join(f"{rules.sha256}  {rules.name}\n" for rules in self.versions)
+        return hashlib.sha256(listing.encode()).hexdigest()
+
+    def documents(self) -> tuple[Document, ...]:
+        """Every version as a document for the journal."""
+        return tuple(rules.document() for rules in self.versions)
+
+
+def _compose(source: str, name: str, content: bytes) -> Rules:
+    place = f"{source}/{name}"
+    matched = _FILE_NAME.fullmatch(name)
+    try:
+        effective = date.fromisoformat(matched[1]) if matched else None
+    except ValueError:
+        effective = None
+    if effective is None:
+        raise InputError(place, "file name", "is not a date; call it YYYY-MM-DD.toml after its first day")
+    form = read_form(place, content)
+    if form.order.adopted > effective and form.order.retroactive_order is None:
+        raise InputError(
+            place,
+            "[order] adopted",
+            f"is after the effective date {effective}; a retroactive act needs retroactive_order, its refund docket",
+        )
+    return Rules(
+        name=name,
+        effective=effective,
+        adopted=form.order.adopted,
+        title=form.order.title,
+        docket=form.order.docket,
+        retroactive_order=form.order.retroactive_order,
+        currency=form.order.currency,
+        roles=Roles(form.roles.enact, form.roles.operate, form.roles.certify, form.roles.audit),
+        settlement=_settlement(form),
+        market=_market(form),
+        tariff=Tariff(
+            network_micros_per_kwh=form.network.withdrawal_per_kwh,
+            energy_tax_micros_per_kwh=form.taxes.energy_per_kwh,
+            sales_tax_ppm=form.taxes.sales_percent,
+            price_floor_micros_per_kwh=form.market.price_floor_per_kwh,
+            price_cap_micros_per_kwh=form.market.price_cap_per_kwh,
+        ),
+        trailing_days=form.settlement.trailing_days,
+        sha256=hashlib.sha256(content).hexdigest(),
+        content=content,
+    )
+
+
+def _settlement(form: RulebookForm) -> SettlementParameters:
+    return SettlementParameters(
+        time_zone=form.order.time_zone,
+        network_withdrawal_micros_per_kwh=form.network.withdrawal_per_kwh,
+        network_fixed_nanos_per_day=form.network.fixed_per_customer_day,
+        network_revenue_nanos_per_customer_day=form.network.revenue_per_customer_day,
+        energy_tax_micros_per_kwh=form.taxes.energy_per_kwh,
+        sales_tax_ppm=form.taxes.sales_percent,
+        rent_key=form.settlement.rent_key,
+        unaccounted_key=form.settlement.unaccounted_key,
+        true_up_key=form.settlement.true_up_key,
+        rounding=form.settlement.rounding,
+        imbalance=form.settlement.imbalance,
+        reactive=form.settlement.reactive,
+        retail=RetailParameters(
+            peak_start_hour=form.retail.peak_start_hour,
+            peak_end_hour=form.retail.peak_end_hour,
+            off_peak_ratio_ppm=form.retail.off_peak_percent_of_peak,
+            feed_in_micros_per_kwh=form.retail.feed_in_per_kwh,
+        ),
+    )
+
+
+def _market(form: RulebookForm) -> MarketParameters:
+    # clearing optimises in floating point; what settles is rounded to micro-currency afterwards
+    return MarketParameters(
+        price_cap=form.market.price_cap_per_kwh / MICROS,
+        price_floor=form.market.price_floor_per_kwh / MICROS,
+        penalty_margin_price=form.market.penalty_margin_per_kwh / MICROS,
+        penalty_price=form.market.penalty_per_kwh / MICROS,
+        margin_rating=form.market.margin_rating_percent / MICROS,
+        margin_voltage_pu=form.market.margin_voltage_percent / MICROS,
+    )

@@ -1,0 +1,189 @@
+"""How time, energy and money are counted (laws 1 and 2).
+
+Energy is int64 Wh, a price int64 micro-currency per kWh, money int64 nano-currency. Their product
+is exact:
+
+    Wh * micro/kWh = 1e-3 kWh * 1e-6 currency/kWh = 1e-9 currency = nano-currency.
+
+Everything that divides goes through `allocate` or `cumulative_energy_wh`: largest remainders with
+hashed ties, conserving the total. Nothing in this module touches a float.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tellegen.errors import TellegenError
+
+IntArray = NDArray[np.int64]
+
+MICROS = 1_000_000
+"""Micro-currency in one unit of currency: prices are counted in them."""
+NANOS = 1_000_000_000
+"""Nano-currency in one unit of currency: money is counted in them."""
+NANOS_PER_CENT = NANOS // 100
+MARKET_INTERVAL_S = 300
+"""Length of the market's time unit in seconds; intervals are numbered from the epoch."""
+INTERVALS_PER_HOUR = 3600 // MARKET_INTERVAL_S
+ROW_LIMIT = 2**31
+"""A row holds less than this in magnitude of Wh, varh or micro-currency per kWh."""
+
+
+class QuantityError(TellegenError):
+    """A quantity is outside the range in which integer arithmetic is exact."""
+
+
+def interval_at(time: datetime) -> int:
+    """Number of the market interval that contains an aware `time`.
+
+    >>> interval_at(datetime(1970, 1, 1, 0, 7, tzinfo=UTC))
+    1
+    """
+    if time.tzinfo is None:
+        raise QuantityError(f"time {time.isoformat()} has no time zone; intervals are UTC")
+    return int(time.timestamp()) // MARKET_INTERVAL_S
+
+
+def interval_start(interval: int) -> datetime:
+    """UTC start of a market interval.
+
+    >>> interval_start(1).isoformat()
+    '1970-01-01T00:05:00+00:00'
+    """
+    return datetime.fromtimestamp(interval * MARKET_INTERVAL_S, tz=UTC)
+
+
+def _exact(values: ArrayLike, what: str) -> IntArray:
+    array = np.asarray(values)
+    if array.dtype.kind not in "iu":
+        raise QuantityError(f"{what} must be integers, not {array.dtype}")
+    return array.astype(np.int64)
+
+
+def check_rows(values: ArrayLike, what: str) -> IntArray:
+    """Return `values` as int64 after checking that each fits a row (below `ROW_LIMIT`)."""
+    array = _exact(values, what)
+    if array.size and int(np.abs(array).max()) >= ROW_LIMIT:
+        raise QuantityError(f"{what} has a row of magnitude {int(np.abs(array).max())}, limit 2^31")
+    return array
+
+
+def amount_nanos(energy_wh: ArrayLike, price_micros_per_kwh: ArrayLike) -> IntArray:
+    """Money for energy at a price: an exact integer product, elementwise.
+
+    >>> int(amount_nanos(1500, 250_000))  # 1.5 kWh at 0.25 per kWh is 0.375
+    375000000
+    """
+    energy = check_rows(energy_wh, "energy")
+    price = check_rows(price_micros_per_kwh, "price")
+    return np.asarray(energy * price)
+
+
+def exact_sum(values: ArrayLike) -> int:
+    """Sum of int64 values; raises instead of wrapping.
+
+    >>> exact_sum([1, 2, 3])
+    6
+    """
+    array = _exact(values, "addends")
+    if array.size and int(np.abs(array).max()) > (2**63 - 1) // array.size:
+        total = sum(int(v) for v in array.ravel())
+        if abs(total) >= 2**63:
+            raise QuantityError(f"sum {total} does not fit int64")
+        return total
+    return int(array.sum(dtype=np.int64))
+
+
+def tie_hash(context: str, members: Iterable[int]) -> NDArray[np.uint64]:
+    """A fair, reproducible order for ties: a keyed hash of each member number.
+
+    `context` names the allocation (rule, interval), so that no member wins every tie.
+    """
+    key = hashlib.blake2b(context.encode(), digest_size=32).digest()
+    digests = b"".join(
+        hashlib.blake2b(int(member).to_bytes(8, "little", signed=True), digest_size=8, key=key).digest()
+        for member in members
+    )
+    return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+
+
+def allocate(total: int, weights: ArrayLike, ties: NDArray[np.uint64]) -> IntArray:
+    """Share an integer `total` in proportion to `weights` by largest remainder.
+
+    Parameters
+    ----------
+    total : amount to share, any sign.
+    weights : int64[n], none negative, at least one positive unless `total` is 0.
+    ties : uint64[n] from `tie_hash`; equal remainders go to the smaller hash first.
+
+    Returns
+    -------
+    int64[n] that sums to `total` exactly; a zero weight gets zero.
+
+    >>> shares = allocate(100, [1, 1, 1], tie_hash("doc", range(3)))
+    >>> int(shares.sum()), int(shares.min())
+    (100, 33)
+    """
+    weight = _exact(weights, "weights")
+    if weight.size and int(weight.min()) < 0:
+        raise QuantityError("a weight is negative")
+    whole = exact_sum(weight)
+    if whole == 0:
+        if total != 0:
+            raise QuantityError(f"cannot share {total}: every weight is zero")
+        return np.zeros_like(weight)
+    sign, magnitude = (-1, -total) if total < 0 else (1, total)
+    if magnitude >= 2**63:
+        raise QuantityError(f"total {total} does not fit int64")
+    quotient, rest = divmod(magnitude, whole)
+    if whole < 2**31:  # rest * weight < 2^62: no overflow
+        scaled = rest * weight
+        share, remainder = scaled // whole, scaled % whole
+    else:
+        exact = [divmod(rest * int(w), whole) for w in weight]
+        share = np.array([q for q, _ in exact], dtype=np.int64)
+        remainder_exact = [r for _, r in exact]
+        order_of = {r: k for k, r in enumerate(sorted(set(remainder_exact)))}
+        remainder = np.array([order_of[r] for r in remainder_exact], dtype=np.int64)
+    missing = rest - exact_sum(share)
+    order = np.lexsort((ties, -remainder))
+    share[order[:missing]] += 1
+    return np.asarray(sign * (quotient * weight + share))
+
+
+def allocate_rows(totals: ArrayLike, weights: ArrayLike, ties: NDArray[np.uint64]) -> IntArray:
+    """Apply `allocate` to each row of `totals` [m] with `weights` [m, n] and `ties` [m, n]."""
+    total = _exact(totals, "totals")
+    weight = _exact(weights, "weights")
+    return np.stack([allocate(int(t), w, h) for t, w, h in zip(total, weight, ties, strict=True)])
+
+
+def cumulative_energy_wh(cumulative_mw_intervals: ArrayLike) -> IntArray:
+    """Whole Wh delivered so far by a power that has been summed over market intervals.
+
+    The argument counts milliwatt-intervals (power in mW held for one market interval each, summed
+    since the start). One Wh is 1000 mW * 12 intervals, so the energy of one interval is the
+    difference of two successive results: rounding never accumulates (law 1).
+
+    >>> cumulative_energy_wh([0, 12_000, 29_999]).tolist()
+    [0, 1, 2]
+    """
+    return np.asarray(_exact(cumulative_mw_intervals, "power sums") // (1000 * INTERVALS_PER_HOUR))
+
+
+def format_money(nanos: int, digits: int = 2) -> str:
+    """Money as text with `digits` decimals, rounded half up in magnitude; exact integers inside.
+
+    >>> format_money(-1_234_567_890), format_money(5, 9)
+    ('-1.23', '0.000000005')
+    """
+    step = 10 ** (9 - digits)
+    magnitude = (abs(nanos) + step // 2) // step
+    sign = "-" if nanos < 0 and magnitude else ""
+    whole, part = divmod(magnitude, 10**digits)
+    return f"{sign}{whole}.{part:0{digits}d}" if digits else f"{sign}{whole}"

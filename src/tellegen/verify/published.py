@@ -1,0 +1,205 @@
+"""Checks of what a run publishes: signed files, and sums that anybody can do again."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from tellegen.records import Account, Line, Postings
+from tellegen.units import NANOS_PER_CENT, QuantityError, amount_nanos
+from tellegen.verify.notes import OperatorKey, TreeHead, strict_base64, strict_number
+from tellegen.verify.record import PublicRows
+from tellegen.verify.report import RefusedError
+
+POSTINGS = "tables/postings.parquet"
+STATEMENTS = "tables/statements.parquet"
+BOOKS = "books.sqlite"
+
+IntArray = NDArray[np.int64]
+_PRICED = [int(Line.WHOLESALE_FORWARD), int(Line.WHOLESALE_REAL_TIME), int(Line.UNACCOUNTED_ENERGY)]
+"""Lines above ENERGY_TAX that are quantity times price all the same."""
+Columns = dict[str, IntArray]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What the operator signed for: digest and size by path."""
+
+    head: TreeHead
+    files: dict[str, tuple[str, int]]
+
+
+def unsigned_files(run: Path) -> list[str]:
+    """Files of a run that only a manifest can vouch for."""
+    found = (p for p in run.rglob("*") if p.is_symlink() or not p.is_dir())
+    names = (p.relative_to(run) for p in found)
+    return sorted(n.as_posix() for n in names if n.parts[0] not in {"journal", "vault"} and n.parts != ("manifest",))
+
+
+def read_manifest(run: Path, key: OperatorKey, head: TreeHead) -> Manifest | None:
+    """The manifest, where there is one; it must be signed, and about the last checkpoint."""
+    path = run / "manifest"
+    if not path.exists():
+        loose = unsigned_files(run)
+        if loose:
+            raise RefusedError(f"there is no manifest, so nobody has signed for {loose[0]} ({len(loose)} files)")
+        return None
+    lines = key.text_of(path.read_bytes().decode()).split("\n")[:-1]
+    if len(lines) < 4 or lines[0] != "tellegen-manifest@v1" or lines[1] != f"origin {key.name}":
+        raise RefusedError(f"not a manifest of {key.name}")
+    size = strict_number(lines[2].removeprefix("size "), "size")
+    root = strict_base64(lines[3].removeprefix("root "), "root")
+    if TreeHead(size, root) != head:
+        raise RefusedError(f"the manifest is about {size} entries, the last checkpoint about {head.size}")
+    files: dict[str, tuple[str, int]] = {}
+    for line in lines[4:]:
+        digest, _, rest = line.partition(" ")
+        length, _, name = rest.partition(" ")
+        files[name] = digest, strict_number(length, "size of a file")
+    if len(files) != len(lines) - 4:
+        raise RefusedError("the manifest lists a file twice")
+    return Manifest(head, files)
+
+
+def check_published(run: Path, manifest: Manifest) -> tuple[int, str]:
+    """Published files are those that were signed for: none changed, missing or added."""
+    for name in unsigned_files(run):
+        if name not in manifest.files:
+            raise RefusedError(f"{name} is not in the manifest")
+    for name, (digest, size) in manifest.files.items():
+        path = run / name
+        if path.is_symlink() or not path.is_file():
+            raise RefusedError(f"{name} is in the manifest and missing")
+        if path.stat().st_size != size:
+            raise RefusedError(f"{name} has {path.stat().st_size} bytes, the manifest says {size}")
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                raise RefusedError(f"{name} is not the file that was signed for")
+    return len(manifest.files), f"{len(manifest.files)} files are those signed for"
+
+
+def read_columns(run: Path, name: str, columns: tuple[str, ...]) -> Columns:
+    """Integer columns of a published table."""
+    frame = pl.read_parquet(run / name)
+    missing = [c for c in columns if c not in frame.columns]
+    if missing:
+        raise RefusedError(f"{name} has no column {missing[0]}")
+    return {column: _whole_numbers(name, frame[column]) for column in columns}
+
+
+def _whole_numbers(name: str, column: pl.Series) -> IntArray:
+    # lines are published by name, everything else as numbers
+    words = {line.name.lower(): int(line) for line in Line}
+    if column.name == "line" and column.dtype == pl.String:
+        column = column.replace_strict(words, default=None, return_dtype=pl.Int64)
+    if not column.dtype.is_integer() or column.null_count():
+        raise RefusedError(f"{name}: column {column.name} holds something else than whole numbers or names of lines")
+    return column.cast(pl.Int64).to_numpy()
+
+
+def group_sums(keys: list[IntArray], values: IntArray, what: str) -> dict[tuple[int, ...], int]:
+    """Exact sums of `values` by key; refuses where int64 could wrap."""
+    if not values.size:
+        return {}
+    if max(abs(int(values.max())), abs(int(values.min()))) * values.size >= 2**63:
+        raise RefusedError(f"sums of {what} could overflow")
+    groups, group = np.unique(np.stack(keys, axis=1), axis=0, return_inverse=True)
+    sums = np.zeros(len(groups), dtype=np.int64)
+    np.add.at(sums, group.ravel(), values)
+    return {tuple(k): s for k, s in zip(groups.tolist(), sums.tolist(), strict=True)}
+
+
+def check_postings(postings: Columns) -> tuple[int, str]:
+    """Every transaction sums to zero; every energy line is quantity times price, to the last unit."""
+    amount, line = postings["amount"], postings["line"]
+    totals = group_sums([postings["cause"], postings["interval"]], amount, "postings")
+    for (cause, interval), total in totals.items():
+        if total:
+            raise RefusedError(f"the transaction of interval {interval}, cause {cause}, sums to {total}")
+    priced = (line <= int(Line.ENERGY_TAX)) | np.isin(line, _PRICED) | (postings["price"] != 0)
+    try:
+        product = amount_nanos(postings["quantity"][priced], postings["price"][priced])
+    except QuantityError as error:
+        raise RefusedError(f"postings: {error}") from None
+    bad = np.flatnonzero(product != amount[priced])
+    if bad.size:
+        row = int(np.flatnonzero(priced)[bad[0]])
+        raise RefusedError(f"posting {row}: amount {amount[row]} is not quantity times price {product[bad[0]]}")
+    count = int(priced.sum())
+    return amount.size, f"{len(totals)} transactions sum to zero; {count} lines are quantity times price"
+
+
+def check_recorded_postings(postings: Columns, public: list[PublicRows]) -> tuple[int, str]:
+    """The totals of the accounts that are nobody's agree with the postings on record."""
+    tables = [batch.table for batch in public if isinstance(batch.table, Postings)]
+    if not tables:
+        return 0, "no public postings on record"
+    recorded = Postings.concat(tables)
+    theirs = (postings["account"] < 0) & (postings["account"] != int(Account.ERASED))
+    keys = [recorded.account.astype(np.int64), recorded.line.astype(np.int64)]
+    for column in ("quantity", "amount"):
+        claimed = group_sums([postings["account"][theirs], postings["line"][theirs]], postings[column][theirs], column)
+        on_record = group_sums(keys, getattr(recorded, column), column)
+        _compare(claimed, on_record, f"{column} of account and line", "published", "on record")
+    return len(recorded), f"{len(recorded)} public postings on record give the published totals of their accounts"
+
+
+def check_statements(postings: Columns, statements: Columns) -> tuple[int, str]:
+    """Statements are the sums of the postings, and their cents add up to the customer's total."""
+    theirs = postings["account"] > 0
+    keys = [postings["account"][theirs], postings["line"][theirs]]
+    stated_keys = [statements["customer"], statements["line"]]
+    for column in ("quantity", "amount"):
+        posted = group_sums(keys, postings[column][theirs], column)
+        stated = group_sums(stated_keys, statements[column], column)
+        _compare(stated, posted, f"{column} of customer and line", "stated", "posted")
+    cents = group_sums([statements["customer"]], statements["cents"], "cents")
+    total = group_sums([statements["customer"]], statements["amount"], "amounts")
+    for (customer,), nanos in total.items():
+        if cents[customer,] * NANOS_PER_CENT != nanos:
+            raise RefusedError(
+                f"customer {customer}: the cents add up to {cents[customer,]}, the amounts to {nanos} nano"
+            )
+    off = np.abs(statements["cents"] * NANOS_PER_CENT - statements["amount"]) >= NANOS_PER_CENT
+    if off.any():
+        row = int(np.flatnonzero(off)[0])
+        raise RefusedError(
+            f"statement row {row}: {statements['cents'][row]} cents for {statements['amount'][row]} nano"
+        )
+    return statements["amount"].size, f"{len(total)} customers' lines are sums of postings; their cents add up"
+
+
+def check_books(run: Path, postings: Columns) -> tuple[int, str]:
+    """Balances are the sums of the postings and sum to zero themselves."""
+    # immutable: a verifier leaves no journal file behind and takes no lock
+    uri = f"file:{quote(str((run / BOOKS).resolve()))}?mode=ro&immutable=1"
+    database = sqlite3.connect(uri, uri=True)
+    try:
+        rows = database.execute("SELECT account, nanos FROM balances").fetchall()
+    finally:
+        database.close()
+    if not all(type(v) is int for row in rows for v in row):
+        raise RefusedError("a balance is not a whole number")
+    balances: dict[tuple[int, ...], int] = {(account,): nanos for account, nanos in rows}
+    _compare(
+        balances, group_sums([postings["account"]], postings["amount"], "amounts"), "balance", "in the books", "posted"
+    )
+    if sum(balances.values()):
+        raise RefusedError(f"the balances sum to {sum(balances.values())}")
+    return len(balances), f"{len(balances)} balances are sums of postings, and sum to zero"
+
+
+def _compare(
+    left: dict[tuple[int, ...], int], right: dict[tuple[int, ...], int], what: str, left_is: str, right_is: str
+) -> None:
+    for key in sorted(left.keys() | right.keys()):
+        if left.get(key, 0) != right.get(key, 0):
+            name = ", ".join(map(str, key))
+            raise RefusedError(f"{what} {name}: {left.get(key, 0)} {left_is}, {right.get(key, 0)} {right_is}")

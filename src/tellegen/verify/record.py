@@ -1,0 +1,230 @@
+"""Checks of the journal: every byte of it has one place, and every place is signed for."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tellegen.records import NOBODY, TABLES, Header, Prices, Table
+from tellegen.verify.notes import OperatorKey, TreeHead
+from tellegen.verify.report import RefusedError
+from tellegen.verify.tree import Tree, growing_roots, leaf, root_from_path, root_of
+
+_NOTE_LINES = 5
+_SEGMENT_NAME = re.compile(r"\d{6}\.seg")
+_PAYLOAD_HEAD = struct.Struct("<4sIIII")
+_PAYLOAD_SEGMENT = struct.Struct("<16s12sI")
+_HEX64 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class PublicRows:
+    """The plain rows of one batch: where the batch stands, and its rows."""
+
+    index: int
+    header: Header
+    table: Table
+
+
+def operator_key(run: Path, pinned: str | None) -> OperatorKey:
+    """The key of the journal; the pinned one if given."""
+    text = (run / "journal" / "operator.pub").read_bytes().decode()
+    if not text.endswith("\n"):
+        raise RefusedError("operator.pub is cut short")
+    if pinned is not None and pinned.strip() != text[:-1]:
+        raise RefusedError(f"operator.pub holds {text[:-1]}, not the pinned key")
+    return OperatorKey.parse(text[:-1])
+
+
+def check_files(run: Path) -> tuple[int, str]:
+    """Nothing lies in the journal's folder but what belongs there."""
+    folder = run / "journal"
+    count = 0
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        part, _, file = name.rpartition("/")
+        known = name in {"checkpoint", "checkpoints", "operator.pub"} or (
+            part in {"log", "payloads"} and _SEGMENT_NAME.fullmatch(file)
+        )
+        if path.is_symlink() or not (known if path.is_file() else name in {"log", "payloads"}):
+            raise RefusedError(f"journal/{name} does not belong there")
+        count += path.is_file()
+    return count, f"{count} files, each of a known kind"
+
+
+def frames(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Place and bytes of each frame: length u32, crc32 u32 over length and bytes, bytes."""
+    names = sorted(path.name for path in folder.glob("*.seg"))
+    if names != [f"{k:06d}.seg" for k in range(len(names))]:
+        raise RefusedError(f"{folder.name}/ is not numbered without a gap: {', '.join(names)}")
+    for name in names:
+        place = f"{folder.name}/{name}"
+        with (folder / name).open("rb") as file:
+            at = 0
+            while head := file.read(8):
+                length, checksum = struct.unpack("<II", head) if len(head) == 8 else (0, 0)
+                data = file.read(length) if len(head) == 8 else b""
+                if len(head) < 8 or len(data) < length:
+                    raise RefusedError(f"{place} is cut short in the frame at byte {at}")
+                if zlib.crc32(head[:4] + data) != checksum:
+                    raise RefusedError(f"{place}: the frame at byte {at} fails its checksum")
+                yield f"{place} at byte {at}", data
+                at += 8 + length
+            if at == 0:
+                raise RefusedError(f"{place} is empty")
+
+
+def read_log(run: Path) -> list[tuple[Header, bytes]]:
+    """Headers with their entry bytes, in order; each well-formed, with its causes before it."""
+    entries: list[tuple[Header, bytes]] = []
+    for place, data in frames(run / "journal" / "log"):
+        header = Header.from_bytes(data)
+        texts = (header.kind, header.name, header.feeder, header.market, header.source)
+        numbers = (header.interval, header.intervals, header.known_at, header.rows, *header.causes)
+        if not all(isinstance(t, str) for t in texts) or not all(type(n) is int for n in numbers):
+            raise RefusedError(f"{place}: a field of entry {len(entries)} has the wrong type")
+        if header.rows < 0 or not all(0 <= c < len(entries) for c in header.causes):
+            raise RefusedError(f"{place}: entry {len(entries)} follows from an entry that is not before it")
+        if header.kind not in TABLES and header.kind != "document":
+            raise RefusedError(f"{place}: entry {len(entries)} is of an unknown kind {header.kind!r}")
+        for digest in (header.row_root, header.payload_sha256):
+            if not isinstance(digest, str) or not _HEX64.fullmatch(digest):
+                raise RefusedError(f"{place}: a digest of entry {len(entries)} is not 64 hex digits")
+        entries.append((header, data))
+    if len({data for _, data in entries}) != len(entries):
+        raise RefusedError("an entry stands twice in the log")
+    return entries
+
+
+def read_checkpoints(run: Path, key: OperatorKey) -> list[TreeHead]:
+    """Every checkpoint in order: signed, growing, the last one standing in `checkpoint` too."""
+    folder = run / "journal"
+    text = (folder / "checkpoints").read_bytes().decode()
+    lines = text.split("\n")
+    if lines.pop() or len(lines) % _NOTE_LINES or not lines:
+        raise RefusedError("checkpoints is cut short")
+    notes = ["\n".join([*lines[at : at + _NOTE_LINES], ""]) for at in range(0, len(lines), _NOTE_LINES)]
+    heads: list[TreeHead] = []
+    for number, note in enumerate(notes):
+        try:
+            heads.append(TreeHead.parse(note, key))
+        except RefusedError as error:
+            raise RefusedError(f"checkpoints, line {number * _NOTE_LINES + 1}: {error}") from None
+    for number, (before, after) in enumerate(itertools.pairwise(heads), 1):
+        if after.size <= before.size:
+            raise RefusedError(f"checkpoints, line {number * _NOTE_LINES + 1}: size {after.size} follows {before.size}")
+    if (folder / "checkpoint").read_bytes().decode() != notes[-1]:
+        raise RefusedError("checkpoint is not the last of checkpoints")
+    return heads
+
+
+def check_history(entries: list[tuple[Header, bytes]], heads: list[TreeHead]) -> tuple[int, str]:
+    """Each signed root is that of the entries there are, so every state extends the one before it."""
+    if heads[-1].size != len(entries):
+        raise RefusedError(f"the log holds {len(entries)} entries, the last checkpoint signs {heads[-1].size}")
+    signed = {head.size: head.root for head in heads}
+    for size, root in enumerate(growing_roots([leaf(data) for _, data in entries])):
+        if signed.get(size, root) != root:
+            raise RefusedError(f"the root signed at size {size} is not that of the entries")
+    return len(heads), f"{len(heads)} signed roots are those of the {len(entries)} entries; each extends the one before"
+
+
+def check_proofs(entries: list[tuple[Header, bytes]], head: TreeHead) -> tuple[int, str]:
+    """An inclusion proof for every entry leads to the last signed root."""
+    leaves = [leaf(data) for _, data in entries]
+    tree = Tree(leaves)
+    for index, node in enumerate(leaves):
+        if root_from_path(node, index, head.size, tree.path(index)) != head.root:
+            raise RefusedError(f"entry {index} cannot be proved under the last checkpoint")
+    return len(leaves), f"{len(leaves)} entries proved under the last checkpoint"
+
+
+def check_payloads(run: Path, entries: list[tuple[Header, bytes]]) -> tuple[int, list[PublicRows]]:
+    """Payloads are those the entries name; row hashes rebuild the row roots.
+
+    Returns
+    -------
+    Number of rows bound, and the public rows by batch.
+    """
+    total = 0
+    public: list[PublicRows] = []
+    stored = frames(run / "journal" / "payloads")
+    for index, (header, _) in enumerate(entries):
+        place, data = next(stored, ("", b""))
+        if not place:
+            raise RefusedError(f"payloads/ ends before the payload of entry {index}")
+        if hashlib.sha256(data).hexdigest() != header.payload_sha256:
+            raise RefusedError(f"{place}: the payload is not the one that entry {index} names")
+        rows = _check_rows(index, header, data)
+        total += header.rows
+        if rows is not None:
+            public.append(rows)
+    for place, _ in stored:
+        raise RefusedError(f"{place}: a payload that no entry names")
+    return total, public
+
+
+def _check_rows(index: int, header: Header, data: bytes) -> PublicRows | None:
+    what = f"payload of entry {index} ({header.kind})"
+    if len(data) < _PAYLOAD_HEAD.size:
+        raise RefusedError(f"{what} is cut short")
+    magic, rows, row_bytes, public, segments = _PAYLOAD_HEAD.unpack_from(data)
+    hashes_end = _PAYLOAD_HEAD.size + 32 * rows
+    numbers_end = hashes_end + 4 * public
+    rows_end = numbers_end + row_bytes * public
+    if magic != b"TLP1" or rows_end > len(data) or rows != header.rows or public > rows:
+        raise RefusedError(f"{what} does not begin as its entry says")
+    hidden = rows - public
+    at = rows_end
+    for _ in range(segments):
+        if at + _PAYLOAD_SEGMENT.size > len(data):
+            raise RefusedError(f"{what} is cut short")
+        length = _PAYLOAD_SEGMENT.unpack_from(data, at)[2]
+        at += _PAYLOAD_SEGMENT.size + length
+        count, rest = divmod(length - 16, 4 + row_bytes)  # 16: the authentication tag
+        hidden -= count
+        if rest:
+            raise RefusedError(f"{what} has a segment that is not whole rows")
+    if at != len(data) or hidden:
+        raise RefusedError(f"{what} does not end, or hold as many rows, as it says")
+    leaves = [data[k : k + 32] for k in range(_PAYLOAD_HEAD.size, hashes_end, 32)]
+    if root_of(leaves).hex() != header.row_root:
+        raise RefusedError(f"{what}: the row hashes do not rebuild the row root")
+    numbers = np.frombuffer(data, dtype="<u4", count=public, offset=hashes_end).tolist()
+    for k, number in enumerate(numbers):
+        row = data[numbers_end + k * row_bytes : numbers_end + (k + 1) * row_bytes]
+        if (k and number <= numbers[k - 1]) or number >= rows or leaf(row) != leaves[number]:
+            raise RefusedError(f"{what}: public row {number} is not the one on record")
+    if header.kind == "document":
+        return None
+    schema = TABLES[header.kind]
+    if row_bytes != schema.row_dtype().itemsize:
+        raise RefusedError(f"{what}: rows of {row_bytes} bytes, {header.kind} has {schema.row_dtype().itemsize}")
+    table = schema.from_bytes(data[numbers_end:rows_end])
+    if (table.subjects() != NOBODY).any():
+        raise RefusedError(f"{what}: a customer's row lies open")
+    return PublicRows(index, header, table) if public else None
+
+
+def check_prices(public: list[PublicRows]) -> tuple[int, str]:
+    """Every recorded price is exactly the sum of its parts, and lies in its range."""
+    count = 0
+    for batch in public:
+        table = batch.table
+        if not isinstance(table, Prices):
+            continue
+        bad = np.flatnonzero(table.energy != table.root + table.losses + table.congestion + table.voltage)
+        if bad.size:
+            raise RefusedError(
+                f"entry {batch.index}: the price at node {table.node[bad[0]]} is not the sum of its parts"
+            )
+        count += len(table)
+    return count, f"{count} prices are the sum of energy, losses, congestion and voltage" if count else "none on record"

@@ -1,0 +1,166 @@
+"""Every day settles under the rule of its time, and a wrong rulebook is named with its remedy."""
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from tellegen.errors import InputError
+from tellegen.rules import ReactiveRule, Rulebook, ShareKey, diff, render
+
+DEFAULT = Rulebook.load()
+TEXT = DEFAULT.versions[0].content.decode()
+
+
+def book(**files: str) -> Rulebook:
+    """A rulebook of files by name; underscores stand for dashes."""
+    contents = {f"{name.strip('_').replace('_', '-')}.toml": text.encode() for name, text in files.items()}
+    return Rulebook.parse(contents, source="book")
+
+
+def edited(old: str, new: str) -> str:
+    assert old in TEXT
+    return TEXT.replace(old, new)
+
+
+def test_money_becomes_integers_exactly():
+    """Law 1: decimal text, micro per kWh, nano per day, parts per million."""
+    rules = DEFAULT.at(date(2016, 7, 1)).settlement
+    assert rules.network_withdrawal_micros_per_kwh == 80_000
+    assert rules.network_fixed_nanos_per_day == 250_000_000
+    assert rules.network_revenue_nanos(100) == 105_000_000_000
+    assert rules.energy_tax_micros_per_kwh == 20_000
+    assert rules.sales_tax_ppm == 190_000
+    assert rules.retail.off_peak_ratio_ppm == 650_000
+    assert rules.rent_key is ShareKey.TRAILING_WITHDRAWAL
+    assert rules.reactive is ReactiveRule.REAL_TIME_PRICE
+
+
+def test_a_past_day_keeps_the_rules_of_its_time():
+    """Governance: a new version does not reach back."""
+    assert DEFAULT.at(date(2016, 12, 31)).docket == "2015-17"
+    assert DEFAULT.at(date(2017, 1, 1)).docket == "2016-22"
+    assert DEFAULT.at(date(2031, 1, 1)).docket == "2016-22"
+    assert DEFAULT.at(date(2017, 6, 1), known_by=date(2016, 6, 1)).docket == "2015-17"
+
+
+def test_no_rule_before_the_first():
+    with pytest.raises(InputError, match="day 2015-12-31 is governed by no version; the first holds from 2016-01-01"):
+        DEFAULT.at(date(2015, 12, 31))
+    with pytest.raises(InputError, match="none was adopted by 2000-01-01"):
+        DEFAULT.at(date(2016, 5, 5), known_by=date(2000, 1, 1))
+
+
+def test_a_retroactive_act_names_its_refund_docket():
+    """Governance: what reaches back needs an order, and does not change what was known before."""
+    late = edited("adopted = 2015-11-30", "adopted = 2016-03-01")
+    with pytest.raises(
+        InputError, match=r"\[order\] adopted is after the effective date 2016-01-01; a retroactive act"
+    ):
+        book(_2016_01_01=late)
+    ordered = late.replace("adopted =", 'retroactive_order = "2016-03 refunds"\nadopted =').replace("0.080", "0.070")
+    both = book(_2016_01_01=TEXT, _2016_01_01_appeal=ordered)
+    assert both.at(date(2016, 2, 1)).tariff.network_micros_per_kwh == 70_000
+    assert both.at(date(2016, 2, 1), known_by=date(2016, 2, 2)).tariff.network_micros_per_kwh == 80_000
+
+
+def test_nobody_holds_two_offices():
+    """Governance: enact, operate, certify and audit are held apart."""
+    with pytest.raises(InputError, match=r"\[roles\] gives 'regulator' two of enact, operate, certify, audit"):
+        book(_2016_01_01=edited('audit = "auditor"', 'audit = "regulator"'))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ('"0.080"', "0.080", r"\[network\] withdrawal_per_kwh must be a decimal number in quotes"),
+        ('"0.080"', '"0.0800001"', r"\[network\] withdrawal_per_kwh has more digits than millionths"),
+        (
+            '"0.080"',
+            '"-0.080"',
+            r"\[network\] withdrawal_per_kwh is '-0.080': input should be greater than or equal to 0",
+        ),
+        ('"0.080"', '"1e-3"', "must be a decimal number in quotes"),
+        ('"0.080"', '"NaN"', "must be a decimal number in quotes"),
+        ('sales_percent = "19"', 'vat = "19"', r"\[taxes\] sales_percent is missing"),
+        (
+            'sales_percent = "19"',
+            'sales_percent = "19"\nvat = "19"',
+            r"\[taxes\] vat is not known .*energy_per_kwh, sales",
+        ),
+        ("[taxes]", "[tax]", r"\[taxes\] is missing"),
+        ('rent_key = "trailing_withdrawal"', 'rent_key = "volume"', r"\[settlement\] rent_key is 'volume'.*trailing"),
+        ("trailing_days = 30", "trailing_days = true", r"\[settlement\] trailing_days is True"),
+        ("trailing_days = 30", "trailing_days = 0", r"\[settlement\] trailing_days is 0"),
+        ("adopted = 2015-11-30", 'adopted = "2015-11-30"', r"\[order\] adopted must be a plain TOML date"),
+        ("Europe/Berlin", "Berlin", r"\[order\] time_zone is not a time zone"),
+        ('currency = "EUR"', 'currency = "Euro"', r"\[order\] currency is 'Euro'"),
+        ('price_floor_per_kwh = "-1.00"', 'price_floor_per_kwh = "9"', r"\[market\] has a price floor at or above"),
+        ('penalty_per_kwh = "10.00"', 'penalty_per_kwh = "1.00"', r"\[market\] has a margin penalty above"),
+        ("peak_start_hour = 7", "peak_start_hour = 22", r"\[retail\] has a peak that ends before it starts"),
+        ("[order]", "[order", r"is not TOML"),
+    ],
+)
+def test_a_wrong_entry_is_named_with_file_key_and_remedy(old, new, complaint):
+    with pytest.raises(InputError, match=complaint) as caught:
+        book(_2016_01_01=edited(old, new))
+    assert str(caught.value).startswith("book/2016-01-01.toml: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_files_are_called_by_their_date(tmp_path: Path):
+    (tmp_path / "latest.toml").write_text(TEXT)
+    with pytest.raises(InputError, match=r"latest.toml: file name is not a date; call it YYYY-MM-DD.toml"):
+        Rulebook.load(tmp_path)
+    with pytest.raises(InputError, match="file name is not a date"):
+        book(_2016_02_30=TEXT)
+
+
+def test_an_absent_or_empty_folder_is_named(tmp_path: Path):
+    with pytest.raises(InputError, match="is not there"):
+        Rulebook.load(tmp_path / "none")
+    with pytest.raises(InputError, match="holds no version"):
+        Rulebook.load(tmp_path)
+
+
+def test_two_acts_of_one_day_for_one_day_are_refused():
+    with pytest.raises(InputError, match="of two acts one must be later"):
+        book(_2016_01_01=TEXT, _2016_01_01_b=TEXT)
+
+
+def test_bytes_that_are_no_text_are_named():
+    with pytest.raises(InputError, match="byte 0 is not UTF-8"):
+        Rulebook.parse({"2016-01-01.toml": b"\xff\xfe"}, source="book")
+    with pytest.raises(InputError, match="a rulebook has at most"):
+        Rulebook.parse({"2016-01-01.toml": b"#" * 70_000}, source="book")
+
+
+def test_the_rulebook_on_record_is_the_same_rulebook():
+    """Law 3: what governs can be rebuilt from the journal's documents."""
+    documents = {document.name: document.content for document in DEFAULT.documents()}
+    rebuilt = Rulebook.from_documents(documents | {"scenario": b""})
+    assert rebuilt.sha256 == DEFAULT.sha256
+    assert rebuilt.versions == DEFAULT.versions
+
+
+def test_the_digest_follows_every_byte():
+    assert book(_2016_01_01=TEXT).sha256 != book(_2016_01_01=TEXT + "\n# note\n").sha256
+
+
+def test_market_and_agents_read_the_same_limits():
+    """The clearing's caps are those that agents bid within."""
+    rules = DEFAULT.at(date(2016, 7, 1))
+    assert round(rules.market.price_cap * 1_000_000) == rules.tariff.price_cap_micros_per_kwh
+    assert round(rules.market.price_floor * 1_000_000) == rules.tariff.price_floor_micros_per_kwh
+    assert rules.tariff.withdrawal_micros_per_kwh == 100_000
+
+
+def test_show_and_diff_state_what_the_acts_state():
+    first, second = DEFAULT.versions
+    shown = render(first)
+    assert "0.080 EUR/kWh" in shown
+    assert first.sha256 in shown
+    changed = {change.key: (change.before, change.after) for change in diff(first, second)}
+    assert changed["network.withdrawal_per_kwh"] == ("0.080", "0.085")
+    assert "taxes.sales_percent" not in changed
+    assert diff(first, first) == ()
