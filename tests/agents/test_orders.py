@@ -5,7 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from tellegen.agents import FleetError, KnowledgeError, Tariff, expected_prices, price_statistics
+from tellegen.agents import FleetError, KnowledgeError, Tariff, connect, expected_prices, price_statistics
+from tellegen.agents.plan import expect
 from tellegen.records import Device, Product, Side
 
 OFFSETS = [0, 1, 95, 150, 230, 287]
@@ -159,11 +160,19 @@ def test_the_same_inputs_give_the_same_orders(make):
 
 
 def test_homes_without_devices_only_buy(make):
-    from tellegen.agents import connect
-
     fleet, world = connect(np.array([1]), np.full((1, 576), 0.5), np.zeros((1, 576)), 0)
     plan = fleet.plan(world.past(288), np.full((1, 288), 0.1), 288)
     flat = np.array([0.1])
     offers = fleet.real_time_orders(300, plan, fleet.initial_state(), world.past(300), flat, flat * 0)
     assert offers.orders.quantity_w.tolist() == [500]
     assert len(fleet.day_ahead_orders(plan, fleet.initial_state(), known_until=288)) == 24
+
+
+def test_an_error_that_the_plan_has_learned_is_not_corrected_twice(neighbourhood):
+    """Right after replanning, the plan and the guess at gate closure are the same."""
+    town, interval = neighbourhood, neighbourhood.first + 100
+    past = town.reality.past(interval)
+    plan = town.fleet.replan(day_plan(town, town.first), past)
+    guess = expect(plan, town.fleet.homes, past, interval)
+    assert np.allclose(guess.load_kw, plan.load_kw[:, 100])
+    assert np.allclose(guess.pv_kw, plan.pv_kw[:, 100])

@@ -27,6 +27,7 @@ def test_a_round_trip_returns_the_stated_efficiency():
     charged = battery_step(np.array([0.0]), np.array([1000.0]), **rating)
     emptied = battery_step(charged.soc_wh, np.array([-5e3]), **rating)
     assert np.isclose(-emptied.power_w[0], 810.0)
+    assert np.isclose(emptied.soc_wh[0], 0.0, atol=1e-9)
 
 
 def test_a_car_stops_when_it_is_full():

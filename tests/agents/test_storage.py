@@ -151,3 +151,12 @@ def test_batteries_come_back_to_their_start_only_if_told_to(make, back):
     _, energy = schedule(homes.batteries, plan.storage_around, plan.storage_value, start, wear=0.03)
     gap = np.abs(energy[:, -1] - start) / homes.batteries.capacity_wh
     assert (gap.max() < 0.05) == back
+
+
+def test_a_battery_does_not_burn_energy_when_stored_energy_is_worth_less_than_nothing():
+    """At negative prices a round trip would look like a gain; it is never offered."""
+    store, none = battery(0.64), np.zeros(1)
+    value = np.full((1, 8), -0.2)
+    bid = storage_bid(store, np.array([2e3]), value, surplus_w=none, demand_w=none, wear=0.0, hours=HOURS)
+    assert bid.charge_value.max() == pytest.approx(-0.16)
+    assert bid.discharge_cost.min() >= bid.charge_value.max()

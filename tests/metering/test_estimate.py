@@ -11,7 +11,7 @@ from tellegen.metering import (
     daily_profile,
     energy_across_gap,
     energy_from_registers,
-    smallest_movement_wh,
+    longest_stillness,
 )
 from tellegen.records import Quality
 
@@ -36,10 +36,11 @@ def test_without_a_past_there_is_no_profile() -> None:
         daily_profile(np.zeros((0, 288, 2), dtype=np.int64))
 
 
-def test_smallest_movement_counts_both_directions() -> None:
-    imports, exports = np.array([[[5, 0], [1, 0]]]), np.array([[[0, 2], [3, 0]]])
-    assert smallest_movement_wh(imports, exports).tolist() == [4, 0]
-    assert smallest_movement_wh(np.zeros((0, 2), dtype=np.int64), np.zeros((0, 2), dtype=np.int64)).tolist() == [0, 0]
+def test_stillness_counts_both_directions() -> None:
+    imports, exports = np.array([[5, 0], [0, 0], [1, 0]]), np.array([[0, 2], [0, 0], [3, 0]])
+    assert longest_stillness(imports, exports).tolist() == [1, 2]
+    nothing = np.zeros((0, 2), dtype=np.int64)
+    assert (longest_stillness(nothing, nothing) > 10**9).all()
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=20))

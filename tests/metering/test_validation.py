@@ -19,7 +19,7 @@ ASSUMED = 40
 class House:
     """One home with meter 9 behind customer 5, read interval by interval."""
 
-    smallest: int = 3
+    longest_still: int = 0
     interval: int = 100
     counter: int = 0
     import_wh: int = 70_000
@@ -51,7 +51,7 @@ class House:
         return energy
 
     def limits(self) -> Limits:
-        return Limits(*(np.array([v]) for v in (FUSE_W, 160_000, 300_000, self.smallest)))
+        return Limits(*(np.array([v]) for v in (FUSE_W, 160_000, 300_000, self.longest_still)))
 
     def estimate(self) -> Estimate:
         return Estimate(*(np.array([v]) for v in (ASSUMED, 0, 7)))
@@ -108,8 +108,11 @@ def test_whole_watt_hours_do_not_trip_the_fuse() -> None:
 
 
 def test_standing_still_is_suspicious_only_where_it_is_new() -> None:
-    assert outcome(House(smallest=3).read(0))[0] == ValidationRule.ZERO
-    assert outcome(House(smallest=0).read(0)) == (ValidationRule.NONE, MEASURED, 0)
+    assert outcome(House(longest_still=0).read(0))[0] == ValidationRule.ZERO
+    house = House(longest_still=2)
+    assert [outcome(house.read(0))[0] for _ in range(4)] == [ValidationRule.NONE] * 2 + [ValidationRule.ZERO] * 2
+    assert outcome(house.read(30))[0] == ValidationRule.AFTER_GAP
+    assert outcome(house.read(0)) == (ValidationRule.NONE, MEASURED, 0)
 
 
 def test_another_customers_meter_is_not_mine() -> None:

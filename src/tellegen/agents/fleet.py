@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from tellegen.agents import day_ahead, real_time
 from tellegen.agents.behaviour import DevicePowers, World, advance, dispatched, local_behaviour
 from tellegen.agents.curves import Offers
+from tellegen.agents.day_ahead import effective_range
 from tellegen.agents.devices import Batteries, HeatPumps, Inverters, Vehicles, WaterHeaters
+from tellegen.agents.forecast import price_statistics
+from tellegen.agents.heating import buildings, settled_c, tanks
 from tellegen.agents.homes import (
     NEGLIGIBLE_WH,
     DeviceState,
@@ -66,6 +69,24 @@ class Fleet:
     def initial_state(self) -> DeviceState:
         """State with which the device tables start the day."""
         return initial_state(self.homes)
+
+    def settled_state(self, state: DeviceState, price: float, past_prices: FloatArray) -> DeviceState:
+        """A state whose buildings and tanks have long been at their set-points for a market price.
+
+        So a day can begin without a rush of all thermostats at once. past_prices : float64[n, H], market
+        prices of the last 24 hours at least.
+        """
+        mean, deviation = price_statistics(past_prices)
+        effective = self.tariff.import_price(price)
+        reached = []
+        for devices, bodies in (
+            (self.homes.heat_pumps, buildings(self.homes.heat_pumps)),
+            (self.homes.water_heaters, tanks(self.homes.water_heaters)),
+        ):
+            owner = devices.customer - 1
+            prices = effective_range(mean[owner], deviation[owner], self.tariff, self.parameters)
+            reached.append(settled_c(bodies, effective, prices, self.parameters.ramp))
+        return replace(state, building_c=reached[0], tank_c=reached[1])
 
     def plan(self, past: Past, price: FloatArray, first_interval: int) -> Plan:
         """Plan the day that starts at `first_interval`; price float64[n, T] as the homes expect it."""

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tellegen.agents.bids import Mode, ramp_bid
+from tellegen.agents.bids import Mode, ramp_bid, ramp_setpoint
 from tellegen.agents.devices import HeatPumps, WaterHeaters
 from tellegen.agents.homes import HOURS
 from tellegen.agents.parameters import RampRule
-from tellegen.agents.physics import heat_to_reach
+from tellegen.agents.physics import heat_to_reach, thermal_step
 
 FloatArray = NDArray[np.float64]
 
@@ -51,6 +51,18 @@ class Bodies:
             hours=HOURS,
         )
         return np.asarray(np.clip(heat / self.gain, 0.0, self.power_w))
+
+    def temperature_after(self, power_w: FloatArray, temperature_c: FloatArray, draw_w: FloatArray) -> FloatArray:
+        """Temperature at the end of an interval with a given electric power."""
+        return thermal_step(
+            temperature_c,
+            self.gain * power_w,
+            draw_w,
+            capacity_wh_per_k=self.capacity_wh_per_k,
+            ua_w_per_k=self.ua_w_per_k,
+            surroundings_c=self.surroundings_c,
+            hours=HOURS,
+        ).temperature_c
 
     def holding_w(self, draw_w: FloatArray) -> FloatArray:
         """Electric power that holds the desired temperature against a draw, within the rating.
@@ -119,15 +131,35 @@ def _bid(bodies: Bodies, temperature_c: FloatArray, prices: PriceRange, ramp: Ra
 def heating_bid(
     bodies: Bodies, temperature_c: FloatArray, draw_w: FloatArray, prices: PriceRange, ramp: RampRule
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Bid for one interval: must-run power W, flexible power W, and its value; float64[k] each.
+    """Bid for one interval: must-run power W float64[k], and flexible steps with their values, [k, STEPS].
 
     Must-run is what keeps `low_c` at the end of the interval. The flexible rest, up to the rating or to
-    `high_c`, is worth the ramp bid at the present temperature.
+    `high_c`, goes in `STEPS` equal steps, each worth the ramp bid at the temperature to which the
+    interval at the middle of the step leads: so the power taken is the one after which the device's
+    set-point for the cleared price is reached, and homes alike do not all start at once at full power.
     """
     must = bodies.power_to_reach(bodies.low_c, temperature_c, draw_w)
-    most = bodies.power_to_reach(bodies.high_c, temperature_c, draw_w)
-    value = _bid(bodies, np.clip(temperature_c, bodies.low_c, bodies.high_c), prices, ramp)
-    return must, np.maximum(most - must, 0.0), value
+    flexible = np.maximum(bodies.power_to_reach(bodies.high_c, temperature_c, draw_w) - must, 0.0)
+    values = []
+    for j in range(STEPS):
+        reached = bodies.temperature_after(must + (j + 0.5) / STEPS * flexible, temperature_c, draw_w)
+        values.append(_bid(bodies, np.clip(reached, bodies.low_c, bodies.high_c), prices, ramp))
+    return must, np.tile((flexible / STEPS)[:, None], (1, STEPS)), np.stack(values, axis=1)
+
+
+def settled_c(bodies: Bodies, price: FloatArray, prices: PriceRange, ramp: RampRule) -> FloatArray:
+    """Temperatures at which the ramp rule has long settled under an effective price, float64[k]."""
+    return ramp_setpoint(
+        price,
+        mode=Mode.HEATING,
+        desired_c=bodies.desired_c,
+        low_c=bodies.low_c,
+        high_c=bodies.high_c,
+        ramp_low=ramp.low,
+        ramp_high=ramp.high,
+        mean=prices.mean,
+        deviation=prices.deviation,
+    )
 
 
 def hourly_heating_steps(

@@ -81,8 +81,8 @@ def real_time_orders(
     surplus, demand = np.maximum(-net_w, 0.0), np.maximum(net_w, 0.0)
     surplus = _offer_cars(book, cars, rows, charging, surplus, tariff)
     for kind, owner, flexible, value in heating:
-        own, surplus = share_own(owner, flexible, surplus)
-        buy_curve(book, owner, np.arange(len(owner)), kind, flexible[:, None], value[:, None], own, tariff)
+        own, surplus = share_own(owner, flexible.sum(axis=1), surplus)
+        buy_curve(book, owner, np.arange(len(owner)), kind, flexible, value, own, tariff)
     _offer_batteries(book, homes, plan, state, interval, surplus, demand, tariff, parameters)
     return book.build()
 

@@ -93,7 +93,7 @@ class Ledger:
             connection.execute("SELECT sha256 FROM applied LIMIT 1")
         except sqlite3.Error as error:
             raise InputError(
-                path, "file", f"is not a ledger ({error}); `tellegen replay` rebuilds the books from the journal"
+                path, "file", f"is not a ledger ({error}); delete it, and `tellegen replay` rebuilds the books"
             ) from None
         return cls(path, connection)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 import typer
 from rich.console import Console
@@ -31,6 +32,10 @@ app = typer.Typer(
 errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""What the parser raises for a command line it cannot read; Typer exports only this child of it."""
+
+
 @app.callback(invoke_without_command=True)
 def _root(version: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
     if version:
@@ -39,17 +44,40 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 def main() -> None:
-    """Run the command line; turn this package's errors into one line and exit status 2."""
+    """Run the command line; turn errors of input into one line and exit status 2."""
     # Commands register themselves on import; each imports what it needs when it runs.
     from tellegen.cli import bench, day, doctor, grid, record, rules  # noqa: F401
 
     try:
-        app()
+        status = app(standalone_mode=False)
+        sys.stdout.flush()
     except TellegenError as error:
-        errors.print(f"tellegen: {error}")
-        sys.exit(2)
+        _refuse(str(error))
+    except _UsageError as error:
+        _refuse_usage(error)
     except BrokenPipeError:
+        # Whoever read our output has left; the interpreter's own flush at exit must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except KeyboardInterrupt:
-        errors.print("tellegen: interrupted")
-        sys.exit(130)
+    except OSError as error:
+        _refuse(f"{error.filename or 'file'}: cannot be read or written ({error.strerror or error})")
+    except typer.Abort as stop:
+        interrupted = isinstance(stop.__cause__, KeyboardInterrupt)
+        errors.print("tellegen: interrupted" if interrupted else "tellegen: nothing was done")
+        sys.exit(130 if interrupted else 1)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _refuse(problem: str) -> NoReturn:
+    errors.print(f"tellegen: {' '.join(problem.split())}")
+    sys.exit(2)
+
+
+def _refuse_usage(error: Exception) -> NoReturn:
+    """One line for a command line that cannot be read; without a command Typer has shown the help already."""
+    message = " ".join(str(error.format_message()).split())  # type: ignore[attr-defined]
+    context = getattr(error, "ctx", None)
+    if not message:
+        sys.exit(2)
+    command = context.command_path if context is not None else "tellegen"
+    _refuse(f"command line: {message.rstrip('.')}; `{command} --help` says what is possible")

@@ -8,13 +8,19 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from tellegen.cli import app
+
+if TYPE_CHECKING:
+    from tellegen.operations.scenario import Scenario
+
+if TYPE_CHECKING:
+    from tellegen.operations.scenario import Scenario
 
 DEMO_DIRECTORY = Path("tellegen-demo")
 
@@ -64,22 +70,31 @@ def run(
     _simulate(read_scenario(scenario), out, prices, price_day, hours, as_json)
 
 
-def _simulate(scenario, out, prices, price_day, hours, as_json):  # type: ignore[no-untyped-def]
+def _simulate(
+    scenario: Scenario, out: Path, prices: Path | None, price_day: datetime | None, hours: int | None, as_json: bool
+) -> None:
     from tellegen.operations.report import render_summary
     from tellegen.operations.scenario import with_options
     from tellegen.operations.simulation import simulate_day
 
     started = time.monotonic()
     chosen = with_options(scenario, prices=prices, price_day=price_day.date() if price_day else None, hours=hours)
-    with _progress() as bar:
-        tasks: dict[str, TaskID] = {}
+    bar = _progress()
+    tasks: dict[str, TaskID] = {}
 
-        def progress(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total)
-            bar.update(tasks[stage], completed=done)
+    def progress(stage: str, done: int, total: int) -> None:
+        if not tasks:
+            bar.start()
+        if stage not in tasks:
+            tasks[stage] = bar.add_task(stage, total=total)
+        bar.update(tasks[stage], completed=done)
 
+    try:
         simulated = simulate_day(chosen, out, progress)
+    finally:
+        # A bar that never started would still print an empty line above the error.
+        if tasks:
+            bar.stop()
     if as_json:
         print(json.dumps(simulated.summary, allow_nan=False))
     else:

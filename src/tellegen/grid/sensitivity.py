@@ -111,35 +111,37 @@ class Linearisation:
     def _adjoint(self, seeds: ComplexArray) -> ComplexArray:
         return solve_jacobian(self.factors, self.lu, seeds, transposed=True)
 
-    def _place(self, node: int) -> int:
-        place = int(np.searchsorted(self.factors.free, node))
-        if place >= self.factors.free.size or self.factors.free[place] != node:
-            raise IndexError(f"node {node} is a source: its voltage does not answer to demand")
-        return place
+    def _places(self, node: IntArray) -> IntArray:
+        """Positions of nodes among the free ones."""
+        free = self.factors.free
+        place = np.minimum(np.searchsorted(free, node), free.size - 1)
+        if not np.array_equal(free[place], node):
+            source = int(np.asarray(node)[free[place] != node][0])
+            raise IndexError(f"node {source} is a source: its voltage does not answer to demand")
+        return place.astype(np.int64)
 
     def _seeds(self, quantity: IntArray, index: IntArray) -> ComplexArray:
         """Complex gradients gamma with respect to the free voltages, [n, m]."""
         factors = self.factors
         seeds = np.zeros((self.voltage.size, len(quantity)), dtype=np.complex128)
         root = factors.y_source_free.conj().T @ factors.network.source_voltage
-        for column, (kind, place) in enumerate(zip(quantity, index, strict=True)):
-            if kind == Quantity.ROOT_KW:
-                seeds[:, column] = root
-            elif kind == Quantity.ROOT_KVAR:
-                seeds[:, column] = -1j * root
-            elif kind == Quantity.VOLTAGE:
-                at = self._place(int(place))
-                seeds[at, column] = self.voltage[at] / abs(self.voltage[at])
-            else:
-                nodes, row, current, volt, terminal = self._terminal(int(place))
-                if self.factors.network.branches.kind[place] == LimitKind.CURRENT:
-                    seeds[nodes, column] += np.conj(row) * current / abs(current)
-                else:
-                    power = volt * np.conj(current)
-                    angle = power / abs(power)
-                    seeds[nodes, column] += np.conj(row) * np.conj(angle) * volt
-                    if terminal >= 0:
-                        seeds[terminal, column] += angle * current
+        kinds, places = np.asarray(quantity), np.asarray(index)
+        seeds[:, kinds == Quantity.ROOT_KW] = root[:, None]
+        seeds[:, kinds == Quantity.ROOT_KVAR] = -1j * root[:, None]
+        column = np.flatnonzero(kinds == Quantity.VOLTAGE)
+        at = self._places(places[column])
+        seeds[at, column] = self.voltage[at] / np.abs(self.voltage[at])
+        for row_column in np.flatnonzero(kinds == Quantity.TERMINAL):
+            place = int(places[row_column])
+            nodes, row, current, volt, terminal = self._terminal(place)
+            if factors.network.branches.kind[place] == LimitKind.CURRENT:
+                seeds[nodes, row_column] += np.conj(row) * current / abs(current)
+                continue
+            power = volt * np.conj(current)
+            angle = power / abs(power)
+            seeds[nodes, row_column] += np.conj(row) * np.conj(angle) * volt
+            if terminal >= 0:
+                seeds[terminal, row_column] += angle * current
         return seeds
 
     def _terminal(self, place: int) -> tuple[IntArray, ComplexArray, complex, complex, int]:
@@ -152,7 +154,7 @@ class Linearisation:
         return nodes, row, current if abs(current) > 1e-12 else 1e-12 + 0j, volt, int(self.factors.terminal[place])
 
     def _add_voltage_seed(self, seed: ComplexArray, tangent: ComplexArray, node: int, weight: float) -> None:
-        at = self._place(node)
+        at = int(self._places(np.array([node]))[0])
         v, dv = self.voltage[at], tangent[at]
         seed[at] += weight * (dv / abs(v) - v * (np.conj(v) * dv).real / abs(v) ** 3)
 

@@ -13,6 +13,10 @@ from tellegen.grid.network import FloatArray, IntArray
 from tellegen.market.program import Program, Solution
 
 ROUNDS_MAX = 15
+IDLE_ROUNDS_MAX = 2
+"""Rounds without fewer corrections than before: the guess goes in circles."""
+FREE_MAX = 400
+"""Steps of a descent with more variables free than this cost more than an interior point."""
 TINY = 1e-11
 """Rounding in bounds, duals and slopes, relative to their size."""
 
@@ -27,12 +31,8 @@ def active_sets(program: Program, bound: IntArray, stair: IntArray) -> Solution 
     levels = _levels(program)
     row_scale = np.abs(program.rows).max(axis=1, initial=0.0) + 1e-300
     price_scale = float(np.abs(program.linear).max(initial=1e-12))
-    seen: set[bytes] = set()
+    fewest, idle = bound.size + stair.size + 1, 0
     for _ in range(ROUNDS_MAX):
-        mark = bound.tobytes() + stair.tobytes()
-        if mark in seen:
-            return None
-        seen.add(mark)
         solved = _settle(program, np.where(bound > 0, program.upper, 0.0), bound, stair, levels, row_scale)
         if solved is None:
             return None
@@ -44,6 +44,11 @@ def active_sets(program: Program, bound: IntArray, stair: IntArray) -> Solution 
         fresh_stair += _stair_moves(program, levels, stair, dual, excess, row_scale)
         if np.array_equal(fresh_bound, bound) and np.array_equal(fresh_stair, stair):
             return Solution(np.clip(y, 0.0, program.upper), np.maximum(dual, 0.0), bound, stair, exact=True)
+        changes = int((fresh_bound != bound).sum() + (fresh_stair != stair).sum())
+        idle = 0 if changes < fewest else idle + 1
+        fewest = min(fewest, changes)
+        if idle > IDLE_ROUNDS_MAX:
+            return None
         bound, stair = fresh_bound, fresh_stair
     return None
 
@@ -107,6 +112,8 @@ def descend(program: Program, y: FloatArray, steps_max: int) -> Solution | None:
     excess = program.rows @ y - program.limit
     stair = 2 * (excess[:, None] > program.kink).sum(axis=1).astype(np.int64)
     for _ in range(steps_max):
+        if int((bound == 0).sum()) > FREE_MAX:
+            return None
         solved = _settle(program, y, bound, stair, levels, row_scale)
         if solved is None:
             return None

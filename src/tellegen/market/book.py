@@ -272,7 +272,8 @@ def _product(path: str | Path, source: str, text: str) -> Product:
 
 def _number(path: str | Path, source: str, name: str, text: str, limit: float) -> float:
     try:
-        value = float(text)
+        # float() reads underscores and other scripts' digits, which no spreadsheet means.
+        value = float(text if text.isascii() and "_" not in text else "")
     except ValueError:
         raise InputError(path, f"{source}, {name} '{text}'", "is not a number") from None
     if not math.isfinite(value):

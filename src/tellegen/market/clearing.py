@@ -14,12 +14,14 @@ from tellegen.market.curvature import Curvature
 from tellegen.market.limits import Limits, LimitType
 from tellegen.market.parameters import Parameters
 from tellegen.market.pricing import NodalPrices, dual_range, nodal_prices
-from tellegen.market.search import Found, Guess, Task, residuals, search
+from tellegen.market.search import Found, Guess, Task, price_scale, residuals, search
 from tellegen.market.steps import Steps
 from tellegen.records import ClearingStatus
 
 BINDING_PU = 1e-6
 """A limit with a dual, or nearer than this, is listed as binding."""
+INDIFFERENT = 1e-4
+"""Steps whose gain at the last prices is below this share of the price scale start where they stood."""
 KEPT_PU = 1e-3
 """Rows nearer than this to their limit start in the next interval's working set."""
 
@@ -84,7 +86,11 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Warm:
-    """What one clearing leaves to the next on the same network; orders may come and go in between."""
+    """What one clearing leaves to the next on the same network; orders may come and go in between.
+
+    Limits that bound, with their duals; curvature; voltage; prices; and the dispatch of steps that were partly taken,
+    by what they were (node, direction, price), for prices alone do not say how far those go.
+    """
 
     network: Network
     row_kind: IntArray
@@ -94,6 +100,7 @@ class Warm:
     voltage: ComplexArray
     energy: FloatArray
     reactive: FloatArray
+    marginal: dict[tuple[float, ...], float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -229,6 +236,8 @@ def _guess(task: Task, warm: Warm | None) -> Guess:
     y[sloped] = np.clip(gain[sloped] / steps.slope[sloped], 0.0, steps.width[sloped])
     if warm is None or not usable:
         return Guess(y, rows, dual, None, None)
+    for k in np.flatnonzero(np.abs(gain) < INDIFFERENT * price_scale(task)):
+        y[k] = min(warm.marginal.get(_identity(steps, int(k)), y[k]), steps.width[k])
     return Guess(y, rows, dual, warm.curvature, warm.voltage)
 
 
@@ -318,7 +327,7 @@ def _listed(task: Task, found: Found, dual: FloatArray) -> tuple[BindingLimit, .
 
 def _warm(task: Task, found: Found, dual: FloatArray, nodal: NodalPrices) -> Warm:
     keep = (dual > 0) | (found.point.values[found.rows] > -KEPT_PU)
-    rows = found.rows[keep]
+    rows, steps, y = found.rows[keep], task.steps, found.point.y
     return Warm(
         network=task.network,
         row_kind=task.limits.kind[rows],
@@ -328,7 +337,12 @@ def _warm(task: Task, found: Found, dual: FloatArray, nodal: NodalPrices) -> War
         voltage=found.point.flow.voltage,
         energy=nodal.energy,
         reactive=nodal.reactive,
+        marginal={_identity(steps, int(k)): float(y[k]) for k in np.flatnonzero((y > 0) & (y < steps.width))},
     )
+
+
+def _identity(steps: Steps, k: int) -> tuple[float, ...]:
+    return (float(steps.node[k]), float(steps.active[k]), float(steps.reactive[k]), float(steps.price[k]))
 
 
 def _fallback(

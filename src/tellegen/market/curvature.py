@@ -31,7 +31,7 @@ class Curvature:
     Attributes
     ----------
     covered : bool[2N], channels for which it was computed.
-    factor : float64[2N, r]; diagonal : float64[2N].
+    factor : float64[2N, r], columns of falling weight; diagonal : float64[2N].
     """
 
     covered: NDArray[np.bool_]
@@ -97,13 +97,9 @@ def curvature_at(
 
 def _exact(hessian: FloatArray) -> FloatArray:
     symmetric = (hessian + hessian.T) / 2
-    lift = 1e-10 * float(np.abs(np.diagonal(symmetric)).max(initial=0.0)) + 1e-300
-    try:
-        return np.asarray(la.cholesky(symmetric + lift * np.eye(symmetric.shape[0]), lower=True, check_finite=False))
-    except la.LinAlgError:
-        values, vectors = la.eigh(symmetric)
-        keep = values > lift
-        return np.asarray(vectors[:, keep] * np.sqrt(values[keep]))
+    values, vectors = la.eigh(symmetric, check_finite=False)
+    keep = np.flatnonzero(values > 1e-10 * float(np.abs(values).max(initial=0.0)))[::-1]
+    return np.asarray(vectors[:, keep] * np.sqrt(values[keep]))
 
 
 def _low_rank(product: Callable[[FloatArray], FloatArray], reach: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -118,7 +114,7 @@ def _low_rank(product: Callable[[FloatArray], FloatArray], reach: FloatArray) ->
     image = scaled(sample)
     small = sample.T @ image
     values, vectors = la.eigh((small + small.T) / 2)
-    keep = np.flatnonzero(values > 0)[-RANK:]
+    keep = np.flatnonzero(values > 0)[-RANK:][::-1]
     basis = sample @ vectors[:, keep]
     probes = rng.choice(np.array([-1.0, 1.0]), size=(reach.size, PROBES))
     left = scaled(probes) - basis @ (values[keep, None] * (basis.T @ probes))

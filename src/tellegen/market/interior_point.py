@@ -15,11 +15,14 @@ ITERATIONS_MAX = 80
 DENSE_VARIABLES_MAX = 600
 
 
-def interior_point(program: Program) -> tuple[FloatArray, FloatArray, IntArray, IntArray]:
-    """Mehrotra's predictor-corrector on ``rows y + s - t1 - t2 = limit`` with s, t2 >= 0 and 0 <= t1 <= width.
+def interior_point(
+    program: Program, *, rank_max: int | None = None, gap_stop: float = 1e-9
+) -> tuple[FloatArray, FloatArray, IntArray, IntArray]:
+    """Solve on ``rows y + s - t1 - t2 = limit`` with s, t2 >= 0 and 0 <= t1 <= width; y, duals, bound, stair.
 
     The three auxiliary variables of a row are diagonal and eliminated, so that each iteration solves with
-    ``diag + factor factor' + rows' E^-1 rows``.
+    ``diag + factor factor' + rows' E^-1 rows``. With `rank_max` only that many columns of the factor are kept, and the
+    rest stands on the diagonal; the search ends where the mean complementarity is below `gap_stop` of the price scale.
     """
     m, k = program.linear.size, program.limit.size
     scale = max(float(np.abs(program.linear).max(initial=0.0)), 1e-12)
@@ -28,7 +31,9 @@ def interior_point(program: Program) -> tuple[FloatArray, FloatArray, IntArray, 
     finite = np.isfinite(upper)
     cost = np.concatenate([program.linear, np.zeros(k), program.penalty.T.ravel()]) / scale
     diagonal = np.concatenate([program.diagonal / scale, np.zeros(3 * k)])
-    factor, rows = program.factor / np.sqrt(scale), program.rows
+    factor, rows = program.factor[:, :rank_max] / np.sqrt(scale), program.rows
+    if rank_max is not None:
+        diagonal[:m] += (program.factor[:, rank_max:] ** 2).sum(axis=1) / scale
     sign = np.concatenate([np.ones(k), -np.ones(2 * k)])
     x, dual, z, u = _interior_start(program, cost, diagonal, factor, upper)
     room = np.where(finite, upper - x, 1.0)
@@ -40,7 +45,7 @@ def interior_point(program: Program) -> tuple[FloatArray, FloatArray, IntArray, 
         slope[m:] += sign * np.tile(dual, 3)
         primal = rows @ x[:m] + (sign * x[m:]).reshape(3, k).sum(axis=0) - program.limit
         gap = float((z @ x + u @ room) / pairs)
-        if max(gap, float(np.abs(slope).max()), float(np.abs(primal).max(initial=0.0))) < 1e-9:
+        if max(gap, float(np.abs(slope).max()), float(np.abs(primal).max(initial=0.0))) < gap_stop:
             break
         weight = diagonal + z / x + np.where(finite, u / room, 0.0)
         solver.factorise(weight[:m], (1.0 / weight[m:]).reshape(3, k).sum(axis=0))
@@ -114,7 +119,8 @@ class _NormalEquations:
 
     def __init__(self, factor: FloatArray, rows: FloatArray, size: int) -> None:
         self.factor, self.rows = factor, rows
-        self.dense = size <= min(DENSE_VARIABLES_MAX, 2 * (factor.shape[1] + rows.shape[0]) + 50)
+        rank = factor.shape[1] + rows.shape[0]
+        self.dense = size <= rank or size <= min(DENSE_VARIABLES_MAX, 2 * rank + 50)
         self.square = factor @ factor.T if self.dense else np.zeros((0, 0))
 
     def factorise(self, weight: FloatArray, soft: FloatArray) -> None:

@@ -40,7 +40,8 @@ class Limits:
     kind : int64[R], `LimitType`; index : int64[R], node, terminal row, or 0.
     level : float64[R], limit in pu of voltage, pu of the terminal's kind, or kW.
     quantity : int64[R], the `Quantity` that the row is about.
-    sign, scale : float64[R]; the row is ``sign * (quantity - level) / scale``; for root export the level counts negative.
+    sign, scale : float64[R]; the row is ``sign * (quantity - level) / scale``; root export's level counts
+        negative.
     """
 
     factors: Factors
@@ -112,11 +113,13 @@ class Limits:
         signed_level = np.where(self.kind == LimitType.ROOT_EXPORT, -self.level, self.level)
         return np.asarray(self.sign * (measured - signed_level) / self.scale)
 
-    def penalties(self, rows: IntArray, parameters: Parameters) -> tuple[FloatArray, FloatArray]:
+    def penalties(self, rows: IntArray, parameters: Parameters, root_price: float) -> tuple[FloatArray, FloatArray]:
         """Penalty curves of some rows: kinks [k, 2] in row units, prices [k, 2] in currency/h per row unit.
 
-        A voltage row is priced per kW-equivalent: what one kW at the node does to its voltage at no load, which is
-        its driving-point impedance. So the curve does not depend on the path of the search.
+        The price of the root is added to the penalties: a limit may be worth the whole difference between the root
+        and the dearest order before it gives way. A voltage row is priced per kW-equivalent: what one kW at the node
+        does to its voltage at no load, which is its driving-point impedance. So the curve does not depend on the path
+        of the search.
         """
         network = self.factors.network
         kind = self.kind[rows]
@@ -130,7 +133,7 @@ class Limits:
             kw_per_unit[voltage] = network.base_kva / impedance
         margin = np.where(voltage, parameters.margin_voltage_pu, parameters.margin_rating)
         kink = np.stack([np.zeros(rows.size), margin], axis=1)
-        prices = np.array([parameters.penalty_margin_price, parameters.penalty_price])
+        prices = abs(root_price) + np.array([parameters.penalty_margin_price, parameters.penalty_price])
         return kink, kw_per_unit[:, None] * prices[None, :]
 
     def name(self, row: int) -> str:

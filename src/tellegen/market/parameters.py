@@ -19,9 +19,9 @@ class Parameters:
     Attributes
     ----------
     price_cap, price_floor : currency/kWh; orders outside are refused (`OrderBook.check_prices`).
-    penalty_margin_price, penalty_price : currency/kWh per kW (kVA) by which a rating or the root limit is exceeded; for
-        a voltage limit per kW-equivalent: the excess that one kW of demand at the node itself causes (its driving-point
-        impedance, at no load).
+    penalty_margin_price, penalty_price : currency/kWh, on top of the root price's magnitude, per kW (kVA) by which a
+        rating or the root limit is exceeded; for a voltage limit per kW-equivalent: the excess that one kW of demand
+        at the node itself causes (its driving-point impedance, at no load).
     margin_rating : width of the first step, as a share of the rating or root limit.
     margin_voltage_pu : the same for voltage limits, per unit of voltage.
     mismatch_pu_max, violation_pu_max, kkt_max : a clearing is accepted only on this evidence: largest power-flow

@@ -67,7 +67,7 @@ def dual_range(task: Task, found: Found) -> tuple[FloatArray, FloatArray] | None
     nodes that trade: two whole vectors (law 7).
     """
     point, rows = found.point, found.rows
-    kink, _ = task.limits.penalties(rows, task.parameters)
+    kink, _ = task.penalties(rows)
     value = point.values[rows][:, None]
     binding = np.asarray((np.abs(value - kink) < ACTIVE_TOLERANCE).any(axis=1))
     if not binding.any() or _independent(task, point, binding):
@@ -99,7 +99,7 @@ def _independent(task: Task, point: Point, binding: NDArray[np.bool_]) -> bool:
 
 
 def _duals_at(task: Task, found: Found, shift_kva: ComplexArray) -> FloatArray:
-    program = build_program(task, found.point, found.rows, found.curvature, 0.0, shift_kva)
+    program = build_program(task, found.point, found.rows, found.curvature.on(task.steps), 0.0, shift_kva)
     width = task.steps.width
     bound = np.where(found.point.y <= 0, -1, np.where(found.point.y >= width, 1, 0)).astype(np.int64)
     return solve_program(program, bound, (found.dual > 0).astype(np.int64)).dual

@@ -9,8 +9,11 @@ from tellegen.market.active_set import active_sets, descend
 from tellegen.market.interior_point import interior_point
 from tellegen.market.program import Program, Solution
 
-DESCENT_STEPS_WARM = 60
-DESCENT_STEPS_MAX = 1000
+DESCENT_STEPS_WARM = 30
+DESCENT_STEPS_MAX = 500
+ROUGH_RANK, ROUGH_GAP = 60, 1e-7
+"""An interior point that only has to guess the sets knows the heaviest curvature alone and stops early."""
+FINE_GAP = 1e-9
 
 
 def solve_program(program: Program, bound: IntArray, stair: IntArray, start: FloatArray | None = None) -> Solution:
@@ -34,11 +37,12 @@ def solve_program(program: Program, bound: IntArray, stair: IntArray, start: Flo
     found = active_sets(program, bound, stair)
     if found is None and start is not None:
         found = descend(program, np.clip(start, 0.0, program.upper), DESCENT_STEPS_WARM)
-    if found is None:
-        y, dual, bound, stair = interior_point(program)
+    for rank_max, gap_stop in ((ROUGH_RANK, ROUGH_GAP), (None, FINE_GAP)):
+        if found is not None:
+            return found
+        y, dual, bound, stair = interior_point(program, rank_max=rank_max, gap_stop=gap_stop)
         found = active_sets(program, bound, stair)
         if found is None:
-            found = descend(program, np.clip(y, 0.0, program.upper), DESCENT_STEPS_MAX)
-        if found is None:
-            return Solution(y, dual, bound, stair, exact=False)
-    return found
+            sides = np.where(bound < 0, 0.0, np.where(bound > 0, program.upper, y))
+            found = descend(program, np.clip(sides, 0.0, program.upper), DESCENT_STEPS_MAX)
+    return Solution(y, dual, bound, stair, exact=False) if found is None else found

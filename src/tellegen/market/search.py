@@ -8,7 +8,7 @@ program's accuracy has to be trusted. Limits enter as rows when they are hurt.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -26,7 +26,7 @@ NEAR = 1e-4
 """Rows closer to their limit than this join the working set together with a hurt one."""
 ROWS_ADDED_MAX = 20
 BACKTRACKS_MAX = 6
-KKT_STOP = 1e-8
+KKT_STOP = 1e-7
 """Residual at which the search ends, relative to the scale of prices."""
 VIOLATION_STOP = 1e-9
 PROXIMAL = 1e-9
@@ -46,6 +46,14 @@ class Task:
     root_price: float
     root_reactive_price: float
     parameters: Parameters
+    _known: dict[bytes, tuple[FloatArray, FloatArray]] = field(default_factory=dict, repr=False)
+
+    def penalties(self, rows: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Penalty curves of some rows, as `Limits.penalties`; kept, for they cost a solve each."""
+        key = rows.tobytes()
+        if key not in self._known:
+            self._known[key] = self.limits.penalties(rows, self.parameters, self.root_price)
+        return self._known[key]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,7 +115,7 @@ def build_program(
     task: Task,
     point: Point,
     rows: IntArray,
-    curvature: Curvature,
+    bend: tuple[FloatArray, FloatArray],
     damping: float,
     shift_kva: ComplexArray | None = None,
 ) -> Program:
@@ -116,12 +124,13 @@ def build_program(
     Parameters
     ----------
     rows : working rows, as in `point.rows`.
+    bend : factor [m, r] and diagonal [m] of the curvature on the variables (`Curvature.on`).
     damping : extra curvature, relative to the diagonal that is there.
     shift_kva : complex[N], demand added to the fixed demand, to first order in the rows.
     """
     steps = task.steps
     width = steps.width
-    factor, rest = curvature.on(steps)
+    factor, rest = bend
     proximal = PROXIMAL * price_scale(task) / width + rest
     if damping:
         proximal = proximal + damping * ((factor**2).sum(axis=1) + rest)
@@ -131,7 +140,7 @@ def build_program(
     limit = matrix @ point.y - point.values[rows]
     if shift_kva is not None:
         limit = limit - (point.rows.real @ shift_kva.real + point.rows.imag @ shift_kva.imag)
-    kink, penalty = task.limits.penalties(rows, task.parameters)
+    kink, penalty = task.penalties(rows)
     return Program(
         linear=linear * width,
         diagonal=(steps.slope + proximal) * width**2,
@@ -165,7 +174,7 @@ def residuals(task: Task, point: Point, rows: IntArray, dual: FloatArray) -> tup
 
 def _stair_gap(task: Task, value: FloatArray, rows: IntArray, dual: FloatArray) -> FloatArray:
     """Distance in row units between a row's value and what its dual allows on the penalty staircase."""
-    kink, penalty = task.limits.penalties(rows, task.parameters)
+    kink, penalty = task.penalties(rows)
     tiny = 1e-9 * penalty[:, 0]
     edges = [np.full(rows.size, -np.inf), kink[:, 0], kink[:, 1], np.full(rows.size, np.inf)]
     low = np.where(dual <= tiny, edges[0], np.where(dual <= penalty[:, 0] + tiny, edges[1], edges[2]))
@@ -183,6 +192,7 @@ class _Search:
         self.voltage = guess.voltage
         self.point = self._start(guess.y)
         self.damping = 0.0
+        self.cold = guess.curvature is None
         self.solution: Solution | None = None
 
     def run(self) -> Found:
@@ -190,6 +200,8 @@ class _Search:
         self._add_rows(self.point)
         if self.curvature is None or not self.curvature.covers(task.steps):
             self._refresh()
+        else:
+            self.bend = self.curvature.on(task.steps)
         kkt, violation = residuals(task, self.point, self.rows, self.dual)
         best, stalls, rounds = np.inf, 0, 0
         # Without variables there is nothing to choose: only what the limits let go has to be priced.
@@ -286,14 +298,17 @@ class _Search:
         quantity = np.concatenate([[Quantity.ROOT_KW, Quantity.ROOT_KVAR], limits.quantity[rows]]).astype(np.int64)
         index = np.concatenate([[0, 0], limits.index[rows]]).astype(np.int64)
         self.curvature = curvature_at(self.point.line, quantity, index, weight, channels, width)
+        self.bend = self.curvature.on(task.steps)
 
     def _round(self) -> tuple[bool, bool]:
         """One quadratic program and the move it asks for; whether rows were added, whether it was cut short."""
         task, point = self.task, self.point
-        assert self.curvature is not None
-        program = build_program(task, point, self.rows, self.curvature, self.damping)
+        program = build_program(task, point, self.rows, self.bend, self.damping)
         bound, stair = self._active_guess()
-        answer = solve_program(program, bound, stair, point.y / task.steps.width)
+        # From a merit order that knows no wires the descent is long; an interior point is quicker.
+        near = None if self.cold else point.y / task.steps.width
+        answer = solve_program(program, bound, stair, near)
+        self.cold = False
         target, dual = answer.y * task.steps.width, answer.dual
         self.solution = answer
         before, share = self.dual, 1.0

@@ -6,7 +6,7 @@ stays on record either way.
 """
 
 from tellegen.metering.devices import MeteringError, MeterKeys, authenticate, tagged
-from tellegen.metering.estimate import daily_profile, energy_across_gap, energy_from_registers, smallest_movement_wh
+from tellegen.metering.estimate import daily_profile, energy_across_gap, energy_from_registers, longest_stillness
 from tellegen.metering.validation import Estimate, Limits, MeterState, Registers, validate
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
     "daily_profile",
     "energy_across_gap",
     "energy_from_registers",
-    "smallest_movement_wh",
+    "longest_stillness",
     "tagged",
     "validate",
 ]

@@ -9,6 +9,9 @@ from tellegen.metering.devices import MeteringError
 from tellegen.records import Energy, Quality, ValidationRule
 from tellegen.units import IntArray, allocate, check_rows, tie_hash
 
+NOT_KNOWN = 2**31 - 1
+"""Stillness that no meter reaches."""
+
 
 def daily_profile(past_wh: ArrayLike) -> IntArray:
     """Mean day of each customer, in whole units that add up over the day (law 1).
@@ -39,12 +42,26 @@ def daily_profile(past_wh: ArrayLike) -> IntArray:
     return np.diff(until, axis=0, prepend=0)
 
 
-def smallest_movement_wh(past_import_wh: ArrayLike, past_export_wh: ArrayLike) -> IntArray:
-    """Least import + export of any past interval, int64[n], from int64[..., n]; 0 without a past."""
+def longest_stillness(past_import_wh: ArrayLike, past_export_wh: ArrayLike) -> IntArray:
+    """Longest run of past intervals without any movement, in intervals, int64[n].
+
+    Parameters
+    ----------
+    past_import_wh, past_export_wh : int64[T, n], successive intervals. Without a past nothing is unusual:
+        the result is `NOT_KNOWN`.
+
+    >>> longest_stillness([[5, 0], [0, 0], [0, 1], [2, 1]], np.zeros((4, 2), dtype=int)).tolist()
+    [2, 2]
+    """
     moved = check_rows(past_import_wh, "past import") + check_rows(past_export_wh, "past export")
-    if not moved.size:
-        return np.zeros(moved.shape[-1], dtype=np.int64)
-    return np.asarray(moved.reshape(-1, moved.shape[-1]).min(axis=0))
+    if not len(moved):
+        return np.full(moved.shape[-1], NOT_KNOWN, dtype=np.int64)
+    longest = np.zeros(moved.shape[1], dtype=np.int64)
+    run = np.zeros_like(longest)
+    for row in moved:
+        run = np.where(row == 0, run + 1, 0)
+        longest = np.maximum(longest, run)
+    return longest
 
 
 def energy_from_registers(

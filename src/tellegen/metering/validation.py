@@ -9,7 +9,7 @@ AUTHENTICATION the tag is not the meter's, or the meter is not this customer's
 COUNTER        the message counter did not rise: an old message was sent again
 NEGATIVE       a cumulative register went backwards
 HIGH           more energy than the connection can carry in the time since the last accepted reading
-ZERO           both registers stand still, although this customer's never did
+ZERO           both registers stand still, for longer than this customer's ever did
 VOLTAGE        the voltage is not one a customer's meter can have
 AFTER_GAP      the reading is good, but its difference spans intervals that were estimated
 ============== ===================================================================================
@@ -74,6 +74,7 @@ class MeterState:
     gap : int64[n], intervals since then whose readings were rejected.
     heard : registers of the last authentic reading, accepted or not.
     heard_last : bool[n], whether that came in the last interval and was rejected.
+    still : int64[n], intervals for which both registers have not moved.
     """
 
     customer: IntArray
@@ -84,6 +85,7 @@ class MeterState:
     gap: IntArray
     heard: Registers
     heard_last: BoolArray
+    still: IntArray
 
     @classmethod
     def installed(cls, customer: IntArray, meter: IntArray, registers: Registers | None = None) -> MeterState:
@@ -107,6 +109,7 @@ class MeterState:
             gap=zero,
             heard=start,
             heard_last=np.zeros(numbers.size, dtype=np.bool_),
+            still=zero,
         )
 
 
@@ -118,14 +121,14 @@ class Limits:
     ----------
     fuse_w : connection capacity, either direction; bounds Wh and varh.
     voltage_low_mv, voltage_high_mv : the voltage is implausible outside.
-    smallest_movement_wh : least import + export of any past interval (`smallest_movement_wh`); where
-        it is 0, standing still is nothing unusual.
+    longest_still : longest run of intervals without movement in the customer's past
+        (`longest_stillness`); standing still for longer is a fault.
     """
 
     fuse_w: IntArray
     voltage_low_mv: IntArray
     voltage_high_mv: IntArray
-    smallest_movement_wh: IntArray
+    longest_still: IntArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,7 +175,7 @@ def validate(
         ("limits.fuse_w", limits.fuse_w),
         ("limits.voltage_low_mv", limits.voltage_low_mv),
         ("limits.voltage_high_mv", limits.voltage_high_mv),
-        ("limits.smallest_movement_wh", limits.smallest_movement_wh),
+        ("limits.longest_still", limits.longest_still),
         ("estimate.import_wh", estimate.import_wh),
         ("estimate.export_wh", estimate.export_wh),
         ("estimate.reactive_varh", estimate.reactive_varh),
@@ -187,11 +190,16 @@ def validate(
     fresh = genuine & (readings.counter[row] > state.counter)
     voltage = readings.voltage_mv[row]
 
-    against = _register_rule(sent, state.accepted, state.gap + 1, limits)
+    resting = (sent.import_wh == state.accepted.import_wh) & (sent.export_wh == state.accepted.export_wh)
+    still = np.where(resting, state.still + 1, 0)
+    against = _register_rule(sent, state.accepted, state.gap + 1, still, limits)
     rule = np.where(state.known, against, ValidationRule.NONE)
     # a lasting jump: consistent with the meter's own last word, though that was rejected
     again = state.heard_last & np.isin(rule, (ValidationRule.NEGATIVE, ValidationRule.HIGH))
-    consistent = _register_rule(sent, state.heard, np.ones(n, dtype=np.int64), limits) == ValidationRule.NONE
+    consistent = (
+        _register_rule(sent, state.heard, np.ones(n, dtype=np.int64), np.zeros_like(still), limits)
+        == ValidationRule.NONE
+    )
     rebased = again & consistent
     rule = np.where(rebased, ValidationRule.NONE, rule)
     plausible = (voltage >= limits.voltage_low_mv) & (voltage <= limits.voltage_high_mv)
@@ -222,21 +230,21 @@ def validate(
         gap=np.where(accepted, 0, state.gap + 1),
         heard=sent.chosen(fresh, state.heard),
         heard_last=fresh & ~accepted,
+        still=np.where(fresh, still, state.still),
     )
     return energy, following
 
 
-def _register_rule(sent: Registers, base: Registers, intervals: IntArray, limits: Limits) -> IntArray:
-    """First rule that the movement of the registers since `base` breaks."""
+def _register_rule(sent: Registers, base: Registers, intervals: IntArray, still: IntArray, limits: Limits) -> IntArray:
+    """First rule that the movement of the registers since `base` breaks; `still` counts intervals without any."""
     moved = sent.since(base)
     negative = (moved.import_wh < 0) | (moved.export_wh < 0)
     # registers count whole Wh, so a difference may show almost 1 Wh more than flowed
     most = limits.fuse_w * intervals // INTERVALS_PER_HOUR + 1
     high = (moved.import_wh > most) | (moved.export_wh > most)
     high |= (moved.reactive_varh > most) | (moved.reactive_varh < -most)
-    still = (moved.import_wh == 0) & (moved.export_wh == 0) & (limits.smallest_movement_wh > 0)
     return np.select(
-        [negative, high, still],
+        [negative, high, still > limits.longest_still],
         [np.int64(ValidationRule.NEGATIVE), np.int64(ValidationRule.HIGH), np.int64(ValidationRule.ZERO)],
         np.int64(ValidationRule.NONE),
     )

@@ -24,7 +24,7 @@ def simulate(setup: Setup, name: str) -> WorldDay:
     behaviour, _ = BASELINES[name]
     fleet, world = setup.fleet, setup.world()
     state = fleet.initial_state()
-    diary = WorldDiary(name, fleet, world, fleet.close_day(state, setup.first))
+    diary = WorldDiary(name, fleet, world, setup.close_devices(state, setup.first))
     intervals = np.arange(setup.first, setup.first + setup.intervals)
     peak = peak_intervals(intervals, setup.rules.settlement)
     for interval, in_peak in zip(intervals.tolist(), peak.tolist(), strict=True):
@@ -39,7 +39,7 @@ def simulate(setup: Setup, name: str) -> WorldDay:
         )
         diary.add(seen, response)
         state = response.state
-    return diary.close(fleet.close_day(state, setup.first + setup.intervals))
+    return diary.close(setup.close_devices(state, setup.first + setup.intervals))
 
 
 def bills(setup: Setup, day: WorldDay) -> RetailBills:

@@ -26,6 +26,7 @@ from tellegen.books import Ledger
 from tellegen.errors import InputError
 from tellegen.metering import energy_from_registers
 from tellegen.operations.facts import read_day
+from tellegen.operations.recorder import Span
 from tellegen.operations.run_directory import Run
 from tellegen.records import Energy, Postings, Statements
 from tellegen.replay import correct, full_replay, same_books
@@ -125,20 +126,13 @@ def apply_correction(run: Run, form: CorrectionFile, source: object, *, preview:
     if preview:
         cause = len(run.recorder.journal)
     else:
-        cause = run.recorder.put(
-            corrected,
-            known_at=known_at,
-            interval=int(corrected.interval[0]),
-            intervals=len(corrected),
-            name="correction",
-            source=form.reason,
-        )
+        span = Span(known_at, int(corrected.interval[0]), len(corrected))
+        cause = run.recorder.put(corrected, span, name="correction", source=form.reason)
     outcome = correct(before, corrected, posted, parameters, cause=cause)
     after = Postings.concat([posted, outcome.postings])
     if not preview:
-        _record(
-            run, outcome.postings, statements(after), cause, known_at, before.first_interval, len(before.steps.interval)
-        )
+        day_span = Span(known_at, before.first_interval, len(before.steps.interval))
+        _record(run, outcome.postings, statements(after), cause, day_span)
     own, others = _moves(outcome.postings, number)
     column = int(np.searchsorted(before.customer, number))
     rows = np.isin(before.steps.interval, corrected.interval)
@@ -173,14 +167,11 @@ def _energy(form: CorrectionFile, number: int, source: object) -> Energy:
     )
 
 
-def _record(
-    run: Run, differences: Postings, revised: Statements, cause: int, known_at: int, first: int, intervals: int
-) -> None:
+def _record(run: Run, differences: Postings, revised: Statements, cause: int, span: Span) -> None:
     recorder = run.recorder
-    span = {"known_at": known_at, "interval": first, "intervals": intervals}
-    entry = recorder.put(differences, name="correction", causes=(cause,), **span)
-    recorder.put(revised, name="revised", causes=(entry,), **span)
-    recorder.commit(known_at)
+    entry = recorder.put(differences, span, name="correction", causes=(cause,))
+    recorder.put(revised, span, name="revised", causes=(entry,))
+    recorder.commit(span.known_at)
     with Ledger.open(run.books) as ledger:
         ledger.post(differences, entry)
 

@@ -10,14 +10,15 @@ customer had. Whoever holds all other customers' keys can still compute it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from tellegen.books import Ledger, fold
 from tellegen.errors import InputError
 from tellegen.operations.facts import ERASED_NAME, REAL_TIME, RecordedDay, read_day
-from tellegen.operations.recorder import Recorder
+from tellegen.operations.recorder import Recorder, Span
 from tellegen.operations.run_directory import Run
 from tellegen.records import Account, Erasures, Line, Postings, Table
 
@@ -45,25 +46,23 @@ def erase_customer(run: Run, name: str, *, known_at: int) -> int:
     return hidden
 
 
+def without_customer(summary: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Sections of a summary as they must be once a customer is erased: none may tell its story.
+
+    >>> without_customer({"correction": {"customer": "home-003", "own_move_eur": -0.36}}, "home-003")
+    {'correction': None}
+    """
+    correction = summary.get("correction") or {}
+    return {"correction": None} if correction.get("customer") == name else {}
+
+
 def _put_remains(recorder: Recorder, recorded: RecordedDay, number: int, known_at: int) -> None:
-    intervals = len(recorded.of_market(REAL_TIME))
+    span = Span(known_at, recorded.first_interval, len(recorded.of_market(REAL_TIME)))
     for index, batch in recorded.postings:
         remains = _remains(batch.take(batch.account == number))
         if len(remains):
-            recorder.put(
-                remains,
-                known_at=known_at,
-                interval=recorded.first_interval,
-                intervals=intervals,
-                name=ERASED_NAME,
-                causes=(index,),
-            )
-    recorder.put(
-        Erasures(customer=np.array([number])),
-        known_at=known_at,
-        interval=recorded.first_interval,
-        intervals=intervals,
-    )
+            recorder.put(remains, span, name=ERASED_NAME, causes=(index,))
+    recorder.put(Erasures(customer=np.array([number], dtype=np.int32)), span)
     recorder.commit(known_at)
 
 

@@ -15,13 +15,14 @@ import numpy as np
 from nacl.signing import SigningKey
 from numpy.typing import NDArray
 
-from tellegen.agents import Offers, expected_prices, expected_sessions, price_statistics
+from tellegen.agents import Offers, Plan, expected_prices, expected_sessions, price_statistics
 from tellegen.books import Ledger
 from tellegen.grid import network_to_json
 from tellegen.market import Clearing, OrderBook, Warm, clear, to_records
 from tellegen.market.submission import rejected_rows, sign_orders
 from tellegen.operations.facts import DAY_AHEAD, REAL_TIME
 from tellegen.operations.meters import Meters
+from tellegen.operations.recorder import Span
 from tellegen.operations.referee import ClearedRound
 from tellegen.operations.run_directory import Run
 from tellegen.operations.setup import Setup
@@ -56,26 +57,26 @@ class MarketDay:
         self._setup, self._run, self._record = setup, run, run.recorder
         self._first = setup.first
         self._n = setup.node.size
-        self._customers = np.arange(1, self._n + 1)
+        self._customers = np.arange(1, self._n + 1, dtype=np.int32)
         self._signing = {c: SigningKey(_derive(run, f"order signature {c}")) for c in self._customers.tolist()}
         self._verify = {c: key.verify_key for c, key in self._signing.items()}
         self._keys = setup.keys()
         self._enrolment = Customers(
             customer=self._customers,
-            node=setup.node,
+            node=setup.node.astype(np.int32),
             meter=np.asarray(setup.community.customers.meter),
             fuse_w=np.asarray(setup.community.customers.fuse_w),
             public_key=np.frombuffer(b"".join(bytes(k) for k in self._verify.values()), dtype="V32"),
         )
         self._feeder_world = setup.world()
         self._meters = Meters(setup, self._feeder_world, _derive(run, "meter master"))
-        self._state = setup.fleet.initial_state()
-        self._diary = WorldDiary(
-            "market", setup.fleet, self._feeder_world, setup.fleet.close_day(self._state, self._first)
-        )
         past = setup.wholesale.real_time_micros[: setup.wholesale.past] / 1e6
-        self._wholesale = setup.wholesale.real_time_micros / 1e6
         self._local_prices = np.tile(past[-288:], (self._n, 1))
+        self._state = setup.fleet.settled_state(setup.fleet.initial_state(), float(past[-1]), self._local_prices)
+        self._diary = WorldDiary(
+            "market", setup.fleet, self._feeder_world, setup.close_devices(self._state, self._first)
+        )
+        self._wholesale = setup.wholesale.real_time_micros / 1e6
         self._carry = np.zeros((self._n, 2), dtype=np.int64)
         self._warm: Warm | None = None
         self._day_ahead: list[ClearedPeriod] = []
@@ -113,7 +114,7 @@ class MarketDay:
             billed = self._close(facts, Postings.concat(postings), ledger)
         end = self._first + setup.intervals
         return DayPlayed(
-            world=self._diary.close(setup.fleet.close_day(self._state, end)),
+            world=self._diary.close(setup.close_devices(self._state, end)),
             facts=facts,
             statements=billed,
             fault_first=self._meters.fault_first,
@@ -122,7 +123,7 @@ class MarketDay:
 
     def _enrol(self) -> None:
         setup, known_at = self._setup, self._at(self._first) - 86400
-        span = {"known_at": known_at, "interval": self._first, "intervals": setup.intervals}
+        span = Span(known_at, self._first, setup.intervals)
         names = {str(c): name for c, name in zip(self._customers.tolist(), setup.community.names, strict=True)}
         documents = [
             Document("scenario", setup.scenario.model_dump_json(exclude={"rulebook": True}).encode(), private=True),
@@ -132,14 +133,14 @@ class MarketDay:
             *setup.rulebook.documents(),
         ]
         for document in documents:
-            self._record.put_document(document, **span)
-        self._record.put(self._enrolment, **span)
-        self._record.put(self._keys, **span)
+            self._record.put_document(document, span)
+        self._record.put(self._enrolment, span)
+        self._record.put(self._keys, span)
         self._record.commit(known_at)
 
     # Clearing
 
-    def _play_day_ahead(self, progress: Progress):  # type: ignore[no-untyped-def]
+    def _play_day_ahead(self, progress: Progress) -> Plan:
         """Plan, offer and clear the coming day hour by hour; returns the plan under its prices."""
         setup, fleet = self._setup, self._setup.fleet
         past = setup.reality.past(self._first)
@@ -148,7 +149,7 @@ class MarketDay:
         published = wholesale.day_ahead_micros[day] / 1e6
         price = expected_prices(published, np.zeros(0), np.zeros((self._n, 0)))
         plan = fleet.plan(past, price, self._first)
-        cars = expected_sessions(fleet.homes.vehicles, self._first, setup.community.intervals)
+        cars = expected_sessions(setup.last_week, self._first, setup.community.intervals)
         offers = fleet.day_ahead_orders(plan, self._state, known_until=self._first, announced=cars)
         warm: Warm | None = None
         local = price.copy()
@@ -177,14 +178,14 @@ class MarketDay:
         """Gate closure to published prices, for one period of one market."""
         record, setup = self._record, self._setup
         gate = self._at(interval) if market == REAL_TIME else self._at(self._first)
-        span = {"interval": interval, "intervals": intervals, "market": market, "known_at": gate}
+        span = Span(gate, interval, intervals, market)
         signed = sign_orders(orders, market, interval, self._signing)
         refused = rejected_rows(orders, signed, market, interval, self._verify)
         if refused.any():
-            record.put(orders.take(refused), name="refused", **span)
+            record.put(orders.take(refused), span, name="refused")
         accepted = orders.take(~refused)
-        offered = record.put(accepted, **span)
-        record.put(signed, causes=(offered,), **span)
+        offered = record.put(accepted, span)
+        record.put(signed, span, causes=(offered,))
         record.commit(gate)
 
         context = f"{market}/{interval}"
@@ -200,7 +201,7 @@ class MarketDay:
         if market == REAL_TIME:
             self._carry = facts.carry
         for table in (facts.awards, facts.schedules, facts.prices, facts.clearing):
-            record.put(table, causes=(offered,), **span)
+            record.put(table, span, causes=(offered,))
         record.commit(gate)
         if market == REAL_TIME:
             self.cleared.append(ClearedRound(interval, book, root_price, cleared))
@@ -230,32 +231,32 @@ class MarketDay:
         readings, energy = self._meters.read(interval, seen)
         self._energy.append(energy)
         end = self._at(interval + 1)
-        self._record.put(readings, known_at=end, interval=interval, source="head-end")
+        self._record.put(readings, Span(end, interval), source="head-end")
         self._record.commit(end)
 
     def _settle_hour(self, hour: int, ledger: Ledger) -> Postings:
         first = self._first + hour * INTERVALS_PER_HOUR
         here = slice(hour * INTERVALS_PER_HOUR, (hour + 1) * INTERVALS_PER_HOUR)
         energy = Energy.concat(self._energy[here])
-        span = {"known_at": self._at(first + INTERVALS_PER_HOUR), "interval": first, "intervals": INTERVALS_PER_HOUR}
-        validated = self._record.put(energy, **span)
+        span = Span(self._at(first + INTERVALS_PER_HOUR), first, INTERVALS_PER_HOUR)
+        validated = self._record.put(energy, span)
         facts = assemble_day(
             first, self._enrolment, self._day_ahead[hour : hour + 1], self._real_time[here], energy, self._keys
         )
         postings = settle_intervals(facts.steps, self._setup.rules.settlement)
-        entry = self._record.put(postings, causes=(validated,), **span)
-        self._record.commit(span["known_at"])
+        entry = self._record.put(postings, span, causes=(validated,))
+        self._record.commit(span.known_at)
         ledger.post(postings, entry)
         return postings
 
     def _close(self, facts: DayFacts, postings: Postings, ledger: Ledger) -> Statements:
         """Share out the pools, charge the day, invoice in cents."""
         end = self._first + self._setup.intervals
-        span = {"known_at": self._at(end), "interval": self._first, "intervals": self._setup.intervals}
+        span = Span(self._at(end), self._first, self._setup.intervals)
         closing = close_day(facts, postings, self._setup.rules.settlement)
-        entry = self._record.put(closing, name="day close", **span)
+        entry = self._record.put(closing, span, name="day close")
         billed = statements(Postings.concat([postings, closing]))
-        self._record.put(billed, causes=(entry,), **span)
+        self._record.put(billed, span, causes=(entry,))
         self._record.commit(self._at(end))
         ledger.post(closing, entry)
         return billed

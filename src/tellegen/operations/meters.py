@@ -12,7 +12,7 @@ from tellegen.metering import (
     MeterState,
     authenticate,
     daily_profile,
-    smallest_movement_wh,
+    longest_stillness,
     tagged,
     validate,
 )
@@ -48,7 +48,7 @@ class Meters:
             fuse_w=np.concatenate([[fuse_w.sum()], fuse_w]),
             voltage_low_mv=np.full(self._number.size, VOLTAGE_LOW_MV),
             voltage_high_mv=np.full(self._number.size, VOLTAGE_HIGH_MV),
-            smallest_movement_wh=smallest_movement_wh(imports, exports),
+            longest_still=longest_stillness(*(e.reshape(-1, self._number.size) for e in (imports, exports))),
         )
         self._profile = tuple(daily_profile(e[-ESTIMATE_DAYS:]) for e in (imports, exports, np.zeros_like(imports)))
         fault = setup.scenario.fault

@@ -25,7 +25,7 @@ QUARTER_H = QUARTER_S / 3600
 def quarter_of(first_quarter: str, interval: int) -> int:
     """Position, in a profile that starts at `first_quarter` CET, of the quarter-hour of an interval.
 
-    >>> quarter_of("01.01.2016 00:00", interval_at(datetime(2016, 1, 1, 0, 0, tzinfo=UTC)))
+    >>> quarter_of("01.01.2016 00:00", interval_at(datetime(2016, 1, 1, 1, 0, tzinfo=CET)))
     4
     """
     start = interval_at(datetime.strptime(first_quarter, "%d.%m.%Y %H:%M").replace(tzinfo=CET))

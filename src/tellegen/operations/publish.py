@@ -82,9 +82,7 @@ def _billed(run: Run, day: RecordedDay) -> Statements:
     """Statements as issued last; those of erased customers can no longer be read."""
     if not day.erased:
         return statements(day.all_postings())
-    latest = Statements.empty()
-    for _, _, latest in run.recorder.read(Statements):
-        pass
+    latest = [table for _, _, table in run.recorder.read(Statements)][-1]
     return latest.take(~np.isin(latest.customer, day.erased))
 
 

@@ -18,6 +18,20 @@ T = TypeVar("T", bound=Table)
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """What time a batch is about, and when it became known.
+
+    interval, intervals : first market interval, and how many. known_at : seconds since the epoch, UTC.
+    market : ``day_ahead``, ``real_time`` or empty.
+    """
+
+    known_at: int
+    interval: int
+    intervals: int = 1
+    market: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Recorder:
     """Journal and vault of one feeder.
 
@@ -29,36 +43,30 @@ class Recorder:
     vault: Vault
     feeder: str
 
-    def put(
-        self,
-        table: Table,
-        *,
-        known_at: int,
-        interval: int,
-        intervals: int = 1,
-        market: str = "",
-        name: str = "",
-        source: str = SOURCE,
-        causes: Iterable[int] = (),
-    ) -> int:
+    def put(self, table: Table, span: Span, *, name: str = "", source: str = SOURCE, causes: Iterable[int] = ()) -> int:
         """Seal and append a table; returns its journal index."""
         batch = self.vault.seal(
             table,
             feeder=self.feeder,
-            interval=interval,
-            intervals=intervals,
+            interval=span.interval,
+            intervals=span.intervals,
             source=source,
-            known_at=known_at,
+            known_at=span.known_at,
             name=name,
-            market=market,
+            market=span.market,
             causes=causes,
         )
         return self.journal.append(batch)
 
-    def put_document(self, document: Document, *, known_at: int, interval: int, intervals: int) -> int:
+    def put_document(self, document: Document, span: Span) -> int:
         """Seal and append a document; returns its journal index."""
         batch = self.vault.seal_document(
-            document, feeder=self.feeder, interval=interval, intervals=intervals, source=SOURCE, known_at=known_at
+            document,
+            feeder=self.feeder,
+            interval=span.interval,
+            intervals=span.intervals,
+            source=SOURCE,
+            known_at=span.known_at,
         )
         return self.journal.append(batch)
 

@@ -54,6 +54,7 @@ class CommunityScales(_Section):
     pv_scale: Scale = 1.0
     vehicle_scale: Scale = 1.0
     heat_pump_scale: Scale = 1.0
+    battery_scale: Scale = 1.0
     water_heaters: int = Field(default=12, ge=0, le=10_000)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tellegen.agents import Fleet, Parameters, Reality, Tariff, connect
+from tellegen.agents import Closing, DeviceState, Fleet, Parameters, Reality, Tariff, Vehicles, connect
 from tellegen.errors import InputError
 from tellegen.grid import Network
 from tellegen.operations.community import Community, build_community
@@ -32,6 +32,7 @@ class Setup:
     intervals : market intervals that are played; all of the day unless the scenario cuts it short.
     network : the market's network, its voltage limits tightened by the margin.
     limits : the same network with the limits that count as violated.
+    last_week : sessions of the cars on the same day of the week before, which owners expect again.
     past_net_wh : int64[days, 288, n], what the meters counted on the days before, net withdrawal.
     """
 
@@ -45,6 +46,7 @@ class Setup:
     rules: Rules
     fleet: Fleet
     reality: Reality
+    last_week: Vehicles
     past_net_wh: NDArray[np.int64]
 
     @property
@@ -62,6 +64,10 @@ class Setup:
         """Whether the whole billing day is played."""
         return self.intervals == self.community.intervals
 
+    def close_devices(self, state: DeviceState, interval: int) -> Closing:
+        """What devices hold at the start of an interval, heat at what will be used of it."""
+        return self.fleet.close_day(state, interval, self.reality.past(interval))
+
     def world(self) -> FeederWorld:
         """A fresh plant with all meters at their starting registers."""
         errors = self.scenario.plant
@@ -70,8 +76,8 @@ class Setup:
 
     def keys(self) -> AllocationKeys:
         """Sharing keys: withdrawal over the days before, which nothing done today can move."""
-        withdrawn = np.maximum(self.past_net_wh, 0).sum(axis=(0, 1))
-        return AllocationKeys(customer=np.arange(1, len(withdrawn) + 1), weight_wh=withdrawn)
+        withdrawn = np.maximum(self.past_net_wh[-self.rules.trailing_days :], 0).sum(axis=(0, 1))
+        return AllocationKeys(customer=np.arange(1, len(withdrawn) + 1, dtype=np.int32), weight_wh=withdrawn)
 
 
 def prepare(scenario: Scenario) -> Setup:
@@ -81,23 +87,17 @@ def prepare(scenario: Scenario) -> Setup:
     ------
     InputError : whatever is wrong with them, with file, place and remedy.
     """
-    day, scales = scenario.day, scenario.community
-    community = build_community(
-        scenario.feeder.grid,
-        day.date,
-        seed=scenario.seed,
-        history_days=day.history_days,
-        timezone=day.timezone,
-        water_heaters=scales.water_heaters,
-        pv_scale=scales.pv_scale,
-        vehicle_scale=scales.vehicle_scale,
-        heat_pump_scale=scales.heat_pump_scale,
-    )
+    day = scenario.day
+    community = _community(scenario, day.date)
     intervals = community.intervals
     if day.hours is not None:
         intervals = min(intervals, day.hours * INTERVALS_PER_HOUR)
     rulebook = Rulebook.load(scenario.rulebook)
     rules = rulebook.at(day.date)
+    if rules.trailing_days > day.history_days:
+        raise InputError(
+            scenario.name, "key 'day.history_days'", f"must be at least {rules.trailing_days}, as the sharing keys need"
+        )
     fleet, reality = connect(
         np.asarray(community.customers.node),
         community.load_kw,
@@ -125,7 +125,24 @@ def prepare(scenario: Scenario) -> Setup:
         rules=rules,
         fleet=fleet,
         reality=reality,
+        last_week=_community(scenario, day.date - timedelta(days=7)).vehicles,
         past_net_wh=_past_net_wh(fleet, reality, community),
+    )
+
+
+def _community(scenario: Scenario, day: date) -> Community:
+    scales = scenario.community
+    return build_community(
+        scenario.feeder.grid,
+        day,
+        seed=scenario.seed,
+        history_days=scenario.day.history_days,
+        timezone=scenario.day.timezone,
+        water_heaters=scales.water_heaters,
+        pv_scale=scales.pv_scale,
+        vehicle_scale=scales.vehicle_scale,
+        heat_pump_scale=scales.heat_pump_scale,
+        battery_scale=scales.battery_scale,
     )
 
 

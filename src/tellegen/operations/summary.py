@@ -110,9 +110,10 @@ def worlds_and_comparisons(
                 "transfer_eur": _eur(moved.transfer_nanos),
                 "winners": moved.better_off,
                 "losers": moved.worse_off,
-                "text": f"Against '{TITLES[name]}' all bills together fall by {format_money(moved.saving_nanos)} EUR; "
-                f"{format_money(moved.transfer_nanos)} EUR more only moves between bills. The resources used "
-                f"(energy bought, wear, comfort, unmet needs, stored energy) cost {real:.2f} EUR less.",
+                "text": f"Against '{TITLES[name]}' all bills together {_fall(moved.saving_nanos)} EUR; "
+                f"{format_money(moved.transfer_nanos)} EUR more only moves between bills. The resources used (energy "
+                f"bought, wear, comfort, unmet needs, stored energy) cost {abs(real):.2f} EUR "
+                f"{'less' if real >= 0 else 'MORE'}.",
             }
         )
     return worlds, comparisons, retail
@@ -166,24 +167,28 @@ def money_sections(postings: Postings) -> Json:
     due = -sum(b for b in balance.values() if b < 0)
     accounts = {a.name.lower(): format_money(balance[a], 9) for a in Account if a in balance}
     customers = sum(b for a, b in balance.items() if a > 0)
-    returned = -exact_sum(postings.amount[(postings.line == Line.RENT_SHARE) & (postings.account > 0)])
-    lost = exact_sum(postings.amount[(postings.line == Line.UNACCOUNTED_SHARE) & (postings.account > 0)])
+
+    def paid(*lines: Line) -> int:
+        """What customers owe on some lines."""
+        return exact_sum(postings.amount[(postings.account > 0) & np.isin(postings.line, lines)])
+
     flows = [
-        ("customers", "wholesale market", -balance.get(Account.WHOLESALE, 0)),
-        ("customers", "network operator (regulated)", -balance.get(Account.NETWORK, 0)),
+        ("customers", "market", paid(Line.FORWARD, Line.REAL_TIME, Line.IMBALANCE, Line.REACTIVE)),
+        ("customers", "market", paid(Line.UNACCOUNTED_SHARE)),
+        ("market", "customers", -paid(Line.RENT_SHARE)),
+        ("market", "wholesale", -balance.get(Account.WHOLESALE, 0)),
+        ("customers", "network operator", -balance.get(Account.NETWORK, 0)),
         ("customers", "taxes", -balance.get(Account.TAX, 0)),
-        ("rent of congestion and losses", "customers", returned),
-        ("customers", "unaccounted-for energy", lost),
+        ("customers", "rounding to cents", -balance.get(Account.ROUNDING, 0)),
     ]
     return {
         "money": {
-            "in_eur": _eur(owed),
-            "out_eur": _eur(due),
+            "in_eur": format_money(owed, 9),
+            "out_eur": format_money(due, 9),
             "balanced": owed == due,
-            "customers_eur": _eur(customers),
-            "accounts": accounts,
+            "accounts": {"customers": format_money(customers, 9), **accounts},
         },
-        "flows": [{"from": f, "to": t, "eur": _eur(e)} for f, t, e in flows],
+        "flows": [{"from": f, "to": t, "eur": format_money(e, 9)} for f, t, e in flows],
     }
 
 
@@ -191,7 +196,7 @@ def record_section(run: Run, report: Report | None) -> Json:
     """Size of the record, and what an outsider's verification found."""
     journal = run.recorder.journal
     entries = journal.entries()
-    receipts = [c.count for c in report.checks if "receipt" in c.name.lower()] if report else []
+    receipts = [c.count for c in report.checks if c.name == "inclusion proofs"] if report else []
     return {
         "entries": len(entries),
         "rows": sum(header.rows for header in entries),
@@ -214,7 +219,7 @@ def correction_section(outcome: Unwound, day: RecordedDay) -> Json:
     seen = [first_versions.get((outcome.number, t), (0, 0)) for t in span]
     flagged = sum(quality == Quality.ESTIMATED for quality, _ in seen)
     rule = next((why for quality, why in seen if quality == Quality.ESTIMATED), 0)
-    own, largest = format_money(outcome.own_nanos), format_money(outcome.largest_other_nanos)
+    own, largest = format_money(outcome.own_nanos), format_money(abs(outcome.largest_other_nanos))
     equal = "equal" if outcome.replay_equal else "DO NOT EQUAL"
     return {
         "customer": outcome.customer,
@@ -231,10 +236,14 @@ def correction_section(outcome: Unwound, day: RecordedDay) -> Json:
         "tasks_rerun": outcome.steps_rerun,
         "tasks_total": outcome.steps_total,
         "replay_equal": outcome.replay_equal,
-        "text": f"The meter of {outcome.customer} stood still; {flagged} readings were flagged and estimated. The true "
-        f"reading moved its bill by {own} EUR and nobody else's by more than {largest} EUR; {outcome.steps_rerun} of "
-        f"{outcome.steps_total} interval settlements ran again, and the books {equal} a settlement from scratch.",
+        "text": f"{flagged} of {outcome.intervals} readings of {outcome.customer} had been flagged and estimated. The "
+        f"true readings moved its bill by {own} EUR and nobody else's by more than {largest} EUR; {outcome.steps_rerun} "
+        f"of {outcome.steps_total} interval settlements ran again, and the books {equal} a settlement from scratch.",
     }
+
+
+def _fall(nanos: int) -> str:
+    return f"{'fall' if nanos >= 0 else 'rise'} by {format_money(abs(nanos))}"
 
 
 def _eur(nanos: int) -> float:

@@ -51,7 +51,7 @@ def default_prices(seed: int, intervals: int, past_days: int) -> WholesalePrices
     Day-ahead, per hour h of the local day (currency/kWh): 0.075 + 0.035 * bump(h; 7.5, 1.8)
     + 0.075 * bump(h; 19.5, 2.2) - 0.055 * bump(h; 13, 2.8), with bump a Gaussian, scaled by a daily
     factor of mean 1 and standard deviation 0.08. Real time: day-ahead plus a first-order
-    autoregressive deviation (coefficient 0.9 per interval, standard deviation 0.012).
+    autoregressive deviation (coefficient 0.95 per interval, standard deviation 0.006).
     """
     rng = np.random.Generator(np.random.PCG64([seed, 1]))
     past = past_days * PER_DAY
@@ -64,11 +64,11 @@ def default_prices(seed: int, intervals: int, past_days: int) -> WholesalePrices
     shape = 0.075 + 0.035 * bump(7.5, 1.8) + 0.075 * bump(19.5, 2.2) - 0.055 * bump(13.0, 2.8)
     daily = 1.0 + 0.08 * rng.standard_normal(past_days + 2)
     day_ahead = shape * daily[(step + past) // PER_DAY]
-    shocks = 0.012 * math.sqrt(1 - 0.9**2) * rng.standard_normal(step.size)
+    shocks = 0.006 * math.sqrt(1 - 0.95**2) * rng.standard_normal(step.size)
     deviation = np.empty(step.size)
     level = 0.0
     for k, shock in enumerate(shocks):
-        level = 0.9 * level + shock
+        level = 0.95 * level + shock
         deviation[k] = level
     return WholesalePrices(
         real_time_micros=_micros(day_ahead + deviation),

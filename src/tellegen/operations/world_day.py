@@ -78,12 +78,12 @@ class WorldDiary:
 
     def close(self, closing: Closing) -> WorldDay:
         """The day as arrays."""
-        imports, exports = (np.diff(np.stack([r[k] for r in self._registers]), axis=0) for k in (0, 1))
+        imported, exported = (np.stack([r[k] for r in self._registers]) for k in (0, 1))
         seen = self._seen
         return WorldDay(
             name=self.name,
-            import_wh=imports,
-            export_wh=exports,
+            import_wh=imported[1:] - imported[:-1],
+            export_wh=exported[1:] - exported[:-1],
             root_kw=np.array([o.root_kw for o in seen]),
             losses_kw=np.array([o.losses_kw for o in seen]),
             loading_percent_max=np.array([o.loading_percent_max for o in seen]),

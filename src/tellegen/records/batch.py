@@ -64,8 +64,8 @@ class Header:
             fields = json.loads(data)
             fields["causes"] = tuple(fields["causes"])
             header = cls(**fields)
-            texts = (header.kind, header.name, header.feeder, header.market, header.source)
-            texts += (header.row_root, header.payload_sha256)
+            texts = [header.kind, header.name, header.feeder, header.market, header.source]
+            texts += [header.row_root, header.payload_sha256]
             counts = (header.interval, header.intervals, header.known_at, header.rows, *header.causes)
             if any(type(t) is not str for t in texts) or any(type(c) is not int for c in counts):
                 raise TypeError("a field has the wrong type")

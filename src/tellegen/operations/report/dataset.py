@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tellegen.errors import InputError
 from tellegen.operations.report.packing import pack_series
 from tellegen.operations.report.summary import Summary
-from tellegen.operations.report.words import LINE_TITLES, WORLD_TITLES
+from tellegen.operations.report.words import LINE_TITLES, WORLD_TITLES, in_order
 from tellegen.records import Quality
 from tellegen.units import MARKET_INTERVAL_S
 
@@ -306,19 +306,23 @@ def _add_devices(entries: list[dict[str, object]], row_of: dict[int, int], table
     if frame is None:
         return
     inside = window.cut(frame).group_by("customer", "interval", "device").agg(pl.col("power_w").sum())
-    found = sorted(str(name) for name in inside["device"].unique())
-    ordered = [name for name in DEVICE_ORDER if name in found] + [name for name in found if name not in DEVICE_ORDER]
-    for entry in entries:
-        entry["devices"] = []
-    for device in ordered:
+    found = in_order(sorted(str(name) for name in inside["device"].unique()), DEVICE_ORDER)
+    power_kw: dict[str, FloatArray] = {}
+    for device in found:
         kept, rows = _known(inside.filter(pl.col("device") == device), row_of)
-        power_w = np.nan_to_num(_matrix(kept, "power_w", rows, len(entries), window))
-        steps = _rounded(power_w * POWER_STEPS_PER_KW / 1000)
-        for row in np.unique(rows):
-            if steps[row].any():
-                series = entries[row]["devices"]
-                assert isinstance(series, list)
-                series.append([device, pack_series(steps[row], 1 / POWER_STEPS_PER_KW)])
+        power_kw[device] = np.nan_to_num(_matrix(kept, "power_w", rows, len(entries), window)) / 1000.0
+    net = tables.read("world_energy", ["world", "customer", "interval", "net_wh"])
+    if "load" not in power_kw and net is not None:
+        # What no device drew is the household's own; the market's plant knows the net exactly.
+        kept, rows = _known(window.cut(net).filter(pl.col("world") == "market"), row_of)
+        net_kw = _matrix(kept, "net_wh", rows, len(entries), window) * 0.012
+        rest = net_kw - sum(power_kw.values(), np.zeros_like(net_kw))
+        power_kw = {"load": np.nan_to_num(rest)} | power_kw
+    for row, entry in enumerate(entries):
+        steps = {device: _rounded(series[row] * POWER_STEPS_PER_KW) for device, series in power_kw.items()}
+        entry["devices"] = [
+            [device, pack_series(series, 1 / POWER_STEPS_PER_KW)] for device, series in steps.items() if series.any()
+        ]
 
 
 def _add_bills(entries: list[dict[str, object]], row_of: dict[int, int], tables: Tables) -> None:

@@ -11,7 +11,8 @@ from tellegen.operations.report.summary import Flow
 from tellegen.operations.report.words import money
 
 WIDTH, HEIGHT, BAR, GAP = 1000.0, 360.0, 14.0, 34.0
-MARGIN_LEFT, MARGIN_RIGHT = 190.0, 230.0
+LETTER = 7.8
+"""Width that a letter of a label takes at most, on average."""
 SHADES = 8
 """Parties take turns in this many colours."""
 
@@ -95,7 +96,11 @@ def draw_flows(flows: Sequence[Flow], currency: str) -> str:
     )
     tops: dict[str, float] = {}
     lefts: dict[str, float] = {}
-    step = (WIDTH - MARGIN_LEFT - MARGIN_RIGHT - BAR) / max(last, 1)
+    left, right = (
+        24.0 + LETTER * max(len(text) for name in stacks[end] for text in (name, money(sizes[name], currency)))
+        for end in (0, last)
+    )
+    step = (WIDTH - left - right - BAR) / max(last, 1)
     rank: dict[str, float] = {}
     for place in sorted(stacks):
         payers = {n: [rank[a.origin] for a in drawn if a.target == n and a.origin in rank] for n in stacks[place]}
@@ -106,7 +111,7 @@ def draw_flows(flows: Sequence[Flow], currency: str) -> str:
         y = (HEIGHT - filled) / 2
         for position, name in enumerate(names):
             rank[name] = position + 0.01 * place
-            tops[name], lefts[name] = y, MARGIN_LEFT + place * step
+            tops[name], lefts[name] = y, left + place * step
             y += float(sizes[name]) * scale + GAP
     order = sorted(column, key=lambda n: (column[n], tops[n]))
     shade = {name: k % SHADES for k, name in enumerate(order)}
@@ -138,10 +143,10 @@ def draw_flows(flows: Sequence[Flow], currency: str) -> str:
         if column[name] == 0:
             bars += [_label(x - 8, middle - 2, "end", "who", name), _label(x - 8, middle + 15, "end", "sum", amount)]
         elif name not in payers_of:
-            right = x + BAR + 8
+            beside = x + BAR + 8
             bars += [
-                _label(right, middle - 2, "start", "who", name),
-                _label(right, middle + 15, "start", "sum", amount),
+                _label(beside, middle - 2, "start", "who", name),
+                _label(beside, middle + 15, "start", "sum", amount),
             ]
         else:  # money goes on to the right, so the label stands above
             bars.append(_label(x + BAR / 2, y - 8, "middle", "who", f"{name} {amount}"))

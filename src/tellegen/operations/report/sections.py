@@ -13,8 +13,8 @@ from tellegen.operations.report.words import (
     MARKET_TITLES,
     NONE,
     PART_TITLES,
-    WORLD_TITLES,
     STATUSES,
+    WORLD_TITLES,
     cent,
     clock,
     device_list,
@@ -120,11 +120,11 @@ def _voltage_words(summary: Summary) -> str:
     feeder, market = summary.feeder, summary.world("market")
     if market is None or market.voltage_violations is None:
         return ""
-    limits = f"{number(feeder.v_min_pu, 2)} to {number(feeder.v_max_pu, 2)}\xa0pu"
+    limits = f"{number(feeder.v_min_pu, 3)} to {number(feeder.v_max_pu, 3)}\xa0pu"
     if market.voltage_violations:
         own = f"was outside its limits ({limits}) in {number(market.voltage_violations)} node-intervals"
     else:
-        own = f"stayed within its limits ({limits}) at every node, all day"
+        own = f"stayed within its limits ({limits}) at every node, all the time"
     others = [
         f"in {number(w.voltage_violations)} node-intervals under {world_phrase(w.name)}"
         for w in summary.worlds
@@ -152,8 +152,10 @@ def tiles(summary: Summary) -> str:
     against = next((c for c in summary.comparisons if c.vs == "flat"), None)
     if against is not None:
         cost, bills = (flat.adjusted_cost_eur, flat.bills_eur) if flat else (None, None)
-        shown += _saving("Cost saved", against.real_saving_eur, cost, "of wholesale energy, wear and comfort", currency)
-        shown += _saving("All bills fall by", against.saving_eur, bills, "of the flat tariff's bills", currency)
+        titles = ("Cost saved", "Extra cost")
+        shown += _saving(titles, against.real_saving_eur, cost, "of wholesale energy, wear and comfort", currency)
+        titles = ("All bills fall by", "All bills rise by")
+        shown += _saving(titles, against.saving_eur, bills, "of the flat tariff's bills", currency)
     if market and market.peak_kw is not None:
         note = "" if flat is None or flat.peak_kw is None else f"{number(flat.peak_kw, 1)}\xa0kW under the flat tariff"
         shown.append(("Highest draw", f"{number(market.peak_kw, 1)}\xa0kW", note, ""))
@@ -190,12 +192,12 @@ def tiles(summary: Summary) -> str:
 
 
 def _saving(
-    title: str, saved: Decimal | None, base: Decimal | None, note: str, currency: str
+    titles: tuple[str, str], saved: Decimal | None, base: Decimal | None, note: str, currency: str
 ) -> list[tuple[str, str, str, str]]:
     if saved is None:
         return []
-    share = f"{number(100 * saved / base, 1)}\xa0% " if base is not None and base > 0 else ""
-    return [(title, money(saved, currency), share + note, "")]
+    share = f"{number(100 * abs(saved) / base, 1)}\xa0% " if base is not None and base > 0 else ""
+    return [(titles[saved < 0], money(abs(saved), currency), share + note, "")]
 
 
 def comparison_table(summary: Summary) -> str:
@@ -320,11 +322,9 @@ def correction_section(summary: Summary) -> str:
         return ""
     customer = "a customer since erased" if found.customer in summary.erased else found.customer
     text = "" if found.customer in summary.erased else found.text
-    return (
-        f"<p>{escape(text)}</p>" + _facts(_correction_facts(found, customer, summary))
-        if text
-        else _facts(_correction_facts(found, customer, summary))
-    )
+    link = "" if found.customer in summary.erased else f'<a href="#customer" data-home="{escape(found.customer)}">'
+    told = f"<p>{escape(text)} {link and link + 'See its day.</a>'}</p>" if text else ""
+    return told + _facts(_correction_facts(found, customer, summary))
 
 
 def _correction_facts(found: Correction, customer: str, summary: Summary) -> list[tuple[str, str]]:
@@ -345,11 +345,15 @@ def _correction_facts(found: Correction, customer: str, summary: Summary) -> lis
         ("Estimated", estimate),
         ("Corrected to", true),
         ("Accounts it moved", number(found.accounts_moved)),
-        ("The customer's own bill", money(found.own_move_eur, currency, 4, signed=True)),
-        ("Largest move of any account", money(found.largest_move_eur, currency, 4, signed=True)),
+        ("The customer's own bill", _move(found.own_move_eur, currency)),
+        ("Largest move of any account", _move(found.largest_move_eur, currency)),
         ("Settlement steps run again", reruns),
         ("Books against a full replay", equal),
     ]
+
+
+def _move(value: Decimal | None, currency: str) -> str:
+    return NONE if value is None else f"{exact(value, signed=True)}\xa0{symbol(currency)}"
 
 
 def record_section(summary: Summary) -> str:

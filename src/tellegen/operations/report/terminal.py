@@ -17,9 +17,11 @@ from tellegen.operations.report.words import (
     MARKET_TITLES,
     NONE,
     PART_TITLES,
+    STATUSES,
+    exact,
+    in_order,
     in_words,
     long_date,
-    money,
     number,
     symbol,
 )
@@ -83,7 +85,8 @@ def _prices(summary: Summary) -> Table:
     table.add_column(f"Prices, {symbol(summary.currency)}/kWh")
     for title in ("lowest", "mean", "highest", *(PART_TITLES[part] for part in parts), "below zero"):
         table.add_column(title, justify="right")
-    for market, prices in summary.prices.items():
+    for market in in_order(summary.prices, MARKET_TITLES):
+        prices = summary.prices[market]
         values = [prices.min, prices.mean, prices.max, *(prices.parts_mean.get(part) for part in parts)]
         name = escape(MARKET_TITLES.get(market, in_words(market)))
         table.add_row(name, *(NONE if v is None else number(v, 4) for v in values), number(prices.negative_intervals))
@@ -103,14 +106,13 @@ def _facts(summary: Summary) -> Table:
         if comparison.text:
             table.add_row(f"Against {escape(in_words(comparison.vs))}", Text(comparison.text))
     if summary.statuses:
-        ended = ", ".join(f"{number(count)} {in_words(status)}" for status, count in summary.statuses.items())
+        statuses = in_order(summary.statuses, STATUSES)
+        ended = ", ".join(f"{number(summary.statuses[status])} {in_words(status)}" for status in statuses)
         table.add_row("Clearings", Text(ended))
     if summary.money is not None:
         books = summary.money
         equal = books.balanced and books.in_eur == books.out_eur
-        words = (
-            f"in {number(books.in_eur, 9)} {'=' if equal else '≠'} out {number(books.out_eur, 9)} {symbol(currency)}"
-        )
+        words = f"in {exact(books.in_eur)} {'=' if equal else '≠'} out {exact(books.out_eur)} {symbol(currency)}"
         table.add_row("Money", _verdict(equal, words))
     if summary.record is not None:
         record = summary.record
@@ -121,7 +123,7 @@ def _facts(summary: Summary) -> Table:
     if summary.correction is not None and summary.correction.accounts_moved is not None:
         found = summary.correction
         name = "an erased customer" if found.customer in summary.erased else found.customer
-        own = money(found.own_move_eur or Decimal(0), currency, 4, signed=True)
+        own = f"{exact(found.own_move_eur or Decimal(0), signed=True)} {symbol(currency)}"
         words = f"{name}: {number(found.accounts_moved)} accounts moved, {own} on its own bill"
         if found.replay_equal is None:
             table.add_row("Correction", Text(words))

@@ -71,14 +71,14 @@ def number(value: float | Decimal | None, digits: int = 0, signed: bool = False)
     return sign + text
 
 
-def exact(value: Decimal) -> str:
+def exact(value: Decimal, signed: bool = False) -> str:
     """An amount with all the digits it came with, at least two.
 
     >>> exact(Decimal("4.250000001")), exact(Decimal("3"))
     ('4.250000001', '3.00')
     """
     exponent = value.as_tuple().exponent
-    return number(value, max(2, -exponent if isinstance(exponent, int) else 0))
+    return number(value, max(2, -exponent if isinstance(exponent, int) else 0), signed)
 
 
 def money(value: Decimal | None, currency: str, digits: int = 2, signed: bool = False) -> str:

@@ -33,8 +33,14 @@ function level(plot, value, name, dash) {
   c.restore();
 }
 
+// Power is read against zero, so zero is always in sight.
+const fromZero = (_, low, high) => {
+  const room = (Math.max(high, 0) - Math.min(low, 0) || 1) * 0.06;
+  return [low < 0 ? low - room : 0, high > 0 ? high + room : 0];
+};
+
 // curves: [{ title, values, colour, fill?, width?, dash?, shown? (values to read out), silent? }]
-// options: { height, digits, bands, levels: [[value, colour, dash]], shaded: quality per interval, range }
+// options: { height, digits, bands, levels: [[value, colour, dash]], zero, shaded: quality per interval, range }
 function chart(id, make_curves, options = {}) {
   const place = $(id);
   const build = () => {
@@ -65,7 +71,7 @@ function chart(id, make_curves, options = {}) {
       legend: { show: false },
       padding: [8, 6, 0, 0],
       cursor: { sync: { key: "day" }, drag: { x: false, y: false }, points: { size: 6 }, y: false },
-      scales: { x: { time: true }, y: settings.range ? { range: settings.range } : {} },
+      scales: { x: { time: true }, y: settings.range ? { range: settings.range } : settings.zero ? { range: fromZero } : {} },
       axes: [{ ...axis, size: 28, values: (_, at) => at.map((t) => clockFormat.format(new Date(t * 1000))), space: 56 },
              { ...axis, size: 46, values: (_, at) => at.map((v) => number(v, at.length > 1 ? Math.max(0, Math.min(3, -Math.floor(Math.log10(at[1] - at[0]) + 1e-9))) : 1)) }],
       series: [{}, ...curves.map((curve) => ({

@@ -8,8 +8,8 @@ function customers() {
   select.addEventListener("change", () => tell("customer", Number(select.value)));
   $("before").addEventListener("click", () => step(-1));
   $("after").addEventListener("click", () => step(1));
-  // Begin with the one whose readings were touched, else with the one that has most devices.
-  const interest = DATA.customers.map((c) => (c.quality ? 100 : 0) + (c.devices || []).length);
+  // Begin with the one that has most devices, of those with one whose readings were touched.
+  const interest = DATA.customers.map((c) => (c.devices || []).length + (c.quality ? 0.5 : 0));
   view.customer = interest.indexOf(Math.max(...interest));
 
   const who = () => DATA.customers[view.customer];
@@ -18,8 +18,8 @@ function customers() {
     const curves = names.map((name) => ({ title: worldTitle(name), colour: name, values: row(c.worlds[name]), width: name === "market" ? 2 : 1.3 }));
     if (!names.includes("market")) curves.unshift({ title: "metered", colour: "market", values: row(c.metered), width: 2 });
     return curves;
-  }, () => ({ digits: 2, shaded: who().quality ? row(who().quality) : null }));
-  const devices = chart("chart-devices", () => stack((who().devices || []).map(([name, packed]) => ({ title: DEVICE_TITLES[name] || words(name), colour: name, values: row(packed) }))), { digits: 2 });
+  }, () => ({ digits: 2, zero: true, levels: [[0, "soft", []]], shaded: who().quality ? row(who().quality) : null }));
+  const devices = chart("chart-devices", () => stack((who().devices || []).map(([name, packed]) => ({ title: DEVICE_TITLES[name] || words(name), colour: name, values: row(packed) }))), { digits: 2, zero: true, levels: [[0, "soft", []]] });
   const price = chart("chart-own-price", () => {
     const c = who();
     if (c.node === undefined || !view.market) return null;
@@ -76,5 +76,9 @@ function customers() {
   price();
   bill();
   on("customer", show);
+  document.querySelectorAll("[data-home]").forEach((link) => {
+    const home = DATA.customers.findIndex((c) => c.name === link.dataset.home);
+    if (home >= 0) link.addEventListener("click", () => tell("customer", home)); else link.hidden = true;
+  });
   on("theme", bill);
 }

@@ -3,7 +3,7 @@ function daily() {
   const loads = DATA.worlds.filter((w) => w.root_kw);
   $("figure-load").hidden = !loads.length;
   $("figure-prices").hidden = !view.market && !DATA.wholesale.real_time;
-  chart("chart-load", () => loads.map((w) => ({ title: w.title, colour: w.name, values: row(w.root_kw), width: w.name === "market" ? 2 : 1.4 })), { height: 240, digits: 1, levels: [[0, "soft", []]] });
+  chart("chart-load", () => loads.map((w) => ({ title: w.title, colour: w.name, values: row(w.root_kw), width: w.name === "market" ? 2 : 1.4 })), { height: 240, digits: 1, zero: true, levels: [[0, "soft", []]] });
   const prices = chart("chart-prices", () => {
     const curves = [];
     if (view.market) {

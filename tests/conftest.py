@@ -1,0 +1,147 @@
+"""A short market day that is played once, and the command line as a function."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from tellegen.cli import main
+
+SCENARIO = """\
+name = "A short night on a small feeder"
+seed = {seed}
+
+[feeder]
+grid = "simbench:1-LV-rural1--2-sw"
+v_min_pu = 1.0
+v_max_pu = 1.1
+margin_pu = 0.02         # tight enough that charging cars meet the lower limit
+
+[day]
+date = 2016-05-14
+hours = 4
+
+[community]
+pv_scale = 3.0
+battery_scale = 2.0
+vehicle_scale = 6.0
+heat_pump_scale = 3.0
+
+[prices]
+file = "{prices}"
+
+[fault]
+customer = "home-003"
+start_hour = 1
+hours = 2
+"""
+MIDNIGHT = "2016-05-14T00:00:00"  # local; the file's own clock stands for the day's
+PAST_DAYS = 8
+
+
+class Answer(NamedTuple):
+    """What a command came to: exit status, stdout, stderr."""
+
+    status: int
+    out: str
+    err: str
+
+
+def call_main(*arguments: object) -> int:
+    """Exit status of the command line in this process."""
+    before, sys.argv = sys.argv, ["tellegen", *map(str, arguments)]
+    try:
+        main()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
+    finally:
+        sys.argv = before
+    raise AssertionError("the command line always states a status")
+
+
+@pytest.fixture
+def tellegen(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """Run a command in this process; an exception that nobody turned into a line fails the test."""
+
+    def command(*arguments: object) -> Answer:
+        capsys.readouterr()
+        status = call_main(*arguments)
+        captured = capsys.readouterr()
+        return Answer(status, captured.out, captured.err)
+
+    return command
+
+
+def write_prices(path: Path, *, different_from_hour: int | None = None) -> None:
+    """Real-time and day-ahead prices of the day and those before; `different_from_hour` changes real time only."""
+    midnight = np.datetime64(MIDNIGHT)
+    step = np.arange(-PAST_DAYS * 288, 288)
+    hour = step // 12
+    ahead = 0.08 + 0.02 * np.sin(hour * 0.7)
+    now = ahead + 0.03 * np.sin(step * 0.37) + 0.01 * np.cos(step * 1.9)
+    if different_from_hour is not None:
+        now = np.where(hour >= different_from_hour, 0.35 - now, now)
+    time = midnight + 300 * step.astype("timedelta64[s]")
+    rows = [f"{t}+02:00,{a:.6f},{b:.6f}" for t, a, b in zip(time, now, ahead, strict=True)]
+    path.write_text("time,real_time,day_ahead\n" + "\n".join(rows) + "\n")
+
+
+def write_scenario(folder: Path, *, seed: int = 11, different_from_hour: int | None = None) -> Path:
+    """The short day's scenario file with its price file beside it."""
+    write_prices(folder / "prices.csv", different_from_hour=different_from_hour)
+    path = folder / "scenario.toml"
+    path.write_text(SCENARIO.format(seed=seed, prices="prices.csv"))
+    return path
+
+
+def play(scenario: Path, out: Path) -> Path:
+    """Play a scenario in this process."""
+    from tellegen.operations.scenario import read_scenario
+    from tellegen.operations.simulation import simulate_day
+
+    simulate_day(read_scenario(scenario), out, lambda stage, done, total: None)
+    return out
+
+
+@pytest.fixture(scope="session")
+def extras() -> None:
+    """What a played day needs besides the base installation."""
+    for package, extra in (("simbench", "grids"), ("pandapower", "grids"), ("dss", "plant")):
+        if find_spec(package) is None:
+            pytest.skip(f"{package} is not installed (extra `{extra}`)")
+
+
+@pytest.fixture(scope="session")
+def scenario_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scenario of the short day."""
+    return write_scenario(tmp_path_factory.mktemp("scenario"))
+
+
+@pytest.fixture(scope="session")
+def run_directory(extras: None, scenario_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The short day, played once; nobody may change it."""
+    return play(scenario_file, tmp_path_factory.mktemp("day") / "run")
+
+
+@pytest.fixture
+def run_copy(run_directory: Path, tmp_path: Path) -> Path:
+    """A copy of the short day that a test may change."""
+    return Path(shutil.copytree(run_directory, tmp_path / "run"))
+
+
+@pytest.fixture(scope="session")
+def play_variant(extras: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Play the short day with another seed, or with other real-time prices from an hour on."""
+
+    def variant(**changes: int) -> Path:
+        folder = tmp_path_factory.mktemp("variant")
+        return play(write_scenario(folder, **changes), folder / "run")
+
+    return variant

@@ -1,0 +1,118 @@
+"""The quadratic programs: every road ends at the same optimum, and an outside solver agrees."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tellegen.market.active_set import active_sets, descend
+from tellegen.market.interior_point import interior_point
+from tellegen.market.program import Program, Solution
+from tellegen.market.qp import solve_program
+
+
+def random_program(seed: int, size: int = 40, rows: int = 6, rank: int = 12) -> Program:
+    """Steps (no curvature of their own) with ties, a low-rank loss, rows that cut and rows that cannot be met."""
+    rng = np.random.default_rng(seed)
+    factor = rng.normal(size=(size, rank)) * 0.5 ** np.arange(rank)
+    matrix = rng.uniform(0, 1, (rows, size)) * rng.choice([-1.0, 1.0], (rows, 1))
+    return Program(
+        linear=np.round(3 * rng.normal(size=size)) / 3,
+        diagonal=np.where(rng.random(size) < 0.3, 0.5, 1e-9),
+        upper=np.ones(size),
+        factor=factor,
+        rows=matrix,
+        limit=matrix @ rng.uniform(0.2, 0.8, size) - rng.choice([0.0, 1.0, 40.0], rows, p=[0.6, 0.3, 0.1]),
+        kink=np.tile([0.0, 0.05], (rows, 1)),
+        penalty=np.tile([3.0, 7.0], (rows, 1)),
+    )
+
+
+def objective(program: Program, y: np.ndarray) -> float:
+    excess = np.maximum(program.rows @ y - program.limit, 0.0)
+    first = np.minimum(excess, program.kink[:, 1])
+    penalty = program.penalty[:, 0] @ first + program.penalty[:, 1] @ (excess - first)
+    smooth = program.linear @ y + (program.diagonal * y) @ y / 2 + ((program.factor.T @ y) ** 2).sum() / 2
+    return float(smooth + penalty)
+
+
+def assert_optimal(program: Program, answer: Solution) -> None:
+    """Sufficient for the optimum of a convex program: signs of slopes, duals on their staircase."""
+    y, dual = answer.y, answer.dual
+    assert (y >= 0).all()
+    assert (y <= program.upper).all()
+    slope = program.gradient(y, dual)
+    tiny = 1e-8
+    assert (slope[y < program.upper] >= -tiny).all()
+    assert (slope[y > 0] <= tiny).all()
+    excess = program.rows @ y - program.limit
+    first, second = program.penalty.T
+    low = np.where(excess < -tiny, 0.0, np.where(excess < tiny, 0.0, first))
+    low = np.where(excess > program.kink[:, 1] + tiny, second, low)
+    high = np.where(excess < -tiny, 0.0, np.where(excess < program.kink[:, 1] - tiny, first, second))
+    assert (dual >= low - tiny).all()
+    assert (dual <= high + tiny).all()
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=60, deadline=None)
+def test_the_answer_meets_the_optimality_conditions(seed: int) -> None:
+    program = random_program(seed)
+    answer = solve_program(program, np.full(40, -1), np.zeros(6, dtype=np.int64))
+    assert answer.exact
+    assert_optimal(program, answer)
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=30, deadline=None)
+def test_descent_and_interior_point_meet(seed: int) -> None:
+    program = random_program(seed)
+    down = descend(program, np.full(40, 0.5), 1000)
+    assert down is not None
+    y, _, bound, stair = interior_point(program)
+    assert objective(program, y) == pytest.approx(objective(program, down.y), abs=1e-5)
+    assert objective(program, down.y) <= objective(program, y) + 1e-9
+    polished = active_sets(program, bound, stair)
+    if polished is not None:
+        assert objective(program, polished.y) == pytest.approx(objective(program, down.y), abs=1e-8)
+
+
+def test_a_good_guess_is_kept() -> None:
+    program = random_program(1)
+    answer = solve_program(program, np.full(40, -1), np.zeros(6, dtype=np.int64))
+    again = active_sets(program, answer.bound, answer.stair)
+    assert again is not None
+    assert again.y == pytest.approx(answer.y, abs=1e-10)
+
+
+@pytest.mark.parametrize(("size", "rank"), [(400, 12), (40, 12)], ids=["Woodbury", "dense"])
+def test_piqp_agrees(size: int, rank: int) -> None:
+    """Law 10: an interior-point solver by others on the same program, penalties as extra variables."""
+    piqp = pytest.importorskip("piqp")
+    for seed in range(3):
+        program = random_program(seed, size=size, rank=rank)
+        k = program.limit.size
+        inner = program.factor @ program.factor.T + np.diag(program.diagonal)
+        quadratic = np.zeros((size + 2 * k, size + 2 * k))
+        quadratic[:size, :size] = inner
+        solver = piqp.DenseSolver()
+        solver.settings.eps_abs = solver.settings.eps_rel = 1e-9
+        solver.setup(
+            quadratic,
+            np.concatenate([program.linear, program.penalty.T.ravel()]),
+            None,
+            None,
+            np.hstack([program.rows, -np.eye(k), -np.eye(k)]),
+            np.full(k, -np.inf),
+            program.limit,
+            np.zeros(size + 2 * k),
+            np.concatenate([program.upper, program.kink[:, 1], np.full(k, np.inf)]),
+        )
+        assert solver.solve() == piqp.PIQP_SOLVED
+        answer = solve_program(program, np.full(size, -1), np.zeros(k, dtype=np.int64))
+        ours = objective(program, answer.y)
+        theirs = objective(program, np.clip(solver.result.x[:size], 0, program.upper))
+        assert ours <= theirs + 1e-7
+        assert ours == pytest.approx(theirs, abs=1e-5)
