@@ -8,7 +8,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 .PHONY: demo test check test-all bench lock clean
 
 demo: $(VENV)/ready
-	$(BIN)/tellegen demo --out out/demo
+	$(BIN)/tellegen demo
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest
@@ -44,4 +44,4 @@ lock: $(VENV)/ready
 	  --all-extras --group dev --group build pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf $(VENV) out
+	rm -rf $(VENV) tellegen-demo

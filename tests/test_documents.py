@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,9 @@ def commands(text: str) -> Iterator[tuple[str, ...]]:
         for line in block.replace("\\\n", " ").splitlines():
             if not re.match(r"\$ (\S*/)?tellegen( |$)", line):
                 continue
-            words = shlex.split(line.removeprefix("$ "), comments=True)
-            end = next((k for k, word in enumerate(words) if word in ENDS), len(words))
-            yield tuple(words[1:end])
+            words = shlex.shlex(line.removeprefix("$ "), posix=True)
+            words.whitespace_split, words.commenters = True, "#"
+            yield tuple(takewhile(lambda word: word not in ENDS, words))[1:]
 
 
 TYPED = [

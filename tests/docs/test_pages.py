@@ -15,7 +15,9 @@ from tellegen.cli import app, bench, day, doctor, grid, record, rules  # noqa: F
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 FILE = re.compile(r"^File `([\w.-]+)`[^\n]*:\n\n```\w+\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-CONSOLE = re.compile(r"^```console\n\$ tellegen ((?:clear|powerflow|rules) [^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+CONSOLE = re.compile(
+    r"^```console\n\$ tellegen ((?:clear|powerflow|rules) [^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE
+)
 LINK = re.compile(r"\]\(([\w-]+\.md)?(?:#([\w-]+))?\)")
 WIDTH = "100"
 """Terminal columns for which the pages were written."""
