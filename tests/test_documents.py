@@ -82,10 +82,3 @@ def test_a_command_line_that_nobody_understands_is_found() -> None:
         parse(nonsense)
     with pytest.raises(Exception, match="No such option"):
         parse(("clear", "--network", "a.m", "--wind", "3"))
-
-
-@pytest.mark.parametrize("path", [p for p in DOCUMENTS if p.is_file()], ids=lambda p: p.name)
-def test_links_between_documents_lead_somewhere(path: Path) -> None:
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
-        if "://" not in target and not target.startswith("mailto:"):
-            assert (path.parent / target).exists(), target

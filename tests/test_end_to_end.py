@@ -222,6 +222,25 @@ def test_a_correction_undone_returns_every_bill_to_where_it_was(
     assert tellegen("replay", run_copy).status == 0
 
 
+def test_a_correction_cut_short_after_its_commit_can_be_published(
+    run_copy: Path, tmp_path: Path, tellegen: Tellegen
+) -> None:
+    """law 3: whatever the journal holds, everything else is folded from it again."""
+    published = {name: content for name, content in every_file(run_copy).items() if not name.startswith("journal/")}
+    file = tmp_path / "correction.toml"
+    file.write_text(correction_text(run_copy, "home-005", added_wh=700))
+    assert tellegen("correct", run_copy, "--file", file).status == 0
+    expected = table(run_copy, "statements")
+    for name, content in published.items():
+        (run_copy / name).write_bytes(content)
+    assert tellegen("verify", run_copy).status == 1
+    assert tellegen("replay", run_copy).status == 1
+    assert tellegen("publish", run_copy).status == 0
+    assert table(run_copy, "statements").equals(expected)
+    assert tellegen("verify", run_copy).status == 0
+    assert tellegen("replay", run_copy).status == 0
+
+
 # The record
 
 

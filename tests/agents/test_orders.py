@@ -124,13 +124,14 @@ def test_sun_is_offered_at_nothing_and_own_use_below_it(neighbourhood):
     assert np.all(orders.price_micros[reactive] == 0)
 
 
-def test_the_base_load_takes_any_price_with_its_power_factor(neighbourhood):
+def test_the_base_load_takes_any_price_active_and_reactive(neighbourhood):
     town = neighbourhood
     offers = real_time(town, town.first + 95, day_plan(town, town.first), town.fleet.initial_state())
     base = offers.orders.take(offers.orders.device == int(Device.LOAD))
     assert np.all(base.price_taker == 1)
     assert np.all(base.side == int(Side.BUY))
-    assert np.all(base.var_per_kw == 200)
+    active, reactive = (base.take(base.product == int(p)).quantity_w for p in (Product.ENERGY, Product.REACTIVE))
+    assert np.allclose(reactive, 0.2 * active, atol=1.5)  # whole W and var
 
 
 def test_higher_surcharges_lower_what_is_bid(make):

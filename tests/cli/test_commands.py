@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -511,7 +512,36 @@ def test_a_run_never_overwrites(scenario: Callable[[str], Path], tellegen: Telle
     refused(tellegen("run", scenario(SCENARIO), "--out", full), "full", "not empty")
     refused(tellegen("demo", "--hours", "4", "--out", full / "thesis.txt"), "thesis.txt", "not empty")
     assert [p.name for p in full.iterdir()] == ["thesis.txt"]
+    refused(tellegen("run", scenario(SCENARIO), "--out", full / ".."), "not empty")
     refused(tellegen("run", tmp_path / "none.toml", "--out", tmp_path / "run"), "none.toml")
+
+
+def test_a_new_demo_replaces_the_last_one_only_once_it_is_complete(
+    run_copy: Path, scenario_file: Path, tellegen: Tellegen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tellegen.operations.scenario import read_scenario
+
+    monkeypatch.setattr("tellegen.operations.scenario.demo_scenario", lambda: read_scenario(scenario_file))
+    folder = run_copy.parent
+    monkeypatch.chdir(folder)
+    last = run_copy.rename(folder / "tellegen-demo")
+    refused(tellegen("demo", "--prices", "none.csv"), "none.csv")
+    (last / "report.html").write_text("the last demo, looked at")
+    refused(tellegen("demo", "--out", last), "not empty")
+    assert tellegen("verify", last).status == 1
+    answer = tellegen("demo")
+    assert answer.status == 0
+    assert "tellegen-demo/report.html" in " ".join(answer.out.split())
+    assert [p.name for p in folder.iterdir()] == ["tellegen-demo"]
+    assert tellegen("verify", last).status == 0
+
+
+def test_without_the_plant_a_run_says_which_extra_is_missing(
+    scenario_file: Path, tellegen: Tellegen, tmp_path: Path, extras: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "dss", None)
+    refused(tellegen("run", scenario_file, "--out", tmp_path / "run"), "pip install 'tellegen[plant]'")
+    nothing_left(tmp_path)
 
 
 def test_an_out_directory_that_cannot_be_made_is_one_line(
@@ -540,7 +570,7 @@ def test_a_run_is_the_directory_the_contract_names(run_directory: Path) -> None:
         assert (run_directory / "tables" / f"{name}.parquet").is_file(), name
 
 
-@pytest.mark.parametrize("command", ["verify", "replay", "receipt", "erase", "correct"])
+@pytest.mark.parametrize("command", ["verify", "replay", "receipt", "erase", "correct", "publish"])
 @pytest.mark.parametrize("kind", ["missing", "empty", "file", "hollow"])
 def test_a_directory_that_is_no_run_is_refused(tellegen: Tellegen, tmp_path: Path, command: str, kind: str) -> None:
     place = tmp_path / "run"
@@ -598,6 +628,16 @@ def test_a_bad_correction_is_refused_and_nothing_is_written(
     before = {p: p.read_bytes() for p in sorted(run_copy.rglob("*")) if p.is_file()}
     refused(tellegen("correct", run_copy, "--file", file), *words)
     assert {p: p.read_bytes() for p in sorted(run_copy.rglob("*")) if p.is_file()} == before
+
+
+def test_the_same_correction_is_not_made_twice(run_copy: Path, tmp_path: Path, tellegen: Tellegen) -> None:
+    file = tmp_path / "correction.toml"
+    file.write_text(CORRECTION)
+    assert tellegen("correct", run_copy, "--file", file).status == 0
+    before = {p: p.read_bytes() for p in sorted(run_copy.rglob("*")) if p.is_file()}
+    refused(tellegen("correct", run_copy, "--file", file), "correction.toml", "on record already", "known_at")
+    assert {p: p.read_bytes() for p in sorted(run_copy.rglob("*")) if p.is_file()} == before
+    assert tellegen("verify", run_copy).status == 0
 
 
 def test_a_receipt_of_what_is_not_there_is_refused(run_directory: Path, tellegen: Tellegen) -> None:

@@ -23,7 +23,7 @@ WIDTH = "100"
 """Terminal columns for which the pages were written."""
 
 
-@pytest.fixture()
+@pytest.fixture
 def page_files(request, tmp_path, monkeypatch):
     """A folder with the files that a page tells its reader to save; the working directory meanwhile."""
     text = request.param.read_text(encoding="utf-8")

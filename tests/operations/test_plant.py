@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -116,6 +117,14 @@ def test_two_plants_live_side_by_side() -> None:
     kva = demand(small, 4)
     b.solve(demand(large, 4))
     assert np.abs(a.solve(kva).voltage_pu - np.abs(solve_powerflow(small.network, kva).voltage)).max() < 1e-7
+
+
+def test_a_plant_leaves_the_working_directory_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative --out means the same before and after OpenDSS has been opened."""
+    Plant(feeder(6))
+    monkeypatch.chdir(tmp_path)
+    Plant(feeder(6)).solve(demand(feeder(6), 1))
+    assert Path.cwd() == tmp_path
 
 
 def test_violations_count_nodes_and_elements_once() -> None:

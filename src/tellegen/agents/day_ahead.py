@@ -92,16 +92,7 @@ def _hour_offers(day: _Day, hour: int) -> Offers:
     window = slice(hour * PER_HOUR, (hour + 1) * PER_HOUR)
     book = OfferBook(homes.node, parameters.price_floor, parameters.price_cap)
     load_w = 1000.0 * plan.load_kw[:, window].mean(axis=1)
-    everyone = np.arange(len(homes))
-    book.add(
-        everyone,
-        np.zeros(len(homes), dtype=np.int64),
-        Device.LOAD,
-        Side.BUY,
-        load_w,
-        price=None,
-        var_per_kw=plan.var_per_kw,
-    )
+    offer_load(book, load_w, 1000.0 * plan.load_kvar[:, window].mean(axis=1))
     pv_kw = plan.pv_kw[:, window].mean(axis=1)
     net_w = load_w - homes.total(homes.inverters, 1000.0 * pv_kw)
     offer_sun(book, homes, pv_kw, load_w, tariff, reactive=parameters.day_ahead_reactive)
@@ -114,6 +105,14 @@ def _hour_offers(day: _Day, hour: int) -> Offers:
         surplus = _heating(book, day, kind, devices, bodies, draw[:, window].mean(axis=1), surplus)
     _batteries(book, day, hour, surplus, demand)
     return book.build()
+
+
+def offer_load(book: OfferBook, load_w: FloatArray, load_var: FloatArray) -> None:
+    """Base load of every home (float64[n]) as price-takers: active power, and reactive power either way."""
+    everyone, row = np.arange(load_w.size), np.zeros(load_w.size, dtype=np.int64)
+    book.add(everyone, row, Device.LOAD, Side.BUY, load_w, price=None)
+    for side in (Side.BUY, Side.SELL):
+        book.add(everyone, row, Device.LOAD, side, int(side) * load_var, price=None, product=Product.REACTIVE)
 
 
 def offer_sun(

@@ -23,6 +23,7 @@ class Persistence:
     """How long the error of a forecast lasts (see `error_persistence`), per row of each series."""
 
     load: FloatArray
+    reactive: FloatArray
     pv: FloatArray
     heat: FloatArray
     draw: FloatArray
@@ -34,7 +35,8 @@ class Plan:
 
     Attributes
     ----------
-    load_kw : float64[n, T]; var_per_kw : float64[n], reactive power of the base load.
+    load_kw, load_kvar : float64[n, T], base load. Its reactive power is a series of its own: in the data it
+        follows heat pumps, not the household's active power.
     pv_kw : float64[inverters, T]; heat_w : float64[heat pumps, T]; draw_w : float64[water heaters, T].
     price : float64[n, T], market price expected at each home, currency per kWh.
     home_price : float64[n, T], what a further kWh of demand is expected to cost behind the meter: the
@@ -47,7 +49,7 @@ class Plan:
 
     first_interval: int
     load_kw: FloatArray
-    var_per_kw: FloatArray
+    load_kvar: FloatArray
     pv_kw: FloatArray
     heat_w: FloatArray
     draw_w: FloatArray
@@ -88,14 +90,11 @@ def make_plan(
     def foresee(series: FloatArray) -> FloatArray:
         return day_ahead_forecast(series, lead=lead, intervals=intervals)
 
-    latest = slice(-7 * PER_DAY, None)
-    energy = past.load_kw[:, latest].sum(axis=1)
-    reactive = past.load_kvar[:, latest].sum(axis=1)
     empty = Surroundings(*(np.zeros((len(homes.batteries), intervals)) for _ in range(3)))
     plan = Plan(
         first_interval=first_interval,
         load_kw=foresee(past.load_kw),
-        var_per_kw=np.where(energy > 0.0, 1000.0 * reactive / np.where(energy > 0.0, energy, 1.0), 0.0),
+        load_kvar=day_ahead_forecast(past.load_kvar, lead=lead, intervals=intervals, floor=-np.inf),
         pv_kw=np.minimum(foresee(past.pv_kw), homes.inverters.rated_kva[:, None]),
         heat_w=foresee(past.heat_w),
         draw_w=foresee(past.draw_w),
@@ -105,6 +104,7 @@ def make_plan(
         storage_around=empty,
         persistence=Persistence(
             error_persistence(past.load_kw),
+            error_persistence(past.load_kvar),
             error_persistence(past.pv_kw),
             error_persistence(past.heat_w),
             error_persistence(past.draw_w),
@@ -132,22 +132,24 @@ def replan(
         return plan
     start, keep = max(known, 0), plan.persistence
     updated = []
-    for series, ahead, fade in (
-        (past.load_kw, plan.load_kw, keep.load),
-        (past.pv_kw, plan.pv_kw, keep.pv),
-        (past.heat_w, plan.heat_w, keep.heat),
-        (past.draw_w, plan.draw_w, keep.draw),
+    for series, ahead, fade, floor in (
+        (past.load_kw, plan.load_kw, keep.load, 0.0),
+        (past.load_kvar, plan.load_kvar, keep.reactive, -np.inf),
+        (past.pv_kw, plan.pv_kw, keep.pv, 0.0),
+        (past.heat_w, plan.heat_w, keep.heat, 0.0),
+        (past.draw_w, plan.draw_w, keep.draw, 0.0),
     ):
         renewed = np.concatenate(
-            [ahead[:, :start], real_time_forecast(series, ahead, known=known, persistence=fade)], axis=1
+            [ahead[:, :start], real_time_forecast(series, ahead, known=known, persistence=fade, floor=floor)], axis=1
         )
         if start:  # the error is corrected now: the latest interval must not show it once more
             renewed[:, start - 1] = series[:, -1]
         updated.append(renewed)
-    load, pv, heat, draw = updated
+    load, reactive, pv, heat, draw = updated
     changed = replace(
         plan,
         load_kw=load,
+        load_kvar=reactive,
         pv_kw=np.minimum(pv, homes.inverters.rated_kva[:, None]),
         heat_w=heat,
         draw_w=draw,
@@ -199,14 +201,14 @@ def expect(plan: Plan, homes: Homes, past: Past, interval: int) -> Actual:
     from_column = min(max(known - 1, 0), column)
     keep = plan.persistence
 
-    def corrected(series: FloatArray, ahead: FloatArray, fade: FloatArray) -> FloatArray:
+    def corrected(series: FloatArray, ahead: FloatArray, fade: FloatArray, floor: float = 0.0) -> FloatArray:
         window = ahead[:, from_column : column + 1]
-        return real_time_forecast(series, window, known=known - from_column, persistence=fade)[:, -1]
+        shown = real_time_forecast(series, window, known=known - from_column, persistence=fade, floor=floor)
+        return shown[:, -1]
 
-    load = corrected(past.load_kw, plan.load_kw, keep.load)
     return Actual(
-        load_kw=load,
-        load_kvar=load * plan.var_per_kw / 1000.0,
+        load_kw=corrected(past.load_kw, plan.load_kw, keep.load),
+        load_kvar=corrected(past.load_kvar, plan.load_kvar, keep.reactive, -np.inf),
         pv_kw=np.minimum(corrected(past.pv_kw, plan.pv_kw, keep.pv), homes.inverters.rated_kva),
         heat_w=corrected(past.heat_w, plan.heat_w, keep.heat),
         draw_w=corrected(past.draw_w, plan.draw_w, keep.draw),

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tellegen.agents.charging import PER_DAY, ChargingBid, charging_bid, plugged_in
 from tellegen.agents.curves import OfferBook, Offers, buy_curve, sell_curve, share_own
-from tellegen.agents.day_ahead import effective_range, offer_sun
+from tellegen.agents.day_ahead import effective_range, offer_load, offer_sun
 from tellegen.agents.devices import Vehicles
 from tellegen.agents.heating import buildings, heating_bid, tanks
 from tellegen.agents.homes import HOURS, DeviceState, Homes
@@ -33,7 +33,7 @@ def real_time_orders(
 ) -> Offers:
     """Orders of all homes for `interval`: whole quantities, not differences from day-ahead awards.
 
-    - Base load: price-taker at its forecast, with its power factor.
+    - Base load: price-taker at its forecast, active and reactive power.
     - PV: forecast at price 0, own use at minus the surcharges saved; reactive power both ways at 0.
     - Cars: what cannot be postponed is a price-taker, the rest bids the price it expects to save.
     - Heat pumps and water heaters: what keeps the comfort range is a price-taker, the rest bids by the
@@ -49,15 +49,7 @@ def real_time_orders(
     """
     book = OfferBook(homes.node, parameters.price_floor, parameters.price_cap)
     load_w = 1000.0 * expected.load_kw
-    book.add(
-        np.arange(len(homes)),
-        np.zeros(len(homes), dtype=np.int64),
-        Device.LOAD,
-        Side.BUY,
-        load_w,
-        price=None,
-        var_per_kw=plan.var_per_kw,
-    )
+    offer_load(book, load_w, 1000.0 * expected.load_kvar)
     rows = plugged_in(homes.vehicles, state.remaining_wh, interval)
     cars = homes.vehicles.take(rows)
     charging = charging_bid(cars, state.remaining_wh[rows], interval, _later_prices(plan, cars, interval))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from typing import NoReturn
 
 import typer
@@ -32,6 +33,8 @@ app = typer.Typer(
 errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
+_INTERRUPTED = 130
+"""Exit status after Ctrl-C; newer versions of Typer return it, older ones abort."""
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """What the parser raises for a command line it cannot read; Typer exports only this child of it."""
 
@@ -45,9 +48,9 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 def main() -> None:
     """Run the command line; turn errors of input into one line and exit status 2."""
-    # Commands register themselves on import; each imports what it needs when it runs.
-    from tellegen.cli import bench, day, doctor, grid, record, rules  # noqa: F401
-
+    # Commands register themselves on import, in the order of the help; each imports what it needs when it runs.
+    for module in ("day", "record", "grid", "rules", "bench", "doctor"):
+        import_module(f"tellegen.cli.{module}")
     try:
         status = app(standalone_mode=False)
         sys.stdout.flush()
@@ -62,9 +65,11 @@ def main() -> None:
     except OSError as error:
         _refuse(f"{error.filename or 'file'}: cannot be read or written ({error.strerror or error})")
     except typer.Abort as stop:
-        interrupted = isinstance(stop.__cause__, KeyboardInterrupt)
-        errors.print("tellegen: interrupted" if interrupted else "tellegen: nothing was done")
-        sys.exit(130 if interrupted else 1)
+        status = _INTERRUPTED if isinstance(stop.__cause__, KeyboardInterrupt) else 1
+        if status == 1:
+            errors.print("tellegen: nothing was done")
+    if status == _INTERRUPTED:
+        errors.print("tellegen: interrupted")
     sys.exit(status if isinstance(status, int) else 0)
 
 

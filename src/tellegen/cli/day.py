@@ -50,9 +50,8 @@ def demo(
     from tellegen.operations.scenario import demo_scenario
 
     directory = out if out is not None else DEMO_DIRECTORY
-    if out is None and (directory / "journal").is_dir() and (directory / "summary.json").is_file():
-        shutil.rmtree(directory)
-    _simulate(demo_scenario(), directory, prices, price_day, hours, as_json)
+    earlier = out is None and (directory / "journal").is_dir() and (directory / "summary.json").is_file()
+    _simulate(demo_scenario(), directory, prices, price_day, hours, as_json, replace=earlier)
 
 
 @app.command()
@@ -71,8 +70,16 @@ def run(
 
 
 def _simulate(
-    scenario: Scenario, out: Path, prices: Path | None, price_day: datetime | None, hours: int | None, as_json: bool
+    scenario: Scenario,
+    out: Path,
+    prices: Path | None,
+    price_day: datetime | None,
+    hours: int | None,
+    as_json: bool,
+    *,
+    replace: bool = False,
 ) -> None:
+    """Play and print; with `replace` an earlier run at `out` goes once the new one is complete, and not before."""
     from tellegen.operations.report import render_summary
     from tellegen.operations.scenario import with_options
     from tellegen.operations.simulation import simulate_day
@@ -89,12 +96,20 @@ def _simulate(
             tasks[stage] = bar.add_task(stage, total=total)
         bar.update(tasks[stage], completed=done)
 
+    # "." and ".." have no name of their own that a run could appear under.
+    place = out if out.name not in {"", ".."} else out.resolve()
+    fresh = place.with_name(f"{place.name}.next") if replace else place
+    if replace:
+        shutil.rmtree(fresh, ignore_errors=True)
     try:
-        simulated = simulate_day(chosen, out, progress)
+        simulated = simulate_day(chosen, fresh, progress)
     finally:
         # A bar that never started would still print an empty line above the error.
         if tasks:
             bar.stop()
+    if replace:
+        shutil.rmtree(place)
+        fresh.rename(place)
     if as_json:
         print(json.dumps(simulated.summary, allow_nan=False))
     else:

@@ -53,7 +53,10 @@ def powerflow(network: NetworkOption, as_json: AsJson = False) -> None:
 def clear(
     network: NetworkOption,
     orders: Annotated[
-        Path, typer.Option(help="CSV: participant,node,phases,product,side,price,quantity_kw,kvar_per_kw.")
+        Path,
+        typer.Option(
+            help="CSV with the columns participant, node, phases, product, side, price, quantity_kw, kvar_per_kw."
+        ),
     ],
     root_price: Annotated[float | None, typer.Option(help="Price per kWh at which the root buys and sells.")] = None,
     root_limit_kw: Annotated[
@@ -61,7 +64,9 @@ def clear(
     ] = None,
     v_min: Annotated[float | None, typer.Option(help="Lower voltage limit, per unit.")] = None,
     v_max: Annotated[float | None, typer.Option(help="Upper voltage limit, per unit.")] = None,
-    orders_only: Annotated[bool, typer.Option(help="Leave the file's own loads and generators out.")] = False,
+    orders_only: Annotated[
+        bool, typer.Option("--orders-only", help="Leave the file's own loads and generators out.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Clear one interval: dispatch and prices on the AC network."""

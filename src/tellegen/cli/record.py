@@ -120,6 +120,20 @@ def erase(
 
 
 @app.command()
+def publish(directory: Directory) -> None:
+    """Bring books, tables, summary and report up to the record and sign for them (after a crash, say)."""
+    from tellegen.operations.publish import publish as publish_run
+    from tellegen.operations.publish import rebuild_books
+    from tellegen.operations.run_directory import open_run
+
+    with open_run(directory, write=True) as run:
+        rebuild_books(run)
+        report = publish_run(run, {})
+    print("the record verifies" if report.ok else "NO: the record does not verify")
+    sys.exit(0 if report.ok else 1)
+
+
+@app.command()
 def receipt(
     directory: Directory,
     entry: Annotated[int, typer.Option(help="Journal index of the entry.")],

@@ -209,6 +209,8 @@ def clear(
                 f"not optimal after {found.iterations} quadratic programs: residual {found.kkt:.1e} currency/kWh, "
                 f"violation {found.violation:.1e} pu"
             )
+        elif found.point.flow.mismatch_pu > rules.mismatch_pu_max:
+            reason = f"power flow mismatch {found.point.flow.mismatch_pu:.1e} pu"
     except GridError as error:
         found, reason = None, str(error)
     if found is None or reason:

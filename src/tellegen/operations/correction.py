@@ -110,7 +110,8 @@ def apply_correction(run: Run, form: CorrectionFile, source: object, *, preview:
 
     Raises
     ------
-    InputError : unknown customer, intervals of another day, or registers that run backwards.
+    InputError : unknown customer, intervals of another day, registers that run backwards, or a correction that
+        is on record already.
     RecordIncompleteError : a customer of the day has been erased, so its settlement is final.
     """
     number = run.number(form.customer, source)
@@ -123,17 +124,20 @@ def apply_correction(run: Run, form: CorrectionFile, source: object, *, preview:
     parameters = run.rulebook().at(recorded.day).settlement
     posted = recorded.all_postings()
     known_at = int(form.known_at.timestamp())
-    if preview:
-        cause = len(run.recorder.journal)
-    else:
+    cause = next_entry = len(run.recorder.journal)
+    if not preview:
         span = Span(known_at, int(corrected.interval[0]), len(corrected))
         cause = run.recorder.put(corrected, span, name="correction", source=form.reason)
+    if cause < next_entry:
+        raise InputError(
+            source, "correction", f"is on record already, as entry {cause}; a new one needs its own known_at or reason"
+        )
     outcome = correct(before, corrected, posted, parameters, cause=cause)
     after = Postings.concat([posted, outcome.postings])
     if not preview:
         day_span = Span(known_at, before.first_interval, len(before.steps.interval))
         _record(run, outcome.postings, statements(after), cause, day_span)
-    own, others = _moves(outcome.postings, number)
+    own, others, moved = _moves(outcome.postings, number)
     column = int(np.searchsorted(before.customer, number))
     rows = np.isin(before.steps.interval, corrected.interval)
     return Unwound(
@@ -144,7 +148,7 @@ def apply_correction(run: Run, form: CorrectionFile, source: object, *, preview:
         intervals=len(corrected),
         before_wh=int(before.steps.metered_wh[rows, column].sum()),
         after_wh=int(outcome.day.steps.metered_wh[rows, column].sum()),
-        accounts_moved=outcome.accounts_touched,
+        accounts_moved=moved,
         own_nanos=own,
         largest_other_nanos=others,
         steps_rerun=outcome.steps_rerun,
@@ -176,11 +180,11 @@ def _record(run: Run, differences: Postings, revised: Statements, cause: int, sp
         ledger.post(differences, entry)
 
 
-def _moves(differences: Postings, number: int) -> tuple[int, int]:
-    """Change of one customer's bill, and the largest change of another's, in nano-currency."""
+def _moves(differences: Postings, number: int) -> tuple[int, int, int]:
+    """Change of one customer's bill, largest change of another's (nano-currency), and how many bills changed."""
     change: dict[int, int] = {}
     for account, amount in zip(differences.account.tolist(), differences.amount.tolist(), strict=True):
         if account > 0:
             change[account] = change.get(account, 0) + amount
     others = [amount for account, amount in change.items() if account != number]
-    return change.get(number, 0), max(others, key=abs, default=0)
+    return change.get(number, 0), max(others, key=abs, default=0), sum(amount != 0 for amount in change.values())

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from tellegen.books import Ledger, fold
+from tellegen.books import fold
 from tellegen.errors import InputError
 from tellegen.operations.facts import ERASED_NAME, REAL_TIME, RecordedDay, read_day
+from tellegen.operations.publish import rebuild_books
 from tellegen.operations.recorder import Recorder, Span
 from tellegen.operations.run_directory import Run
 from tellegen.records import Account, Erasures, Line, Postings, Table
@@ -41,8 +42,7 @@ def erase_customer(run: Run, name: str, *, known_at: int) -> int:
         _put_remains(recorder, recorded, number, known_at)
     hidden = sum(int((table.subjects() == number).sum()) for table in _tables(recorder))
     recorder.vault.erase(number)
-    run.books.unlink(missing_ok=True)
-    Ledger.rebuild(run.books, read_day(recorder).postings).close()
+    rebuild_books(run)
     return hidden
 
 

@@ -85,6 +85,7 @@ class MarketDay:
         draw = np.random.Generator(np.random.PCG64([setup.scenario.seed, 4]))
         self._ignoring = draw.random(self._n) < setup.scenario.plant.ignored_dispatch
         self._draw = draw
+        self._last_spread: NDArray[np.float64] | None = None
         self.cleared: list[ClearedRound] = []
 
     # The day
@@ -180,7 +181,7 @@ class MarketDay:
         gate = self._at(interval) if market == REAL_TIME else self._at(self._first)
         span = Span(gate, interval, intervals, market)
         signed = sign_orders(orders, market, interval, self._signing)
-        refused = rejected_rows(orders, signed, market, interval, self._verify)
+        refused = rejected_rows(orders, signed, market, interval, self._verify) | self._beyond_limits(orders)
         if refused.any():
             record.put(orders.take(refused), span, name="refused")
         accepted = orders.take(~refused)
@@ -190,7 +191,15 @@ class MarketDay:
 
         context = f"{market}/{interval}"
         book = OrderBook.from_orders(accepted)
-        cleared = clear(setup.network, book, root_price, parameters=setup.rules.market, warm=warm, tie_context=context)
+        cleared = clear(
+            setup.network,
+            book,
+            root_price,
+            parameters=setup.rules.market,
+            warm=warm,
+            tie_context=context,
+            last_spread=self._last_spread,
+        )
         facts = to_records(
             cleared,
             accepted,
@@ -204,12 +213,20 @@ class MarketDay:
             record.put(table, span, causes=(offered,))
         record.commit(gate)
         if market == REAL_TIME:
+            self._last_spread = cleared.prices.energy - root_price
             self.cleared.append(ClearedRound(interval, book, root_price, cleared))
         period = ClearedPeriod(facts.schedules, facts.prices, facts.clearing)
         (self._real_time if market == REAL_TIME else self._day_ahead).append(period)
         awarded = np.zeros(len(orders), dtype=np.int64)
         awarded[~refused] = facts.awards.quantity_mw
         return cleared, awarded
+
+    def _beyond_limits(self, orders: Orders) -> NDArray[np.bool_]:
+        """Orders priced outside the rulebook's cap and floor; price-takers name no price."""
+        tariff = self._setup.rules.tariff
+        price = orders.price_micros
+        outside = (price > tariff.price_cap_micros_per_kwh) | (price < tariff.price_floor_micros_per_kwh)
+        return np.asarray(outside & (orders.price_taker == 0))
 
     # What happens, and what is known of it
 

@@ -117,6 +117,7 @@ class Plant:
         self._rows = terminal_current_rows(self.elements)
         self._turned = _turned(self.elements, self.network)
         self._free = self.network.free
+        DSS.AllowChangeDir = False  # else a new context moves the whole process to where it was started
         self._engine: Any = DSS.NewContext()
         self._engine.AllowForms = False
         self._write_circuit()

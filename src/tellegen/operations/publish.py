@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from tellegen.books import Ledger
 from tellegen.errors import InputError
 from tellegen.grid import Network
 from tellegen.journal import write_manifest
@@ -52,6 +53,14 @@ def publish(run: Run, changes: Json, *, started: Json | None = None) -> Report:
     report = verify_directory(run.path)
     _write(run, summary | {"record": record_section(run, report)})
     return report
+
+
+def rebuild_books(run: Run) -> None:
+    """Make the books anew by folding the journal."""
+    fresh = run.path / ".books.partial"
+    fresh.unlink(missing_ok=True)
+    Ledger.rebuild(fresh, read_day(run.recorder).postings).close()
+    fresh.replace(run.books)
 
 
 def _write(run: Run, summary: Json) -> None:

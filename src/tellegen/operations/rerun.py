@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from nacl.signing import VerifyKey
+from numpy.typing import NDArray
 
 from tellegen.books import Ledger
 from tellegen.grid import Network, network_from_json
@@ -94,8 +95,10 @@ def _signatures(recorder: Recorder, day: RecordedDay) -> Replayed:
 
 
 def _clearings(network: Network, rounds: tuple[Round, ...], parameters: Parameters) -> Replayed:
-    """Clear every round again from its recorded orders; prices and awards must be the recorded integers."""
+    """Clear every round again from its recorded orders; every integer that went on record must come out."""
     warm: Warm | None = None
+    spread: NDArray[np.float64] | None = None
+    carry: NDArray[np.int64] | None = None
     different = 0
     market = rounds[0].market
     intervals = 1 if market == REAL_TIME else INTERVALS_PER_HOUR
@@ -108,16 +111,20 @@ def _clearings(network: Network, rounds: tuple[Round, ...], parameters: Paramete
             parameters=parameters,
             warm=warm,
             tie_context=f"{market}/{r.interval}",
+            last_spread=spread,
         )
+        facts = to_records(cleared, r.orders, root_price_micros=price, intervals=intervals, carry=carry)
         warm = cleared.warm
-        facts = to_records(cleared, r.orders, root_price_micros=price, intervals=intervals)
-        same = facts.prices.equals(r.period.prices) and facts.awards.equals(r.awards)
-        different += not same
+        if market == REAL_TIME:
+            spread, carry = cleared.prices.energy - price / 1e6, facts.carry
+        recorded = (r.awards, r.period.prices, r.period.schedules, r.period.clearing)
+        again = (facts.awards, facts.prices, facts.schedules, facts.clearing)
+        different += not all(a.equals(b) for a, b in zip(again, recorded, strict=True))
     return Replayed(
         f"{market.replace('_', '-')} clearings",
         different == 0,
         len(rounds),
-        f"{len(rounds)} clearings run again, {different} with other prices or awards",
+        f"{len(rounds)} clearings run again, {different} with another price, award, schedule or loss",
     )
 
 

@@ -94,6 +94,12 @@ def prepare(scenario: Scenario) -> Setup:
         intervals = min(intervals, day.hours * INTERVALS_PER_HOUR)
     rulebook = Rulebook.load(scenario.rulebook)
     rules = rulebook.at(day.date)
+    if rules.settlement.time_zone != day.timezone:
+        raise InputError(
+            scenario.name,
+            "key 'day.timezone'",
+            f"is {day.timezone}, but the rulebook bills in {rules.settlement.time_zone}; give the same",
+        )
     if rules.trailing_days > day.history_days:
         raise InputError(
             scenario.name, "key 'day.history_days'", f"must be at least {rules.trailing_days}, as the sharing keys need"

@@ -236,9 +236,10 @@ def correction_section(outcome: Unwound, day: RecordedDay) -> Json:
         "tasks_rerun": outcome.steps_rerun,
         "tasks_total": outcome.steps_total,
         "replay_equal": outcome.replay_equal,
-        "text": f"{flagged} of {outcome.intervals} readings of {outcome.customer} had been flagged and estimated. The "
-        f"true readings moved its bill by {own} EUR and nobody else's by more than {largest} EUR; {outcome.steps_rerun} "
-        f"of {outcome.steps_total} interval settlements ran again, and the books {equal} a settlement from scratch.",
+        "text": f"{flagged} of {outcome.intervals} readings of {outcome.customer} had been flagged and estimated. "
+        f"The true readings moved its bill by {own} EUR and nobody else's by more than {largest} EUR; "
+        f"{outcome.steps_rerun} of {outcome.steps_total} interval settlements ran again, and the books {equal} a "
+        "settlement from scratch.",
     }
 
 

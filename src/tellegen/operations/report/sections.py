@@ -344,7 +344,7 @@ def _correction_facts(found: Correction, customer: str, summary: Summary) -> lis
         ("Found by validation", flagged + rule if flagged else ""),
         ("Estimated", estimate),
         ("Corrected to", true),
-        ("Accounts it moved", number(found.accounts_moved)),
+        ("Bills it moved", number(found.accounts_moved)),
         ("The customer's own bill", _move(found.own_move_eur, currency)),
         ("Largest move of any account", _move(found.largest_move_eur, currency)),
         ("Settlement steps run again", reruns),

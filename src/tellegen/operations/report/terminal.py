@@ -124,7 +124,7 @@ def _facts(summary: Summary) -> Table:
         found = summary.correction
         name = "an erased customer" if found.customer in summary.erased else found.customer
         own = f"{exact(found.own_move_eur or Decimal(0), signed=True)} {symbol(currency)}"
-        words = f"{name}: {number(found.accounts_moved)} accounts moved, {own} on its own bill"
+        words = f"{name}: {number(found.accounts_moved)} bills moved, {own} on its own bill"
         if found.replay_equal is None:
             table.add_row("Correction", Text(words))
         else:
