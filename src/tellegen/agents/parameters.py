@@ -48,8 +48,7 @@ class RampRule:
 
     `low` applies below the desired temperature, `high` above it. Standard deviations of the price
     that an owner would pay at the edge of the comfort range; positive for cooling and heating alike.
-    The default is near the least sum of energy cost and discomfort (`Parameters.building_comfort`);
-    heat above the desired temperature leaks away, so it is bid for less eagerly.
+    The default bids less eagerly for heat above the desired temperature, which leaks away.
     """
 
     low: float = 4.0
@@ -68,9 +67,10 @@ class Parameters:
     return_to_start : whether batteries are held to end the day as charged as they began it; else they
         end it as charged as the following day, expected to be alike, makes worth while.
     ramp : comfort against price of heat pumps and water heaters.
-    building_comfort, tank_comfort : discomfort, currency per kelvin squared and hour, away from the
-        desired temperature. One kelvin off for a day costs 0.24 in a building, and ten kelvin off in
-        a tank 0.48: a few per cent of a home's daily bill.
+    comfort_deviation : standard deviation of effective prices, currency per kWh, at which the discomfort
+        of buildings is valued: with `ramp` it gives what owners' bids reveal (see `welfare.discomfort`).
+    tank_comfort : discomfort of tanks, currency per kelvin squared and hour away from the desired
+        temperature; ten kelvin off for a day cost 0.48.
     day_ahead_reactive : whether reactive power is offered day ahead too, as in real time.
     """
 
@@ -80,6 +80,6 @@ class Parameters:
     storage_cells: int = 48
     return_to_start: bool = True
     ramp: RampRule = RampRule()
-    building_comfort: float = 0.01
+    comfort_deviation: float = 0.04
     tank_comfort: float = 0.0002
     day_ahead_reactive: bool = True

@@ -31,10 +31,18 @@ def battery_wear(homes: Homes, powers: DevicePowers, parameters: Parameters) -> 
 def discomfort(homes: Homes, state: DeviceState, parameters: Parameters) -> FloatArray:
     """Discomfort of one interval that ends in `state`, per home, currency.
 
-    ``coefficient * (T - T_desired)^2 * hours``, with `building_comfort` or `tank_comfort`.
+    Quadratic in the distance from the desired temperature. For buildings the coefficient is what their
+    owners' bids reveal: by the ramp rule a kWh is worth ``k * dT`` more when it is dT too cold, with
+    ``k = ramp * sigma / width``. The kWh warms by gain / C and fades with C / UA, so a flow of
+    ``c * dT^2`` per hour is worth ``2 * c * dT * gain / UA`` at the margin, and ``c = k * UA / (2 * gain)``.
     """
     heat_pumps, heaters = homes.heat_pumps, homes.water_heaters
-    building = parameters.building_comfort * (state.building_c - heat_pumps.desired_c) ** 2 * HOURS
+    away = state.building_c - heat_pumps.desired_c
+    cold = away < 0.0
+    width = np.where(cold, heat_pumps.desired_c - heat_pumps.low_c, heat_pumps.high_c - heat_pumps.desired_c)
+    ramp = np.where(cold, parameters.ramp.low, parameters.ramp.high)
+    slope = ramp * parameters.comfort_deviation / np.maximum(width, 1e-6)
+    building = slope * heat_pumps.ua_w_per_k / 1000.0 / (2.0 * heat_pumps.cop) * away**2 * HOURS
     tank = parameters.tank_comfort * (state.tank_c - heaters.desired_c) ** 2 * HOURS
     return homes.total(heat_pumps, building) + homes.total(heaters, tank)
 

@@ -127,7 +127,7 @@ class MarketDay:
         span = Span(known_at, self._first, setup.intervals)
         names = {str(c): name for c, name in zip(self._customers.tolist(), setup.community.names, strict=True)}
         documents = [
-            Document("scenario", setup.scenario.model_dump_json(exclude={"rulebook": True}).encode(), private=True),
+            Document("scenario", _scenario_text(setup), private=True),
             Document("day", setup.scenario.day.date.isoformat().encode()),
             Document("names", json.dumps(names, sort_keys=True).encode(), private=True),
             Document("network", network_to_json(setup.network), private=True),
@@ -280,6 +280,13 @@ class MarketDay:
 
     def _at(self, interval: int) -> int:
         return interval * MARKET_INTERVAL_S
+
+
+def _scenario_text(setup: Setup) -> bytes:
+    """The scenario without paths of the machine; the prices themselves stand in the clearings."""
+    fields = setup.scenario.model_dump(mode="json", exclude={"rulebook": True})
+    fields["prices"]["file"] = setup.wholesale.source
+    return json.dumps(fields, sort_keys=True).encode()
 
 
 def _derive(run: Run, purpose: str) -> bytes:

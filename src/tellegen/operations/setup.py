@@ -104,6 +104,7 @@ def prepare(scenario: Scenario) -> Setup:
         raise InputError(
             scenario.name, "key 'day.history_days'", f"must be at least {rules.trailing_days}, as the sharing keys need"
         )
+    wholesale = _wholesale(scenario, day.date, community.intervals)
     fleet, reality = connect(
         np.asarray(community.customers.node),
         community.load_kw,
@@ -115,7 +116,11 @@ def prepare(scenario: Scenario) -> Setup:
         water_heaters=community.water_heaters,
         inverters=community.inverters,
         tariff=_tariff(rules),
-        parameters=Parameters(price_floor=rules.market.price_floor, price_cap=rules.market.price_cap),
+        parameters=Parameters(
+            price_floor=rules.market.price_floor,
+            price_cap=rules.market.price_cap,
+            comfort_deviation=_price_deviation(wholesale, rules),
+        ),
     )
     _check_fault(scenario, community, intervals)
     limits = _with_limits(community.case.network, scenario.feeder.v_min_pu, scenario.feeder.v_max_pu)
@@ -126,7 +131,7 @@ def prepare(scenario: Scenario) -> Setup:
         intervals=intervals,
         network=_with_limits(limits, scenario.feeder.v_min_pu + margin, scenario.feeder.v_max_pu - margin),
         limits=limits,
-        wholesale=_wholesale(scenario, day.date, community.intervals),
+        wholesale=wholesale,
         rulebook=rulebook,
         rules=rules,
         fleet=fleet,
@@ -159,6 +164,12 @@ def _tariff(rules: Rules) -> Tariff:
         tax_per_kwh=settled.energy_tax_micros_per_kwh / 1e6,
         sales_tax=settled.sales_tax_ppm / 1e6,
     )
+
+
+def _price_deviation(wholesale: WholesalePrices, rules: Rules) -> float:
+    """Standard deviation of the day before's prices as homes pay them: what their bids are scaled with."""
+    latest = wholesale.real_time_micros[wholesale.past - 288 : wholesale.past] / 1e6
+    return float(latest.std()) * (1.0 + rules.settlement.sales_tax_ppm / 1e6)
 
 
 def _with_limits(network: Network, v_min_pu: float, v_max_pu: float) -> Network:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
+import signal
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -66,7 +67,9 @@ def simulate_day(scenario: Scenario, out: Path, progress: Progress) -> Simulated
 
 
 def _play(scenario: Scenario, setup: Setup, folder: Path, progress: Progress) -> Simulated:
-    with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as second:
+    # An interrupt is this process's to handle; the second one ends with it.
+    spawn, ignore = multiprocessing.get_context("spawn"), (signal.SIGINT, signal.SIG_IGN)
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=signal.signal, initargs=ignore) as second:
         baselines = second.submit(simulate_baselines, scenario)
         run = create_run(folder, scenario.feeder.grid, range(1, setup.node.size + 1), _seed(scenario))
         try:

@@ -128,7 +128,7 @@ def read_prices(path: Path, day: date, intervals: int, past_days: int) -> Wholes
         real_time_micros=_micros(real_time[at]),
         day_ahead_micros=_micros(ahead),
         past=past_days * PER_DAY,
-        source=f"{path.name}, {day} ({kind})",
+        source=f"{path.name}, {day} from its own midnight ({kind})",
     )
 
 
