@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tellegen.errors import InputError
 from tellegen.grid.elements import Elements
+from tellegen.grid.loads import LoadLaw
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -71,6 +72,8 @@ class Network:
     v_min, v_max : float64[N], per-unit voltage limits (they do not bind at sources).
     branches : terminals with their currents and ratings.
     aliases : (other name, node name) of buses that a closed switch makes one node.
+    root_terminals : rows of `branches` through which the root's power is metered, where the sources stand behind an
+        impedance that is not the network's; None: at the sources themselves.
     """
 
     name: str
@@ -85,6 +88,7 @@ class Network:
     v_max: FloatArray
     branches: Branches
     aliases: tuple[tuple[str, str], ...] = ()
+    root_terminals: IntArray | None = None
 
     @property
     def free(self) -> IntArray:
@@ -109,15 +113,23 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class FixedLoads:
-    """Inflexible constant-power demand that the file itself declares; consumption positive.
+    """Inflexible demand that the file itself declares; consumption positive.
 
-    node int64[L]; p_kw, q_kvar float64[L]; name per row.
+    Attributes
+    ----------
+    name : per row; the phases and parts of one load share its name.
+    node : int64[L], where the load is connected.
+    p_kw, q_kvar : float64[L], at rated voltage.
+    other : int64[L], the node at its other end, -1 for ground; None: all to ground.
+    law : how the rows depend on voltage; None: constant power.
     """
 
     name: tuple[str, ...]
     node: IntArray
     p_kw: FloatArray
     q_kvar: FloatArray
+    other: IntArray | None = None
+    law: LoadLaw | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ positive, per unit)::
 
     Y_LL v_L = -Y_LS v_S - conj(s / v_L)
 
+Loads between nodes or with a law of voltage (`tellegen.grid.loads`) add their currents on the right.
+
 No large admittance stands for a source, so nothing is lost to its conditioning. The powers that
 leave the sources are ``v_S conj(Y_SS v_S + Y_SL v_L)``: the root is the residual (law 1).
 """
@@ -20,10 +22,14 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import SuperLU, splu
 
 from tellegen.errors import TellegenError
-from tellegen.grid.network import ComplexArray, FloatArray, IntArray, LimitKind, Network
+from tellegen.grid.connections import connect, with_plain_loads
+from tellegen.grid.loads import Draw
+from tellegen.grid.network import ComplexArray, FixedLoads, FloatArray, IntArray, LimitKind, Network
 
 MISMATCH_AIM_PU = 1e-12
 MISMATCH_LIMIT_PU = 1e-9
+ROUNDING = 8 * float(np.finfo(np.float64).eps)
+"""Share of the sum of a node's branch powers that is rounding, not mismatch."""
 FIXED_POINT_ITERATIONS_MAX = 60
 NEWTON_ITERATIONS_MAX = 40
 SLOW_CONTRACTION = 0.6
@@ -89,8 +95,9 @@ class PowerFlow:
     Attributes
     ----------
     voltage : complex128[N], per unit, sources included.
-    root_kw, root_kvar : power taken from the sources, summed, demand at source nodes included.
-    losses_kw : root less all demand.
+    root_kw, root_kvar : power taken from the sources, summed, demand at source nodes included; through the
+        network's `root_terminals` where it has any.
+    losses_kw : root less all demand, as drawn at the solved voltage.
     terminal_pu : float64[K], current or apparent power at each branch terminal, as its limit's kind.
     loading_percent : float64[K], of the rating; 0 where there is none.
     iterations : fixed-point and Newton steps.
@@ -234,21 +241,23 @@ def solve_powerflow(
     network: Network,
     demand_kva: ComplexArray,
     *,
+    loads: FixedLoads | None = None,
     factors: Factors | None = None,
     start: ComplexArray | None = None,
 ) -> PowerFlow:
-    """Solve the AC power flow of constant-power demand.
+    """Solve the AC power flow of constant-power demand, and of loads with connections and laws of their own.
 
     Parameters
     ----------
     network : the energised network.
     demand_kva : complex128[N], kW + j kvar, consumption positive; at a source it is served at once.
+    loads : drawn besides `demand_kva`.
     factors : from `factorise`; looked up where absent.
     start : complex128[N], a voltage near the solution (the last interval's).
 
     Returns
     -------
-    PowerFlow with a mismatch of about 1e-12 pu, at most 1e-9.
+    PowerFlow with a mismatch of about 1e-12 pu, at most 1e-9 (or rounding, at switches of microohms).
 
     Raises
     ------
@@ -276,26 +285,27 @@ def solve_powerflow(
         raise GridError(
             f"{network.name}: demand at node {network.nodes[int(np.argmin(np.isfinite(demand)))]} is not finite"
         )
-    load = demand[known.free] / network.base_kva
+    demand = with_plain_loads(network, demand, loads)
+    draw = connect(network, known.free, demand, loads)
     first = known.no_load if start is None else np.asarray(start, dtype=np.complex128)[known.free]
-    voltage, iterations = _fixed_point(known, load, first)
+    voltage, iterations = _fixed_point(known, draw, first)
     if voltage is None:
-        voltage, extra = _newton(known, load)
+        voltage, extra = _newton(known, draw)
         iterations += extra
-    return measure_flow(known, demand, voltage, iterations)
+    return _measure(known, demand, draw, voltage, iterations)
 
 
-def _fixed_point(factors: Factors, load: ComplexArray, start: ComplexArray) -> tuple[ComplexArray | None, int]:
+def _fixed_point(factors: Factors, draw: Draw, start: ComplexArray) -> tuple[ComplexArray | None, int]:
     """Z-bus iteration; None where it contracts too slowly. The mismatch of a step is ``|s| |dv/v|``."""
     voltage = start
-    size = np.abs(load)
+    size = draw.size()
     last = np.inf
     # Rounding in the solve bounds what any step can show.
     floor = 8 * np.finfo(np.float64).eps * float(size.max(initial=0.0))
     aim = max(MISMATCH_AIM_PU * min(1.0, float(size.max(initial=0.0)) + 1e-3), floor)
     with np.errstate(all="ignore"):
         for k in range(1, FIXED_POINT_ITERATIONS_MAX + 1):
-            fresh = factors.lu.solve(-factors.source_current - np.conj(load / voltage))
+            fresh = factors.lu.solve(-factors.source_current - draw.current(voltage))
             step = float((size * np.abs(fresh - voltage) / np.abs(fresh)).max(initial=0.0))
             voltage = fresh
             if step <= aim:
@@ -309,18 +319,17 @@ def _fixed_point(factors: Factors, load: ComplexArray, start: ComplexArray) -> t
     return None, FIXED_POINT_ITERATIONS_MAX
 
 
-def _newton(factors: Factors, load: ComplexArray) -> tuple[ComplexArray, int]:
+def _newton(factors: Factors, draw: Draw) -> tuple[ComplexArray, int]:
     """Damped Newton from no load, so that the high-voltage solution is found."""
     voltage = factors.no_load.copy()
     tolerance = MISMATCH_AIM_PU * max(1.0, float(np.abs(factors.source_current).max()))
 
     def residual(v: ComplexArray) -> ComplexArray:
-        return np.asarray(factors.y_free @ v + factors.source_current + np.conj(load / v))
+        return np.asarray(factors.y_free @ v + factors.source_current + draw.current(v))
 
     error = residual(voltage)
     for k in range(1, NEWTON_ITERATIONS_MAX + 1):
-        lu = factorise_jacobian(factors, voltage, load)
-        step = -solve_jacobian(factors, lu, error)
+        step = -_newton_solve(factors, draw, voltage, error)
         scale = 1.0
         while scale > 1e-3:
             trial = voltage + scale * step
@@ -338,25 +347,65 @@ def _newton(factors: Factors, load: ComplexArray) -> tuple[ComplexArray, int]:
     raise GridError(f"{factors.network.name}: no power flow solution: the demand is beyond what the network can carry")
 
 
+def _newton_solve(factors: Factors, draw: Draw, voltage: ComplexArray, right: ComplexArray) -> ComplexArray:
+    """Solve with the real Jacobian at a voltage; connections between nodes add entries to its pattern."""
+    if draw.incidence is None:
+        return solve_jacobian(factors, factorise_jacobian(factors, voltage, draw.load), right)
+    direct, mirrored = draw.derivative(voltage)
+    whole = factors.y_free + direct
+    matrix = sp.bmat(
+        [
+            [whole.real + mirrored.real, mirrored.imag - whole.imag],
+            [whole.imag + mirrored.imag, whole.real - mirrored.real],
+        ],
+        format="csr",
+    )
+    order = factors.jacobian.order
+    try:
+        lu = splu(
+            sp.csc_matrix(matrix[order][:, order]),
+            permc_spec="MMD_AT_PLUS_A",
+            diag_pivot_thresh=0.01,
+            options={"SymmetricMode": True},
+        )
+    except RuntimeError as error:
+        raise GridError(f"{factors.network.name}: the power flow is at the point of voltage collapse") from error
+    return solve_jacobian(factors, lu, right)
+
+
 def measure_flow(factors: Factors, demand_kva: ComplexArray, voltage_free: ComplexArray, iterations: int) -> PowerFlow:
     """Powers, flows and mismatch that follow from a voltage.
 
     Raises
     ------
-    GridError : the mismatch is above 1e-9 pu.
+    GridError : the mismatch is above 1e-9 pu, and above what rounding explains.
     """
+    load = demand_kva[factors.free] / factors.network.base_kva
+    return _measure(factors, demand_kva, Draw(load), voltage_free, iterations)
+
+
+def _measure(
+    factors: Factors, demand_kva: ComplexArray, draw: Draw, voltage_free: ComplexArray, iterations: int
+) -> PowerFlow:
     network = factors.network
-    load = demand_kva[factors.free] / network.base_kva
     voltage = np.empty(len(network.nodes), dtype=np.complex128)
     voltage[network.source] = network.source_voltage
     voltage[factors.free] = voltage_free
     current = factors.y_free @ voltage_free + factors.source_current
-    mismatch = float(np.abs(load + voltage_free * np.conj(current)).max(initial=0.0))
-    if not mismatch <= MISMATCH_LIMIT_PU:
+    error = np.abs(voltage_free * np.conj(draw.current(voltage_free) + current))
+    mismatch = float(error.max(initial=0.0))
+    # Between nodes joined by a microohm, the rounding of the voltages themselves shows as power.
+    rounding = ROUNDING * (abs(factors.y_free) @ np.abs(voltage_free)) * np.abs(voltage_free)
+    if not (error <= np.maximum(MISMATCH_LIMIT_PU, rounding)).all():
         raise GridError(f"{network.name}: power flow stopped at a mismatch of {mismatch:.1e} pu")
-    leaving = network.source_voltage * np.conj(factors.source_self + factors.y_source_free @ voltage_free)
-    root = complex(leaving.sum()) * network.base_kva + complex(demand_kva[network.source].sum())
+    demand = complex(demand_kva.sum()) + complex(draw.drawn(draw.across(voltage_free))[0].sum()) * network.base_kva
     branch = factors.rows_free @ voltage_free + factors.rows_source
+    if network.root_terminals is None:
+        leaving = network.source_voltage * np.conj(factors.source_self + factors.y_source_free @ voltage_free)
+        root = complex(leaving.sum()) * network.base_kva + complex(demand_kva[network.source].sum())
+    else:
+        at = network.root_terminals
+        root = -complex((voltage[network.branches.node[at]] * np.conj(branch[at])).sum()) * network.base_kva
     terminal = np.abs(branch)
     power = network.branches.kind == LimitKind.APPARENT_POWER
     terminal = np.where(power, terminal * np.abs(voltage[network.branches.node]), terminal)
@@ -364,7 +413,7 @@ def measure_flow(factors: Factors, demand_kva: ComplexArray, voltage_free: Compl
         voltage=voltage,
         root_kw=root.real,
         root_kvar=root.imag,
-        losses_kw=root.real - float(demand_kva.real.sum()),
+        losses_kw=root.real - demand.real,
         terminal_pu=terminal,
         loading_percent=np.divide(
             100.0 * terminal,

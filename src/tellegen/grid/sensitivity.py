@@ -22,7 +22,7 @@ import numpy as np
 from scipy.sparse.linalg import SuperLU
 
 from tellegen.grid.network import ComplexArray, FloatArray, IntArray, LimitKind, Network
-from tellegen.grid.powerflow import Factors, PowerFlow, factorise, factorise_jacobian, solve_jacobian
+from tellegen.grid.powerflow import Factors, GridError, PowerFlow, factorise, factorise_jacobian, solve_jacobian
 
 
 class Quantity(IntEnum):
@@ -188,7 +188,7 @@ def linearise(
 
     Raises
     ------
-    GridError : the Jacobian is singular (voltage collapse).
+    GridError : the Jacobian is singular (voltage collapse), or the root is metered apart from the sources.
 
     Examples
     --------
@@ -207,6 +207,8 @@ def linearise(
     >>> gradient[0].real.round(9).tolist()
     [1.0, 1.25]
     """
+    if network.root_terminals is not None:
+        raise GridError(f"{network.name}: a network with sources behind an impedance is not differentiated yet")
     known = factorise(network) if factors is None else factors
     load = np.asarray(demand_kva, dtype=np.complex128)[known.free] / network.base_kva
     voltage = flow.voltage[known.free]

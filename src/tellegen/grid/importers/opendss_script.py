@@ -1,0 +1,177 @@
+"""OpenDSS runs a script and hands over its element tables (extra ``plant``).
+
+OpenDSS is the only complete reader of its own language. It parses here, and its controls find the positions of taps
+and capacitors; impedances, ratings, loads are read from its tables as numbers. Nothing of its admittance matrix or of
+its solution is used: `tellegen.grid` builds and solves its own.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tellegen.errors import InputError
+
+ITERATIONS = 100
+"""Least limit on solution and control iterations; the defaults of 15 and 10 are too few for large feeders."""
+FULL = 1
+"""OpenDSS's flag for all properties, defaults too."""
+GIVEN = "given"
+READ = ("Vsource", "Line", "Transformer", "Capacitor", "Reactor", "Load", "Generator", "PVSystem", "Storage")
+WITHOUT_CURRENT = frozenset(
+    (
+        "monitor energymeter sensor regcontrol capcontrol swtcontrol relay recloser fuse invcontrol expcontrol "
+        "storagecontroller gendispatcher espvlcontrol upfccontrol fmonitor"
+    ).split()
+)
+"""Classes that measure or switch; what they did is in the tables."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """The circuit of a script after its controls have settled.
+
+    Attributes
+    ----------
+    source : the file.
+    name : of the circuit.
+    frequency_hz : at which it is solved.
+    load_factor, generator_factor : multipliers of all loads and generators that are not fixed.
+    v_min, v_max : normal voltage limits, per unit.
+    tables : rows of each class in `READ`, enabled elements only, with OpenDSS's property names as keys.
+    base_kv : nominal voltage to ground of each bus.
+    open_ends : conductor ends that are switched open, by element name, counted terminal by terminal from 0.
+    output_kva : power that converters inject, kW + j kvar by element name, as OpenDSS solved them.
+    """
+
+    source: str
+    name: str
+    frequency_hz: float
+    load_factor: float
+    generator_factor: float
+    v_min: float
+    v_max: float
+    tables: dict[str, list[Row]]
+    base_kv: dict[str, float]
+    open_ends: dict[str, tuple[int, ...]]
+    output_kva: dict[str, complex]
+
+
+def run_script(path: Path) -> Script:
+    """Let OpenDSS compile and solve a script, and read its tables.
+
+    Raises
+    ------
+    InputError : dss-python is missing, the file cannot be read, OpenDSS refuses it or finds no solution, or it holds
+        an element that has no model here.
+    """
+    if not path.is_file():
+        raise InputError(path, "file", "is not there")
+    try:
+        from dss import DSS, DSSException
+    except ImportError:
+        raise InputError(path, "package dss-python", "is needed: pip install 'tellegen[plant]'") from None
+    DSS.AllowChangeDir = False
+    DSS.AllowForms = False
+    engine = DSS.NewContext()
+    engine.AllowForms = False
+    try:
+        engine.Text.Command = f'redirect "{path.resolve()}"'
+        if engine.NumCircuits == 0:
+            raise InputError(path, "circuit", "is missing: the script has no 'new circuit'")
+        return _read(engine, str(path))
+    except DSSException as failure:
+        raise InputError(path, "OpenDSS", f"refuses the script: {_one_line(str(failure), path)}") from None
+
+
+def _one_line(message: str, path: Path) -> str:
+    """OpenDSS's words on one line, files named relative to the script's folder."""
+    return " ".join(message.replace(f"{path.resolve().parent}/", "").split())
+
+
+def _read(engine: Any, source: str) -> Script:
+    circuit = engine.ActiveCircuit
+    solution = circuit.Solution
+    if int(solution.Mode) != 0:
+        raise InputError(source, "mode", "is not snapshot; leave out 'set mode', or end with 'set mode=snapshot'")
+    if int(solution.Year) != 0:
+        raise InputError(source, "year", f"is {int(solution.Year)}; growth of loads is not read, set year=0")
+    solution.MaxIterations = max(int(solution.MaxIterations), ITERATIONS)
+    solution.MaxControlIterations = max(int(solution.MaxControlIterations), ITERATIONS)
+    solution.Solve()
+    if not solution.Converged:
+        raise InputError(source, "OpenDSS", "finds no power flow for the script; its loads may be too large")
+    tables: dict[str, list[Row]] = {}
+    for kind in READ:
+        circuit.SetActiveClass(kind)
+        tables[kind] = _table(circuit.ActiveClass)
+    return Script(
+        source=source,
+        name=str(circuit.Name),
+        frequency_hz=float(solution.Frequency),
+        load_factor=float(solution.LoadMult),
+        generator_factor=float(solution.GenMult),
+        v_min=float(circuit.Settings.NormVminpu),
+        v_max=float(circuit.Settings.NormVmaxpu),
+        tables=tables,
+        base_kv=_base_kv(circuit),
+        open_ends=_open_ends(circuit, source),
+        output_kva=_outputs(circuit, tables),
+    )
+
+
+def _table(kind: Any) -> list[Row]:
+    """Rows of the active class with all properties; key `GIVEN` lists those that the script set."""
+    if int(kind.Count) == 0:
+        return []
+    rows, given = json.loads(kind.ToJSON(FULL)), json.loads(kind.ToJSON(0))
+    return [{**row, GIVEN: tuple(stated)} for row, stated in zip(rows, given, strict=True) if row["Enabled"]]
+
+
+def _base_kv(circuit: Any) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for name in circuit.AllBusNames:
+        circuit.SetActiveBus(name)
+        found[str(name).lower()] = float(circuit.ActiveBus.kVBase)
+    return found
+
+
+def _open_ends(circuit: Any, source: str) -> dict[str, tuple[int, ...]]:
+    """Open conductor ends of enabled elements; refuses classes that carry current and are not read."""
+    known = {kind.lower() for kind in READ}
+    found: dict[str, tuple[int, ...]] = {}
+    element = circuit.ActiveCktElement
+    for name in circuit.AllElementNames:
+        kind = str(name).partition(".")[0].lower()
+        if kind in WITHOUT_CURRENT:
+            continue
+        circuit.SetActiveElement(name)
+        if not element.Enabled:
+            continue
+        if kind not in known:
+            raise InputError(source, str(name), f"has no model here; known are {', '.join(READ)}")
+        conductors = int(element.NumConductors)
+        ends = [
+            terminal * conductors + conductor
+            for terminal in range(int(element.NumTerminals))
+            for conductor in range(conductors)
+            if element.IsOpen(terminal + 1, conductor + 1)
+        ]
+        if ends:
+            found[str(name).lower()] = tuple(ends)
+    return found
+
+
+def _outputs(circuit: Any, tables: dict[str, list[Row]]) -> dict[str, complex]:
+    found: dict[str, complex] = {}
+    for kind in ("PVSystem", "Storage"):
+        for row in tables[kind]:
+            name = f"{kind}.{row['Name']}".lower()
+            circuit.SetActiveElement(name)
+            power = circuit.ActiveCktElement.TotalPowers
+            found[name] = -complex(float(power[0]), float(power[1]))
+    return found
