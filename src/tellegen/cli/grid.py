@@ -14,14 +14,17 @@ from rich.table import Table
 
 from tellegen.cli import app, errors
 from tellegen.errors import InputError
-from tellegen.grid import Case, Network, PowerFlow, load_case, solve_powerflow
+from tellegen.grid import Case, Network, PowerFlow, load_case, solve_powerflow, with_plain_loads
 from tellegen.market import Clearing, OrderBook, OrderFile, read_orders_csv
 from tellegen.market import clear as clear_market
 from tellegen.records import Product, Side
 
 NetworkOption = Annotated[
-    str, typer.Option("--network", help="MATPOWER .m, pandapower .json, simbench:CODE or pandapower:NAME.")
+    str,
+    typer.Option("--network", help="OpenDSS .dss, MATPOWER .m, pandapower .json, simbench:CODE or pandapower:NAME."),
 ]
+_PHASES = 3
+"""Nodes of higher number are neutrals, whose voltage says nothing about supply."""
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 
 
@@ -29,21 +32,18 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 def powerflow(network: NetworkOption, as_json: AsJson = False) -> None:
     """AC power flow of a file's own loads and generators."""
     case = load_case(network)
-    flow = solve_powerflow(case.network, _own_demand(case, dispatchable=True))
+    flow = solve_powerflow(case.network, _generation(case, dispatchable=True), loads=case.loads)
     document = {**_flow(case.network, flow), "root_kvar": flow.root_kvar, "warnings": list(case.warnings)}
     _warn(case)
     if as_json:
         print(json.dumps(document, allow_nan=False))
         return
-    voltage = np.abs(flow.voltage)
-    print(f"{case.network.name}: {len(case.network.nodes)} nodes")
+    voltages = [v for v in document["voltages"] if v["phase"] <= _PHASES]
+    print(f"{case.network.name}: {len(document['voltages'])} nodes")
     print(f"  root       {flow.root_kw:.3f} kW, {flow.root_kvar:.3f} kvar")
     print(f"  losses     {flow.losses_kw:.3f} kW")
-    low, high = int(voltage.argmin()), int(voltage.argmax())
-    print(
-        f"  voltages   {voltage[low]:.5f} pu at {case.network.nodes[low]} to {voltage[high]:.5f} pu at "
-        f"{case.network.nodes[high]}"
-    )
+    low, high = (edge(voltages, key=lambda v: float(v["pu"])) for edge in (min, max))
+    print(f"  voltages   {low['pu']:.5f} pu at {_called(low)} to {high['pu']:.5f} pu at {_called(high)}")
     worst = int(np.argmax(flow.loading_percent)) if flow.loading_percent.size else None
     if worst is not None:
         print(f"  loading    {flow.loading_percent[worst]:.1f} % on {case.network.branches.element[worst]}")
@@ -71,6 +71,8 @@ def clear(
 ) -> None:
     """Clear one interval: dispatch and prices on the AC network."""
     case = load_case(network)
+    if not case.network.balanced:
+        raise InputError(network, "network", "three-phase networks are not cleared yet; `tellegen powerflow` solves it")
     file = read_orders_csv(orders, case.network)
     price = root_price if root_price is not None else case.root_price
     if price is None:
@@ -83,7 +85,7 @@ def clear(
     book = file.book
     fixed = None
     if not orders_only:
-        fixed = _own_demand(case, dispatchable=False)
+        fixed = with_plain_loads(case.network, _generation(case, dispatchable=False), case.loads)
         book = OrderBook.concat(book, _generator_offers(case))
     cleared = clear_market(
         case.network,
@@ -108,11 +110,15 @@ def _warn(case: Case) -> None:
         errors.print(f"tellegen: warning: {warning}")
 
 
-def _own_demand(case: Case, *, dispatchable: bool) -> NDArray[np.complex128]:
-    """Net demand of the file's loads and generators; those with costs only if `dispatchable` is set."""
+def _called(voltage: dict[str, Any]) -> str:
+    """A node as a person names it: bus, or bus and phase."""
+    return f"{voltage['node']}.{voltage['phase']}" if voltage["phase"] else str(voltage["node"])
+
+
+def _generation(case: Case, *, dispatchable: bool) -> NDArray[np.complex128]:
+    """What the file's generators inject, as negative demand; those with costs only if `dispatchable` is set."""
     demand = np.zeros(len(case.network.nodes), dtype=np.complex128)
-    loads, units = case.loads, case.generators
-    np.add.at(demand, loads.node, loads.p_kw + 1j * loads.q_kvar)
+    units = case.generators
     counted = np.ones(len(units.node), dtype=bool) if dispatchable else ~units.has_cost
     np.add.at(demand, units.node[counted], -(units.p_kw + 1j * units.q_kvar)[counted])
     return demand
@@ -141,14 +147,22 @@ def _generator_offers(case: Case) -> OrderBook:
 
 
 def _flow(network: Network, flow: PowerFlow) -> dict[str, Any]:
+    hidden: set[int] = set()
+    feeds: set[str] = set()
+    if network.root_terminals is not None:
+        # The ideal nodes behind a source's impedance are ours, not the file's.
+        hidden = set(network.source.tolist())
+        feeds = {network.branches.element[k] for k in network.root_terminals.tolist()}
     percent: dict[str, float] = {}
     for element, value in zip(network.branches.element, flow.loading_percent.tolist(), strict=True):
-        percent[element] = max(percent.get(element, 0.0), value)
+        if element not in feeds:
+            percent[element] = max(percent.get(element, 0.0), value)
     voltage = np.abs(flow.voltage).tolist()
     return {
         "voltages": [
-            {"node": node, "phase": int(phase), "pu": pu}
-            for node, phase, pu in zip(network.nodes, network.phase, voltage, strict=True)
+            {"node": network.nodes[k], "phase": int(network.phase[k]), "pu": pu}
+            for k, pu in enumerate(voltage)
+            if k not in hidden
         ],
         "loadings": [{"element": element, "percent": value} for element, value in percent.items()],
         "losses_kw": flow.losses_kw,

@@ -1,11 +1,13 @@
 """What do the wires allow? Network model, importers, AC power flow and its sensitivities.
 
-In: files, or a SimBench code. Out: a `Case` (`Network`, the file's own loads and generators), the
-power flow of a demand, and how every voltage and flow moves with every demand.
+In: files (MATPOWER, pandapower, OpenDSS), or a SimBench code. Out: a `Case` (`Network`, the file's own
+loads and generators), the power flow of a demand, and how every voltage and flow moves with every demand.
 """
 
+from tellegen.grid.connections import with_plain_loads
 from tellegen.grid.document import network_from_json, network_to_json
 from tellegen.grid.importers import load_case
+from tellegen.grid.loads import LoadLaw
 from tellegen.grid.network import Branches, Case, FixedLoads, Generators, LimitKind, Network
 from tellegen.grid.powerflow import Factors, GridError, PowerFlow, factorise, solve_powerflow
 from tellegen.grid.sensitivity import Linearisation, Quantity, linearise
@@ -19,6 +21,7 @@ __all__ = [
     "GridError",
     "LimitKind",
     "Linearisation",
+    "LoadLaw",
     "Network",
     "PowerFlow",
     "Quantity",
@@ -28,4 +31,5 @@ __all__ = [
     "network_from_json",
     "network_to_json",
     "solve_powerflow",
+    "with_plain_loads",
 ]

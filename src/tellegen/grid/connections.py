@@ -39,7 +39,7 @@ def connect(network: Network, free: IntArray, demand_kva: ComplexArray, loads: F
     load = demand_kva[free] / network.base_kva
     if loads is None or loads.node.size == 0 or (loads.other is None and loads.law is None):
         return Draw(load)
-    power = (loads.p_kw + 1j * loads.q_kvar) / network.base_kva
+    power = np.asarray(loads.p_kw + 1j * loads.q_kvar, dtype=np.complex128) / network.base_kva
     count, size = loads.node.size, len(network.nodes)
     other = np.full(count, GROUND, dtype=np.int64) if loads.other is None else loads.other
     if np.isin(network.source, np.concatenate([loads.node, other])).any():

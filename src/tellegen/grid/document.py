@@ -15,7 +15,14 @@ _FORMAT = "tellegen-network@v1"
 
 
 def network_to_json(network: Network) -> bytes:
-    """Canonical JSON of a network; floats are written in full, infinite ratings as null."""
+    """Canonical JSON of a balanced network; floats are written in full, infinite ratings as null.
+
+    Raises
+    ------
+    ValueError : the network is not balanced; the market does not clear such networks yet.
+    """
+    if not network.balanced:
+        raise ValueError(f"{network.name}: a network of single phases has no document yet")
     branches = network.branches
     return json.dumps(
         {

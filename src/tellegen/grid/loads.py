@@ -105,7 +105,8 @@ class Draw:
             return np.zeros(0, dtype=np.complex128), np.zeros(0, dtype=np.complex128)
         f_p, f_q, d_p, d_q = self.law.factors(np.abs(across) / self.law.rated_pu)
         p, q = self.power.real, self.power.imag
-        return p * f_p + 1j * q * f_q, (p * d_p + 1j * q * d_q) / self.law.rated_pu
+        slope = np.asarray(p * d_p + 1j * q * d_q, dtype=np.complex128) / self.law.rated_pu
+        return np.asarray(p * f_p + 1j * q * f_q, dtype=np.complex128), slope
 
     def current(self, voltage: ComplexArray) -> ComplexArray:
         """Current taken at each free node, complex128[n]."""

@@ -91,6 +91,11 @@ class Network:
     root_terminals: IntArray | None = None
 
     @property
+    def balanced(self) -> bool:
+        """Whether every node stands for three equal phases."""
+        return not self.phase.any()
+
+    @property
     def free(self) -> IntArray:
         """Indices of the nodes that are not sources, ascending."""
         return np.setdiff1d(np.arange(len(self.nodes)), self.source)

@@ -74,7 +74,7 @@ def series_branch(impedance_ohm: ComplexArray, shunt_siemens: ComplexArray) -> C
 
 def line(impedance_ohm: ComplexArray, capacitance_nf: FloatArray, frequency_hz: float) -> ComplexArray:
     """Line of p conductors: series impedance [p, p] and capacitance matrix [p, p] of its whole length."""
-    shunt = 1j * 2e-9 * np.pi * frequency_hz * capacitance_nf
+    shunt = np.asarray(2e-9j * np.pi * frequency_hz * capacitance_nf, dtype=np.complex128)
     return series_branch(impedance_ohm, shunt)
 
 

@@ -1,8 +1,9 @@
-"""Networks from files and data sets: MATPOWER, pandapower, SimBench, to one `Case` each.
+"""Networks from files and data sets: MATPOWER, pandapower, SimBench, OpenDSS, to one `Case` each.
 
 In goes a spec as the command line takes it, out comes an energised network in per unit with what the
-file connects to it. Nothing in a file is executed, and nothing in it is dropped in silence:
-`Case.warnings` names what is left out or approximated, and what has no model is an `InputError`.
+file connects to it. Nothing in it is dropped in silence: `Case.warnings` names what is left out or
+approximated, and what has no model is an `InputError`. Nothing in a file is executed, except that an
+OpenDSS script is a program in OpenDSS's language and is run by OpenDSS.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from tellegen.errors import InputError
 from tellegen.grid.importers.matpower import read_matpower
+from tellegen.grid.importers.opendss import read_opendss
 from tellegen.grid.importers.pandapower import case_of_tables
 from tellegen.grid.importers.simbench import Profiles, pandapower_tables, simbench_profiles, simbench_tables
 from tellegen.grid.importers.tables import Frame, Tables, read_tables
@@ -23,17 +25,18 @@ def load_case(spec: str) -> Case:
     Parameters
     ----------
     spec : a MATPOWER file ``*.m``, a pandapower file ``*.json``, ``simbench:CODE`` or
-        ``pandapower:NAME`` (the last two need the extra ``grids``).
+        ``pandapower:NAME`` (the last two need the extra ``grids``), an OpenDSS script ``*.dss`` (three
+        phases; needs the extra ``plant``).
 
     Raises
     ------
     InputError : the file cannot be read or is inconsistent; says where, and what would be right.
 
-    >>> load_case("feeder.dss")
+    >>> load_case("feeder.glm")
     Traceback (most recent call last):
     ...
-    tellegen.errors.InputError: feeder.dss: format OpenDSS scripts are not read yet; give the feeder as \
-MATPOWER .m or pandapower .json
+    tellegen.errors.InputError: feeder.glm: format is not known; a network is *.dss, *.m, *.json, \
+simbench:CODE or pandapower:NAME
     """
     kind, _, name = spec.partition(":")
     if kind == "simbench":
@@ -42,14 +45,12 @@ MATPOWER .m or pandapower .json
         return case_of_tables(pandapower_tables(name))
     suffix = Path(spec).suffix.lower()
     if suffix == ".dss":
-        raise InputError(
-            spec, "format", "OpenDSS scripts are not read yet; give the feeder as MATPOWER .m or pandapower .json"
-        )
+        return read_opendss(Path(spec))
     if suffix == ".m":
         return read_matpower(Path(spec))
     if suffix == ".json":
         return case_of_tables(read_tables(Path(spec)))
-    raise InputError(spec, "format", "is not known; a network is *.m, *.json, simbench:CODE or pandapower:NAME")
+    raise InputError(spec, "format", "is not known; a network is *.dss, *.m, *.json, simbench:CODE or pandapower:NAME")
 
 
 __all__ = ["Frame", "Profiles", "Tables", "case_of_tables", "load_case", "simbench_profiles", "simbench_tables"]

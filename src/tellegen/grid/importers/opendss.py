@@ -44,7 +44,8 @@ def read_opendss(path: Path) -> Case:
 
 def case_of_script(script: Script) -> Case:
     """Network and loads of a script that has run."""
-    nodes, warnings = Nodes(script), []
+    nodes = Nodes(script)
+    warnings: list[str] = []
     feeds = sources(script, nodes)
     if not feeds:
         raise InputError(script.source, "vsource", "is missing: nothing energises the circuit")
@@ -60,7 +61,8 @@ def case_of_script(script: Script) -> Case:
     phase = np.array([number for _, number in nodes.index], dtype=np.int64)
     ideal = np.array([k for feed in feeds for k in feed.ideal], dtype=np.int64)
     order = np.argsort(ideal)
-    voltage = np.concatenate([feed.voltage for feed in feeds]) / (base_kv[ideal] * 1000.0)
+    volt = np.concatenate([feed.voltage for feed in feeds])
+    voltage = np.asarray(volt / (base_kv[ideal] * 1000.0), dtype=np.complex128)
     is_phase = phase <= PHASES
     network = Network(
         name=script.name,
@@ -105,7 +107,7 @@ def _admittance(parts: list[Element], size: int) -> sp.csr_matrix:
 
 
 def _check_connected(script: Script, nodes: Nodes, feeds: list[Source], admittance: sp.csr_matrix) -> None:
-    _, part = connected_components(admittance, directed=False)
+    _, part = connected_components(abs(admittance), directed=False)
     fed = np.isin(part, [part[feed.ideal[0]] for feed in feeds])
     dead = [f"{bus}.{number}" for k, (bus, number) in enumerate(nodes.index) if not fed[k]]
     if dead:

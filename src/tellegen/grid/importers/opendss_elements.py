@@ -42,7 +42,7 @@ class Nodes:
             raise InputError(
                 self.script.source,
                 f"bus {name}",
-                f"of {place} has no nominal voltage; end the script with 'set voltagebases=[...]' and 'calcvoltagebases'",
+                f"of {place} has no nominal voltage; let the script 'set voltagebases=[...]' and 'calcvoltagebases'",
             )
         return name
 
@@ -127,9 +127,7 @@ def _line(script: Script, nodes: Nodes, row: Row) -> Element:
     except np.linalg.LinAlgError:
         raise _inverse_fails(script, name) from None
     amperes = float(row["NormAmps"])
-    return _finish(
-        script, name, ends, admittance, rating=np.full(2 * phases, amperes if amperes > 0 else np.inf)
-    )
+    return _finish(script, name, ends, admittance, rating=np.full(2 * phases, amperes if amperes > 0 else np.inf))
 
 
 def _transformer(script: Script, nodes: Nodes, row: Row) -> Element:
@@ -181,9 +179,7 @@ def _transformer(script: Script, nodes: Nodes, row: Row) -> Element:
             around = np.sqrt(3.0) if winding.delta and phases == 3 else 1.0
             rating += [amperes * around] * (phases + 1)
             kind += [int(LimitKind.CURRENT)] * (phases + 1)
-    return _finish(
-        script, name, ends, admittance, rating=np.array(rating), kind=np.array(kind, dtype=np.int64)
-    )
+    return _finish(script, name, ends, admittance, rating=np.array(rating), kind=np.array(kind, dtype=np.int64))
 
 
 def _shunt_ends(nodes: Nodes, row: Row, name: str, phases: int, delta: bool) -> list[int]:

@@ -94,7 +94,6 @@ def _add(
         raise InputError(script.source, name, "needs a positive kV")
     for phase in range(phases):
         a, b = ends[phase], ends[(phase + 1) % conductors if delta else phases]
-        sign = 1
         if a == GROUND and b != GROUND:
             a, b = b, a
         if a == b:
@@ -106,8 +105,8 @@ def _add(
             columns.volt.append(volt)
             columns.numbers.append(
                 (
-                    sign * power_kva.real * part.p_share / phases,
-                    sign * power_kva.imag * part.q_share / phases,
+                    power_kva.real * part.p_share / phases,
+                    power_kva.imag * part.q_share / phases,
                     part.p_exponent,
                     part.q_exponent,
                     part.edge_exponent,
@@ -145,7 +144,9 @@ def _zip_parts(script: Script, row: Row, name: str, band: Band) -> tuple[_Part, 
     if len(shares) != 7:
         raise InputError(script.source, name, "has model 8 without its seven zipv values")
     if shares[6] > 0 and shares[6] > band[0]:
-        raise InputError(script.source, name, f"drops out below {shares[6]:g} pu; that is not read, set the last zipv to 0")
+        raise InputError(
+            script.source, name, f"drops out below {shares[6]:g} pu; that is not read, set the last zipv to 0"
+        )
     z, i, p = ((shares[k], shares[k + 3]) for k in range(3))
     # At and below vlow all three parts are the same impedance, so constant impedance needs the band for nothing.
     parts = (

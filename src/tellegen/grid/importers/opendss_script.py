@@ -8,6 +8,7 @@ its solution is used: `tellegen.grid` builds and solves its own.
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,8 @@ FULL = 1
 GIVEN = "given"
 READ = ("Vsource", "Line", "Transformer", "Capacitor", "Reactor", "Load", "Generator", "PVSystem", "Storage")
 WITHOUT_CURRENT = frozenset(
-    (
-        "monitor energymeter sensor regcontrol capcontrol swtcontrol relay recloser fuse invcontrol expcontrol "
-        "storagecontroller gendispatcher espvlcontrol upfccontrol fmonitor"
-    ).split()
+    {"monitor", "energymeter", "sensor", "fmonitor", "regcontrol", "capcontrol", "swtcontrol", "relay", "recloser"}
+    | {"fuse", "invcontrol", "expcontrol", "storagecontroller", "gendispatcher", "espvlcontrol", "upfccontrol"}
 )
 """Classes that measure or switch; what they did is in the tables."""
 
@@ -70,20 +69,26 @@ def run_script(path: Path) -> Script:
         an element that has no model here.
     """
     if not path.is_file():
-        raise InputError(path, "file", "is not there")
+        raise InputError(path, "file", "cannot be read (No such file or directory)")
+    if '"' in str(path.resolve()):
+        raise InputError(path, "file name", "has a quotation mark, which OpenDSS cannot read")
     try:
         from dss import DSS, DSSException
     except ImportError:
         raise InputError(path, "package dss-python", "is needed: pip install 'tellegen[plant]'") from None
     DSS.AllowChangeDir = False
     DSS.AllowForms = False
+    DSS.AllowEditor = False
     engine = DSS.NewContext()
     engine.AllowForms = False
     try:
-        engine.Text.Command = f'redirect "{path.resolve()}"'
-        if engine.NumCircuits == 0:
-            raise InputError(path, "circuit", "is missing: the script has no 'new circuit'")
-        return _read(engine, str(path))
+        # Reports that a script asks for (show, export) go where nobody looks, not beside the user's files.
+        with tempfile.TemporaryDirectory() as folder:
+            engine.DataPath = folder
+            engine.Text.Command = f'redirect "{path.resolve()}"'
+            if engine.NumCircuits == 0:
+                raise InputError(path, "circuit", "is missing: the script has no 'new circuit'")
+            return _read(engine, str(path))
     except DSSException as failure:
         raise InputError(path, "OpenDSS", f"refuses the script: {_one_line(str(failure), path)}") from None
 
