@@ -173,8 +173,8 @@ def test_bad_specs_name_the_remedy(tmp_path: Path) -> None:
         load_case(str(tmp_path / "missing.m"))
     with pytest.raises(InputError, match="cannot be read"):
         load_case(str(tmp_path / "missing.json"))
-    with pytest.raises(InputError, match="not read yet"):
-        load_case("feeder.dss")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_case(str(tmp_path / "missing.dss"))
     with pytest.raises(InputError, match="is not known"):
         load_case("feeder.xlsx")
     with pytest.raises(InputError, match="must be letters"):

@@ -110,11 +110,17 @@ class Draw:
 
     def current(self, voltage: ComplexArray) -> ComplexArray:
         """Current taken at each free node, complex128[n]."""
-        current = np.conj(self.load / voltage)
+        current = np.conj(self._per_volt(self.load, voltage))
         if self.incidence is not None:
             across = self.across(voltage)
             current = current + self.incidence @ np.conj(self.drawn(across)[0] / across)
         return np.asarray(current)
+
+    def _per_volt(self, load: ComplexArray, volt: ComplexArray) -> ComplexArray:
+        """``load / volt``, 0 where there is no load: a neutral stands at zero volts."""
+        if self.incidence is None:
+            return load / volt
+        return np.divide(load, volt, out=np.zeros_like(load), where=load != 0)
 
     def derivative(self, voltage: ComplexArray) -> tuple[sp.csr_matrix, sp.csr_matrix]:
         """Sparse ``(A, C)`` with ``d current = A dv + C conj(dv)``.
@@ -122,7 +128,7 @@ class Draw:
         With ``i = conj(s(|u|) / u)``: ``A = conj(s') / (2 |u|)`` and
         ``C = conj(s') u / (2 |u| conj(u)) - conj(s / u^2)`` for each connection.
         """
-        plain = sp.diags(-np.conj(self.load / voltage**2), format="csr")
+        plain = sp.diags(-np.conj(self._per_volt(self.load, voltage**2)), format="csr")
         if self.incidence is None:
             return sp.csr_matrix(plain.shape, dtype=np.complex128), plain
         u = self.across(voltage)

@@ -35,6 +35,8 @@ NEWTON_ITERATIONS_MAX = 40
 SLOW_CONTRACTION = 0.6
 """A fixed point that shrinks its step by less than this per iteration is handed to Newton."""
 CACHED_NETWORKS_MAX = 16
+PHASES = 3
+"""Nodes of a higher phase number are neutrals."""
 
 
 class GridError(TellegenError):
@@ -151,8 +153,10 @@ def _factorise(network: Network) -> Factors:
         no_load = lu.solve(-source_current)
     except RuntimeError:
         no_load = np.full(free.size, np.nan, dtype=np.complex128)
-    if not np.isfinite(no_load).all() or float(np.abs(no_load).min()) < 1e-6:
-        dead = [network.nodes[k] for k in free[~(np.abs(no_load) >= 1e-6)][:3]]
+    # Only a neutral may stand at zero.
+    alive = np.isfinite(no_load) & ((np.abs(no_load) >= 1e-6) | (network.phase[free] > PHASES))
+    if not alive.all():
+        dead = [network.nodes[k] for k in free[~alive][:3]]
         raise GridError(f"{network.name}: node {', '.join(dead)} is not connected to a source; leave dead parts out")
     place = np.full(size, -1, dtype=np.int64)
     place[free] = np.arange(free.size)
@@ -306,7 +310,8 @@ def _fixed_point(factors: Factors, draw: Draw, start: ComplexArray) -> tuple[Com
     with np.errstate(all="ignore"):
         for k in range(1, FIXED_POINT_ITERATIONS_MAX + 1):
             fresh = factors.lu.solve(-factors.source_current - draw.current(voltage))
-            step = float((size * np.abs(fresh - voltage) / np.abs(fresh)).max(initial=0.0))
+            change = size * np.abs(fresh - voltage) / np.abs(fresh)
+            step = float(change[size > 0].max(initial=0.0))
             voltage = fresh
             if step <= aim:
                 return voltage, k
