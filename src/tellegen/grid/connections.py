@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
+from tellegen.errors import InputError
 from tellegen.grid.loads import GROUND, Draw, LoadLaw
 from tellegen.grid.network import ComplexArray, FixedLoads, IntArray, Network
 
@@ -34,7 +35,7 @@ def connect(network: Network, free: IntArray, demand_kva: ComplexArray, loads: F
 
     Raises
     ------
-    IndexError : a connection ends at a source.
+    InputError : a connection ends at a source.
     """
     load = demand_kva[free] / network.base_kva
     if loads is None or loads.node.size == 0 or (loads.other is None and loads.law is None):
@@ -42,8 +43,11 @@ def connect(network: Network, free: IntArray, demand_kva: ComplexArray, loads: F
     power = np.asarray(loads.p_kw + 1j * loads.q_kvar, dtype=np.complex128) / network.base_kva
     count, size = loads.node.size, len(network.nodes)
     other = np.full(count, GROUND, dtype=np.int64) if loads.other is None else loads.other
-    if np.isin(network.source, np.concatenate([loads.node, other])).any():
-        raise IndexError("a load between nodes, or with a law of voltage, ends at a source")
+    held = np.flatnonzero(np.isin(loads.node, network.source) | np.isin(other, network.source))
+    if held.size:
+        raise InputError(
+            network.name, loads.name[int(held[0])], "ends at a source, where only constant power is served"
+        )
     row = np.arange(count)
     pair = np.flatnonzero(other != GROUND)
     scale = network.base_kv[other[pair]] / network.base_kv[loads.node[pair]]

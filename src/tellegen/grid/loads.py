@@ -24,6 +24,7 @@ IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
 
+SMALLEST_PU = 1e-12
 GROUND = -1
 """`other` end of a connection to ground."""
 
@@ -56,7 +57,7 @@ class LoadLaw:
         >>> [round(float(x[0]), 6) for x in law.factors(1.02 * one)]
         [1.0, 1.0404, 0.0, 2.04]
         """
-        m = np.maximum(size, 1e-12)
+        m = np.maximum(size, SMALLEST_PU)
         span = np.where(self.minimum > self.low, self.minimum - self.low, 1.0)
         with np.errstate(divide="ignore", over="ignore"):
             slope = (np.where(self.minimum > 0, self.minimum, 1.0) ** (self.edge_exponent - 1) - self.low) / span
@@ -97,7 +98,9 @@ class Draw:
         """Voltage of each connection, complex128[L]."""
         if self.incidence is None:
             return np.zeros(0, dtype=np.complex128)
-        return np.asarray(self.incidence.T @ voltage)
+        across = self.incidence.T @ voltage
+        # Between equal nodes there is no direction; so small a voltage moves no current that counts.
+        return np.where(np.abs(across) < SMALLEST_PU, SMALLEST_PU + 0j, across)
 
     def drawn(self, across: ComplexArray) -> tuple[ComplexArray, ComplexArray]:
         """Power of each connection and its derivative with the magnitude of its voltage, complex128[L] each."""

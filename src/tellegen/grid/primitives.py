@@ -68,8 +68,11 @@ def series_branch(impedance_ohm: ComplexArray, shunt_siemens: ComplexArray) -> C
            [-0.5,  0.5]])
     """
     series = np.linalg.inv(impedance_ohm)
-    half = shunt_siemens / 2
-    return np.block([[series + half, -series], [-series, series + half]])
+    size = len(series)
+    result = np.empty((2 * size, 2 * size), dtype=np.complex128)
+    result[:size, :size] = result[size:, size:] = series + shunt_siemens / 2
+    result[:size, size:] = result[size:, :size] = -series
+    return result
 
 
 def line(impedance_ohm: ComplexArray, capacitance_nf: FloatArray, frequency_hz: float) -> ComplexArray:

@@ -113,7 +113,7 @@ def _read(engine: Any, source: str) -> Script:
     tables: dict[str, list[Row]] = {}
     for kind in READ:
         circuit.SetActiveClass(kind)
-        tables[kind] = _table(circuit.ActiveClass)
+        tables[kind] = _table(circuit.ActiveClass, stated=kind in ("Capacitor", "Reactor"))
     return Script(
         source=source,
         name=str(circuit.Name),
@@ -129,12 +129,15 @@ def _read(engine: Any, source: str) -> Script:
     )
 
 
-def _table(kind: Any) -> list[Row]:
-    """Rows of the active class with all properties; key `GIVEN` lists those that the script set."""
+def _table(kind: Any, *, stated: bool) -> list[Row]:
+    """Enabled rows of the active class with all properties; where asked, key `GIVEN` lists those the script set."""
     if int(kind.Count) == 0:
         return []
-    rows, given = json.loads(kind.ToJSON(FULL)), json.loads(kind.ToJSON(0))
-    return [{**row, GIVEN: tuple(stated)} for row, stated in zip(rows, given, strict=True) if row["Enabled"]]
+    rows: list[Row] = json.loads(kind.ToJSON(FULL))
+    if stated:
+        for row, given in zip(rows, json.loads(kind.ToJSON(0)), strict=True):
+            row[GIVEN] = tuple(given)
+    return [row for row in rows if row["Enabled"]]
 
 
 def _base_kv(circuit: Any) -> dict[str, float]:
@@ -173,6 +176,11 @@ def _open_ends(circuit: Any, source: str) -> dict[str, tuple[int, ...]]:
 
 def _outputs(circuit: Any, tables: dict[str, list[Row]]) -> dict[str, complex]:
     found: dict[str, complex] = {}
+    if tables["PVSystem"] or tables["Storage"]:
+        # Their output is a result of the solution, so it is as exact as that.
+        solution = circuit.Solution
+        solution.ControlMode, solution.Tolerance = -1, 1e-10
+        solution.Solve()
     for kind in ("PVSystem", "Storage"):
         for row in tables[kind]:
             name = f"{kind}.{row['Name']}".lower()
