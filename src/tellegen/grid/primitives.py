@@ -111,15 +111,16 @@ def _winding_admittance(windings: tuple[Winding, ...], x_percent: FloatArray, vo
     return np.asarray(incidence @ np.linalg.inv(impedance / volt_ampere) @ incidence.T)
 
 
-def delta_direction(windings: tuple[Winding, ...], phases: int, low_voltage_leads: bool) -> int:
+def delta_direction(windings: tuple[Winding, ...], low_voltage_leads: bool) -> int:
     """Which neighbour closes a delta: +1 the next phase, -1 the one before.
 
-    Where the first two windings differ, the direction makes the low-voltage side lag by 30 degrees (or lead).
+    Where the first two windings differ, the direction makes the low-voltage side (of equals: the second) lag by 30
+    degrees, or lead.
     """
     a, b = windings[0], windings[1] if len(windings) > 1 else windings[0]
     if a.delta == b.delta:
         return 1
-    high = a if a.rated_volt(phases) >= b.rated_volt(phases) else b
+    high = a if a.kv >= b.kv else b
     return -1 if high.delta != low_voltage_leads else 1
 
 
@@ -149,7 +150,7 @@ def transformer(
     volt_ampere = windings[0].kva * 1000.0 / phases
     core = _winding_admittance(windings, x_percent, volt_ampere)
     core[1, 1] += complex(no_load_percent, -magnetising_percent) / 100.0 * volt_ampere
-    direction = delta_direction(windings, phases, low_voltage_leads)
+    direction = delta_direction(windings, low_voltage_leads)
     conductors = phases + 1
     size = conductors * len(windings)
     result = np.zeros((size, size), dtype=np.complex128)

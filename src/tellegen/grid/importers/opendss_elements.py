@@ -164,10 +164,9 @@ def _transformer(script: Script, nodes: Nodes, row: Row) -> Element:
     ends: list[int] = []
     rating, kind = [], []
     for bus, winding in zip(row["Bus"], windings, strict=True):
-        terminal = nodes.ends(bus, phases, phases + 1, name)
-        # The unused neutral conductor of a delta of two or more phases is not an end of anything.
-        if winding.delta and phases >= 3:
-            terminal[phases] = GROUND
+        # A delta of three phases has a fourth conductor that is connected to nothing, whatever node it names.
+        unused = winding.delta and phases >= 3
+        terminal = nodes.ends(bus, phases, phases if unused else phases + 1, name) + [GROUND] * unused
         ends += terminal
         per_phase = winding.kva / phases
         to_ground = not winding.delta and (terminal[phases] == GROUND or GROUND in terminal)
@@ -186,11 +185,6 @@ def _shunt_ends(nodes: Nodes, row: Row, name: str, phases: int, delta: bool) -> 
     if delta:
         return nodes.ends(row["Bus1"], phases, phases if phases > 2 else phases + 1, name)
     return nodes.ends(row["Bus1"], phases, phases, name) + nodes.ends(row["Bus2"], phases, phases, name)
-
-
-def _rated_volt(row: Row, delta: bool, phases: int) -> float:
-    star = not delta and phases in (2, 3)
-    return float(row["kV"]) * 1000.0 / (np.sqrt(3.0) if star else 1.0)
 
 
 def _capacitor(script: Script, nodes: Nodes, row: Row) -> Element:
