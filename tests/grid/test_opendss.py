@@ -371,6 +371,23 @@ def test_a_bad_script_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
     assert "circuit.dss" in str(refusal.value)
 
 
+def test_matrices_that_opendss_never_set_are_not_read() -> None:
+    """It prints such a matrix as the memory it finds, which need not be numbers."""
+    from tellegen.grid.importers.opendss_script import _table
+
+    class Capacitors:
+        Count = 1
+
+        def ToJSON(self, flags: int) -> str:  # noqa: N802 - OpenDSS's name
+            garbage = '"CMatrix" : [[0.0, Nan], [+Inf, 5e-324]], ' if flags else ""
+            return f'[{{"Name" : "c", {garbage}"Cuf" : [2.0], "Enabled" : true}}]'
+
+    (row,) = _table(Capacitors(), stated=True)
+    assert row["CMatrix"] is None
+    assert row["Cuf"] == [2.0]
+    assert row["given"] == ("Name", "Cuf", "Enabled")
+
+
 def test_a_script_without_voltage_bases_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bare.dss"
     path.write_text("new circuit.bare\nnew line.l bus1=sourcebus bus2=m\nsolve\n")

@@ -189,7 +189,6 @@ def _shunt_ends(nodes: Nodes, row: Row, name: str, phases: int, delta: bool) -> 
 
 def _capacitor(script: Script, nodes: Nodes, row: Row) -> Element:
     name, phases = _place(script, "capacitor", row), int(row["Phases"])
-    # OpenDSS prints matrices that were never set as whatever lies in memory: only what the script states counts.
     if "CMatrix" in row[GIVEN]:
         raise InputError(script.source, name, "is given by a cmatrix; give kvar and kv, or cuf")
     delta = str(row["Conn"]).lower().startswith(("d", "ll"))

@@ -8,6 +8,7 @@ its solution is used: `tellegen.grid` builds and solves its own.
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ WITHOUT_CURRENT = frozenset(
 )
 """Classes that measure or switch; what they did is in the tables."""
 
+_MATRIX = re.compile(r'"([CRX]Matrix)"\s*:\s*\[[^"]*\]')
 Row = dict[str, Any]
 
 
@@ -133,7 +135,9 @@ def _table(kind: Any, *, stated: bool) -> list[Row]:
     """Enabled rows of the active class with all properties; where asked, key `GIVEN` lists those the script set."""
     if int(kind.Count) == 0:
         return []
-    rows: list[Row] = json.loads(kind.ToJSON(FULL))
+    text = str(kind.ToJSON(FULL))
+    # Matrices of capacitors and reactors that were never set are printed as whatever lies in memory, even not numbers.
+    rows: list[Row] = json.loads(_MATRIX.sub(r'"\1":null', text) if stated else text)
     if stated:
         for row, given in zip(rows, json.loads(kind.ToJSON(0)), strict=True):
             row[GIVEN] = tuple(given)
