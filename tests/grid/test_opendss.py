@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -369,6 +370,12 @@ def test_a_bad_script_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
     assert word.lower() in str(refusal.value).lower()
     assert len(str(refusal.value).splitlines()) == 1
     assert "circuit.dss" in str(refusal.value)
+
+
+def test_the_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dss", None)
+    with pytest.raises(InputError, match=r"tellegen\[plant\]"):
+        load_case(str(circuit(tmp_path)))
 
 
 def test_matrices_that_opendss_never_set_are_not_read() -> None:
