@@ -26,6 +26,9 @@ from tellegen.operations.report.words import (
     symbol,
 )
 
+REPLAY_MAX_PU, PRICE_ERROR_MAX = 1e-7, 5e-6
+"""What the referees' figures must not exceed: voltages in OpenDSS, prices against finite differences."""
+
 
 def render_summary(summary: dict[str, Any]) -> RenderableType:
     """Tables for the end of a run: the worlds compared, prices, money, record and correction.
@@ -109,6 +112,14 @@ def _facts(summary: Summary) -> Table:
         statuses = in_order(summary.statuses, STATUSES)
         ended = ", ".join(f"{number(summary.statuses[status])} {in_words(status)}" for status in statuses)
         table.add_row("Clearings", Text(ended))
+    found_by = summary.evidence
+    if found_by.replay_max_dv_pu is not None and found_by.fd_max_relative is not None:
+        words = (
+            f"OpenDSS replays the dispatch to {found_by.replay_max_dv_pu:.0e} pu; prices equal finite differences "
+            f"to {found_by.fd_max_relative:.0e}"
+        )
+        good = found_by.replay_max_dv_pu <= REPLAY_MAX_PU and found_by.fd_max_relative <= PRICE_ERROR_MAX
+        table.add_row("Physics", _verdict(good, words))
     if summary.money is not None:
         books = summary.money
         equal = books.balanced and books.in_eur == books.out_eur
