@@ -74,7 +74,9 @@ def correct(
     with open_run(directory, write=not preview) as run:
         outcome = apply_correction(run, form, file, preview=preview)
         if not preview:
-            publish(run, {"correction": correction_section(outcome, read_day(run.recorder))})
+            day = read_day(run.recorder)
+            currency = run.rulebook().at(day.day).currency
+            publish(run, {"correction": correction_section(outcome, day, currency)})
     if as_json:
         print(json.dumps(asdict(outcome) | {"preview": preview}, indent=2))
     else:

@@ -28,10 +28,10 @@ from tellegen.metering import energy_from_registers
 from tellegen.operations.facts import read_day
 from tellegen.operations.recorder import Span
 from tellegen.operations.run_directory import Run
-from tellegen.records import Energy, Postings, Statements
+from tellegen.records import Customers, Energy, Postings, Statements
 from tellegen.replay import correct, full_replay, same_books
 from tellegen.settlement import statements
-from tellegen.units import MARKET_INTERVAL_S
+from tellegen.units import INTERVALS_PER_HOUR, MARKET_INTERVAL_S, interval_start
 
 Register = Annotated[int, Field(ge=-(2**62), le=2**62)]
 
@@ -110,8 +110,8 @@ def apply_correction(run: Run, form: CorrectionFile, source: object, *, preview:
 
     Raises
     ------
-    InputError : unknown customer, intervals of another day, registers that run backwards, or a correction that
-        is on record already.
+    InputError : unknown customer, intervals of another day, registers that run backwards or move more than the
+        connection carries, known before the day was closed, or on record already.
     RecordIncompleteError : a customer of the day has been erased, so its settlement is final.
     """
     number = run.number(form.customer, source)
@@ -121,9 +121,17 @@ def apply_correction(run: Run, form: CorrectionFile, source: object, *, preview:
     inside = np.isin(corrected.interval, before.steps.interval)
     if not inside.all():
         raise InputError(source, "key 'first_interval'", f"and the registers leave the day {recorded.day} of this run")
+    known_at = int(form.known_at.timestamp())
+    closed = int(before.steps.interval[-1]) + 1
+    if known_at < closed * MARKET_INTERVAL_S:
+        raise InputError(
+            source,
+            "key 'known_at'",
+            f"is before {interval_start(closed).isoformat()}, when the day it corrects was closed",
+        )
+    _check_capacity(corrected, recorded.customers, source)
     parameters = run.rulebook().at(recorded.day).settlement
     posted = recorded.all_postings()
-    known_at = int(form.known_at.timestamp())
     cause = next_entry = len(run.recorder.journal)
     if not preview:
         span = Span(known_at, int(corrected.interval[0]), len(corrected))
@@ -169,6 +177,22 @@ def _energy(form: CorrectionFile, number: int, source: object) -> Energy:
         np.array(form.export_wh, dtype=np.int64),
         np.array(form.reactive_varh, dtype=np.int64),
     )
+
+
+def _check_capacity(corrected: Energy, customers: Customers, source: object) -> None:
+    """The limit of validation's rule HIGH: nobody draws more than the connection carries."""
+    fuse_w = int(customers.fuse_w[customers.customer == corrected.customer[0]][0])
+    most = fuse_w // INTERVALS_PER_HOUR + 1
+    for name in ("import_wh", "export_wh"):
+        moved = getattr(corrected, name)
+        worst = int(moved.argmax())
+        if moved[worst] > most:
+            start = interval_start(int(corrected.interval[worst])).isoformat()
+            raise InputError(
+                source,
+                f"key '{name}'",
+                f"moves by {moved[worst]} Wh in the interval from {start}; {fuse_w} W takes {most} Wh",
+            )
 
 
 def _record(run: Run, differences: Postings, revised: Statements, cause: int, span: Span) -> None:
