@@ -135,9 +135,16 @@ def _prices(rounds: tuple[Round, ...]) -> Json:
             part: round(float(node_prices(rounds, part).mean()) / MICROS, 6)
             for part in ("root", "losses", "congestion", "voltage")
         },
+        "parts_largest": {part: _largest(node_prices(rounds, part)) for part in ("losses", "congestion", "voltage")},
         "negative_intervals": int((energy < 0).any(axis=1).sum()),
         "ranges": int((node_prices(rounds, "low") < node_prices(rounds, "high")).any(axis=1).sum()),
     }
+
+
+def _largest(values: NDArray[np.int64]) -> float:
+    """The value that is furthest from zero, in currency per kWh."""
+    flat = values.ravel()
+    return int(flat[np.abs(flat).argmax()]) / MICROS
 
 
 def clearing_sections(day: RecordedDay) -> Json:

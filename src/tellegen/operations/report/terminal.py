@@ -84,15 +84,18 @@ def _worlds(summary: Summary) -> Table:
 
 def _prices(summary: Summary) -> Table:
     parts = [part for part in PART_TITLES if any(part in p.parts_mean for p in summary.prices.values())]
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(f"Prices, {symbol(summary.currency)}/kWh")
-    for title in ("lowest", "mean", "highest", *(PART_TITLES[part] for part in parts), "below zero"):
-        table.add_column(title, justify="right")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
+    table.add_column(f"{symbol(summary.currency)}/kWh", no_wrap=True)
+    for title in ("lowest", "mean", "highest", *(PART_TITLES[part] for part in parts), "<0"):
+        table.add_column(title, justify="right", no_wrap=True)
     for market in in_order(summary.prices, MARKET_TITLES):
         prices = summary.prices[market]
         values = [prices.min, prices.mean, prices.max, *(prices.parts_mean.get(part) for part in parts)]
         name = escape(MARKET_TITLES.get(market, in_words(market)))
         table.add_row(name, *(NONE if v is None else number(v, 4) for v in values), number(prices.negative_intervals))
+        if prices.parts_largest:
+            largest = (prices.parts_largest.get(part) for part in parts)
+            table.add_row("  largest", "", "", "", *("" if v is None else number(v, 4) for v in largest), "")
     return table
 
 
