@@ -91,6 +91,8 @@ def correct(
             f"{format_money(abs(outcome.largest_other_nanos))}"
         )
         print(f"  run again         {outcome.steps_rerun} of {outcome.steps_total} interval settlements")
+        if not outcome.meets_readings:
+            print("  note              the registers do not meet the readings around them; was the meter changed?")
         print(f"  full replay       {'equal' if outcome.replay_equal else 'DIFFERS'}")
     sys.exit(0 if outcome.replay_equal else 1)
 
