@@ -29,7 +29,7 @@ def _levels(program: Program) -> FloatArray:
 def active_sets(program: Program, bound: IntArray, stair: IntArray) -> Solution | None:
     """Primal-dual active sets: quick from a good guess; None where they do not settle."""
     levels = _levels(program)
-    row_scale = np.abs(program.rows).max(axis=1, initial=0.0) + 1e-300
+    row_scale = program.row_size()
     price_scale = float(np.abs(program.linear).max(initial=1e-12))
     fewest, idle = bound.size + stair.size + 1, 0
     for _ in range(ROUNDS_MAX):
@@ -72,15 +72,15 @@ def _settle(
     free, tight = np.flatnonzero(bound == 0), np.flatnonzero(stair % 2 == 1)
     dual[tight] = 0.0
     slope = program.gradient(y, dual)
-    excess = program.rows @ y - program.limit
+    excess = program.excess(y)
     if free.size + tight.size == 0:
         return y, dual, slope, excess
-    part = program.factor[free]
+    part = program.factor[program.channel[free]] * program.gain[free, None]
     size, price_scale = free.size, float(np.abs(program.linear).max(initial=1e-12))
     system = np.zeros((size + tight.size, size + tight.size))
     system[:size, :size] = part @ part.T
     system[np.arange(size), np.arange(size)] += program.diagonal[free]
-    across = program.rows[np.ix_(tight, free)]
+    across = program.rows[np.ix_(tight, program.channel[free])] * program.gain[free]
     system[size:, :size] = across
     system[:size, size:] = across.T
     # The small negative block keeps the system solvable where rows outnumber what can answer to them.
@@ -93,7 +93,7 @@ def _settle(
     y = y.copy()
     y[free] += answer[:size]
     dual[tight] = answer[size:]
-    return y, dual, program.gradient(y, dual), program.rows @ y - program.limit
+    return y, dual, program.gradient(y, dual), program.excess(y)
 
 
 def descend(program: Program, y: FloatArray, steps_max: int) -> Solution | None:
@@ -104,12 +104,12 @@ def descend(program: Program, y: FloatArray, steps_max: int) -> Solution | None:
     is let go.
     """
     levels = _levels(program)
-    row_scale = np.abs(program.rows).max(axis=1, initial=0.0) + 1e-300
+    row_scale = program.row_size()
     price_scale = float(np.abs(program.linear).max(initial=1e-12))
     near = 1e-7 * program.upper
     bound = np.where(y <= near, -1, np.where(y >= program.upper - near, 1, 0)).astype(np.int64)
     y = np.where(bound < 0, 0.0, np.where(bound > 0, program.upper, y))
-    excess = program.rows @ y - program.limit
+    excess = program.excess(y)
     stair = 2 * (excess[:, None] > program.kink).sum(axis=1).astype(np.int64)
     for _ in range(steps_max):
         if int((bound == 0).sum()) > FREE_MAX:
@@ -126,7 +126,7 @@ def descend(program: Program, y: FloatArray, steps_max: int) -> Solution | None:
                 y[variable] = program.upper[variable] if bound[variable] > 0 else 0.0
             else:
                 stair[row] += 1 if goal_excess[row] > excess[row] else -1
-            excess = program.rows @ y - program.limit
+            excess = program.excess(y)
             continue
         y, excess = goal, goal_excess
         want = _wrong_side(slope, bound, price_scale)

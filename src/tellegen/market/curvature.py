@@ -45,11 +45,12 @@ class Curvature:
         return bool(active and self.covered[size + steps.node[steps.reactive != 0]].all())
 
     def on(self, steps: Steps) -> tuple[FloatArray, FloatArray]:
-        """Factor [m, r] and diagonal [m] with respect to the variables."""
-        size = self.covered.size // 2
-        p, q = steps.node, size + steps.node
-        factor = self.factor[p] * steps.active[:, None] + self.factor[q] * steps.reactive[:, None]
-        return factor, self.diagonal[p] * steps.active**2 + self.diagonal[q] * steps.reactive**2
+        """Factor [c, r] with respect to the channels of the variables, and diagonal [m] with respect to these."""
+        size, channels = self.covered.size // 2, steps.channels
+        p, q = channels.node, size + channels.node
+        factor = self.factor[p] * channels.active[:, None] + self.factor[q] * channels.reactive[:, None]
+        diagonal = self.diagonal[p] * channels.active**2 + self.diagonal[q] * channels.reactive**2
+        return factor, diagonal[steps.channel]
 
 
 def channels_of(steps: Steps, size: int, before: Curvature | None) -> IntArray:

@@ -12,7 +12,7 @@ from tellegen.grid.network import FloatArray, IntArray
 from tellegen.market.program import Program
 
 ITERATIONS_MAX = 80
-DENSE_VARIABLES_MAX = 600
+DENSE_CHANNELS_MAX = 600
 
 
 def interior_point(
@@ -33,17 +33,18 @@ def interior_point(
     diagonal = np.concatenate([program.diagonal / scale, np.zeros(3 * k)])
     factor, rows = program.factor[:, :rank_max] / np.sqrt(scale), program.rows
     if rank_max is not None:
-        diagonal[:m] += (program.factor[:, rank_max:] ** 2).sum(axis=1) / scale
+        diagonal[:m] += program.gain**2 * (program.factor[:, rank_max:] ** 2).sum(axis=1)[program.channel] / scale
     sign = np.concatenate([np.ones(k), -np.ones(2 * k)])
     x, dual, z, u = _interior_start(program, cost, diagonal, factor, upper)
     room = np.where(finite, upper - x, 1.0)
     pairs = x.size + int(finite.sum())
-    solver = _NormalEquations(factor, rows, m)
+    solver = _NormalEquations(program, factor)
     for _ in range(ITERATIONS_MAX):
         slope = cost + diagonal * x - z + u
-        slope[:m] += factor @ (factor.T @ x[:m]) + dual @ rows
+        total = program.total(x[:m])
+        slope[:m] += program.spread(factor @ (total @ factor) + dual @ rows)
         slope[m:] += sign * np.tile(dual, 3)
-        primal = rows @ x[:m] + (sign * x[m:]).reshape(3, k).sum(axis=0) - program.limit
+        primal = rows @ total + (sign * x[m:]).reshape(3, k).sum(axis=0) - program.limit
         gap = float((z @ x + u @ room) / pairs)
         if max(gap, float(np.abs(slope).max()), float(np.abs(primal).max(initial=0.0))) < gap_stop:
             break
@@ -88,9 +89,10 @@ def _interior_start(
     """A centre that meets the rows and the dual equations, so that only complementarity is left to gain."""
     m, k = program.linear.size, program.limit.size
     y = program.upper / 2
-    excess = program.rows @ y - program.limit
+    excess = program.excess(y)
     dual = np.minimum(0.3, cost[m + k : m + 2 * k] / 3)
-    slope = cost[:m] + diagonal[:m] * y + factor @ (factor.T @ y) + dual @ program.rows
+    slope = cost[:m] + diagonal[:m] * y
+    slope += program.spread(factor @ (program.total(y) @ factor) + dual @ program.rows)
     centre = 0.1 + 0.1 * float(np.abs(slope).mean()) if m else 0.1
     z_first, z_second = cost[m + k : m + 2 * k] - dual, cost[m + 2 * k :] - dual
     middle = float((program.upper / 2).mean()) * centre if m else centre
@@ -112,50 +114,67 @@ def _reach(values: FloatArray, steps: FloatArray) -> float:
 
 
 class _NormalEquations:
-    """Solves ``(W + F F') dy + A' dmu = a``, ``A dy - E dmu = b`` with diagonal W, E.
+    """Solves ``(W + C F F' C') dy + C A' dmu = a``, ``A C' dy - E dmu = b`` with diagonal W, E; C spreads channels.
 
-    Dense Cholesky of the m variables where they are few, else the Woodbury identity on rank plus rows.
+    With Z = C' W^-1 C (diagonal, for a variable has one channel) and H = F F' + A' E^-1 A, channel totals solve
+    ``(I + Z H) x = C' W^-1 right``: dense Cholesky of the channels where they are few, else the Woodbury identity on
+    rank plus rows.
     """
 
-    def __init__(self, factor: FloatArray, rows: FloatArray, size: int) -> None:
-        self.factor, self.rows = factor, rows
-        rank = factor.shape[1] + rows.shape[0]
-        self.dense = size <= rank or size <= min(DENSE_VARIABLES_MAX, 2 * rank + 50)
+    def __init__(self, program: Program, factor: FloatArray) -> None:
+        self.program, self.factor, self.rows = program, factor, program.rows
+        count = factor.shape[0]
+        rank = factor.shape[1] + self.rows.shape[0]
+        self.dense = count <= max(rank, min(DENSE_CHANNELS_MAX, 2 * rank + 50))
         self.square = factor @ factor.T if self.dense else np.zeros((0, 0))
 
     def factorise(self, weight: FloatArray, soft: FloatArray) -> None:
         """Prepare to solve with W = diag(weight), E = diag(soft)."""
         self.weight, self.soft = weight, soft
+        yielding = self.program.total(self.program.gain / weight)
         scaled = self.rows / np.sqrt(soft)[:, None]
         if self.dense:
-            matrix = self.square + scaled.T @ scaled
-            matrix[np.diag_indices(weight.size)] += weight
-            # Unit diagonal before Cholesky: weights span twenty orders of magnitude near the solution.
-            self.unit = 1.0 / np.sqrt(np.diagonal(matrix))
-            matrix *= self.unit
-            matrix *= self.unit[:, None]
+            self.bend = self.square + scaled.T @ scaled
+            self.root = np.sqrt(yielding)
+            self.share = self.program.gain / weight / yielding[self.program.channel]
+            matrix = self.bend * self.root
+            matrix *= self.root[:, None]
         else:
             self.stack = np.concatenate([self.factor.T, scaled])
-            matrix = (self.stack / weight) @ self.stack.T
-            matrix[np.diag_indices(matrix.shape[0])] += 1.0
+            matrix = (self.stack * yielding) @ self.stack.T
+        matrix[np.diag_indices(matrix.shape[0])] += 1.0
+        # Unit diagonal before Cholesky: weights span twenty orders of magnitude near the solution.
+        self.unit = 1.0 / np.sqrt(np.diagonal(matrix))
+        matrix *= self.unit
+        matrix *= self.unit[:, None]
         self.cholesky = _cholesky(matrix)
 
     def _inverse(self, right: FloatArray) -> FloatArray:
-        if self.dense:
-            inner = la.cho_solve((self.cholesky, True), self.unit * right, check_finite=False)
-            return np.asarray(self.unit * inner)
-        first = right / self.weight
-        inner = la.cho_solve((self.cholesky, True), self.stack @ first, check_finite=False)
-        return np.asarray(first - (inner @ self.stack) / self.weight)
+        program, alone = self.program, right / self.weight
+        total = program.total(alone)
+        if not self.dense:
+            price = self._solve(self.stack @ total) @ self.stack
+            return np.asarray((right - program.spread(price)) / self.weight)
+        # Totals are solved for, not prices, and shared out: what is free has next to no weight to divide by.
+        for _ in range(2):
+            alone = alone - self.share * program.total(alone)[program.channel]
+        total = self.root * self._solve(total / self.root)
+        return np.asarray(alone + self.share * total[program.channel])
+
+    def _solve(self, right: FloatArray) -> FloatArray:
+        inner = la.cho_solve((self.cholesky, True), self.unit * right, check_finite=False)
+        return np.asarray(self.unit * inner)
 
     def solve(self, a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Solution (dy, dmu), with one step of refinement."""
-        right = a + (b / self.soft) @ self.rows
+        program = self.program
+        right = a + program.spread((b / self.soft) @ self.rows)
         dy = self._inverse(right)
         for _ in range(1):
-            spread = self.factor @ (self.factor.T @ dy) + ((self.rows @ dy) / self.soft) @ self.rows
-            dy = dy + self._inverse(right - self.weight * dy - spread)
-        return dy, (self.rows @ dy - b) / self.soft
+            total = program.total(dy)
+            price = self.factor @ (total @ self.factor) + ((self.rows @ total) / self.soft) @ self.rows
+            dy = dy + self._inverse(right - self.weight * dy - program.spread(price))
+        return dy, (self.rows @ program.total(dy) - b) / self.soft
 
 
 def _cholesky(matrix: FloatArray) -> FloatArray:
