@@ -8,6 +8,7 @@ bounds, which is what makes prices of pure step curves sharp.
 from __future__ import annotations
 
 import numpy as np
+from scipy.linalg.lapack import dposv as posv
 
 from tellegen.grid.network import FloatArray, IntArray
 from tellegen.market.program import Program, Solution
@@ -77,17 +78,17 @@ def _settle(
         return y, dual, slope, excess
     part = program.factor[program.channel[free]] * program.gain[free, None]
     size, price_scale = free.size, float(np.abs(program.linear).max(initial=1e-12))
-    system = np.zeros((size + tight.size, size + tight.size))
-    system[:size, :size] = part @ part.T
-    system[np.arange(size), np.arange(size)] += program.diagonal[free]
-    across = program.rows[np.ix_(tight, program.channel[free])] * program.gain[free]
-    system[size:, :size] = across
-    system[:size, size:] = across.T
-    # The small negative block keeps the system solvable where rows outnumber what can answer to them.
-    corner = np.arange(size, size + tight.size)
-    system[corner, corner] = -1e-13 * row_scale[tight] ** 2 / price_scale
-    target = program.kink[tight, np.minimum(stair[tight] // 2, 1)] - excess[tight]
-    answer = _solve_balanced(system, np.concatenate([-slope[free], target]))
+    block = part @ part.T
+    block.ravel()[:: size + 1] += program.diagonal[free]
+    if tight.size:
+        across = program.rows[np.ix_(tight, program.channel[free])] * program.gain[free]
+        # The small negative block keeps the system solvable where rows outnumber what can answer to them.
+        corner = np.diag(-1e-13 * row_scale[tight] ** 2 / price_scale)
+        system = np.concatenate([np.hstack([block, across.T]), np.hstack([across, corner])])
+        target = program.kink[tight, np.minimum(stair[tight] // 2, 1)] - excess[tight]
+        answer = _solve_balanced(system, np.concatenate([-slope[free], target]))
+    else:
+        answer = _solve_definite(block, -slope[free])
     if answer is None:
         return None
     y = y.copy()
@@ -170,6 +171,15 @@ def _blocked(
     if first <= row:
         return max(first, 0.0), int(np.argmin(reach)), -1
     return row, -1, int(np.argmin(row_reach))
+
+
+def _solve_definite(system: FloatArray, right: FloatArray) -> FloatArray | None:
+    """Solve a positive definite system, brought to a unit diagonal; None where rounding denies that it is definite."""
+    scale = 1.0 / np.sqrt(np.diagonal(system))
+    system = system * scale
+    system *= scale[:, None]
+    _, answer, failure = posv(system, scale * right, lower=True, overwrite_a=True, overwrite_b=True)
+    return None if failure else np.asarray(scale * answer)
 
 
 def _solve_balanced(system: FloatArray, right: FloatArray) -> FloatArray | None:

@@ -196,7 +196,6 @@ class _Search:
         self.voltage = guess.voltage
         self.point = self._start(guess.y)
         self.damping = 0.0
-        self.cold = guess.curvature is None
         self.solution: Solution | None = None
 
     def run(self) -> Found:
@@ -309,10 +308,7 @@ class _Search:
         task, point = self.task, self.point
         program = build_program(task, point, self.rows, self.bend, self.damping)
         bound, stair = self._active_guess()
-        # From a merit order that knows no wires the descent is long; an interior point is quicker.
-        near = None if self.cold else point.y / task.steps.width
-        answer = solve_program(program, bound, stair, near)
-        self.cold = False
+        answer = solve_program(program, bound, stair)
         target, dual = answer.y * task.steps.width, answer.dual
         self.solution = answer
         before, share = self.dual, 1.0
