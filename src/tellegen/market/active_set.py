@@ -14,8 +14,10 @@ from tellegen.grid.network import FloatArray, IntArray
 from tellegen.market.program import Program, Solution
 
 ROUNDS_MAX = 15
-IDLE_ROUNDS_MAX = 2
+IDLE_ROUNDS_MAX = 3
 """Rounds without fewer corrections than before: the guess goes in circles."""
+GROWTH_MAX, GROWTH_FREE = 2, 10
+"""So many more corrections than in the best round so far (factor, and number besides): the guess runs away."""
 FREE_MAX = 400
 """Steps of a descent with more variables free than this cost more than an interior point."""
 TINY = 1e-11
@@ -48,7 +50,7 @@ def active_sets(program: Program, bound: IntArray, stair: IntArray) -> Solution 
         changes = int((fresh_bound != bound).sum() + (fresh_stair != stair).sum())
         idle = 0 if changes < fewest else idle + 1
         fewest = min(fewest, changes)
-        if idle > IDLE_ROUNDS_MAX:
+        if idle > IDLE_ROUNDS_MAX or changes > GROWTH_MAX * fewest + GROWTH_FREE:
             return None
         bound, stair = fresh_bound, fresh_stair
     return None
