@@ -20,8 +20,9 @@ def solve_program(program: Program, bound: IntArray, stair: IntArray) -> Solutio
     Two sellers at 1 and 2 must deliver 3 of their 2 + 2 (row: -(y0 + y1) <= -3): the dual is the dearer price.
 
     >>> program = Program(
-    ...     linear=np.array([1.0, 2.0]), diagonal=np.full(2, 1e-12), upper=np.full(2, 2.0), channel=np.zeros(2, int),
-    ...     gain=np.ones(2), factor=np.zeros((1, 0)), rows=-np.ones((1, 1)), limit=np.array([-3.0]), kink=np.array([[0.0, 1.0]]), penalty=np.array([[9.0, 99.0]]))
+    ...     linear=np.array([1.0, 2.0]), diagonal=np.full(2, 1e-12), upper=np.full(2, 2.0),
+    ...     channel=np.zeros(2, int), gain=np.ones(2), factor=np.zeros((1, 0)), rows=-np.ones((1, 1)),
+    ...     limit=np.array([-3.0]), kink=np.array([[0.0, 1.0]]), penalty=np.array([[9.0, 99.0]]))
     >>> answer = solve_program(program, np.full(2, -1), np.zeros(1, int))
     >>> answer.y.round(9).tolist(), answer.dual.round(9).tolist()
     ([2.0, 1.0], [2.0])
