@@ -14,7 +14,7 @@ from tellegen.market.qp import solve_program
 
 
 def random_program(seed: int, size: int = 40, rows: int = 6, rank: int = 12) -> Program:
-    """Steps (no curvature of their own) with ties, some on one channel, a low-rank loss, rows that cut or cannot hold."""
+    """Steps, most without a slope, with ties and shared channels; low-rank losses; rows that cut or are out of reach."""
     rng = np.random.default_rng(seed)
     count = max(3 * size // 4, 1)
     channel = np.concatenate([np.arange(count), rng.integers(0, count, size - count)])

@@ -18,6 +18,8 @@ IDLE_ROUNDS_MAX = 3
 """Rounds without fewer corrections than before: the guess goes in circles."""
 GROWTH_MAX, GROWTH_FREE = 2, 10
 """So many more corrections than in the best round so far (factor, and number besides): the guess runs away."""
+SHARE_FIRST_MAX = 0.2
+"""A guess of which the first round corrects a larger share is no guess."""
 FREE_MAX = 400
 """Steps of a descent with more variables free than this cost more than an interior point."""
 TINY = 1e-11
@@ -34,7 +36,7 @@ def active_sets(program: Program, bound: IntArray, stair: IntArray) -> Solution 
     levels = _levels(program)
     row_scale = program.row_size()
     price_scale = float(np.abs(program.linear).max(initial=1e-12))
-    fewest, idle = bound.size + stair.size + 1, 0
+    fewest, idle = SHARE_FIRST_MAX * (bound.size + stair.size) / GROWTH_MAX, 0
     for _ in range(ROUNDS_MAX):
         solved = _settle(program, np.where(bound > 0, program.upper, 0.0), bound, stair, levels, row_scale)
         if solved is None:
@@ -49,7 +51,7 @@ def active_sets(program: Program, bound: IntArray, stair: IntArray) -> Solution 
             return Solution(np.clip(y, 0.0, program.upper), np.maximum(dual, 0.0), bound, stair, exact=True)
         changes = int((fresh_bound != bound).sum() + (fresh_stair != stair).sum())
         idle = 0 if changes < fewest else idle + 1
-        fewest = min(fewest, changes)
+        fewest = min(fewest, float(changes))
         if idle > IDLE_ROUNDS_MAX or changes > GROWTH_MAX * fewest + GROWTH_FREE:
             return None
         bound, stair = fresh_bound, fresh_stair
@@ -81,7 +83,7 @@ def _settle(
     part = program.factor[program.channel[free]] * program.gain[free, None]
     size, price_scale = free.size, float(np.abs(program.linear).max(initial=1e-12))
     block = part @ part.T
-    block.ravel()[:: size + 1] += program.diagonal[free]
+    block[np.diag_indices(size)] += program.diagonal[free]
     if tight.size:
         across = program.rows[np.ix_(tight, program.channel[free])] * program.gain[free]
         # The small negative block keeps the system solvable where rows outnumber what can answer to them.

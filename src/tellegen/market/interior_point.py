@@ -16,10 +16,11 @@ ITERATIONS_MAX = 80
 GAP_STOP, RESIDUAL_STOP = 1e-14, 1e-9
 """Mean complementarity, and what dual equations and rows leave over, relative to the scale of prices."""
 DENSE_CHANNELS_MAX = 600
+"""So many channels are solved for as they are, if their curvature is not of much lower rank."""
 
 
 def interior_point(program: Program) -> tuple[FloatArray, FloatArray, IntArray, IntArray]:
-    """Solve on ``rows y + s - t1 - t2 = limit`` with s, t2 >= 0 and 0 <= t1 <= width; y, duals, bound, stair.
+    """Solve on ``rows x + s - t1 - t2 = limit`` with s, t2 >= 0 and 0 <= t1 <= width; y, duals, bound, stair.
 
     The three auxiliary variables of a row are diagonal and eliminated; `_NormalEquations` says what is left to solve.
     """
@@ -44,7 +45,8 @@ def interior_point(program: Program) -> tuple[FloatArray, FloatArray, IntArray, 
         primal = rows @ total + (sign * x[m:]).reshape(3, k).sum(axis=0) - program.limit
         gap = float((z @ x + u @ room) / pairs)
         residual = max(float(np.abs(slope).max()), float(np.abs(primal).max(initial=0.0)))
-        if gap < GAP_STOP and residual < RESIDUAL_STOP:
+        # Far below the stop there is only rounding left to follow, whatever it has done to the residual.
+        if gap < GAP_STOP and (residual < RESIDUAL_STOP or gap < 1e-4 * GAP_STOP):
             break
         weight = diagonal + z / x + np.where(finite, u / room, 0.0)
         solver.factorise(weight[:m], (1.0 / weight[m:]).reshape(3, k).sum(axis=0))
@@ -170,7 +172,7 @@ class _Definite:
 
     def __init__(self, matrix: FloatArray, ridge: FloatArray | float) -> None:
         size, lift = matrix.shape[0], 0.0
-        matrix.ravel()[:: size + 1] += ridge
+        matrix[np.diag_indices(size)] += ridge
         self.unit = 1.0 / np.sqrt(np.diagonal(matrix))
         matrix *= self.unit
         matrix *= self.unit[:, None]
@@ -181,7 +183,7 @@ class _Definite:
             if lift > 1.0:
                 raise la.LinAlgError("the normal equations are not finite")
             raised, lift = lift, max(100 * lift, 1e-15)
-            matrix.ravel()[:: size + 1] += lift - raised
+            matrix[np.diag_indices(size)] += lift - raised
 
     def solve(self, right: FloatArray) -> FloatArray:
         """Solution for one right-hand side [n] or several [n, j]."""
