@@ -14,7 +14,7 @@ from tellegen.market.qp import solve_program
 
 
 def random_program(seed: int, size: int = 40, rows: int = 6, rank: int = 12) -> Program:
-    """Steps, most without a slope, with ties and shared channels; low-rank losses; rows that cut or are out of reach."""
+    """Steps, most without a slope, with ties and shared channels; low-rank losses; rows that cut or are hopeless."""
     rng = np.random.default_rng(seed)
     count = max(3 * size // 4, 1)
     channel = np.concatenate([np.arange(count), rng.integers(0, count, size - count)])
