@@ -29,7 +29,7 @@ bench: $(VENV)/ready
 $(VENV)/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "tellegen needs Python 3.11 or newer: make PYTHON=python3.12 demo")'
 	$(PYTHON) -m venv $(VENV)
-	@if $(BIN)/python -m pip install --quiet --disable-pip-version-check '$(UV_PIN)'; then \
+	@if $(BIN)/python -m pip install --quiet --disable-pip-version-check '$(UV_PIN)' 2>/dev/null; then \
 	  $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock && \
 	  $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable . ; \
 	else \

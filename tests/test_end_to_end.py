@@ -192,7 +192,12 @@ def test_a_preview_says_what_would_move_and_changes_no_byte(run_copy: Path, tmp_
     assert told["after_wh"] - told["before_wh"] == 700
     assert told["own_nanos"] > 0
     assert told["replay_equal"] is True
+    assert told["meets_readings"] is False, "700 Wh more than the next reading shows"
     assert every_file(run_copy) == before
+    file.write_text(correction_text(run_copy, "home-005", added_wh=0))
+    assert (
+        json.loads(tellegen("correct", run_copy, "--file", file, "--preview", "--json").out)["meets_readings"] is True
+    )
 
 
 def test_a_correction_undone_returns_every_bill_to_where_it_was(

@@ -11,6 +11,7 @@ from tellegen.units import (
     QuantityError,
     allocate,
     amount_nanos,
+    check_rows,
     cumulative_energy_wh,
     exact_sum,
     format_money,
@@ -102,3 +103,14 @@ def test_a_time_without_zone_is_refused() -> None:
 def test_money_prints_exactly_with_nine_decimals(nanos: int) -> None:
     whole, part = format_money(nanos, 9).split(".")
     assert int(whole + part) == nanos
+
+
+def test_the_lowest_int64_passes_no_limit() -> None:
+    """law 1: its magnitude has no int64, so that abs() leaves it negative."""
+    lowest = np.array([-(2**63), -1])
+    with pytest.raises(QuantityError):
+        check_rows(lowest, "energy")
+    with pytest.raises(QuantityError):
+        exact_sum(lowest)
+    with pytest.raises(QuantityError):
+        exact_sum(np.array([2**63], dtype=np.uint64))

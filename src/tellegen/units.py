@@ -62,14 +62,22 @@ def _exact(values: ArrayLike, what: str) -> IntArray:
     array = np.asarray(values)
     if array.dtype.kind not in "iu":
         raise QuantityError(f"{what} must be integers, not {array.dtype}")
+    if array.dtype.kind == "u" and array.size and int(array.max()) >= 2**63:
+        raise QuantityError(f"{what} do not fit int64")
     return array.astype(np.int64)
+
+
+def _magnitude(array: IntArray) -> int:
+    # np.abs of -2^63 is itself again, and negative: it would pass every limit
+    return max(int(array.max()), -int(array.min())) if array.size else 0
 
 
 def check_rows(values: ArrayLike, what: str) -> IntArray:
     """Return `values` as int64 after checking that each fits a row (below `ROW_LIMIT`)."""
     array = _exact(values, what)
-    if array.size and int(np.abs(array).max()) >= ROW_LIMIT:
-        raise QuantityError(f"{what} has a row of magnitude {int(np.abs(array).max())}, limit 2^31")
+    largest = _magnitude(array)
+    if largest >= ROW_LIMIT:
+        raise QuantityError(f"{what} has a row of magnitude {largest}, limit 2^31")
     return array
 
 
@@ -91,7 +99,7 @@ def exact_sum(values: ArrayLike) -> int:
     6
     """
     array = _exact(values, "addends")
-    if array.size and int(np.abs(array).max()) > (2**63 - 1) // array.size:
+    if array.size and _magnitude(array) > (2**63 - 1) // array.size:
         total = sum(int(v) for v in array.ravel())
         if abs(total) >= 2**63:
             raise QuantityError(f"sum {total} does not fit int64")
@@ -154,13 +162,6 @@ def allocate(total: int, weights: ArrayLike, ties: NDArray[np.uint64]) -> IntArr
     order = np.lexsort((ties, -remainder))
     share[order[:missing]] += 1
     return np.asarray(sign * (quotient * weight + share))
-
-
-def allocate_rows(totals: ArrayLike, weights: ArrayLike, ties: NDArray[np.uint64]) -> IntArray:
-    """Apply `allocate` to each row of `totals` [m] with `weights` [m, n] and `ties` [m, n]."""
-    total = _exact(totals, "totals")
-    weight = _exact(weights, "weights")
-    return np.stack([allocate(int(t), w, h) for t, w, h in zip(total, weight, ties, strict=True)])
 
 
 def cumulative_energy_wh(cumulative_mw_intervals: ArrayLike) -> IntArray:

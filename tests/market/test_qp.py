@@ -14,27 +14,33 @@ from tellegen.market.qp import solve_program
 
 
 def random_program(seed: int, size: int = 40, rows: int = 6, rank: int = 12) -> Program:
-    """Steps (no curvature of their own) with ties, a low-rank loss, rows that cut and rows that cannot be met."""
+    """Steps, most without a slope, with ties and shared channels; low-rank losses; rows that cut or are hopeless."""
     rng = np.random.default_rng(seed)
-    factor = rng.normal(size=(size, rank)) * 0.5 ** np.arange(rank)
-    matrix = rng.uniform(0, 1, (rows, size)) * rng.choice([-1.0, 1.0], (rows, 1))
+    count = max(3 * size // 4, 1)
+    channel = np.concatenate([np.arange(count), rng.integers(0, count, size - count)])
+    gain = rng.choice([-1.0, 1.0], size) * rng.uniform(0.5, 1.0, size)
+    factor = rng.normal(size=(count, rank)) * 0.5 ** np.arange(rank)
+    matrix = rng.uniform(0, 1, (rows, count)) * rng.choice([-1.0, 1.0], (rows, 1))
+    inside = np.bincount(channel, gain * rng.uniform(0.2, 0.8, size), minlength=count)
     return Program(
         linear=np.round(3 * rng.normal(size=size)) / 3,
         diagonal=np.where(rng.random(size) < 0.3, 0.5, 1e-9),
         upper=np.ones(size),
+        channel=channel,
+        gain=gain,
         factor=factor,
         rows=matrix,
-        limit=matrix @ rng.uniform(0.2, 0.8, size) - rng.choice([0.0, 1.0, 40.0], rows, p=[0.6, 0.3, 0.1]),
+        limit=matrix @ inside - rng.choice([0.0, 1.0, 40.0], rows, p=[0.6, 0.3, 0.1]),
         kink=np.tile([0.0, 0.05], (rows, 1)),
         penalty=np.tile([3.0, 7.0], (rows, 1)),
     )
 
 
 def objective(program: Program, y: np.ndarray) -> float:
-    excess = np.maximum(program.rows @ y - program.limit, 0.0)
+    excess = np.maximum(program.excess(y), 0.0)
     first = np.minimum(excess, program.kink[:, 1])
     penalty = program.penalty[:, 0] @ first + program.penalty[:, 1] @ (excess - first)
-    smooth = program.linear @ y + (program.diagonal * y) @ y / 2 + ((program.factor.T @ y) ** 2).sum() / 2
+    smooth = program.linear @ y + (program.diagonal * y) @ y / 2 + ((program.total(y) @ program.factor) ** 2).sum() / 2
     return float(smooth + penalty)
 
 
@@ -47,7 +53,7 @@ def assert_optimal(program: Program, answer: Solution) -> None:
     tiny = 1e-8
     assert (slope[y < program.upper] >= -tiny).all()
     assert (slope[y > 0] <= tiny).all()
-    excess = program.rows @ y - program.limit
+    excess = program.excess(y)
     first, second = program.penalty.T
     low = np.where(excess < -tiny, 0.0, np.where(excess < tiny, 0.0, first))
     low = np.where(excess > program.kink[:, 1] + tiny, second, low)
@@ -94,7 +100,9 @@ def test_piqp_agrees(size: int, rank: int) -> None:
     for seed in range(3):
         program = random_program(seed, size=size, rank=rank)
         k = program.limit.size
-        inner = program.factor @ program.factor.T + np.diag(program.diagonal)
+        across = program.spread(np.eye(program.factor.shape[0]))
+        bend = across.T @ program.factor
+        inner = bend @ bend.T + np.diag(program.diagonal)
         quadratic = np.zeros((size + 2 * k, size + 2 * k))
         quadratic[:size, :size] = inner
         solver = piqp.DenseSolver()
@@ -104,7 +112,7 @@ def test_piqp_agrees(size: int, rank: int) -> None:
             np.concatenate([program.linear, program.penalty.T.ravel()]),
             None,
             None,
-            np.hstack([program.rows, -np.eye(k), -np.eye(k)]),
+            np.hstack([program.rows @ across, -np.eye(k), -np.eye(k)]),
             np.full(k, -np.inf),
             program.limit,
             np.zeros(size + 2 * k),

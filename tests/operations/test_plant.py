@@ -130,11 +130,11 @@ def test_a_plant_leaves_the_working_directory_alone(tmp_path: Path, monkeypatch:
 def test_violations_count_nodes_and_elements_once() -> None:
     case = feeder(tap=1.0)
     idle = Plant(case, perturb=0.0).solve(np.zeros(12, dtype=complex))
-    assert count_violations(idle, case.network) == (0, 0)
+    assert count_violations(idle.voltage_pu, idle.loading_percent, case.network) == (0, 0)
     kva = np.zeros(12, dtype=complex)
     kva[10] = 300.0
     heavy = Plant(case, perturb=0.0).solve(kva)
-    nodes, elements = count_violations(heavy, case.network)
+    nodes, elements = count_violations(heavy.voltage_pu, heavy.loading_percent, case.network)
     low = np.abs(solve_powerflow(case.network, kva).voltage) < 0.95
     assert nodes == int(low.sum()) > 0
     assert elements == 10  # every element on the way to bus 10 carries more than half of 400 kVA

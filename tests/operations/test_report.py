@@ -338,5 +338,5 @@ def test_the_terminal_shows_the_figures_a_person_asks_for() -> None:
     shown = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
     for words in ("A [red]day[/red]", "2.75", "9.4", "17", "0.0790", "in 4.250000001 = out 4.250000001", "52 receipts"):
         assert words in shown, words
-    assert "3 accounts moved" in shown
+    assert "3 bills moved" in shown
     assert "equal a full replay" in shown

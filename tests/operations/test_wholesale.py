@@ -88,3 +88,11 @@ def test_the_default_series_depends_on_the_seed_alone() -> None:
     assert not np.array_equal(one.real_time_micros, other.real_time_micros)
     by_hour = one.day_ahead_micros.reshape(-1, 12)
     assert (by_hour == by_hour[:, :1]).all()
+
+
+def test_a_damaged_gzip_file_is_named(tmp_path: Path) -> None:
+    whole = bytearray(gzip.compress("\n".join(hours(48)).encode()))
+    whole[12:16] = b"\xff" * 4  # inside the deflate stream, after the ten bytes of gzip's head
+    (tmp_path / "p.csv.gz").write_bytes(whole)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_prices(tmp_path / "p.csv.gz", date(2016, 5, 8), 288, 1)

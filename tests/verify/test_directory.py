@@ -238,6 +238,15 @@ def test_statements_must_add_up_in_cents(run: Run) -> None:
     assert "statement row 0" in detail(verify_directory(run[0]), "statements")
 
 
+def test_cents_whose_product_wraps_are_found(run: Run) -> None:
+    """law 1: 2^57 cents are a multiple of 2^64 nano-currency, which int64 arithmetic takes for nothing."""
+    file = run[0] / "tables" / "statements.parquet"
+    up = _set("cents", 0, 10 + 2**57)(pl.read_parquet(file))
+    _set("cents", 1, 1 - 2**57)(up).write_parquet(file)
+    resign(run[0], run[2])
+    assert "statement row 0" in detail(verify_directory(run[0]), "statements")
+
+
 def test_books_must_be_the_sums_of_the_postings(run: Run) -> None:
     database = sqlite3.connect(run[0] / "books.sqlite")
     database.execute("UPDATE balances SET nanos = nanos + 5 WHERE account = 1")

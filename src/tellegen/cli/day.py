@@ -19,9 +19,6 @@ from tellegen.cli import app
 if TYPE_CHECKING:
     from tellegen.operations.scenario import Scenario
 
-if TYPE_CHECKING:
-    from tellegen.operations.scenario import Scenario
-
 DEMO_DIRECTORY = Path("tellegen-demo")
 
 Out = Annotated[Path | None, typer.Option(help="Directory for the run; must not hold anything yet.")]

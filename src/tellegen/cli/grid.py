@@ -95,7 +95,7 @@ def clear(
         fixed_kva=fixed,
         v_min=v_min,
         v_max=v_max,
-        tie_context=str(orders),
+        tie_context="clear",
     )
     _warn(case)
     if as_json:

@@ -74,7 +74,9 @@ def correct(
     with open_run(directory, write=not preview) as run:
         outcome = apply_correction(run, form, file, preview=preview)
         if not preview:
-            publish(run, {"correction": correction_section(outcome, read_day(run.recorder))})
+            day = read_day(run.recorder)
+            currency = run.rulebook().at(day.day).currency
+            publish(run, {"correction": correction_section(outcome, day, currency)})
     if as_json:
         print(json.dumps(asdict(outcome) | {"preview": preview}, indent=2))
     else:
@@ -89,6 +91,8 @@ def correct(
             f"{format_money(abs(outcome.largest_other_nanos))}"
         )
         print(f"  run again         {outcome.steps_rerun} of {outcome.steps_total} interval settlements")
+        if not outcome.meets_readings:
+            print("  note              the registers do not meet the readings around them; was the meter changed?")
         print(f"  full replay       {'equal' if outcome.replay_equal else 'DIFFERS'}")
     sys.exit(0 if outcome.replay_equal else 1)
 

@@ -8,13 +8,18 @@ bounds, which is what makes prices of pure step curves sharp.
 from __future__ import annotations
 
 import numpy as np
+from scipy.linalg.lapack import dposv as posv
 
 from tellegen.grid.network import FloatArray, IntArray
 from tellegen.market.program import Program, Solution
 
 ROUNDS_MAX = 15
-IDLE_ROUNDS_MAX = 2
+IDLE_ROUNDS_MAX = 3
 """Rounds without fewer corrections than before: the guess goes in circles."""
+GROWTH_MAX, GROWTH_FREE = 2, 10
+"""So many more corrections than in the best round so far (factor, and number besides): the guess runs away."""
+SHARE_FIRST_MAX = 0.2
+"""A guess of which the first round corrects a larger share is no guess."""
 FREE_MAX = 400
 """Steps of a descent with more variables free than this cost more than an interior point."""
 TINY = 1e-11
@@ -29,9 +34,9 @@ def _levels(program: Program) -> FloatArray:
 def active_sets(program: Program, bound: IntArray, stair: IntArray) -> Solution | None:
     """Primal-dual active sets: quick from a good guess; None where they do not settle."""
     levels = _levels(program)
-    row_scale = np.abs(program.rows).max(axis=1, initial=0.0) + 1e-300
+    row_scale = program.row_size()
     price_scale = float(np.abs(program.linear).max(initial=1e-12))
-    fewest, idle = bound.size + stair.size + 1, 0
+    fewest, idle = SHARE_FIRST_MAX * (bound.size + stair.size) / GROWTH_MAX, 0
     for _ in range(ROUNDS_MAX):
         solved = _settle(program, np.where(bound > 0, program.upper, 0.0), bound, stair, levels, row_scale)
         if solved is None:
@@ -46,8 +51,8 @@ def active_sets(program: Program, bound: IntArray, stair: IntArray) -> Solution 
             return Solution(np.clip(y, 0.0, program.upper), np.maximum(dual, 0.0), bound, stair, exact=True)
         changes = int((fresh_bound != bound).sum() + (fresh_stair != stair).sum())
         idle = 0 if changes < fewest else idle + 1
-        fewest = min(fewest, changes)
-        if idle > IDLE_ROUNDS_MAX:
+        fewest = min(fewest, float(changes))
+        if idle > IDLE_ROUNDS_MAX or changes > GROWTH_MAX * fewest + GROWTH_FREE:
             return None
         bound, stair = fresh_bound, fresh_stair
     return None
@@ -72,28 +77,28 @@ def _settle(
     free, tight = np.flatnonzero(bound == 0), np.flatnonzero(stair % 2 == 1)
     dual[tight] = 0.0
     slope = program.gradient(y, dual)
-    excess = program.rows @ y - program.limit
+    excess = program.excess(y)
     if free.size + tight.size == 0:
         return y, dual, slope, excess
-    part = program.factor[free]
+    part = program.factor[program.channel[free]] * program.gain[free, None]
     size, price_scale = free.size, float(np.abs(program.linear).max(initial=1e-12))
-    system = np.zeros((size + tight.size, size + tight.size))
-    system[:size, :size] = part @ part.T
-    system[np.arange(size), np.arange(size)] += program.diagonal[free]
-    across = program.rows[np.ix_(tight, free)]
-    system[size:, :size] = across
-    system[:size, size:] = across.T
-    # The small negative block keeps the system solvable where rows outnumber what can answer to them.
-    corner = np.arange(size, size + tight.size)
-    system[corner, corner] = -1e-13 * row_scale[tight] ** 2 / price_scale
-    target = program.kink[tight, np.minimum(stair[tight] // 2, 1)] - excess[tight]
-    answer = _solve_balanced(system, np.concatenate([-slope[free], target]))
+    block = part @ part.T
+    block[np.diag_indices(size)] += program.diagonal[free]
+    if tight.size:
+        across = program.rows[np.ix_(tight, program.channel[free])] * program.gain[free]
+        # The small negative block keeps the system solvable where rows outnumber what can answer to them.
+        corner = np.diag(-1e-13 * row_scale[tight] ** 2 / price_scale)
+        system = np.concatenate([np.hstack([block, across.T]), np.hstack([across, corner])])
+        target = program.kink[tight, np.minimum(stair[tight] // 2, 1)] - excess[tight]
+        answer = _solve_balanced(system, np.concatenate([-slope[free], target]))
+    else:
+        answer = _solve_definite(block, -slope[free])
     if answer is None:
         return None
     y = y.copy()
     y[free] += answer[:size]
     dual[tight] = answer[size:]
-    return y, dual, program.gradient(y, dual), program.rows @ y - program.limit
+    return y, dual, program.gradient(y, dual), program.excess(y)
 
 
 def descend(program: Program, y: FloatArray, steps_max: int) -> Solution | None:
@@ -104,12 +109,12 @@ def descend(program: Program, y: FloatArray, steps_max: int) -> Solution | None:
     is let go.
     """
     levels = _levels(program)
-    row_scale = np.abs(program.rows).max(axis=1, initial=0.0) + 1e-300
+    row_scale = program.row_size()
     price_scale = float(np.abs(program.linear).max(initial=1e-12))
     near = 1e-7 * program.upper
     bound = np.where(y <= near, -1, np.where(y >= program.upper - near, 1, 0)).astype(np.int64)
     y = np.where(bound < 0, 0.0, np.where(bound > 0, program.upper, y))
-    excess = program.rows @ y - program.limit
+    excess = program.excess(y)
     stair = 2 * (excess[:, None] > program.kink).sum(axis=1).astype(np.int64)
     for _ in range(steps_max):
         if int((bound == 0).sum()) > FREE_MAX:
@@ -126,7 +131,7 @@ def descend(program: Program, y: FloatArray, steps_max: int) -> Solution | None:
                 y[variable] = program.upper[variable] if bound[variable] > 0 else 0.0
             else:
                 stair[row] += 1 if goal_excess[row] > excess[row] else -1
-            excess = program.rows @ y - program.limit
+            excess = program.excess(y)
             continue
         y, excess = goal, goal_excess
         want = _wrong_side(slope, bound, price_scale)
@@ -170,6 +175,15 @@ def _blocked(
     if first <= row:
         return max(first, 0.0), int(np.argmin(reach)), -1
     return row, -1, int(np.argmin(row_reach))
+
+
+def _solve_definite(system: FloatArray, right: FloatArray) -> FloatArray | None:
+    """Solve a positive definite system, brought to a unit diagonal; None where rounding denies that it is definite."""
+    scale = 1.0 / np.sqrt(np.diagonal(system))
+    system = system * scale
+    system *= scale[:, None]
+    _, answer, failure = posv(system, scale * right, lower=True, overwrite_a=True, overwrite_b=True)
+    return None if failure else np.asarray(scale * answer)
 
 
 def _solve_balanced(system: FloatArray, right: FloatArray) -> FloatArray | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg as la
 from numpy.typing import NDArray
+from scipy.linalg import lapack
 
 from tellegen.grid.network import ComplexArray, FloatArray, IntArray
 from tellegen.grid.sensitivity import Linearisation
@@ -22,6 +23,8 @@ from tellegen.market.steps import Steps
 EXACT_CHANNELS_MAX = 500
 RANK = 120
 PROBES = 16
+NEGLIGIBLE = 1e-10
+"""Curvature below this share of the largest."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,7 +34,7 @@ class Curvature:
     Attributes
     ----------
     covered : bool[2N], channels for which it was computed.
-    factor : float64[2N, r], columns of falling weight; diagonal : float64[2N].
+    factor : float64[2N, r]; diagonal : float64[2N].
     """
 
     covered: NDArray[np.bool_]
@@ -45,11 +48,12 @@ class Curvature:
         return bool(active and self.covered[size + steps.node[steps.reactive != 0]].all())
 
     def on(self, steps: Steps) -> tuple[FloatArray, FloatArray]:
-        """Factor [m, r] and diagonal [m] with respect to the variables."""
-        size = self.covered.size // 2
-        p, q = steps.node, size + steps.node
-        factor = self.factor[p] * steps.active[:, None] + self.factor[q] * steps.reactive[:, None]
-        return factor, self.diagonal[p] * steps.active**2 + self.diagonal[q] * steps.reactive**2
+        """Factor [c, r] with respect to the channels of the variables, and diagonal [m] with respect to these."""
+        size, channels = self.covered.size // 2, steps.channels
+        p, q = channels.node, size + channels.node
+        factor = self.factor[p] * channels.active[:, None] + self.factor[q] * channels.reactive[:, None]
+        diagonal = self.diagonal[p] * channels.active**2 + self.diagonal[q] * channels.reactive**2
+        return factor, diagonal[steps.channel]
 
 
 def channels_of(steps: Steps, size: int, before: Curvature | None) -> IntArray:
@@ -97,8 +101,13 @@ def curvature_at(
 
 def _exact(hessian: FloatArray) -> FloatArray:
     symmetric = (hessian + hessian.T) / 2
+    # Nearly always it is definite but for rounding, and a triangle is had at a fraction of the price of a spectrum.
+    lift = NEGLIGIBLE * float(np.abs(symmetric).max(initial=0.0))
+    triangle, failure = lapack.dpotrf(symmetric + lift * np.eye(symmetric.shape[0]), lower=1)
+    if symmetric.size and not failure:
+        return np.asarray(triangle)
     values, vectors = la.eigh(symmetric, check_finite=False)
-    keep = np.flatnonzero(values > 1e-10 * float(np.abs(values).max(initial=0.0)))[::-1]
+    keep = np.flatnonzero(values > NEGLIGIBLE * float(np.abs(values).max(initial=0.0)))[::-1]
     return np.asarray(vectors[:, keep] * np.sqrt(values[keep]))
 
 

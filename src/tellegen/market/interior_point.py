@@ -1,28 +1,28 @@
 """Mehrotra's predictor-corrector: finds the active sets of a program of which nothing is known.
 
-Its answer is good to about 1e-9 of the scale of prices; active sets polish it.
+It goes on until even steps that nothing but rounding tells apart have chosen their side; active sets polish its answer.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import scipy.linalg as la
+from scipy.linalg import lapack
 
 from tellegen.grid.network import FloatArray, IntArray
 from tellegen.market.program import Program
 
 ITERATIONS_MAX = 80
-DENSE_VARIABLES_MAX = 600
+GAP_STOP, RESIDUAL_STOP = 1e-14, 1e-9
+"""Mean complementarity, and what dual equations and rows leave over, relative to the scale of prices."""
+DENSE_CHANNELS_MAX = 600
+"""So many channels are solved for as they are, if their curvature is not of much lower rank."""
 
 
-def interior_point(
-    program: Program, *, rank_max: int | None = None, gap_stop: float = 1e-9
-) -> tuple[FloatArray, FloatArray, IntArray, IntArray]:
-    """Solve on ``rows y + s - t1 - t2 = limit`` with s, t2 >= 0 and 0 <= t1 <= width; y, duals, bound, stair.
+def interior_point(program: Program) -> tuple[FloatArray, FloatArray, IntArray, IntArray]:
+    """Solve on ``rows x + s - t1 - t2 = limit`` with s, t2 >= 0 and 0 <= t1 <= width; y, duals, bound, stair.
 
-    The three auxiliary variables of a row are diagonal and eliminated, so that each iteration solves with
-    ``diag + factor factor' + rows' E^-1 rows``. With `rank_max` only that many columns of the factor are kept, and the
-    rest stands on the diagonal; the search ends where the mean complementarity is below `gap_stop` of the price scale.
+    The three auxiliary variables of a row are diagonal and eliminated; `_NormalEquations` says what is left to solve.
     """
     m, k = program.linear.size, program.limit.size
     scale = max(float(np.abs(program.linear).max(initial=0.0)), 1e-12)
@@ -31,21 +31,22 @@ def interior_point(
     finite = np.isfinite(upper)
     cost = np.concatenate([program.linear, np.zeros(k), program.penalty.T.ravel()]) / scale
     diagonal = np.concatenate([program.diagonal / scale, np.zeros(3 * k)])
-    factor, rows = program.factor[:, :rank_max] / np.sqrt(scale), program.rows
-    if rank_max is not None:
-        diagonal[:m] += (program.factor[:, rank_max:] ** 2).sum(axis=1) / scale
+    factor, rows = program.factor / np.sqrt(scale), program.rows
     sign = np.concatenate([np.ones(k), -np.ones(2 * k)])
     x, dual, z, u = _interior_start(program, cost, diagonal, factor, upper)
     room = np.where(finite, upper - x, 1.0)
     pairs = x.size + int(finite.sum())
-    solver = _NormalEquations(factor, rows, m)
+    solver = _NormalEquations(program, factor)
     for _ in range(ITERATIONS_MAX):
         slope = cost + diagonal * x - z + u
-        slope[:m] += factor @ (factor.T @ x[:m]) + dual @ rows
+        total = program.total(x[:m])
+        slope[:m] += program.spread(factor @ (total @ factor) + dual @ rows)
         slope[m:] += sign * np.tile(dual, 3)
-        primal = rows @ x[:m] + (sign * x[m:]).reshape(3, k).sum(axis=0) - program.limit
+        primal = rows @ total + (sign * x[m:]).reshape(3, k).sum(axis=0) - program.limit
         gap = float((z @ x + u @ room) / pairs)
-        if max(gap, float(np.abs(slope).max()), float(np.abs(primal).max(initial=0.0))) < gap_stop:
+        residual = max(float(np.abs(slope).max()), float(np.abs(primal).max(initial=0.0)))
+        # Far below the stop there is only rounding left to follow, whatever it has done to the residual.
+        if gap < GAP_STOP and (residual < RESIDUAL_STOP or gap < 1e-4 * GAP_STOP):
             break
         weight = diagonal + z / x + np.where(finite, u / room, 0.0)
         solver.factorise(weight[:m], (1.0 / weight[m:]).reshape(3, k).sum(axis=0))
@@ -88,10 +89,11 @@ def _interior_start(
     """A centre that meets the rows and the dual equations, so that only complementarity is left to gain."""
     m, k = program.linear.size, program.limit.size
     y = program.upper / 2
-    excess = program.rows @ y - program.limit
+    excess = program.excess(y)
     dual = np.minimum(0.3, cost[m + k : m + 2 * k] / 3)
-    slope = cost[:m] + diagonal[:m] * y + factor @ (factor.T @ y) + dual @ program.rows
-    centre = 0.1 + 0.1 * float(np.abs(slope).mean()) if m else 0.1
+    slope = cost[:m] + diagonal[:m] * y
+    slope += program.spread(factor @ (program.total(y) @ factor) + dual @ program.rows)
+    centre = 0.003 + 0.03 * float(np.abs(slope).mean()) if m else 0.003
     z_first, z_second = cost[m + k : m + 2 * k] - dual, cost[m + 2 * k :] - dual
     middle = float((program.upper / 2).mean()) * centre if m else centre
     first = np.minimum(program.kink[:, 1] / 2, middle / z_first)
@@ -112,60 +114,81 @@ def _reach(values: FloatArray, steps: FloatArray) -> float:
 
 
 class _NormalEquations:
-    """Solves ``(W + F F') dy + A' dmu = a``, ``A dy - E dmu = b`` with diagonal W, E.
+    """Solves ``(W + C F F' C') dy + C A' dmu = a``, ``A C' dy - E dmu = b`` with diagonal W, E; C spreads channels.
 
-    Dense Cholesky of the m variables where they are few, else the Woodbury identity on rank plus rows.
+    A variable has one channel, so Z = C' W^-1 C is diagonal, and channel totals x meet
+    ``(I + Z F F') x = C' W^-1 a - Z A' dmu``: dense Cholesky of the channels where they are few, else the Woodbury
+    identity on the rank; the rows follow from their Schur complement.
     """
 
-    def __init__(self, factor: FloatArray, rows: FloatArray, size: int) -> None:
-        self.factor, self.rows = factor, rows
-        rank = factor.shape[1] + rows.shape[0]
-        self.dense = size <= rank or size <= min(DENSE_VARIABLES_MAX, 2 * rank + 50)
+    def __init__(self, program: Program, factor: FloatArray) -> None:
+        self.program, self.factor, self.rows = program, factor, program.rows
+        count, rank = factor.shape
+        self.dense = count <= max(rank, min(DENSE_CHANNELS_MAX, 2 * rank + 50))
         self.square = factor @ factor.T if self.dense else np.zeros((0, 0))
 
     def factorise(self, weight: FloatArray, soft: FloatArray) -> None:
         """Prepare to solve with W = diag(weight), E = diag(soft)."""
-        self.weight, self.soft = weight, soft
-        scaled = self.rows / np.sqrt(soft)[:, None]
+        self.weight = weight
+        yields = self.program.gain / weight
+        self.yielding = self.program.total(yields)
+        self.share = yields / self.yielding[self.program.channel]
         if self.dense:
-            matrix = self.square + scaled.T @ scaled
-            matrix[np.diag_indices(weight.size)] += weight
-            # Unit diagonal before Cholesky: weights span twenty orders of magnitude near the solution.
-            self.unit = 1.0 / np.sqrt(np.diagonal(matrix))
-            matrix *= self.unit
-            matrix *= self.unit[:, None]
+            root = np.sqrt(self.yielding)
+            matrix, self.root = self.square * root, root
+            matrix *= root[:, None]
         else:
-            self.stack = np.concatenate([self.factor.T, scaled])
-            matrix = (self.stack / weight) @ self.stack.T
-            matrix[np.diag_indices(matrix.shape[0])] += 1.0
-        self.cholesky = _cholesky(matrix)
+            matrix = (self.factor.T * self.yielding) @ self.factor
+        self.inner = _Definite(matrix, 1.0)
+        self.answer = self._totals(self.yielding[:, None] * self.rows.T)
+        schur = self.rows @ self.answer
+        self.outer = _Definite((schur + schur.T) / 2, soft)
 
-    def _inverse(self, right: FloatArray) -> FloatArray:
+    def _totals(self, alone: FloatArray) -> FloatArray:
+        """Channel totals, [c] or [c, n], of which `alone` is left where the factor is not heard."""
         if self.dense:
-            inner = la.cho_solve((self.cholesky, True), self.unit * right, check_finite=False)
-            return np.asarray(self.unit * inner)
-        first = right / self.weight
-        inner = la.cho_solve((self.cholesky, True), self.stack @ first, check_finite=False)
-        return np.asarray(first - (inner @ self.stack) / self.weight)
+            root = self.root if alone.ndim == 1 else self.root[:, None]
+            return np.asarray(root * self.inner.solve(alone / root))
+        yielding = self.yielding if alone.ndim == 1 else self.yielding[:, None]
+        return np.asarray(alone - yielding * (self.factor @ self.inner.solve(self.factor.T @ alone)))
 
     def solve(self, a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Solution (dy, dmu), with one step of refinement."""
-        right = a + (b / self.soft) @ self.rows
-        dy = self._inverse(right)
-        for _ in range(1):
-            spread = self.factor @ (self.factor.T @ dy) + ((self.rows @ dy) / self.soft) @ self.rows
-            dy = dy + self._inverse(right - self.weight * dy - spread)
-        return dy, (self.rows @ dy - b) / self.soft
+        """Solution (dy, dmu)."""
+        program, alone = self.program, a / self.weight
+        total = self._totals(program.total(alone))
+        ddual = self.outer.solve(self.rows @ total - b)
+        total -= self.answer @ ddual
+        # Totals are solved for, not prices, and shared out: what is free has next to no weight to divide by.
+        for _ in range(2):
+            alone = alone - self.share * program.total(alone)[program.channel]
+        return alone + self.share * total[program.channel], ddual
 
 
-def _cholesky(matrix: FloatArray) -> FloatArray:
-    """Cholesky factor, of a matrix lifted as little as rounding asks for."""
-    lift = 0.0
-    while True:
-        try:
-            lifted = matrix + lift * np.eye(matrix.shape[0]) if lift else matrix
-            return np.asarray(la.cholesky(lifted, lower=True, check_finite=False))
-        except la.LinAlgError:
+class _Definite:
+    """Cholesky factor of ``matrix + diag(ridge)``, lifted as little as rounding asks for; overwrites the matrix.
+
+    The diagonal is made one before: weights span twenty orders of magnitude near the solution.
+    """
+
+    def __init__(self, matrix: FloatArray, ridge: FloatArray | float) -> None:
+        size, lift = matrix.shape[0], 0.0
+        matrix[np.diag_indices(size)] += ridge
+        self.unit = 1.0 / np.sqrt(np.diagonal(matrix))
+        matrix *= self.unit
+        matrix *= self.unit[:, None]
+        while size:
+            self.factor, failure = lapack.dpotrf(matrix.T, lower=1, clean=0)
+            if not failure:
+                break
             if lift > 1.0:
-                raise
-            lift = max(100 * lift, 1e-15 * float(np.abs(matrix).max()))
+                raise la.LinAlgError("the normal equations are not finite")
+            raised, lift = lift, max(100 * lift, 1e-15)
+            matrix[np.diag_indices(size)] += lift - raised
+
+    def solve(self, right: FloatArray) -> FloatArray:
+        """Solution for one right-hand side [n] or several [n, j]."""
+        if right.size == 0:
+            return right
+        unit = self.unit if right.ndim == 1 else self.unit[:, None]
+        answer, _ = lapack.dpotrs(self.factor, unit * right, lower=1, overwrite_b=1)
+        return np.asarray(unit * answer)

@@ -1,7 +1,10 @@
 """A quadratic program with elastic rows, and its solution.
 
-minimise    linear'y + 1/2 y'(diag(diagonal) + factor factor')y + sum_r elastic_r(rows_r y - limit_r)
-subject to  0 <= y <= upper
+minimise    linear'y + 1/2 y'diag(diagonal)y + 1/2 x'(factor factor')x + sum_r elastic_r(rows_r x - limit_r)
+subject to  0 <= y <= upper,  x[c] = sum of gain * y over the variables of channel c
+
+The network knows channels (demand at a node) and not who is behind them: variables that share one are told apart by
+their own cost and bounds alone, so all algebra of the network is as small as the number of channels.
 
 A row is elastic: its penalty is convex and piecewise linear, 0 up to the limit, then ``penalty[r, 0]`` per unit up to
 ``kink[r, 1]``, then ``penalty[r, 1]``. So a row's dual lies on a staircase, and every program has a solution.
@@ -23,8 +26,9 @@ class Program:
     Attributes
     ----------
     linear, diagonal, upper : float64[m]; diagonal > 0 (strictly convex), upper > 0 and finite.
-    factor : float64[m, r].
-    rows : float64[k, m]; limit : float64[k].
+    channel : int64[m], 0..c-1; gain : float64[m], not 0.
+    factor : float64[c, r].
+    rows : float64[k, c]; limit : float64[k].
     kink : float64[k, 2], excess at which the penalty changes, first column 0.
     penalty : float64[k, 2], currency per unit of excess, rising, positive.
     """
@@ -32,6 +36,8 @@ class Program:
     linear: FloatArray
     diagonal: FloatArray
     upper: FloatArray
+    channel: IntArray
+    gain: FloatArray
     factor: FloatArray
     rows: FloatArray
     limit: FloatArray
@@ -40,9 +46,26 @@ class Program:
 
     def gradient(self, y: FloatArray, dual: FloatArray) -> FloatArray:
         """Derivative of the Lagrangian with respect to y, bounds left out."""
-        return np.asarray(
-            self.linear + self.diagonal * y + self.factor @ (self.factor.T @ y) + dual @ self.rows, dtype=np.float64
-        )
+        price = self.factor @ (self.total(y) @ self.factor) + dual @ self.rows
+        return np.asarray(self.linear + self.diagonal * y + self.spread(price), dtype=np.float64)
+
+    def excess(self, y: FloatArray) -> FloatArray:
+        """How far each row is beyond its limit, float64[k]."""
+        return np.asarray(self.rows @ self.total(y) - self.limit, dtype=np.float64)
+
+    def total(self, y: FloatArray) -> FloatArray:
+        """What the variables add up to on each channel, float64[c]."""
+        return np.bincount(self.channel, self.gain * y, minlength=self.factor.shape[0]).astype(np.float64)
+
+    def spread(self, price: FloatArray) -> FloatArray:
+        """Derivatives [..., m] with respect to y of something with derivatives [..., c] with respect to channels."""
+        return np.asarray(price[..., self.channel] * self.gain, dtype=np.float64)
+
+    def row_size(self) -> FloatArray:
+        """Largest effect of one variable on each row, float64[k], positive."""
+        reach = np.zeros(self.factor.shape[0])
+        np.maximum.at(reach, self.channel, np.abs(self.gain))
+        return np.asarray((np.abs(self.rows) * reach).max(axis=1, initial=0.0) + 1e-300, dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -124,7 +124,7 @@ def build_program(
     Parameters
     ----------
     rows : working rows, as in `point.rows`.
-    bend : factor [m, r] and diagonal [m] of the curvature on the variables (`Curvature.on`).
+    bend : factor [c, r] and diagonal [m] of the curvature on channels and variables (`Curvature.on`).
     damping : extra curvature, relative to the diagonal that is there.
     shift_kva : complex[N], demand added to the fixed demand, to first order in the rows.
     """
@@ -133,11 +133,13 @@ def build_program(
     factor, rest = bend
     proximal = PROXIMAL * price_scale(task) / width + rest
     if damping:
-        proximal = proximal + damping * ((factor**2).sum(axis=1) + rest)
+        proximal = proximal + damping * ((factor**2).sum(axis=1)[steps.channel] + rest)
     first = steps.price + steps.project(task.root_price * point.root[0] + task.root_reactive_price * point.root[1])
-    linear = first - factor @ (factor.T @ point.y) - proximal * point.y
-    matrix = steps.project(point.rows).reshape(rows.size, width.size)
-    limit = matrix @ point.y - point.values[rows]
+    gain = steps.sign * width
+    total = np.bincount(steps.channel, steps.sign * point.y, minlength=factor.shape[0])
+    linear = first - (factor @ (total @ factor))[steps.channel] * steps.sign - proximal * point.y
+    matrix = steps.channels.project(point.rows).reshape(rows.size, total.size)
+    limit = matrix @ total - point.values[rows]
     if shift_kva is not None:
         limit = limit - (point.rows.real @ shift_kva.real + point.rows.imag @ shift_kva.imag)
     kink, penalty = task.penalties(rows)
@@ -145,8 +147,10 @@ def build_program(
         linear=linear * width,
         diagonal=(steps.slope + proximal) * width**2,
         upper=np.ones(width.size),
-        factor=factor * width[:, None],
-        rows=matrix * width,
+        channel=steps.channel,
+        gain=gain,
+        factor=factor,
+        rows=matrix,
         limit=limit,
         kink=kink,
         penalty=penalty,
@@ -192,7 +196,6 @@ class _Search:
         self.voltage = guess.voltage
         self.point = self._start(guess.y)
         self.damping = 0.0
-        self.cold = guess.curvature is None
         self.solution: Solution | None = None
 
     def run(self) -> Found:
@@ -305,10 +308,7 @@ class _Search:
         task, point = self.task, self.point
         program = build_program(task, point, self.rows, self.bend, self.damping)
         bound, stair = self._active_guess()
-        # From a merit order that knows no wires the descent is long; an interior point is quicker.
-        near = None if self.cold else point.y / task.steps.width
-        answer = solve_program(program, bound, stair, near)
-        self.cold = False
+        answer = solve_program(program, bound, stair)
         target, dual = answer.y * task.steps.width, answer.dual
         self.solution = answer
         before, share = self.dual, 1.0

@@ -13,6 +13,25 @@ from tellegen.records import Product
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Channels:
+    """The ways in which variables act on the network: demand at a node, in kW with its kvar, or in kvar alone.
+
+    Attributes
+    ----------
+    node : int64[c]; active, reactive : float64[c], kW and kvar of demand that one unit adds.
+    """
+
+    node: IntArray
+    active: FloatArray
+    reactive: FloatArray
+
+    def project(self, gradient: ComplexArray) -> FloatArray:
+        """Derivatives with respect to channels, [..., c], of something with derivatives `gradient` [..., N]."""
+        at = gradient[..., self.node]
+        return np.asarray(at.real * self.active + at.imag * self.reactive)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Steps:
     """Variables ``0 <= y <= width``; equal orders (same node, product, side, price) are one, shared pro rata.
 
@@ -20,6 +39,7 @@ class Steps:
     ----------
     node : int64[m]; width : float64[m], kW or kvar.
     active, reactive : float64[m], demand in kW and kvar that one unit of y adds at the node (signed by side).
+    channel : int64[m], the place in `channels` of what y adds to; sign : float64[m], +1 for buyers, -1 for sellers.
     price, slope : float64[m], marginal cost of the step: ``price + slope * y``, a buyer's value counted negative.
     member : int64[orders], the variable of each order, -1 where it is not one.
     fixed_kva : complex128[N], demand of price-takers and of what cannot be moved.
@@ -30,6 +50,9 @@ class Steps:
     width: FloatArray
     active: FloatArray
     reactive: FloatArray
+    channels: Channels
+    channel: IntArray
+    sign: FloatArray
     price: FloatArray
     slope: FloatArray
     member: IntArray
@@ -75,11 +98,15 @@ class Steps:
         first = live[order[fresh]]
         member = np.full(len(book), -1, dtype=np.int64)
         member[live[order]] = group
+        channels, channel = _channels(book, first)
         return cls(
             node=book.node[first],
             width=np.bincount(group, weights=book.quantity_kw[live[order]], minlength=first.size).astype(np.float64),
             active=active[first],
             reactive=reactive[first],
+            channels=channels,
+            channel=channel,
+            sign=book.side[first].astype(np.float64),
             price=-book.side[first] * book.price[first],
             slope=book.slope[first],
             member=member,
@@ -95,8 +122,7 @@ class Steps:
 
     def project(self, gradient: ComplexArray) -> FloatArray:
         """Derivatives with respect to y, [..., m], of something with derivatives `gradient` [..., N] (kW + j kvar)."""
-        at = gradient[..., self.node]
-        return np.asarray(at.real * self.active + at.imag * self.reactive)
+        return np.asarray(self.channels.project(gradient)[..., self.channel] * self.sign)
 
     def cost(self, y: FloatArray) -> float:
         """Cost of sellers less value to buyers, currency/h."""
@@ -109,3 +135,23 @@ class Steps:
         share = y[self.member[part]] / self.width[self.member[part]]
         award[part] = np.minimum(share, 1.0) * quantity_kw[part]
         return award
+
+
+def _channels(book: OrderBook, first: IntArray) -> tuple[Channels, IntArray]:
+    """The channels of the variables that begin with the orders `first`, and which of them each variable acts on."""
+    energy = book.product[first] == Product.ENERGY
+    ratio = np.where(energy, book.kvar_per_kw[first], np.inf)
+    order = np.lexsort([ratio, book.node[first]])
+    fresh = np.ones(order.size, dtype=bool)
+    fresh[1:] = (np.diff(book.node[first][order]) != 0) | (ratio[order][1:] != ratio[order][:-1])
+    channel = np.empty(order.size, dtype=np.int64)
+    channel[order] = np.cumsum(fresh) - 1
+    chosen = order[fresh]
+    return (
+        Channels(
+            node=book.node[first[chosen]],
+            active=energy[chosen].astype(np.float64),
+            reactive=np.where(energy[chosen], ratio[chosen], 1.0),
+        ),
+        channel,
+    )

@@ -25,13 +25,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tellegen.books import Ledger
 from tellegen.errors import InputError
 from tellegen.metering import energy_from_registers
-from tellegen.operations.facts import read_day
+from tellegen.operations.facts import RecordedDay, read_day
 from tellegen.operations.recorder import Span
 from tellegen.operations.run_directory import Run
-from tellegen.records import Energy, Postings, Statements
+from tellegen.records import Customers, Energy, Postings, Statements, ValidationRule
 from tellegen.replay import correct, full_replay, same_books
 from tellegen.settlement import statements
-from tellegen.units import MARKET_INTERVAL_S
+from tellegen.units import INTERVALS_PER_HOUR, MARKET_INTERVAL_S, interval_start
 
 Register = Annotated[int, Field(ge=-(2**62), le=2**62)]
 
@@ -54,9 +54,11 @@ class CorrectionFile(BaseModel):
 class Unwound:
     """What a correction moved.
 
-    customer : its name. energy_wh : net withdrawal of the corrected intervals, before and after.
+    customer, number : its name and number. reason : as the correction file gives it.
+    first_interval, intervals : what was corrected. before_wh, after_wh : its net withdrawal then.
     accounts_moved : customers whose bill changed. own_nanos : change of the customer's own bill.
     largest_other_nanos : largest change (by magnitude) of anybody else's.
+    meets_readings : whether the registers meet the believed readings before and after them.
     steps_rerun, steps_total : interval settlements that ran again. replay_equal : whether the books now
     equal a settlement of the whole day from scratch with the corrected facts.
     """
@@ -71,6 +73,7 @@ class Unwound:
     accounts_moved: int
     own_nanos: int
     largest_other_nanos: int
+    meets_readings: bool
     steps_rerun: int
     steps_total: int
     replay_equal: bool
@@ -110,8 +113,8 @@ def apply_correction(run: Run, form: CorrectionFile, source: object, *, preview:
 
     Raises
     ------
-    InputError : unknown customer, intervals of another day, registers that run backwards, or a correction that
-        is on record already.
+    InputError : unknown customer, intervals of another day, registers that run backwards or move more than the
+        connection carries, known before the day was closed, or on record already.
     RecordIncompleteError : a customer of the day has been erased, so its settlement is final.
     """
     number = run.number(form.customer, source)
@@ -121,9 +124,17 @@ def apply_correction(run: Run, form: CorrectionFile, source: object, *, preview:
     inside = np.isin(corrected.interval, before.steps.interval)
     if not inside.all():
         raise InputError(source, "key 'first_interval'", f"and the registers leave the day {recorded.day} of this run")
+    known_at = int(form.known_at.timestamp())
+    closed = int(before.steps.interval[-1]) + 1
+    if known_at < closed * MARKET_INTERVAL_S:
+        raise InputError(
+            source,
+            "key 'known_at'",
+            f"is before {interval_start(closed).isoformat()}, when the day it corrects was closed",
+        )
+    _check_capacity(corrected, recorded.customers, source)
     parameters = run.rulebook().at(recorded.day).settlement
     posted = recorded.all_postings()
-    known_at = int(form.known_at.timestamp())
     cause = next_entry = len(run.recorder.journal)
     if not preview:
         span = Span(known_at, int(corrected.interval[0]), len(corrected))
@@ -151,6 +162,7 @@ def apply_correction(run: Run, form: CorrectionFile, source: object, *, preview:
         accounts_moved=moved,
         own_nanos=own,
         largest_other_nanos=others,
+        meets_readings=_meets_readings(form, number, recorded),
         steps_rerun=outcome.steps_rerun,
         steps_total=outcome.steps_total,
         replay_equal=same_books(after, full_replay(before, corrected, parameters)),
@@ -169,6 +181,45 @@ def _energy(form: CorrectionFile, number: int, source: object) -> Energy:
         np.array(form.export_wh, dtype=np.int64),
         np.array(form.reactive_varh, dtype=np.int64),
     )
+
+
+def _meets_readings(form: CorrectionFile, number: int, recorded: RecordedDay) -> bool:
+    """Whether the first and last register equal the readings at those times, where these were believed.
+
+    Only differences of registers settle, so a correction after a change of meter need not meet them.
+    """
+    believed = (ValidationRule.NONE, ValidationRule.AFTER_GAP)
+    rules: dict[int, int] = {}
+    for _, energy in recorded.energy:
+        theirs = energy.take(energy.customer == number)
+        for interval, rule in zip(theirs.interval.tolist(), theirs.rule.tolist(), strict=True):
+            rules.setdefault(interval, rule)
+    first = int(form.first_interval.timestamp()) // MARKET_INTERVAL_S
+    ends = {first - 1: 0, first + len(form.import_wh) - 2: -1}
+    for interval, readings in recorded.readings:
+        if interval in ends and rules.get(interval) in believed:
+            place = ends[interval]
+            sent = readings.take(readings.customer == number)
+            given = (form.import_wh[place], form.export_wh[place], form.reactive_varh[place])
+            if len(sent) and given != (int(sent.import_wh[0]), int(sent.export_wh[0]), int(sent.reactive_varh[0])):
+                return False
+    return True
+
+
+def _check_capacity(corrected: Energy, customers: Customers, source: object) -> None:
+    """The limit of validation's rule HIGH: nobody draws more than the connection carries."""
+    fuse_w = int(customers.fuse_w[customers.customer == corrected.customer[0]][0])
+    most = fuse_w // INTERVALS_PER_HOUR + 1
+    for name in ("import_wh", "export_wh"):
+        moved = getattr(corrected, name)
+        worst = int(moved.argmax())
+        if moved[worst] > most:
+            start = interval_start(int(corrected.interval[worst])).isoformat()
+            raise InputError(
+                source,
+                f"key '{name}'",
+                f"moves by {moved[worst]} Wh in the interval from {start}; {fuse_w} W takes {most} Wh",
+            )
 
 
 def _record(run: Run, differences: Postings, revised: Statements, cause: int, span: Span) -> None:

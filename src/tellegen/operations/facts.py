@@ -23,6 +23,7 @@ from tellegen.records import (
     Prices,
     Readings,
     Schedules,
+    Statements,
     Table,
 )
 from tellegen.settlement import ClearedPeriod, DayFacts, assemble_day, latest_energy
@@ -129,9 +130,11 @@ def read_day(recorder: Recorder) -> RecordedDay:
         raise RecordIncompleteError("the journal holds no clearing; is the run complete?")
     customers = _only(recorder, Customers)
     erased = tuple(sorted({int(c) for _, _, table in recorder.read(Erasures) for c in table.customer}))
-    day = date.fromisoformat(recorder.document("day").decode())
+    day = recorder.document("day").decode()
+    if not day:
+        raise RecordIncompleteError("the journal does not say which day it is about")
     return RecordedDay(
-        day=day,
+        day=date.fromisoformat(day),
         customers=customers,
         keys=_only(recorder, AllocationKeys),
         rounds=tuple(rounds),
@@ -140,6 +143,21 @@ def read_day(recorder: Recorder) -> RecordedDay:
         postings=_postings(recorder, erased),
         erased=erased,
     )
+
+
+def latest_statements(recorder: Recorder) -> Statements:
+    """Statements as they were issued last.
+
+    Raises
+    ------
+    RecordIncompleteError : none were issued; the day has not been closed.
+    """
+    latest: Statements | None = None
+    for _, _, table in recorder.read(Statements):
+        latest = table
+    if latest is None:
+        raise RecordIncompleteError("the journal holds no statements; has the day been closed?")
+    return latest
 
 
 def _only(recorder: Recorder, kind: type[T]) -> T:

@@ -77,7 +77,7 @@ class MarketDay:
             "market", setup.fleet, self._feeder_world, setup.close_devices(self._state, self._first)
         )
         self._wholesale = setup.wholesale.real_time_micros / 1e6
-        self._carry = np.zeros((self._n, 2), dtype=np.int64)
+        self._carry = dict.fromkeys((DAY_AHEAD, REAL_TIME), np.zeros((self._n, 2), dtype=np.int64))
         self._warm: Warm | None = None
         self._day_ahead: list[ClearedPeriod] = []
         self._real_time: list[ClearedPeriod] = []
@@ -205,10 +205,9 @@ class MarketDay:
             accepted,
             root_price_micros=round(root_price * MICROS),
             intervals=intervals,
-            carry=self._carry if market == REAL_TIME else np.zeros_like(self._carry),
+            carry=self._carry[market],
         )
-        if market == REAL_TIME:
-            self._carry = facts.carry
+        self._carry[market] = facts.carry
         for table in (facts.awards, facts.schedules, facts.prices, facts.clearing):
             record.put(table, span, causes=(offered,))
         record.commit(gate)
@@ -222,11 +221,14 @@ class MarketDay:
         return cleared, awarded
 
     def _beyond_limits(self, orders: Orders) -> NDArray[np.bool_]:
-        """Orders priced outside the rulebook's cap and floor; price-takers name no price."""
+        """Orders of customers with a price outside the rulebook's cap and floor; price-takers name no price.
+
+        One signature covers all that a customer submits, so its orders are refused together.
+        """
         tariff = self._setup.rules.tariff
         price = orders.price_micros
         outside = (price > tariff.price_cap_micros_per_kwh) | (price < tariff.price_floor_micros_per_kwh)
-        return np.asarray(outside & (orders.price_taker == 0))
+        return np.isin(orders.customer, orders.customer[outside & (orders.price_taker == 0)])
 
     # What happens, and what is known of it
 

@@ -201,9 +201,16 @@ class Plant:
         )
 
 
-def count_violations(state: PlantState, network: Network, tolerance: float = LIMIT_TOLERANCE) -> tuple[int, int]:
-    """Count broken limits: nodes outside their voltage limits (roots excepted), overloaded elements."""
-    v, free = state.voltage_pu, network.free
-    outside = (v < network.v_min - tolerance) | (v > network.v_max + tolerance)
-    over = np.nonzero(state.loading_percent > 100.0 * (1.0 + tolerance))[0]
-    return int(outside[free].sum()), len({network.branches.element[k] for k in over})
+def count_violations(voltage_pu: FloatArray, loading_percent: FloatArray, limits: Network) -> tuple[int, int]:
+    """Count broken limits: nodes outside their voltage limits (roots excepted), overloaded elements.
+
+    Parameters
+    ----------
+    voltage_pu : float64[N]. loading_percent : float64[K], per branch terminal; an element overloaded at both
+        of its ends counts once.
+    limits : network whose limits count.
+    """
+    free = limits.free
+    outside = (voltage_pu < limits.v_min - LIMIT_TOLERANCE) | (voltage_pu > limits.v_max + LIMIT_TOLERANCE)
+    over = np.flatnonzero(loading_percent > 100.0 * (1.0 + LIMIT_TOLERANCE))
+    return int(outside[free].sum()), len({limits.branches.element[k] for k in over.tolist()})

@@ -13,7 +13,7 @@ from tellegen.books import Ledger
 from tellegen.errors import InputError
 from tellegen.grid import Network
 from tellegen.journal import write_manifest
-from tellegen.operations.facts import RecordedDay, read_day
+from tellegen.operations.facts import RecordedDay, latest_statements, read_day
 from tellegen.operations.report import write_report
 from tellegen.operations.run_directory import Run
 from tellegen.operations.setup import Setup
@@ -22,6 +22,7 @@ from tellegen.operations.tables import write_record_tables, write_table
 from tellegen.operations.world_day import DEVICE_KINDS, WorldDay
 from tellegen.records import Statements
 from tellegen.settlement import RetailBills, statements
+from tellegen.units import NANOS_PER_CENT
 from tellegen.verify import Report, verify_directory
 
 PERSONAL_TABLES = ("devices", "world_energy", "bills")
@@ -67,6 +68,7 @@ def _write(run: Run, summary: Json) -> None:
     text = json.dumps(summary, indent=1, sort_keys=True, allow_nan=False)
     (run.path / "summary.json").write_text(text + "\n", encoding="utf-8")
     write_report(run.path)
+    (run.path / "report.html").chmod(0o600)
     write_manifest(run.path, run.signing_key, run.recorder.journal.checkpoint)
 
 
@@ -91,7 +93,7 @@ def _billed(run: Run, day: RecordedDay) -> Statements:
     """Statements as issued last; those of erased customers can no longer be read."""
     if not day.erased:
         return statements(day.all_postings())
-    latest = [table for _, _, table in run.recorder.read(Statements)][-1]
+    latest = latest_statements(run.recorder)
     return latest.take(~np.isin(latest.customer, day.erased))
 
 
@@ -192,7 +194,7 @@ def _bills(world: str, billed: RetailBills, names: np.ndarray) -> pl.DataFrame:
                 "name": names,
                 "line": np.repeat(str(line), names.size),
                 "amount": amount,
-                "cents": np.rint(amount / 10_000_000).astype(np.int64),
+                "cents": (amount + NANOS_PER_CENT // 2) // NANOS_PER_CENT,
             }
         )
         for line, amount in billed.lines.items()

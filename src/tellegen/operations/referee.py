@@ -78,8 +78,8 @@ def price_error(network: Network, cleared: ClearedRound, node: int, parameters: 
     return None
 
 
-def referee_section(setup: Setup, rounds: list[ClearedRound]) -> dict[str, float]:
-    """The two figures of the summary's evidence.
+def referee_section(setup: Setup, rounds: list[ClearedRound]) -> dict[str, float | None]:
+    """The two figures of the summary's evidence; None where no price could be compared.
 
     Prices are compared where they are unique, at the dearest and the cheapest node of each sampled
     clearing; the sample is spread evenly over the intervals with binding limits.
@@ -96,6 +96,6 @@ def referee_section(setup: Setup, rounds: list[ClearedRound]) -> dict[str, float
             errors += [] if error is None else [error]
     return {
         "replay_max_dv_pu": replay_voltage_error_pu(setup, rounds),
-        "fd_max_relative": max(errors, default=0.0),
+        "fd_max_relative": max(errors, default=None),
         "fd_samples": len(errors),
     }

@@ -14,7 +14,7 @@ from tellegen.books import Ledger
 from tellegen.grid import Network, network_from_json
 from tellegen.market import OrderBook, Parameters, Warm, clear, to_records
 from tellegen.market.submission import rejected_rows
-from tellegen.operations.facts import DAY_AHEAD, REAL_TIME, RecordedDay, Round, read_day
+from tellegen.operations.facts import DAY_AHEAD, REAL_TIME, RecordedDay, Round, latest_statements, read_day
 from tellegen.operations.recorder import Recorder
 from tellegen.operations.run_directory import Run
 from tellegen.records import Statements, Submissions
@@ -47,7 +47,8 @@ def rerun(run: Run) -> list[Replayed]:
     rules = run.rulebook().at(day.day)
     checks.append(_signatures(run.recorder, day))
     network = network_from_json(run.recorder.document("network"))
-    checks += [_clearings(network, day.of_market(market), rules.market) for market in (DAY_AHEAD, REAL_TIME)]
+    customers = int(day.customers.customer.max())
+    checks += [_clearings(network, day.of_market(market), rules.market, customers) for market in (DAY_AHEAD, REAL_TIME)]
     posted, settled = day.all_postings(), settle_day(day.facts(), rules.settlement)
     checks.append(
         Replayed(
@@ -94,11 +95,12 @@ def _signatures(recorder: Recorder, day: RecordedDay) -> Replayed:
     return Replayed("order signatures", bad == 0, count, f"{count} signatures, {bad} orders not covered")
 
 
-def _clearings(network: Network, rounds: tuple[Round, ...], parameters: Parameters) -> Replayed:
+def _clearings(network: Network, rounds: tuple[Round, ...], parameters: Parameters, customers: int) -> Replayed:
     """Clear every round again from its recorded orders; every integer that went on record must come out."""
     warm: Warm | None = None
     spread: NDArray[np.float64] | None = None
-    carry: NDArray[np.int64] | None = None
+    # for everybody from the start: who has no order in the first round may have one later
+    carry = np.zeros((customers, 2), dtype=np.int64)
     different = 0
     market = rounds[0].market
     intervals = 1 if market == REAL_TIME else INTERVALS_PER_HOUR
@@ -115,8 +117,9 @@ def _clearings(network: Network, rounds: tuple[Round, ...], parameters: Paramete
         )
         facts = to_records(cleared, r.orders, root_price_micros=price, intervals=intervals, carry=carry)
         warm = cleared.warm
+        carry = facts.carry
         if market == REAL_TIME:
-            spread, carry = cleared.prices.energy - price / 1e6, facts.carry
+            spread = cleared.prices.energy - price / 1e6
         recorded = (r.awards, r.period.prices, r.period.schedules, r.period.clearing)
         again = (facts.awards, facts.prices, facts.schedules, facts.clearing)
         different += not all(a.equals(b) for a, b in zip(again, recorded, strict=True))
@@ -129,7 +132,7 @@ def _clearings(network: Network, rounds: tuple[Round, ...], parameters: Paramete
 
 
 def _statements(recorder: Recorder, expected: Statements) -> Replayed:
-    latest = [table for _, _, table in recorder.read(Statements)][-1]
+    latest = latest_statements(recorder)
     return Replayed(
         "statements",
         latest.equals(expected),

@@ -94,8 +94,12 @@ def open_run(path: Path, *, write: bool = False) -> Iterator[Run]:
     if not (path / "journal").is_dir():
         raise InputError(path, "directory", "holds no journal; give the directory of a run")
     vault = Vault.open(path / "vault")
-    signing_key = vault.purpose_key(_SIGNATURE)
-    journal = Journal.open(path, signing_key if write else None)
+    try:
+        signing_key = vault.purpose_key(_SIGNATURE)
+        journal = Journal.open(path, signing_key if write else None)
+    except BaseException:
+        vault.close()
+        raise
     entries = journal.entries()
     feeder = entries[0].feeder if entries else ""
     run = Run(path, Recorder(journal, vault, feeder), signing_key)

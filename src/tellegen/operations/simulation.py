@@ -148,7 +148,7 @@ def _correct(run: Run, setup: Setup, played: DayPlayed) -> Json:
         reactive_varh=registers[2],
     )
     outcome = apply_correction(run, form, setup.scenario.name)
-    return {"correction": correction_section(outcome, read_day(run.recorder))}
+    return {"correction": correction_section(outcome, read_day(run.recorder), setup.rules.currency)}
 
 
 def _seed(scenario: Scenario) -> bytes:

@@ -89,6 +89,7 @@ def worlds_and_comparisons(
     market_bills = customer_totals(postings, setup.node.size)
     wholesale = -exact_sum(postings.amount[postings.account == Account.WHOLESALE])
     tax = -exact_sum(postings.amount[postings.account == Account.TAX])
+    currency = setup.rules.currency
     worlds = [world_section(setup, days["market"], wholesale, exact_sum(market_bills), tax)]
     comparisons: list[Json] = []
     retail: dict[str, RetailBills] = {}
@@ -110,9 +111,9 @@ def worlds_and_comparisons(
                 "transfer_eur": _eur(moved.transfer_nanos),
                 "winners": moved.better_off,
                 "losers": moved.worse_off,
-                "text": f"Against '{TITLES[name]}' all bills together {_fall(moved.saving_nanos)} EUR; "
-                f"{format_money(moved.transfer_nanos)} EUR more only moves between bills. The resources used (energy "
-                f"bought, wear, comfort, unmet needs, stored energy) cost {abs(real):.2f} EUR "
+                "text": f"Against '{TITLES[name]}' all bills together {_fall(moved.saving_nanos)} {currency}; "
+                f"{format_money(moved.transfer_nanos)} {currency} more only moves between bills. The resources used "
+                f"(energy bought, wear, comfort, unmet needs, stored energy) cost {abs(real):.2f} {currency} "
                 f"{'less' if real >= 0 else 'MORE'}.",
             }
         )
@@ -134,9 +135,16 @@ def _prices(rounds: tuple[Round, ...]) -> Json:
             part: round(float(node_prices(rounds, part).mean()) / MICROS, 6)
             for part in ("root", "losses", "congestion", "voltage")
         },
+        "parts_largest": {part: _largest(node_prices(rounds, part)) for part in ("losses", "congestion", "voltage")},
         "negative_intervals": int((energy < 0).any(axis=1).sum()),
         "ranges": int((node_prices(rounds, "low") < node_prices(rounds, "high")).any(axis=1).sum()),
     }
+
+
+def _largest(values: NDArray[np.int64]) -> float:
+    """The value that is furthest from zero, in currency per kWh."""
+    flat = values.ravel()
+    return int(flat[np.abs(flat).argmax()]) / MICROS
 
 
 def clearing_sections(day: RecordedDay) -> Json:
@@ -209,7 +217,7 @@ def record_section(run: Run, report: Report | None) -> Json:
     }
 
 
-def correction_section(outcome: Unwound, day: RecordedDay) -> Json:
+def correction_section(outcome: Unwound, day: RecordedDay, currency: str) -> Json:
     """What a correction moved, in words and figures."""
     first_versions: dict[tuple[int, int], tuple[int, int]] = {}
     for _, energy in day.energy:
@@ -237,7 +245,7 @@ def correction_section(outcome: Unwound, day: RecordedDay) -> Json:
         "tasks_total": outcome.steps_total,
         "replay_equal": outcome.replay_equal,
         "text": f"{flagged} of {outcome.intervals} readings of {outcome.customer} had been flagged and estimated. "
-        f"The true readings moved its bill by {own} EUR and nobody else's by more than {largest} EUR; "
+        f"The true readings moved its bill by {own} {currency} and nobody else's by more than {largest} {currency}; "
         f"{outcome.steps_rerun} of {outcome.steps_total} interval settlements ran again, and the books {equal} a "
         "settlement from scratch.",
     }

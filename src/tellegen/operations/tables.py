@@ -22,7 +22,7 @@ Names = Mapping[int, str]
 def write_table(directory: Path, name: str, frame: pl.DataFrame) -> None:
     """Write ``tables/NAME.parquet`` whole or not at all."""
     folder = directory / "tables"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
     partial = folder / f".{name}.partial"
     frame.write_parquet(partial, compression="zstd", statistics=False)
     os.replace(partial, folder / f"{name}.parquet")

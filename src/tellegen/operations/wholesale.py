@@ -11,6 +11,7 @@ import gzip
 import io
 import math
 import re
+import zlib
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
@@ -146,7 +147,7 @@ def _read_columns(
         if len(data) > FILE_LIMIT_BYTES:
             raise InputError(path, "file", f"is larger than {FILE_LIMIT_BYTES} bytes; cut it to the days needed")
         text = data.decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError, gzip.BadGzipFile) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise InputError(path, "file", f"cannot be read ({error})") from None
     times: list[tuple[int, int]] = []
     prices: list[list[float]] = []

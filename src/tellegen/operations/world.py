@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellegen.grid import Network
-from tellegen.operations.plant import LIMIT_TOLERANCE, Plant
+from tellegen.operations.plant import Plant, count_violations
 from tellegen.units import INTERVALS_PER_HOUR
 
 FloatArray = NDArray[np.float64]
@@ -32,7 +32,7 @@ class Observation:
     root_kw, root_kvar, losses_kw : means over the interval.
     voltage_pu : float64[N], mean magnitude at each node.
     voltage_violations : nodes whose mean voltage is outside the limits.
-    loading_violations : branch terminals above their rating in the mean.
+    loading_violations : branches above their rating in the mean, at either end.
     loading_percent_max : largest mean loading.
     """
 
@@ -57,7 +57,11 @@ class Registers:
 
     def whole(self) -> tuple[IntArray, IntArray, IntArray]:
         """What the displays show: whole Wh and varh."""
-        return tuple(np.floor(a).astype(np.int64) for a in (self.import_wh, self.export_wh, self.reactive_varh))  # type: ignore[return-value]
+        return _whole(self.import_wh), _whole(self.export_wh), _whole(self.reactive_varh)
+
+
+def _whole(register: FloatArray) -> IntArray:
+    return np.floor(register).astype(np.int64)
 
 
 class FeederWorld:
@@ -103,8 +107,7 @@ class FeederWorld:
         self.registers = Registers(imports, exports, reactive)
         voltage = np.mean([s.voltage_pu for s in states], axis=0)
         loading = np.mean([s.loading_percent for s in states], axis=0)
-        below = np.setdiff1d(np.arange(voltage.size), self._limits.source)
-        outside = (voltage < self._limits.v_min - LIMIT_TOLERANCE) | (voltage > self._limits.v_max + LIMIT_TOLERANCE)
+        voltage_violations, loading_violations = count_violations(voltage, loading, self._limits)
         return Observation(
             net_kw=np.mean([kw for kw, _ in nets], axis=0),
             net_kvar=np.mean([kvar for _, kvar in nets], axis=0),
@@ -112,8 +115,8 @@ class FeederWorld:
             root_kvar=float(np.mean([s.root_kvar for s in states])),
             losses_kw=float(np.mean([s.losses_kw for s in states])),
             voltage_pu=voltage,
-            voltage_violations=int(outside[below].sum()),
-            loading_violations=int((loading > 100.0 * (1.0 + LIMIT_TOLERANCE)).sum()),
+            voltage_violations=voltage_violations,
+            loading_violations=loading_violations,
             loading_percent_max=float(loading.max(initial=0.0)),
         )
 

@@ -246,6 +246,10 @@ def price_table(summary: Summary) -> str:
         cells = "".join(f"<td>{escape(NONE if v is None else number(100 * v, 2))}</td>" for v in values)
         cells += f"<td>{number(p.negative_intervals)}</td><td>{number(p.ranges)}</td>"
         rows.append(f'<tr><th scope="row">{escape(MARKET_TITLES.get(market, in_words(market)))}</th>{cells}</tr>')
+        if p.parts_largest:
+            largest = [None, None, None, *(p.parts_largest.get(part) for part in parts)]
+            cells = "".join(f"<td>{'' if v is None else escape(number(100 * v, 2))}</td>" for v in largest)
+            rows.append(f'<tr><th scope="row">largest part</th>{cells}<td></td><td></td></tr>')
     return (
         f'<div class="scroll"><table class="figures"><thead><tr><th>{escape(cents)}</th>{head}'
         "<th scope='col'>intervals below zero</th><th scope='col'>with a range</th></tr></thead>"

@@ -98,6 +98,7 @@ class MarketPrices(_Part):
     mean: Decimal | None = None
     max: Decimal | None = None
     parts_mean: dict[str, Decimal] = {}
+    parts_largest: dict[str, Decimal] = {}
     negative_intervals: int = 0
     ranges: int = 0
 

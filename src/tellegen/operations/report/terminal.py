@@ -26,6 +26,9 @@ from tellegen.operations.report.words import (
     symbol,
 )
 
+REPLAY_MAX_PU, PRICE_ERROR_MAX = 1e-7, 5e-6
+"""What the referees' figures must not exceed: voltages in OpenDSS, prices against finite differences."""
+
 
 def render_summary(summary: dict[str, Any]) -> RenderableType:
     """Tables for the end of a run: the worlds compared, prices, money, record and correction.
@@ -81,15 +84,18 @@ def _worlds(summary: Summary) -> Table:
 
 def _prices(summary: Summary) -> Table:
     parts = [part for part in PART_TITLES if any(part in p.parts_mean for p in summary.prices.values())]
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(f"Prices, {symbol(summary.currency)}/kWh")
-    for title in ("lowest", "mean", "highest", *(PART_TITLES[part] for part in parts), "below zero"):
-        table.add_column(title, justify="right")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
+    table.add_column(f"{symbol(summary.currency)}/kWh", no_wrap=True)
+    for title in ("lowest", "mean", "highest", *(PART_TITLES[part] for part in parts), "<0"):
+        table.add_column(title, justify="right", no_wrap=True)
     for market in in_order(summary.prices, MARKET_TITLES):
         prices = summary.prices[market]
         values = [prices.min, prices.mean, prices.max, *(prices.parts_mean.get(part) for part in parts)]
         name = escape(MARKET_TITLES.get(market, in_words(market)))
         table.add_row(name, *(NONE if v is None else number(v, 4) for v in values), number(prices.negative_intervals))
+        if prices.parts_largest:
+            largest = (prices.parts_largest.get(part) for part in parts)
+            table.add_row("  largest", "", "", "", *("" if v is None else number(v, 4) for v in largest), "")
     return table
 
 
@@ -109,6 +115,14 @@ def _facts(summary: Summary) -> Table:
         statuses = in_order(summary.statuses, STATUSES)
         ended = ", ".join(f"{number(summary.statuses[status])} {in_words(status)}" for status in statuses)
         table.add_row("Clearings", Text(ended))
+    found_by = summary.evidence
+    if found_by.replay_max_dv_pu is not None and found_by.fd_max_relative is not None:
+        words = (
+            f"OpenDSS replays the dispatch to {found_by.replay_max_dv_pu:.0e} pu; prices equal finite differences "
+            f"to {found_by.fd_max_relative:.0e}"
+        )
+        good = found_by.replay_max_dv_pu <= REPLAY_MAX_PU and found_by.fd_max_relative <= PRICE_ERROR_MAX
+        table.add_row("Physics", _verdict(good, words))
     if summary.money is not None:
         books = summary.money
         equal = books.balanced and books.in_eur == books.out_eur

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from decimal import ROUND_HALF_UP, Decimal
@@ -131,15 +130,6 @@ def clock(time: datetime | None, timezone: str) -> str:
     '19:15'
     """
     return NONE if time is None else f"{time.astimezone(ZoneInfo(timezone)):%H:%M}"
-
-
-def slug(name: str) -> str:
-    """A name as part of a CSS class.
-
-    >>> slug("Energy market!")
-    'energy-market'
-    """
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def in_order(found: Iterable[str], wanted: Iterable[str]) -> list[str]:
