@@ -9,7 +9,6 @@ from hypothesis.extra.numpy import arrays
 from tellegen.metering import (
     MeteringError,
     daily_profile,
-    energy_across_gap,
     energy_from_registers,
     longest_stillness,
 )
@@ -58,20 +57,3 @@ def test_a_corrected_register_that_goes_backwards_is_named() -> None:
         energy_from_registers(4, 1000, [1, 2, 3], [5, 5, 4], [0, 0, 0])
     with pytest.raises(MeteringError, match="two or more"):
         energy_from_registers(4, 1000, [1], [5], [0])
-
-
-@given(st.integers(0, 10**6), st.lists(st.integers(0, 500), min_size=1, max_size=20), st.integers(-500, 500))
-def test_a_gap_is_filled_without_losing_a_watt_hour(total: int, profile: list[int], reactive: int) -> None:
-    """law 2: coarse readings are profiled to market intervals, conserving Wh."""
-    energy = energy_across_gap(4, 1000, (total, 0, reactive), (profile, profile, profile))
-    assert energy.import_wh.sum() == total
-    assert energy.export_wh.sum() == 0
-    assert energy.reactive_varh.sum() == reactive
-    if any(profile):
-        exact = np.array(profile) * total / sum(profile)
-        assert (np.abs(energy.import_wh - exact) < 1 + 1e-6).all()  # largest remainder: within one unit
-
-
-def test_a_gap_cannot_move_backwards() -> None:
-    with pytest.raises(MeteringError, match="backwards across the gap"):
-        energy_across_gap(4, 1000, (-1, 0, 0), ([1], [1], [1]))

@@ -8,6 +8,7 @@ overheat.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,9 +113,26 @@ class PriceRange:
     cap: float
 
 
+class _Rule(TypedDict):
+    """Arguments of the ramp rule, as `tellegen.agents.bids` names them."""
+
+    mode: Mode
+    desired_c: FloatArray
+    low_c: FloatArray
+    high_c: FloatArray
+    ramp_low: float
+    ramp_high: float
+    mean: FloatArray
+    deviation: FloatArray
+
+
 def _bid(bodies: Bodies, temperature_c: FloatArray, prices: PriceRange, ramp: RampRule) -> FloatArray:
-    return ramp_bid(
-        temperature_c,
+    return ramp_bid(temperature_c, floor=prices.floor, cap=prices.cap, **_rule(bodies, prices, ramp))
+
+
+def _rule(bodies: Bodies, prices: PriceRange, ramp: RampRule) -> _Rule:
+    """What bid and set-point have in common."""
+    return _Rule(
         mode=Mode.HEATING,
         desired_c=bodies.desired_c,
         low_c=bodies.low_c,
@@ -123,8 +141,6 @@ def _bid(bodies: Bodies, temperature_c: FloatArray, prices: PriceRange, ramp: Ra
         ramp_high=ramp.high,
         mean=prices.mean,
         deviation=prices.deviation,
-        floor=prices.floor,
-        cap=prices.cap,
     )
 
 
@@ -149,17 +165,7 @@ def heating_bid(
 
 def settled_c(bodies: Bodies, price: FloatArray, prices: PriceRange, ramp: RampRule) -> FloatArray:
     """Temperatures at which the ramp rule has long settled under an effective price, float64[k]."""
-    return ramp_setpoint(
-        price,
-        mode=Mode.HEATING,
-        desired_c=bodies.desired_c,
-        low_c=bodies.low_c,
-        high_c=bodies.high_c,
-        ramp_low=ramp.low,
-        ramp_high=ramp.high,
-        mean=prices.mean,
-        deviation=prices.deviation,
-    )
+    return ramp_setpoint(price, **_rule(bodies, prices, ramp))
 
 
 def hourly_heating_steps(

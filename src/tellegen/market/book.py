@@ -132,15 +132,6 @@ class OrderBook:
             kvar_per_kw=coupled,
         )
 
-    def check_prices(self, cap: float, floor: float) -> None:
-        """Refuse prices outside [floor, cap] (currency/kWh).
-
-        Raises
-        ------
-        InputError : names the first such row.
-        """
-        self._refuse((self.price > cap) | (self.price < floor), f"has a price outside [{floor:g}, {cap:g}]")
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OrderFile:

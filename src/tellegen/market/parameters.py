@@ -18,7 +18,7 @@ class Parameters:
 
     Attributes
     ----------
-    price_cap, price_floor : currency/kWh; orders outside are refused (`OrderBook.check_prices`).
+    price_cap, price_floor : currency/kWh; the operator refuses orders outside at gate closure.
     penalty_margin_price, penalty_price : currency/kWh, on top of the root price's magnitude, per kW (kVA) by which a
         rating or the root limit is exceeded; for a voltage limit per kW-equivalent: the excess that one kW of demand
         at the node itself causes (its driving-point impedance, at no load).

@@ -6,7 +6,7 @@ stays on record either way.
 """
 
 from tellegen.metering.devices import MeteringError, MeterKeys, authenticate, tagged
-from tellegen.metering.estimate import daily_profile, energy_across_gap, energy_from_registers, longest_stillness
+from tellegen.metering.estimate import daily_profile, energy_from_registers, longest_stillness
 from tellegen.metering.validation import Estimate, Limits, MeterState, Registers, validate
 
 __all__ = [
@@ -18,7 +18,6 @@ __all__ = [
     "Registers",
     "authenticate",
     "daily_profile",
-    "energy_across_gap",
     "energy_from_registers",
     "longest_stillness",
     "tagged",

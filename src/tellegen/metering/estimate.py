@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from tellegen.metering.devices import MeteringError
 from tellegen.records import Energy, Quality, ValidationRule
-from tellegen.units import IntArray, allocate, check_rows, tie_hash
+from tellegen.units import IntArray, check_rows
 
 NOT_KNOWN = 2**31 - 1
 """Stillness that no meter reaches."""
@@ -97,44 +97,6 @@ def energy_from_registers(
                 f"customer {customer}: the {name} register goes backwards in interval {first_interval + int(back[0])}"
             )
     return _corrected(customer, first_interval, moved[0], moved[1], moved[2])
-
-
-def energy_across_gap(
-    customer: int,
-    first_interval: int,
-    moved: tuple[int, int, int],
-    profile: tuple[ArrayLike, ArrayLike, ArrayLike],
-) -> Energy:
-    """Share what the registers moved across a gap over its intervals, conserving every Wh.
-
-    Parameters
-    ----------
-    customer, first_interval : whose, and the gap's first interval.
-    moved : import Wh, export Wh and reactive varh between the readings around the gap.
-    profile : three int64[k], what was estimated in the k intervals of the gap, the interval of the
-        first good reading included. Shares follow its magnitudes; where it is all zero, they are even.
-
-    Returns
-    -------
-    k rows of quality CORRECTED whose sums are `moved`.
-
-    Raises
-    ------
-    MeteringError : import or export moved backwards.
-
-    >>> energy_across_gap(3, 100, (8, 0, 2), ([1, 3], [0, 0], [0, 0])).import_wh.tolist()
-    [2, 6]
-    """
-    if moved[0] < 0 or moved[1] < 0:
-        raise MeteringError(f"customer {customer}: a register moved backwards across the gap: {moved}")
-    shares = []
-    for name, total, weights in zip(("import", "export", "reactive"), moved, profile, strict=True):
-        weight = np.abs(check_rows(weights, f"{name} profile"))
-        if not weight.any():
-            weight = np.ones_like(weight)
-        members = range(first_interval, first_interval + weight.size)
-        shares.append(allocate(total, weight, tie_hash(f"gap/{name}/{customer}", members)))
-    return _corrected(customer, first_interval, *shares)
 
 
 def _corrected(

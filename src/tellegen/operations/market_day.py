@@ -28,6 +28,7 @@ from tellegen.operations.run_directory import Run
 from tellegen.operations.setup import Setup
 from tellegen.operations.world_day import WorldDay, WorldDiary
 from tellegen.records import Customers, Document, Energy, Orders, Postings, Statements
+from tellegen.rules import Tariff
 from tellegen.settlement import ClearedPeriod, DayFacts, assemble_day, close_day, settle_intervals, statements
 from tellegen.units import INTERVALS_PER_HOUR, MARKET_INTERVAL_S, MICROS
 
@@ -181,7 +182,8 @@ class MarketDay:
         gate = self._at(interval) if market == REAL_TIME else self._at(self._first)
         span = Span(gate, interval, intervals, market)
         signed = sign_orders(orders, market, interval, self._signing)
-        refused = rejected_rows(orders, signed, market, interval, self._verify) | self._beyond_limits(orders)
+        refused = rejected_rows(orders, signed, market, interval, self._verify)
+        refused |= beyond_price_limits(orders, setup.rules.tariff)
         if refused.any():
             record.put(orders.take(refused), span, name="refused")
         accepted = orders.take(~refused)
@@ -219,16 +221,6 @@ class MarketDay:
         awarded = np.zeros(len(orders), dtype=np.int64)
         awarded[~refused] = facts.awards.quantity_mw
         return cleared, awarded
-
-    def _beyond_limits(self, orders: Orders) -> NDArray[np.bool_]:
-        """Orders of customers with a price outside the rulebook's cap and floor; price-takers name no price.
-
-        One signature covers all that a customer submits, so its orders are refused together.
-        """
-        tariff = self._setup.rules.tariff
-        price = orders.price_micros
-        outside = (price > tariff.price_cap_micros_per_kwh) | (price < tariff.price_floor_micros_per_kwh)
-        return np.isin(orders.customer, orders.customer[outside & (orders.price_taker == 0)])
 
     # What happens, and what is known of it
 
@@ -282,6 +274,16 @@ class MarketDay:
 
     def _at(self, interval: int) -> int:
         return interval * MARKET_INTERVAL_S
+
+
+def beyond_price_limits(orders: Orders, tariff: Tariff) -> NDArray[np.bool_]:
+    """Orders of customers with a price outside the rulebook's cap and floor; price-takers name no price.
+
+    One signature covers all that a customer submits, so its orders are refused together.
+    """
+    price = orders.price_micros
+    outside = (price > tariff.price_cap_micros_per_kwh) | (price < tariff.price_floor_micros_per_kwh)
+    return np.isin(orders.customer, orders.customer[outside & (orders.price_taker == 0)])
 
 
 def _scenario_text(setup: Setup) -> bytes:

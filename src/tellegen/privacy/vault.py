@@ -170,20 +170,7 @@ class Vault:
         ------
         VaultError : a row is about a customer without a key.
         """
-        header = Header(
-            kind=table.kind,
-            name=name,
-            feeder=feeder,
-            market=market,
-            interval=int(interval),
-            intervals=int(intervals),
-            source=source,
-            known_at=int(known_at),
-            causes=tuple(int(c) for c in causes),
-            rows=0,
-            row_root=FRESH,
-            payload_sha256=FRESH,
-        )
+        header = _fresh_header(table.kind, name, feeder, market, interval, intervals, source, known_at, causes)
         return seal_rows(header, table.rows().tobytes(), table.row_dtype().itemsize, table.subjects(), self._keys_of)
 
     def seal_document(
@@ -199,20 +186,7 @@ class Vault:
         causes: Iterable[int] = (),
     ) -> SealedBatch:
         """Make a journal batch of a document: one row, its content; the operator's where private."""
-        header = Header(
-            kind="document",
-            name=document.name,
-            feeder=feeder,
-            market=market,
-            interval=int(interval),
-            intervals=int(intervals),
-            source=source,
-            known_at=int(known_at),
-            causes=tuple(int(c) for c in causes),
-            rows=0,
-            row_root=FRESH,
-            payload_sha256=FRESH,
-        )
+        header = _fresh_header("document", document.name, feeder, market, interval, intervals, source, known_at, causes)
         subject = np.array([OPERATOR if document.private else NOBODY], dtype=np.int64)
         return seal_rows(header, document.content, len(document.content), subject, self._keys_of)
 
@@ -263,6 +237,34 @@ class Vault:
         """
         _, salt_key = self._keys_of(customer).in_batch(batch_identity(header))
         return row_salt(salt_key, row)
+
+
+def _fresh_header(
+    kind: str,
+    name: str,
+    feeder: str,
+    market: str,
+    interval: int,
+    intervals: int,
+    source: str,
+    known_at: int,
+    causes: Iterable[int],
+) -> Header:
+    """A header whose rows are still to be sealed."""
+    return Header(
+        kind=kind,
+        name=name,
+        feeder=feeder,
+        market=market,
+        interval=int(interval),
+        intervals=int(intervals),
+        source=source,
+        known_at=int(known_at),
+        causes=tuple(int(c) for c in causes),
+        rows=0,
+        row_root=FRESH,
+        payload_sha256=FRESH,
+    )
 
 
 def _file(path: Path | str) -> Path:

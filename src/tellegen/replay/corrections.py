@@ -49,12 +49,6 @@ class Correction:
     steps_rerun: int
     steps_total: int
 
-    @property
-    def accounts_touched(self) -> int:
-        """Number of customers with at least one difference."""
-        account = self.postings.account
-        return int(np.unique(account[account > 0]).size)
-
 
 def resettle(before: DayFacts, after: DayFacts, posted: Postings, parameters: Parameters, *, cause: int) -> Correction:
     """Differences that take the books of a day from the facts `before` to the facts `after`.
