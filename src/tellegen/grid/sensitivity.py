@@ -88,6 +88,19 @@ class Linearisation:
         full[np.ix_(np.asarray(quantity) == Quantity.ROOT_KVAR, source)] = 1.0j
         return self.wiring.at_places(full)
 
+    def load_gradient(self, quantity: IntArray, index: IntArray, weight: FloatArray) -> ComplexArray:
+        """Derivative of ``sum(weight * quantity)`` by the power of each load of the wiring, complex128[L].
+
+        Real part per kW, imaginary part per kvar that the load draws.
+        """
+        count, incidence = self.wiring.power.size, self.draw.incidence
+        if incidence is None or not count:
+            return np.zeros(0, dtype=np.complex128)
+        scale = np.where(np.asarray(quantity) <= Quantity.ROOT_KVAR, 1.0, 1.0 / self.factors.network.base_kva)
+        adjoint = self._adjoint((self._seeds(quantity, index) @ (scale * np.asarray(weight)))[:, None])[:, 0]
+        own = incidence[:, :count]
+        return np.asarray(-np.conj((own.T @ adjoint) / self.draw.across(self.voltage)[:count]))
+
     def hessian_product(
         self, quantity: IntArray, index: IntArray, weight: FloatArray, direction_kva: ComplexArray
     ) -> ComplexArray:
