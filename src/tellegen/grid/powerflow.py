@@ -96,10 +96,11 @@ class Factors:
         """Magnitude of the impedance that free nodes see, per unit: what a current at each does to its own voltage."""
         place = np.searchsorted(self.free, node)
         fresh = np.unique(place[np.isnan(self.known_impedance[place])])
-        if fresh.size:
-            unit = np.zeros((self.free.size, fresh.size), dtype=np.complex128)
-            unit[fresh, np.arange(fresh.size)] = 1.0
-            self.known_impedance[fresh] = np.abs(self.lu.solve(unit)[fresh, np.arange(fresh.size)])
+        for k in fresh.tolist():
+            # One by one: what is found must not depend on what was asked for together.
+            unit = np.zeros(self.free.size, dtype=np.complex128)
+            unit[k] = 1.0
+            self.known_impedance[k] = abs(self.lu.solve(unit)[k])
         return np.asarray(self.known_impedance[place])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -39,7 +40,7 @@ class Prices:
     Energy in currency/kWh, reactive in currency/kvarh. ``energy == root + losses + congestion + voltage``; `low` and
     `high` are the ends of its range. `reactive_parts` float64[4, places] in the same order sum to `reactive`.
     `reserve` float64[2, places], currency/h per kW: what reserve up and down is paid there, the wires' part included;
-    `required` float64[2]: what those pay who require it.
+    `required` float64[2]: what those pay who require it; `required_low`, `required_high` the ends of its range.
     """
 
     energy: FloatArray
@@ -53,6 +54,8 @@ class Prices:
     reactive_parts: FloatArray
     reserve: FloatArray
     required: FloatArray
+    required_low: FloatArray
+    required_high: FloatArray
 
     def of_orders(self, book: OrderBook) -> FloatArray:
         """The price that each order of a book pays or is paid, float64[orders]."""
@@ -131,7 +134,7 @@ class Clearing:
     ----------
     status : optimal, relaxed (some limits gave way at the published penalty) or fallback (administrative).
     welfare : currency/h, value to buyers less cost of sellers and of the root. Price-takers name no value: theirs
-        counts as zero.
+        counts as zero, what of it is flexible as the curtailment price.
     rent : currency/h, what all demand pays at nodal prices less the cost of the root.
     prices, award_kw : per node; float64 per order (kvar for reactive orders), side as the order.
     tie : int64 per order: orders with the same number >= 0 are equal and were awarded pro rata; -1 is alone.
@@ -323,14 +326,13 @@ def _mismatch(point: Point) -> float:
 def _outcome(task: Task, book: OrderBook, found: Found, tie_context: str) -> Clearing:
     point, rows = found.point, found.rows
     nodal = nodal_prices(task, point, rows, found.dual)
-    low = high = nodal.energy
+    ends = [nodal]
     dual, kkt, violation = found.dual, found.kkt, found.violation
-    ends = dual_range(task, found)
-    if ends is not None:
-        dual = (ends[0] + ends[1]) / 2
+    duals = dual_range(task, found)
+    if duals is not None:
+        dual = (duals[0] + duals[1]) / 2
         nodal = nodal_prices(task, point, rows, dual)
-        first, second = (nodal_prices(task, point, rows, end).energy for end in ends)
-        low, high = np.minimum(first, second), np.maximum(first, second)
+        ends = [nodal_prices(task, point, rows, end) for end in duals]
         kkt, violation = residuals(task, point, rows, dual)
     listed = _listed(task, found, dual)
     relaxed = tuple(limit for limit in listed if limit.excess > 0)
@@ -338,7 +340,7 @@ def _outcome(task: Task, book: OrderBook, found: Found, tie_context: str) -> Cle
         status=ClearingStatus.RELAXED if relaxed else ClearingStatus.OPTIMAL,
         welfare=_welfare(task, point.y, point.flow),
         rent=_rent(task, book, nodal, _load_prices(task, point, rows, dual), point.y, point.flow),
-        prices=_prices(nodal, low, high),
+        prices=_prices(nodal, ends),
         award_kw=task.steps.awards(point.y, book.quantity_kw),
         tie=_ties(task.steps),
         flow=point.flow,
@@ -351,21 +353,25 @@ def _outcome(task: Task, book: OrderBook, found: Found, tie_context: str) -> Cle
     )
 
 
-def _prices(nodal: NodalPrices, low: FloatArray, high: FloatArray) -> Prices:
+def _prices(nodal: NodalPrices, ends: Sequence[NodalPrices] = ()) -> Prices:
+    """Prices with their ranges between `ends`."""
     root, losses, congestion, voltage = nodal.energy_parts
-    energy = nodal.energy
+    energy = np.stack([nodal.energy, *(end.energy for end in ends)])
+    required = np.stack([nodal.required, *(end.required for end in ends)])
     return Prices(
-        energy=energy,
+        energy=nodal.energy,
         root=root,
         losses=losses,
         congestion=congestion,
         voltage=voltage,
-        low=np.minimum(low, energy),
-        high=np.maximum(high, energy),
+        low=energy.min(axis=0),
+        high=energy.max(axis=0),
         reactive=nodal.reactive,
         reactive_parts=nodal.reactive_parts,
         reserve=nodal.reserve,
         required=nodal.required,
+        required_low=required.min(axis=0),
+        required_high=required.max(axis=0),
     )
 
 
@@ -381,7 +387,7 @@ def _rent(
 
     `loads` complex128[L]: prices (energy + j reactive) of the network's own loads with laws.
     """
-    demand, prices = task.steps.demand_kva(y), _prices(nodal, nodal.energy, nodal.energy)
+    demand, prices = task.steps.demand_kva(y), _prices(nodal)
     paid = nodal.energy @ demand.real + nodal.reactive @ demand.imag
     drawn = _drawn_kva(task, flow)
     paid += loads.real @ drawn.real + loads.imag @ drawn.imag
@@ -495,7 +501,7 @@ def _fallback(
         rent=_rent(
             replace(task, steps=steps), book, nodal, np.full(task.wiring.power.size, complex(task.root_price)), y, flow
         ),
-        prices=_prices(nodal, nodal.energy, nodal.energy),
+        prices=_prices(nodal),
         award_kw=steps.awards(y, book.quantity_kw),
         tie=_ties(steps),
         flow=flow,

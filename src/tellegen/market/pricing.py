@@ -84,8 +84,8 @@ def dual_range(task: Task, found: Found) -> tuple[FloatArray, FloatArray] | None
     """Two dual vectors between which the optimum leaves the prices open, or None where they are unique.
 
     Duals are unique where the binding rows are independent in what is free to move. Where they are not, the quadratic
-    program at the optimum is solved again with total demand a little lower and a little higher, spread evenly over the
-    nodes that trade: two whole vectors (law 7).
+    program at the optimum is solved again with total demand, and the reserve that is required, a little lower and a
+    little higher, spread evenly over the places that trade: two whole vectors (law 7).
     """
     point, rows = found.point, found.rows
     kink, _ = task.penalties(rows)
@@ -100,7 +100,7 @@ def dual_range(task: Task, found: Found) -> tuple[FloatArray, FloatArray] | None
     if not trading.any() or nudge == 0.0:
         return None
     shift = (nudge / trading.sum() * trading).astype(np.complex128)
-    return _duals_at(task, found, -shift), _duals_at(task, found, shift)
+    return _duals_at(task, found, (-shift, -nudge)), _duals_at(task, found, (shift, nudge))
 
 
 def _independent(task: Task, point: Point, found_rows: IntArray, binding: NDArray[np.bool_]) -> bool:
@@ -123,8 +123,8 @@ def _independent(task: Task, point: Point, found_rows: IntArray, binding: NDArra
     return float(np.abs(loose.T @ np.concatenate([rows, asked], axis=1)).max(initial=0.0)) < PRICE_TOLERANCE
 
 
-def _duals_at(task: Task, found: Found, shift_kva: ComplexArray) -> FloatArray:
-    program = build_program(task, found.point, found.rows, bend_of(found.curvature, task.steps), 0.0, shift_kva)
+def _duals_at(task: Task, found: Found, shift: tuple[ComplexArray, float]) -> FloatArray:
+    program = build_program(task, found.point, found.rows, bend_of(found.curvature, task.steps), 0.0, shift)
     width = task.steps.width
     bound = np.where(found.point.y <= 0, -1, np.where(found.point.y >= width, 1, 0)).astype(np.int64)
     return solve_program(program, bound, (found.dual > 0).astype(np.int64)).dual

@@ -17,7 +17,7 @@ from tellegen.grid.network import ComplexArray, FloatArray, IntArray, Network
 from tellegen.grid.powerflow import Factors, GridError, PowerFlow, solve_powerflow
 from tellegen.grid.sensitivity import Linearisation, Quantity, linearise
 from tellegen.market.curvature import Curvature, bend_of, covers, curvature_at, reach_of
-from tellegen.market.limits import Limits
+from tellegen.market.limits import Limits, LimitType
 from tellegen.market.parameters import Parameters
 from tellegen.market.program import Program, Solution
 from tellegen.market.qp import solve_program
@@ -134,7 +134,7 @@ def build_program(
     rows: IntArray,
     bend: tuple[FloatArray, FloatArray],
     damping: float,
-    shift_kva: ComplexArray | None = None,
+    shift: tuple[ComplexArray, float] | None = None,
 ) -> Program:
     """The quadratic program at a point, in variables scaled to [0, 1].
 
@@ -143,7 +143,8 @@ def build_program(
     rows : working rows, as in `point.rows`.
     bend : factor [c, r] and diagonal [m] of the curvature on channels and variables (`Curvature.on`).
     damping : extra curvature, relative to the diagonal that is there.
-    shift_kva : complex[places], demand added to the fixed demand, to first order in the rows.
+    shift : demand complex[places] in kVA added to the fixed demand, to first order in the rows; and reserve in kW,
+        added to what is required of each direction.
     """
     steps = task.steps
     width = steps.width
@@ -155,8 +156,11 @@ def build_program(
     total = point.totals
     linear = steps.price + steps.spread(root - factor @ (total @ factor)) - proximal * point.y
     limit = point.row_channels @ total - point.values[rows]
-    if shift_kva is not None:
-        limit = limit - (point.rows.real @ shift_kva.real + point.rows.imag @ shift_kva.imag)
+    if shift is not None:
+        kva, reserve_kw = shift
+        asked = np.isin(task.limits.kind[rows], (LimitType.RESERVE_UP, LimitType.RESERVE_DOWN))
+        limit = limit - (point.rows.real @ kva.real + point.rows.imag @ kva.imag)
+        limit = limit - np.where(asked, reserve_kw / task.limits.scale[rows], 0.0)
     kink, penalty = task.penalties(rows)
     return Program(
         linear=linear * width,
