@@ -160,7 +160,11 @@ def measure(options: Options, report: Report) -> None:
         for situation, binding, form in evening + noon:
             case = Case(customers, phases, form, situation, binding)
             options.progress(str(case))
-            times: Timings = run_together(prepare_single, [(case, intervals, cold)])[1][0]
+            try:
+                times: Timings = run_together(prepare_single, [(case, intervals, cold)])[1][0]
+            except TellegenError as error:
+                report.notes.append(f"{case}: {error}")
+                continue
             _report_single(case, times, opendss_ms, report)
         _report_fleet(Case(customers, phases, *_fleet_market()), options, report)
 

@@ -30,16 +30,16 @@ from tellegen.assess.workload import (
     Round,
     Situation,
     binding_count,
+    dispatch_kva,
     limits_that_bind,
     market_books,
 )
 from tellegen.errors import InputError, TellegenError
 from tellegen.grid import Case, load_case
-from tellegen.grid.network import ComplexArray
 from tellegen.grid.synthetic import opendss_script, synthetic_feeder
-from tellegen.market import Clearing, OrderBook
+from tellegen.market import Clearing
 from tellegen.operations.plant import Plant
-from tellegen.records import ClearingStatus, Product
+from tellegen.records import ClearingStatus
 
 SYNTHETIC = "synthetic:"
 SHIPPED = ((200, 1), (200, 3), (1000, 1), (1000, 3), (3000, 3))
@@ -199,14 +199,6 @@ def _judge_prices(
     )
 
 
-def dispatch_kva(book: OrderBook, outcome: Clearing, nodes: int) -> ComplexArray:
-    """Demand at every node, complex128[N], that the awards of a book come to."""
-    signed, demand = book.side * outcome.award_kw, np.zeros(nodes, dtype=np.complex128)
-    energy = book.product == Product.ENERGY
-    np.add.at(demand, book.node, np.where(energy, signed * (1 + 1j * book.kvar_per_kw), 1j * signed))
-    return demand
-
-
 def _judge_dispatch(title: str, subject: Subject, settled: list[tuple[Round, Clearing]], report: Report) -> None:
     network = subject.case.network
     if find_spec("dss") is None:
@@ -216,12 +208,12 @@ def _judge_dispatch(title: str, subject: Subject, settled: list[tuple[Round, Cle
     if subject.script is not None:
         replay = ThreePhaseReplay(network, subject.script, subject.customers.customer_node)
         for round_, outcome in settled:
-            demand = dispatch_kva(round_.book, outcome, len(network.nodes))
+            demand = dispatch_kva(round_.book, outcome.award_kw, len(network.nodes))
             worst = max(worst, replay.voltage_error_pu(demand, outcome.flow.voltage))
     else:
         plant = Plant(subject.case, perturb=0.0)
         for round_, outcome in settled:
-            state = plant.solve(dispatch_kva(round_.book, outcome, len(network.nodes)))
+            state = plant.solve(dispatch_kva(round_.book, outcome.award_kw, len(network.nodes)))
             worst = max(worst, float(np.abs(state.voltage_pu - np.abs(outcome.flow.voltage)).max()))
     report.figures.append(Figure(f"{title}: OpenDSS replay", worst, "pu of voltage", target=REPLAY_TARGET_PU))
 
