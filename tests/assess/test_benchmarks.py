@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,9 @@ def test_two_processes_start_together_and_say_what_went_wrong() -> None:
     elapsed, results = run_together(partial, [(os.getenv, name) for name in THREAD_VARIABLES[:2]])
     assert elapsed > 0
     assert results == ["1", "1"]
-    impossible = Case(0, 3, BidForm.STEPS, Situation.EVENING, Binding.LOWEST_VOLTAGE)
+    impossible = replace(SMALL, customers=0)
     with pytest.raises(WorkerError, match="customers 0"):
-        run_together(prepare_fleet, [(impossible, range(1), 1)])
+        run_together(prepare_single, [(impossible, 1, 1)])
 
 
 @pytest.mark.parametrize("spec", ["synthetic:40x1", "synthetic:40x3"])

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tellegen.assess.registry import Benchmark, Figure, Options, Report, median_figure
+from tellegen.assess.registry import Figure, Options, Report, median_figure
 from tellegen.assess.replay import ThreePhaseReplay
 from tellegen.assess.workers import run_together
 from tellegen.assess.workload import (
@@ -223,11 +223,3 @@ def _report_fleet(case: Case, options: Options, report: Report) -> None:
             },
         )
     )
-
-
-BENCHMARK = Benchmark(
-    "clearing",
-    "synthetic feeders of 1,000 customers, one-phase and three-phase, limits binding, every bid new each interval; "
-    "a city of such feeders on two cores",
-    measure,
-)

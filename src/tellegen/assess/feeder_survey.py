@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from tellegen.assess.derivative import price_quotients, sample_ports
-from tellegen.assess.registry import Benchmark, Figure, Options, Report, median_figure
+from tellegen.assess.registry import Figure, Options, Report, median_figure
 from tellegen.assess.replay import ThreePhaseReplay
 from tellegen.assess.workers import run_together
 from tellegen.assess.workload import (
@@ -219,11 +219,3 @@ def _judge_dispatch(title: str, subject: Subject, settled: list[tuple[Round, Cle
             state = plant.solve(dispatch_kva(round_.book, outcome.award_kw, len(network.nodes)))
             worst = max(worst, float(np.abs(state.voltage_pu - np.abs(outcome.flow.voltage)).max()))
     report.figures.append(Figure(f"{title}: OpenDSS replay", worst, "pu of voltage", target=REPLAY_TARGET_PU))
-
-
-BENCHMARK = Benchmark(
-    "feeders",
-    "one engine over many networks, each with a market of its own loads and voltage limits that bind: synthetic, "
-    "SimBench, pandapower, and those of --networks",
-    measure,
-)
