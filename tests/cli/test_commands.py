@@ -700,12 +700,13 @@ def test_rules_are_shown_by_day_and_compared(tellegen: Tellegen) -> None:
 
 def test_a_benchmark_prints_the_documented_json(tellegen: Tellegen, monkeypatch: pytest.MonkeyPatch) -> None:
     from tellegen import assess
-    from tellegen.assess import benchmarks
 
-    def measure() -> tuple[benchmarks.Figure, ...]:
-        return benchmarks.Figure("sum", 2.0, "ms", target=3.0), benchmarks.Figure("free", 1.0, "ms")
+    class Addition(assess.Benchmark):
+        def measure(self, options: assess.Options, report: assess.Report) -> None:
+            options.progress("adding")
+            report.figures += [assess.Figure("sum", 2.0, "ms", target=3.0), assess.Figure("free", 1.0, "ms")]
 
-    monkeypatch.setitem(assess.BENCHMARKS, "quick", benchmarks.Benchmark("one addition", measure))
+    monkeypatch.setitem(assess.BENCHMARKS, "quick", Addition("one addition", "nowhere"))
     told = json.loads(tellegen("bench", "quick", "--json").out)
     assert told["figures"] == [
         {"name": "sum", "value": 2.0, "unit": "ms", "target": 3.0, "met": True},

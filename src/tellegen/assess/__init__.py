@@ -1,9 +1,27 @@
 """How does it compare? Benchmarks: a registry of workloads, each beside a peer in the same run.
 
-In: a name. Out: figures with units, and targets where there are any. Timings are medians of several
-repetitions in one process; trust their ratios.
+In: a name and options. Out: figures with units, conditions, and targets where there are any. Timings are medians of
+several repetitions in one process; trust their ratios. `workload` makes markets and limits that bind, `derivative`
+judges prices by re-solved optima, `replay` judges a dispatch by OpenDSS.
 """
 
-from tellegen.assess.benchmarks import BENCHMARKS, Benchmark, Figure, Result, run_benchmark
+from tellegen.assess.registry import Benchmark, Figure, Options, Report, Result, run_benchmark
 
-__all__ = ["BENCHMARKS", "Benchmark", "Figure", "Result", "run_benchmark"]
+BENCHMARKS = {
+    "clearing": Benchmark(
+        "synthetic feeders of 1,000 customers, one-phase and three-phase, limits binding, every bid new each interval; "
+        "a city of such feeders on two cores",
+        "tellegen.assess.clearing_speed",
+    ),
+    "feeders": Benchmark(
+        "one engine over many networks, each with a market of its own loads and voltage limits that bind: synthetic, "
+        "SimBench, pandapower, and those of --networks",
+        "tellegen.assess.feeder_survey",
+    ),
+    "record": Benchmark(
+        "288 batches of 121 meter readings, encrypted per customer, one commit each", "tellegen.assess.record_speed"
+    ),
+}
+"""Every benchmark by name; one more is one more entry."""
+
+__all__ = ["BENCHMARKS", "Benchmark", "Figure", "Options", "Report", "Result", "run_benchmark"]
