@@ -209,7 +209,30 @@ def _transformers(tables: Tables, bus: Frame, base_kv: FloatArray, warnings: lis
     )
 
 
-def _switch_elements(tables: Tables, bus: Frame, base_kv: FloatArray) -> tuple[_Part, tuple[tuple[int, int], ...]]:
+def _warn_of_switch_loops(switch: Frame, joined: tuple[tuple[int, int], ...], warnings: list[str]) -> None:
+    """Name closed switches between buses that others already join."""
+    group: dict[int, int] = {}
+
+    def top(bus: int) -> int:
+        while group.get(bus, bus) != bus:
+            bus = group[bus]
+        return bus
+
+    loops = []
+    for label, (a, b) in zip(switch.labels(), joined, strict=True):
+        if top(a) == top(b):
+            loops.append(label)
+        group[top(a)] = top(b)
+    if loops:
+        warnings.append(
+            f"closes a loop of switches without impedance, whose currents nothing determines; open it or give it "
+            f"z_ohm: {listed(loops)}"
+        )
+
+
+def _switch_elements(
+    tables: Tables, bus: Frame, base_kv: FloatArray, warnings: list[str]
+) -> tuple[_Part, tuple[tuple[int, int], ...]]:
     """Closed bus-bus switches: those with impedance as elements, the others as joined pairs."""
     switch = tables.frame("switch")
     kind = np.array(switch.texts("et"), dtype=object)
@@ -223,6 +246,7 @@ def _switch_elements(tables: Tables, bus: Frame, base_kv: FloatArray) -> tuple[_
     usable = bus.flags("in_service", True)
     live = usable[a] & usable[b]
     joined = tuple((int(x), int(y)) for x, y in zip(a[live & (ohm <= 0)], b[live & (ohm <= 0)], strict=True))
+    _warn_of_switch_loops(closed.take(live & (ohm <= 0)), joined, warnings)
     with_z = closed.take(ohm > 0)
     a, b, ohm, live = a[ohm > 0], b[ohm > 0], ohm[ohm > 0], live[ohm > 0]
     r_share = SWITCH_RX_RATIO / np.hypot(1.0, SWITCH_RX_RATIO)
@@ -348,7 +372,7 @@ def case_of_tables(tables: Tables, *, three_phase: bool | None = None) -> Case:
         raise InputError(tables.source, bus.label(int(np.argmax(base_kv <= 0))), "needs a positive nominal voltage")
     lines = _lines(tables, bus, base_kv, warnings if phases else None)
     transformers = _transformers(tables, bus, base_kv, warnings, three_phase=phases)
-    switches, fused = _switch_elements(tables, bus, base_kv)
+    switches, fused = _switch_elements(tables, bus, base_kv, warnings)
     shunts = _bus_shunts(tables, bus, base_kv)
     zero_shunts = shunts.copy()  # a shunt is a star with its neutral earthed
     parts = [switches]

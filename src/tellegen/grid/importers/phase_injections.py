@@ -1,6 +1,6 @@
 """What a pandapower network connects to single phases: loads, generators and the root's short-circuit impedance.
 
-A node of the draft is ``3 b + k``, phase k + 1 of bus b. A ``wye`` load draws from each phase to earth; the phases a, b,
+A node of the draft is ``3 b + k``, phase k + 1 of bus b. A ``wye`` load draws from each phase to earth; phases a, b,
 c of a ``delta`` load lie between a-b, b-c, c-a. A load of the balanced tables draws a third on each.
 """
 
