@@ -381,3 +381,21 @@ def test_a_reference_with_several_marginal_costs_has_no_price(tmp_path: Path) ->
     assert any("several marginal costs" in warning for warning in case.warnings)
     case = load_case(written(tmp_path, two_bus().replace("2 0 0 3 0 20 0", "1 0 0 2 0 0 1 20")))
     assert case.root_price == pytest.approx(0.02)
+
+
+def test_a_loop_of_closed_switches_is_named(tmp_path: Path) -> None:
+    """Nothing says how two joints side by side share their current."""
+    buses = table({"vn_kv": [20.0, 0.4, 0.4, 0.4]}, [5, 2, 9, 4])
+    switch = table(
+        {"bus": [9, 4, 9], "element": [4, 9, 4], "et": ["b", "b", "b"], "closed": [True, True, False]}, [3, 7, 8]
+    )
+    case = load_case(save(tmp_path, small_net(bus=buses, switch=switch)))
+    (said,) = [warning for warning in case.warnings if "loop of switches" in warning]
+    assert said.endswith(": switch 7")
+
+
+def test_three_phases_are_asked_only_of_formats_that_have_them(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="balanced form"):
+        load_case(written(tmp_path, two_bus()), three_phase=True)
+    with pytest.raises(InputError, match="only in three phases"):
+        load_case(str(tmp_path / "none.dss"), three_phase=False)
