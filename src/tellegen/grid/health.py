@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 
+from tellegen.errors import TellegenError
 from tellegen.grid.health_elements import Span, root_elements, spans
 from tellegen.grid.network import Case, ComplexArray, FloatArray, Network
 from tellegen.grid.powerflow import PHASES, Factors, GridError, factorise, solve_powerflow
@@ -412,7 +413,7 @@ def _own_flow(case: Case, factors: Factors) -> list[Finding]:
     np.add.at(demand, units.node, -(units.p_kw + 1j * units.q_kvar))
     try:
         flow = solve_powerflow(network, demand, loads=case.loads, factors=factors)
-    except GridError as problem:
+    except TellegenError as problem:
         return [Finding(Severity.ERROR, "powerflow", network.name, f"its own load has no power flow ({problem})")]
     found = []
     worst: dict[str, float] = {}
