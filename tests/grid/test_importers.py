@@ -140,7 +140,9 @@ def test_ohms_and_kilowatts_are_converted_as_the_file_says(tmp_path: Path) -> No
         (("'2'", "'1'"), "line 3", "version"),
         (("mpc.gencost", "mpc.bus(:, 3) = mpc.bus(:, 3) * 2;\nmpc.gencost"), "line 15", "nothing is executed"),
         (("mpc.gencost", "system('true');\nmpc.gencost"), "line 15", "nothing is executed"),
-        (("2 0 0 3 0.5 30 0", "1 0 0 2 0 0 10 20"), "line 15", "piecewise"),
+        (("2 0 0 3 0.5 30 0", "1 0 0 3 0 0 1 20 2 30"), "line 15, gen 2", "not convex"),
+        (("2 0 0 3 0.5 30 0", "1 0 0 3 0 0 1 20"), "line 15", "announces 3 points, has 2"),
+        (("2 0 0 3 0.5 30 0", "3 0 0 3 0 0 1 20"), "line 15", "cost model 3"),
         (("2 0 0 3 0.5 30 0", "2 0 0 4 1 0.5 30 0"), "line 15", "degree"),
         (("2 0 0 3 0.5 30 0];", "2 0 0 3 0.5 30 0"), "line 15", "closing bracket"),
     ],
@@ -257,7 +259,8 @@ def test_nothing_that_a_file_names_is_imported(tmp_path: Path) -> None:
         ({"ext_grid": table({"bus": [], "vm_pu": []})}, "root is missing"),
         ({"trafo3w": table({"hv_bus": [5], "in_service": [True]})}, "trafo3w has 1 rows in service"),
         ({"dcline": table({"from_bus": [5], "in_service": [True]})}, "dcline has 1 rows in service"),
-        ({"asymmetric_load": table({"bus": [5], "in_service": [True]})}, "asymmetric_load has 1 rows"),
+        ({"asymmetric_load": table({"bus": [5], "in_service": [True]})}, "line 0, r0_ohm_per_km is missing"),
+        ({"ward": table({"bus": [5], "in_service": [True]})}, "ward has 1 rows in service"),
         ({"switch": table({"bus": [9], "element": [0], "et": ["t"], "closed": [False]})}, "not at an end"),
         ({"switch": table({"bus": [9], "element": [0], "et": ["x"], "closed": [False]})}, "must be b, l or t"),
         ({"sn_mva": "one"}, "sn_mva must be a positive number"),
@@ -337,3 +340,62 @@ def test_loads_that_depend_on_voltage_are_named(tmp_path: Path) -> None:
     load = table({"bus": [9], "p_mw": [0.01], "q_mvar": [0.0], "const_z_p_percent": [30.0]})
     case = load_case(save(tmp_path, small_net(load=load)))
     assert any("constant power" in warning and "load 0" in warning for warning in case.warnings)
+
+
+def test_a_convex_piecewise_cost_is_one_offer_per_segment(tmp_path: Path) -> None:
+    """A battery: 0.2 MW of discharge in two steps, 0.1 MW of charge, worth 10 to 40 per MWh, in both formats."""
+    text = two_bus().replace("1 100 1 0.5 0]", "1 100 1 0.2 -0.1]")
+    text = text.replace("2 0 0 3 0.5 30 0", "1 0 0 4 -0.1 -1 0 0 0.05 1.5 0.2 7.5")
+    units = load_case(written(tmp_path, text.replace("3 0.2 0 0.1", "3 0.12 0 0.1"))).generators
+    assert units.name == ("gen 2",) * 3
+    assert units.cost_linear == pytest.approx([0.01, 0.03, 0.04])
+    assert units.p_min_kw.tolist() == pytest.approx([-100, 0, 0])
+    assert units.p_max_kw.tolist() == pytest.approx([0, 50, 150])
+    assert units.p_kw.tolist() == pytest.approx([0, 50, 70])
+    assert units.q_max_kvar.tolist() == [100, 0, 0]
+    assert units.has_cost.all()
+
+    sgen = table({"bus": [9], "p_mw": [0.12], "q_mvar": [0.0], "min_p_mw": [-0.1], "max_p_mw": [0.2]})
+    points = [[[-0.1, 0.0, 10.0], [0.0, 0.05, 30.0], [0.05, 0.2, 40.0]]]
+    cost = table({"element": [0], "et": ["sgen"], "power_type": ["p"], "points": points})
+    same = load_case(save(tmp_path, small_net(sgen=sgen, pwl_cost=cost))).generators
+    assert same.cost_linear == pytest.approx(units.cost_linear)
+    assert same.p_max_kw == pytest.approx(units.p_max_kw)
+    cost = table({"element": [0], "et": ["sgen"], "points": [[[0.0, 0.1, 30.0], [0.1, 0.2, 10.0]]]})
+    with pytest.raises(InputError, match="pwl_cost 0 of sgen 0 has a cost that is not convex"):
+        load_case(save(tmp_path, small_net(sgen=sgen, pwl_cost=cost)))
+
+
+def test_a_piecewise_cost_runs_what_must_run_first() -> None:
+    from tellegen.grid.importers.piecewise import clipped, segments
+
+    parts = segments([0, 10, 30], [0, 1, 5])
+    assert clipped(parts, 4, 25) == [(4, 10, 0.1), (10, 25, 0.2)]
+    assert clipped(parts, 12, 50) == [(12, 50, 0.2)]
+    assert clipped(parts, -5, 5) == [(-5, 0, 0.1), (0, 5, 0.1)]
+
+
+def test_a_reference_with_several_marginal_costs_has_no_price(tmp_path: Path) -> None:
+    case = load_case(written(tmp_path, two_bus().replace("2 0 0 3 0 20 0", "1 0 0 3 0 0 1 20 2 50")))
+    assert case.root_price is None
+    assert any("several marginal costs" in warning for warning in case.warnings)
+    case = load_case(written(tmp_path, two_bus().replace("2 0 0 3 0 20 0", "1 0 0 2 0 0 1 20")))
+    assert case.root_price == pytest.approx(0.02)
+
+
+def test_a_loop_of_closed_switches_is_named(tmp_path: Path) -> None:
+    """Nothing says how two joints side by side share their current."""
+    buses = table({"vn_kv": [20.0, 0.4, 0.4, 0.4]}, [5, 2, 9, 4])
+    switch = table(
+        {"bus": [9, 4, 9], "element": [4, 9, 4], "et": ["b", "b", "b"], "closed": [True, True, False]}, [3, 7, 8]
+    )
+    case = load_case(save(tmp_path, small_net(bus=buses, switch=switch)))
+    (said,) = [warning for warning in case.warnings if "loop of switches" in warning]
+    assert said.endswith(": switch 7")
+
+
+def test_three_phases_are_asked_only_of_formats_that_have_them(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="balanced form"):
+        load_case(written(tmp_path, two_bus()), three_phase=True)
+    with pytest.raises(InputError, match="only in three phases"):
+        load_case(str(tmp_path / "none.dss"), three_phase=False)

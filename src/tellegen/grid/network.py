@@ -166,7 +166,8 @@ class Case:
 
     `root_price` is the file's reference cost in currency per kWh, or None. `warnings` name every
     part of the file that was left out or approximated. `elements` are the lines and transformers
-    from which the importer assembled the admittance.
+    from which a balanced importer assembled the admittance; `lengths_km` are (element, km) where the
+    file says them.
     """
 
     network: Network
@@ -175,3 +176,4 @@ class Case:
     root_price: float | None
     warnings: tuple[str, ...] = ()
     elements: Elements | None = None
+    lengths_km: tuple[tuple[str, float], ...] = ()

@@ -19,7 +19,7 @@ from tellegen.grid.importers.tables import Frame, Tables, read_tables
 from tellegen.grid.network import Case
 
 
-def load_case(spec: str) -> Case:
+def load_case(spec: str, *, three_phase: bool | None = None) -> Case:
     """Load a network.
 
     Parameters
@@ -27,6 +27,8 @@ def load_case(spec: str) -> Case:
     spec : a MATPOWER file ``*.m``, a pandapower file ``*.json``, ``simbench:CODE`` or
         ``pandapower:NAME`` (the last two need the extra ``grids``), an OpenDSS script ``*.dss`` (three
         phases; needs the extra ``plant``).
+    three_phase : of pandapower and SimBench networks: a node per phase, or per bus; None: per phase
+        where the file holds asymmetric loads or generators. Other formats have only one form.
 
     Raises
     ------
@@ -40,16 +42,19 @@ simbench:CODE or pandapower:NAME
     """
     kind, _, name = spec.partition(":")
     if kind == "simbench":
-        return case_of_tables(simbench_tables(name))
+        return case_of_tables(simbench_tables(name), three_phase=three_phase)
     if kind == "pandapower":
-        return case_of_tables(pandapower_tables(name))
+        return case_of_tables(pandapower_tables(name), three_phase=three_phase)
     suffix = Path(spec).suffix.lower()
+    if three_phase is not None and suffix in (".dss", ".m") and three_phase != (suffix == ".dss"):
+        only = "three phases" if suffix == ".dss" else "its balanced form, without zero sequence"
+        raise InputError(spec, "format", f"gives a network only in {only}")
     if suffix == ".dss":
         return read_opendss(Path(spec))
     if suffix == ".m":
         return read_matpower(Path(spec))
     if suffix == ".json":
-        return case_of_tables(read_tables(Path(spec)))
+        return case_of_tables(read_tables(Path(spec)), three_phase=three_phase)
     raise InputError(spec, "format", "is not known; a network is *.dss, *.m, *.json, simbench:CODE or pandapower:NAME")
 
 

@@ -15,6 +15,8 @@ from scipy.sparse.csgraph import connected_components
 
 from tellegen.errors import InputError
 from tellegen.grid.elements import Elements, admittance_matrix, terminal_current_rows
+from tellegen.grid.importers.sequences import PHASES, Sequences, held_to_earth, in_three_phases
+from tellegen.grid.loads import GROUND
 from tellegen.grid.network import Branches, Case, FixedLoads, Generators, LimitKind, Network
 
 IntArray = NDArray[np.int64]
@@ -32,6 +34,8 @@ class Draft:
 
     `rating_from_pu`, `rating_to_pu` (float64[E], ``inf`` for none) and `kind` (int64[E],
     `LimitKind`) belong to the rows of `elements`. `fused` pairs are joined without impedance.
+    With `sequences` the network gets three phases, and a load or generator at phase k of bus b stands
+    at ``3 b + k - 1``. `lengths_km` are known lengths of elements by name.
     """
 
     source: str
@@ -53,6 +57,8 @@ class Draft:
     fused: tuple[tuple[int, int], ...] = ()
     in_service: NDArray[np.bool_] | None = None
     warnings: list[str] = field(default_factory=list)
+    sequences: Sequences | None = None
+    lengths_km: tuple[tuple[str, float], ...] = ()
 
 
 def listed(names: list[str]) -> str:
@@ -81,11 +87,13 @@ def fed_buses(draft: Draft) -> NDArray[np.bool_]:
 
 def _take_loads(loads: FixedLoads, keep: NDArray[np.bool_], node: IntArray) -> FixedLoads:
     where = np.nonzero(keep)[0]
+    other = None if loads.other is None else loads.other[where]
     return FixedLoads(
         name=tuple(loads.name[k] for k in where),
         node=node[loads.node[where]],
         p_kw=loads.p_kw[where],
         q_kvar=loads.q_kvar[where],
+        other=None if other is None else np.where(other == GROUND, GROUND, node[other]),
     )
 
 
@@ -164,11 +172,12 @@ def energise(draft: Draft) -> Case:
     dead = [draft.buses[bus] for bus in np.nonzero(~fed)[0] if draft.in_service is None or draft.in_service[bus]]
     if dead:
         warnings.append(f"buses not connected to the root are left out: {listed(dead)}")
-    load_fed, unit_fed = fed[draft.loads.node], fed[draft.generators.node]
+    width = PHASES if draft.sequences is not None else 1
+    load_fed, unit_fed = fed[draft.loads.node // width], fed[draft.generators.node // width]
     lost = [n for n, ok in zip(draft.loads.name, load_fed, strict=True) if not ok]
     lost += [n for n, ok in zip(draft.generators.name, unit_fed, strict=True) if not ok]
     if lost:
-        warnings.append(f"not fed, so left out: {listed(lost)}")
+        warnings.append(f"not fed, so left out: {listed(list(dict.fromkeys(lost)))}")
 
     size = len(kept)
     live = fed[draft.elements.from_node] & fed[draft.elements.to_node]
@@ -212,13 +221,49 @@ def energise(draft: Draft) -> Case:
         ),
         aliases=aliases,
     )
+    if draft.sequences is not None:
+        sequences = _take_sequences(draft, draft.sequences, where, node, fed, root)
+        zero, floating = held_to_earth(network, elements, sequences)
+        if floating:
+            warnings.append(f"no path to earth, held by a millionth of the transformer's rating: {listed(floating)}")
+        network = in_three_phases(network, elements, replace(sequences, zero=zero))
+        node = np.where(np.repeat(fed, PHASES), PHASES * np.repeat(node, PHASES) + np.tile(range(PHASES), fed.size), -1)
     return Case(
         network=network,
         loads=_take_loads(draft.loads, load_fed, node),
         generators=_take_generators(draft.generators, unit_fed, node),
         root_price=draft.root_price,
         warnings=tuple(warnings),
-        elements=elements,
+        elements=elements if draft.sequences is None else None,
+        lengths_km=draft.lengths_km,
+    )
+
+
+def _take_sequences(
+    draft: Draft,
+    sequences: Sequences,
+    where: NDArray[np.intp],
+    node: IntArray,
+    fed: NDArray[np.bool_],
+    root: IntArray,
+) -> Sequences:
+    """Of the elements at `where`, over nodes instead of buses; several roots at one node are one."""
+    ground = np.zeros(int(node.max()) + 1, dtype=np.complex128)
+    np.add.at(ground, node[fed], sequences.zero.ground[fed])
+    at = [int(np.flatnonzero(root == node[bus])[0]) for bus in draft.root]
+    negative, zero = np.zeros(root.size, dtype=np.complex128), np.zeros(root.size, dtype=np.complex128)
+    names = [""] * root.size
+    for k, row in enumerate(at):
+        names[row] = names[row] or sequences.root_name[k]
+        negative[row] += sequences.root_negative[k]
+        zero[row] += sequences.root_zero[k]
+    return replace(
+        sequences,
+        zero=sequences.zero.take(where, ground),
+        root_negative=negative,
+        root_zero=zero,
+        root_name=tuple(names),
+        rating_pu=sequences.rating_pu[where],
     )
 
 

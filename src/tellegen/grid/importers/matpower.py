@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tellegen.errors import InputError
 from tellegen.grid.elements import Elements
 from tellegen.grid.importers.draft import Draft, energise, fed_buses, listed
+from tellegen.grid.importers.piecewise import Segment, segments, with_segments
 from tellegen.grid.network import Case, FixedLoads, Generators, LimitKind
 
 FILE_BYTES_MAX = 128 * 2**20
@@ -54,6 +55,15 @@ class _Text:
     ohms: bool = False
     load_divisor: float = 1.0
     unread: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    """Currency per kWh and per kW^2 h, or segments."""
+
+    linear: float
+    quadratic: float
+    segments: tuple[Segment, ...] = ()
 
 
 def _uncommented(line: str) -> str:
@@ -180,7 +190,8 @@ def read_matpower(path: Path) -> Case:
     """Read a MATPOWER case.
 
     Buses are called by their number. Costs, per MWh in the file, become per kWh: those of the
-    generator at the reference bus give `Case.root_price`. A rating ``rateA`` of 0 is none.
+    generator at the reference bus give `Case.root_price`. A piecewise linear cost that is convex
+    becomes one row of `Generators` per segment. A rating ``rateA`` of 0 is none.
     A PV bus is not held at its voltage: its generator injects what the file says, with a warning.
 
     Raises
@@ -328,18 +339,26 @@ def _elements(
     return elements, rating[on]
 
 
-def _costs(source: str, found: _Text, count: int) -> list[tuple[float, float] | None]:
-    """Linear and quadratic coefficients (per MWh, per MW^2h) of each generator's cost, or None."""
+def _costs(source: str, found: _Text, count: int, live: NDArray[np.bool_]) -> list[_Cost | None]:
+    """Cost of each generator, or None; those not `live` are not looked into."""
     table = found.matrices.get("gencost")
     if table is None:
         return [None] * count
     if len(table.rows) not in (count, 2 * count):
         raise InputError(source, "mpc.gencost", f"has {len(table.rows)} rows for {count} generators")
-    out: list[tuple[float, float] | None] = []
-    for row, line in zip(table.rows[:count], table.lines, strict=False):
+    out: list[_Cost | None] = []
+    for k, (row, line) in enumerate(zip(table.rows[:count], table.lines, strict=False)):
         model, terms = row[0], int(row[3]) if np.isfinite(row[3]) else 0
+        if not live[k]:
+            out.append(None)
+            continue
+        if model == 1:
+            out.append(_piecewise(source, line, k, row, terms))
+            continue
         if model != 2:
-            raise InputError(source, f"line {line}", "is a piecewise linear cost; a polynomial (model 2) is needed")
+            raise InputError(
+                source, f"line {line}", f"has cost model {model:g}; 1 (piecewise) or 2 (polynomial) is needed"
+            )
         if not 1 <= terms <= len(row) - 4:
             raise InputError(source, f"line {line}", f"announces {row[3]:g} coefficients, has {len(row) - 4}")
         falling = row[4 : 4 + terms]
@@ -348,8 +367,22 @@ def _costs(source: str, found: _Text, count: int) -> list[tuple[float, float] | 
         if any(falling[:-3]):
             raise InputError(source, f"line {line}", "is a cost of degree above 2")
         rising = [*reversed(falling), 0.0, 0.0]
-        out.append((rising[1], rising[2]))
+        out.append(_Cost(rising[1] / KW_PER_MW, rising[2] / KW_PER_MW**2))
     return out
+
+
+def _piecewise(source: str, line: int, generator: int, row: list[float], points: int) -> _Cost:
+    """Cost of model 1: points of MW and currency per hour."""
+    if not 2 <= points <= (len(row) - 4) // 2:
+        raise InputError(source, f"line {line}", f"announces {row[3]:g} points, has {(len(row) - 4) // 2}")
+    values = row[4 : 4 + 2 * points]
+    try:
+        parts = segments([KW_PER_MW * mw for mw in values[::2]], values[1::2])
+    except ValueError as problem:
+        raise InputError(source, f"line {line}, gen {generator + 1}", str(problem)) from None
+    if len({round(slope, 12) for _, _, slope in parts}) == 1:
+        return _Cost(parts[0][2], 0.0)
+    return _Cost(np.nan, 0.0, tuple(parts))
 
 
 def _generators(
@@ -363,7 +396,7 @@ def _generators(
     table = found.matrices["gen"]
     gen = _finite(source, "gen", table, (0, 1, 2, 5, 7))
     at = _positions(source, "gen", table, gen[:, 0], index)
-    costs = _costs(source, found, len(gen))
+    costs = _costs(source, found, len(gen), gen[:, 7] > 0)
     if len(found.matrices.get("gencost", _Matrix()).rows) == 2 * len(gen):
         warnings.append("costs of reactive power (second half of mpc.gencost) are not read")
     on = gen[:, 7] > 0
@@ -374,10 +407,15 @@ def _generators(
         cost = costs[row]
         if cost is None:
             continue
-        if root_price is not None and root_price != cost[0] / KW_PER_MW:
+        if cost.segments:
+            warnings.append(
+                f"gen {row + 1} at the reference bus has several marginal costs, so no price is taken from it"
+            )
+            continue
+        if root_price is not None and root_price != cost.linear:
             raise InputError(source, f"line {table.lines[row]}", "is a second generator at the root with another cost")
-        root_price = cost[0] / KW_PER_MW
-        if cost[1]:
+        root_price = cost.linear
+        if cost.quadratic:
             warnings.append("the quadratic part of the cost at the reference bus is left out")
     if (magnitude[roots] <= 0).any():
         raise InputError(source, "mpc.gen", "holds the reference bus at no positive voltage")
@@ -387,9 +425,10 @@ def _generators(
     held = [f"gen {k + 1}" for k in rows if bus[at[k], 1] == 2]
     if held:
         warnings.append(f"voltage set-points are not held, power is: {listed(held)}")
-    priced = np.array([costs[k] is not None for k in rows], dtype=np.bool_)
-    linear = np.array([(costs[k] or (0.0, 0.0))[0] for k in rows])
-    square = np.array([(costs[k] or (0.0, 0.0))[1] for k in rows])
+    given = [costs[k] for k in rows]
+    priced = np.array([cost is not None for cost in given], dtype=np.bool_)
+    linear = np.array([0.0 if cost is None else cost.linear for cost in given])
+    square = np.array([0.0 if cost is None else cost.quadratic for cost in given])
     limits = gen[rows][:, [9, 8, 4, 3]]  # Pmin, Pmax, Qmin, Qmax
     for k, row in enumerate(rows.tolist()):
         low_p, high_p, low_q, high_q = limits[k]
@@ -406,7 +445,8 @@ def _generators(
         q_min_kvar=np.where(priced, limits[:, 2], q) * KW_PER_MW,
         q_max_kvar=np.where(priced, limits[:, 3], q) * KW_PER_MW,
         has_cost=priced,
-        cost_linear=linear / KW_PER_MW,
-        cost_quadratic=square / KW_PER_MW**2,
+        cost_linear=linear,
+        cost_quadratic=square,
     )
-    return units, voltage, root_price
+    stepped = {k: cost.segments for k, cost in enumerate(given) if cost is not None and cost.segments}
+    return with_segments(units, stepped), voltage, root_price

@@ -1,24 +1,35 @@
-"""pandapower networks: balanced element tables to a `Case`.
+"""pandapower networks: element tables to a `Case`, balanced or in three phases.
 
 Models follow pandapower's own power flow with its defaults (documentation, "Electric Model" of
-each element): lines as pi, two-winding transformers as T brought to pi, taps at their side.
+each element): lines as pi, two-winding transformers as T brought to pi, taps at their side. Three
+phases add the zero sequence (`zero_sequence`) and the loads of single phases (`phase_injections`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tellegen.errors import InputError
-from tellegen.grid.elements import ComplexArray, Elements, FloatArray, IntArray, two_port
+from tellegen.grid.elements import ComplexArray, Elements, FloatArray, IntArray
 from tellegen.grid.importers.draft import V_MAX_DEFAULT, V_MIN_DEFAULT, Draft, energise, listed
 from tellegen.grid.importers.injections import generators, has_kind, loads, root_price, roots
+from tellegen.grid.importers.phase_injections import (
+    UNBALANCED_KINDS,
+    phase_generators,
+    phase_loads,
+    root_admittances,
+    summed_over_phases,
+)
+from tellegen.grid.importers.sequences import Sequences, TwoPorts
 from tellegen.grid.importers.tables import Frame, Tables
-from tellegen.grid.network import Case, LimitKind
+from tellegen.grid.importers.zero_sequence import line_columns, transformer_two_ports
+from tellegen.grid.network import Case, FixedLoads, LimitKind
 
 READ = {"bus", "line", "trafo", "load", "sgen", "gen", "storage", "ext_grid", "switch", "shunt", "poly_cost"}
+READ |= {"pwl_cost", *UNBALANCED_KINDS}
 SWITCH_RX_RATIO = 2.0
 """R/X of a bus-bus switch that has an impedance (pandapower's default)."""
 
@@ -38,6 +49,8 @@ class _Part:
     rating_to: FloatArray
     kind: LimitKind
     live: NDArray[np.bool_]
+    zero: TwoPorts | None = None
+    length_km: FloatArray | None = None
 
 
 def _check_understood(tables: Tables) -> list[str]:
@@ -52,10 +65,6 @@ def _check_understood(tables: Tables) -> list[str]:
             continue
         if name == "controller":
             warnings.append(f"controllers are not run: {active} left out, set-points as in the file")
-        elif name == "pwl_cost":
-            raise InputError(
-                tables.source, frame.label(0), "is a piecewise linear cost, which is not read; use poly_cost"
-            )
         elif any("bus" in column for column in frame.columns):
             raise InputError(
                 tables.source,
@@ -72,7 +81,8 @@ def _limit(frame: Frame) -> FloatArray:
     return frame.numbers("max_loading_percent", 100.0) / 100.0
 
 
-def _lines(tables: Tables, bus: Frame, base_kv: FloatArray) -> _Part:
+def _lines(tables: Tables, bus: Frame, base_kv: FloatArray, warnings: list[str] | None) -> _Part:
+    """Lines as pi; with their zero sequence where `warnings` for it are given."""
     line = tables.frame("line")
     f, t = line.references("from_bus", bus), line.references("to_bus", bus)
     length, parallel = line.numbers("length_km"), line.numbers("parallel", 1.0)
@@ -84,11 +94,23 @@ def _lines(tables: Tables, bus: Frame, base_kv: FloatArray) -> _Part:
     rated_ka = line.numbers("max_i_ka", np.inf) * line.numbers("df", 1.0) * parallel * _limit(line)
     rated_ka[rated_ka <= 0] = np.inf  # as in MATPOWER, a rating of 0 says that none is known
     base_ka = tables.sn_mva / (np.sqrt(3.0) * base_kv)
+    impedance = np.asarray(ohm * length / parallel / base_ohm, dtype=np.complex128)
+    zero = None
+    if warnings is not None:
+        ohm0, nano_farad = line_columns(line, warnings)
+        series = np.divide(
+            base_ohm * parallel, ohm0 * length, out=np.zeros(len(line), dtype=np.complex128), where=ohm0 * length != 0
+        )
+        if (line.flags("in_service", True) & (series == 0)).any():
+            row = int(np.argmax(line.flags("in_service", True) & (series == 0)))
+            raise InputError(tables.source, line.label(row), "has zero impedance in the zero sequence")
+        own = series + 1j * np.pi * tables.f_hz * nano_farad * 1e-9 * length * parallel * base_ohm
+        zero = TwoPorts(own, -series, -series, own, np.zeros(0, dtype=np.complex128))
     return _Part(
         name=line.labels(),
         from_bus=f,
         to_bus=t,
-        impedance=np.asarray(ohm * length / parallel / base_ohm, dtype=np.complex128),
+        impedance=impedance,
         from_shunt=shunt,
         to_shunt=shunt,
         ratio=np.ones(len(line), dtype=np.complex128),
@@ -96,6 +118,8 @@ def _lines(tables: Tables, bus: Frame, base_kv: FloatArray) -> _Part:
         rating_to=rated_ka / base_ka[t],
         kind=LimitKind.CURRENT,
         live=line.flags("in_service", True),
+        zero=zero,
+        length_km=length,
     )
 
 
@@ -137,7 +161,7 @@ def _tapped(frame: Frame, warnings: list[str]) -> tuple[FloatArray, FloatArray, 
     return rated["hv"], rated["lv"], shift
 
 
-def _transformers(tables: Tables, bus: Frame, base_kv: FloatArray, warnings: list[str]) -> _Part:
+def _transformers(tables: Tables, bus: Frame, base_kv: FloatArray, warnings: list[str], *, three_phase: bool) -> _Part:
     """Two-winding transformers: T of two leakage halves and a magnetising branch, as pi at the low side."""
     frame = tables.frame("trafo")
     hv, lv = frame.references("hv_bus", bus), frame.references("lv_bus", bus)
@@ -164,6 +188,11 @@ def _transformers(tables: Tables, bus: Frame, base_kv: FloatArray, warnings: lis
     # Star to triangle, multiplied through by the magnetising admittance, which may be zero.
     joint = at_hv * at_lv * magnetising + at_hv + at_lv
     rating = rated_mva * parallel * frame.numbers("df", 1.0) * _limit(frame) / tables.sn_mva
+    ratio = np.asarray((hv_kv / lv_kv) / (base_kv[hv] / base_kv[lv]) * np.exp(1j * np.radians(shift)), np.complex128)
+    zero = None
+    if three_phase:
+        base_ohm = base_kv**2 / tables.sn_mva
+        zero = transformer_two_ports(frame, ratio, to_system, base_ohm[hv], base_ohm[lv], warnings)
     return _Part(
         name=frame.labels(),
         from_bus=hv,
@@ -171,15 +200,39 @@ def _transformers(tables: Tables, bus: Frame, base_kv: FloatArray, warnings: lis
         impedance=joint,
         from_shunt=magnetising * at_lv / joint,
         to_shunt=magnetising * at_hv / joint,
-        ratio=np.asarray((hv_kv / lv_kv) / (base_kv[hv] / base_kv[lv]) * np.exp(1j * np.radians(shift)), np.complex128),
+        ratio=ratio,
         rating_from=rating,
         rating_to=rating,
         kind=LimitKind.APPARENT_POWER,
         live=live,
+        zero=zero,
     )
 
 
-def _switch_elements(tables: Tables, bus: Frame, base_kv: FloatArray) -> tuple[_Part, tuple[tuple[int, int], ...]]:
+def _warn_of_switch_loops(switch: Frame, joined: tuple[tuple[int, int], ...], warnings: list[str]) -> None:
+    """Name closed switches between buses that others already join."""
+    group: dict[int, int] = {}
+
+    def top(bus: int) -> int:
+        while group.get(bus, bus) != bus:
+            bus = group[bus]
+        return bus
+
+    loops = []
+    for label, (a, b) in zip(switch.labels(), joined, strict=True):
+        if top(a) == top(b):
+            loops.append(label)
+        group[top(a)] = top(b)
+    if loops:
+        warnings.append(
+            f"closes a loop of switches without impedance, whose currents nothing determines; open it or give it "
+            f"z_ohm: {listed(loops)}"
+        )
+
+
+def _switch_elements(
+    tables: Tables, bus: Frame, base_kv: FloatArray, warnings: list[str]
+) -> tuple[_Part, tuple[tuple[int, int], ...]]:
     """Closed bus-bus switches: those with impedance as elements, the others as joined pairs."""
     switch = tables.frame("switch")
     kind = np.array(switch.texts("et"), dtype=object)
@@ -193,16 +246,18 @@ def _switch_elements(tables: Tables, bus: Frame, base_kv: FloatArray) -> tuple[_
     usable = bus.flags("in_service", True)
     live = usable[a] & usable[b]
     joined = tuple((int(x), int(y)) for x, y in zip(a[live & (ohm <= 0)], b[live & (ohm <= 0)], strict=True))
+    _warn_of_switch_loops(closed.take(live & (ohm <= 0)), joined, warnings)
     with_z = closed.take(ohm > 0)
     a, b, ohm, live = a[ohm > 0], b[ohm > 0], ohm[ohm > 0], live[ohm > 0]
     r_share = SWITCH_RX_RATIO / np.hypot(1.0, SWITCH_RX_RATIO)
     x_share = 1.0 / np.hypot(1.0, SWITCH_RX_RATIO)
     none, rows = np.full(len(ohm), np.inf), len(ohm)
+    impedance = ohm / (base_kv[a] ** 2 / tables.sn_mva) * (r_share + 1j * x_share)
     part = _Part(
         name=with_z.labels(),
         from_bus=a,
         to_bus=b,
-        impedance=ohm / (base_kv[a] ** 2 / tables.sn_mva) * (r_share + 1j * x_share),
+        impedance=impedance,
         from_shunt=np.zeros(rows, dtype=np.complex128),
         to_shunt=np.zeros(rows, dtype=np.complex128),
         ratio=np.ones(rows, dtype=np.complex128),
@@ -210,6 +265,7 @@ def _switch_elements(tables: Tables, bus: Frame, base_kv: FloatArray) -> tuple[_
         rating_to=none,
         kind=LimitKind.CURRENT,
         live=live,
+        zero=TwoPorts(1 / impedance, -1 / impedance, -1 / impedance, 1 / impedance, np.zeros(0, dtype=np.complex128)),
     )
     return part, joined
 
@@ -245,13 +301,20 @@ def _bus_shunts(tables: Tables, bus: Frame, base_kv: FloatArray) -> ComplexArray
     return out
 
 
-def _dangling(part: _Part, open_from: NDArray[np.bool_], open_to: NDArray[np.bool_], shunts: ComplexArray) -> None:
+def _dangling(
+    part: _Part,
+    ports: TwoPorts,
+    open_from: NDArray[np.bool_],
+    open_to: NDArray[np.bool_],
+    shunts: ComplexArray,
+) -> None:
     """Add to `shunts` what an element with one open end draws at its closed end."""
-    elements = _stack([part], np.zeros(0, dtype=np.complex128))
-    ff, ft, tf, tt = two_port(elements)
+    ff, ft, tf, tt = ports.entries()
+    through = ft * tf
     at_from, at_to = part.live & open_to & ~open_from, part.live & open_from & ~open_to
-    np.add.at(shunts, part.from_bus[at_from], (ff - ft * tf / tt)[at_from])
-    np.add.at(shunts, part.to_bus[at_to], (tt - ft * tf / ff)[at_to])
+    for at, bus, own, far in ((at_from, part.from_bus, ff, tt), (at_to, part.to_bus, tt, ff)):
+        beyond = np.divide(through, far, out=np.zeros_like(through), where=far != 0)
+        np.add.at(shunts, bus[at], (own - beyond)[at])
 
 
 def _stack(parts: list[_Part], shunts: ComplexArray) -> Elements:
@@ -280,14 +343,20 @@ def _keep(part: _Part, keep: NDArray[np.bool_]) -> _Part:
         rating_to=part.rating_to[keep],
         kind=part.kind,
         live=part.live[keep],
+        zero=None if part.zero is None else part.zero.take(np.flatnonzero(keep), part.zero.ground),
+        length_km=None if part.length_km is None else part.length_km[keep],
     )
 
 
-def case_of_tables(tables: Tables) -> Case:
+def case_of_tables(tables: Tables, *, three_phase: bool | None = None) -> Case:
     """Convert the tables of a pandapower network.
 
     Buses are called by their index. Voltage limits are ``min_vm_pu`` and ``max_vm_pu`` of the bus,
     else 0.95 and 1.05; ratings are ``max_i_ka`` and ``sn_mva`` times ``max_loading_percent``.
+
+    Parameters
+    ----------
+    three_phase : a node per phase; None: where the file holds asymmetric loads or generators in service.
 
     Raises
     ------
@@ -297,10 +366,15 @@ def case_of_tables(tables: Tables) -> Case:
     bus = tables.frame("bus")
     if not len(bus):
         raise InputError(tables.source, "table bus", "has no rows")
+    phases = any(has_kind(tables, kind) for kind in UNBALANCED_KINDS) if three_phase is None else three_phase
     base_kv, usable = bus.numbers("vn_kv"), bus.flags("in_service", True)
-    lines, transformers = _lines(tables, bus, base_kv), _transformers(tables, bus, base_kv, warnings)
-    switches, fused = _switch_elements(tables, bus, base_kv)
+    if (base_kv <= 0).any():
+        raise InputError(tables.source, bus.label(int(np.argmax(base_kv <= 0))), "needs a positive nominal voltage")
+    lines = _lines(tables, bus, base_kv, warnings if phases else None)
+    transformers = _transformers(tables, bus, base_kv, warnings, three_phase=phases)
+    switches, fused = _switch_elements(tables, bus, base_kv, warnings)
     shunts = _bus_shunts(tables, bus, base_kv)
+    zero_shunts = shunts.copy()  # a shunt is a star with its neutral earthed
     parts = [switches]
     for part, letter in ((lines, "l"), (transformers, "t")):
         live = _keep(part, part.live)
@@ -312,7 +386,10 @@ def case_of_tables(tables: Tables) -> Case:
         open_from, open_to = _open_ends(tables, bus, letter, part)
         if letter == "l":  # a line to a bus out of service hangs on its other end, as with an open switch
             open_from, open_to = open_from | ~usable[part.from_bus], open_to | ~usable[part.to_bus]
-        _dangling(live, open_from[part.live], open_to[part.live], shunts)
+        ends = (open_from[part.live], open_to[part.live])
+        _dangling(live, TwoPorts.of(_stack([live], np.zeros(0, dtype=np.complex128))), *ends, shunts)
+        if live.zero is not None:
+            _dangling(live, live.zero, *ends, zero_shunts)
         whole = ~open_from & ~open_to & part.live & usable[part.from_bus] & usable[part.to_bus]
         half = [n for n, w, ok in zip(part.name, whole, part.live, strict=True) if ok and not w]
         if half:
@@ -321,6 +398,10 @@ def case_of_tables(tables: Tables) -> Case:
     parts[0] = _keep(switches, switches.live)
 
     at, voltage = roots(tables, bus)
+    fixed = phase_loads(tables, bus, warnings) if phases else loads(tables, bus, warnings)
+    units = phase_generators(tables, bus, warnings) if phases else generators(tables, bus, warnings)
+    if three_phase is False:
+        fixed, units = summed_over_phases(tables, bus, fixed, units, warnings)
     return energise(
         Draft(
             source=tables.source,
@@ -336,11 +417,50 @@ def case_of_tables(tables: Tables) -> Case:
             kind=np.concatenate([np.full(len(part.name), int(part.kind)) for part in parts]).astype(np.int64),
             root=at,
             root_voltage=voltage,
-            loads=loads(tables, bus, warnings),
-            generators=generators(tables, bus, warnings),
+            loads=fixed,
+            generators=units,
             root_price=root_price(tables, warnings) if has_kind(tables, "ext_grid") else None,
             fused=fused,
             in_service=usable,
             warnings=warnings,
+            sequences=_sequences(tables, bus, parts, zero_shunts, fixed, warnings) if phases else None,
+            lengths_km=_lengths(parts),
         )
+    )
+
+
+def _lengths(parts: list[_Part]) -> tuple[tuple[str, float], ...]:
+    return tuple(
+        (name, km)
+        for part in parts
+        if part.length_km is not None
+        for name, km in zip(part.name, part.length_km.tolist(), strict=True)
+    )
+
+
+def _sequences(
+    tables: Tables,
+    bus: Frame,
+    parts: list[_Part],
+    zero_shunts: ComplexArray,
+    fixed: FixedLoads,
+    warnings: list[str],
+) -> Sequences:
+    zero = replace(TwoPorts.open(0, 0), ground=zero_shunts)
+    for part in parts:
+        if part.zero is not None:
+            zero = zero.joined(replace(part.zero, ground=np.zeros_like(zero_shunts)))
+    negative, root_zero, names = root_admittances(tables, warnings)
+    rating = np.concatenate(
+        [part.rating_from if part.kind == LimitKind.APPARENT_POWER else np.zeros(len(part.name)) for part in parts]
+    )
+    rating[~np.isfinite(rating)] = 0.0
+    demand = float(np.hypot(fixed.p_kw, fixed.q_kvar).sum()) / (tables.sn_mva * 1000)
+    return Sequences(
+        zero=zero,
+        root_negative=negative,
+        root_zero=root_zero,
+        root_name=names,
+        rating_pu=rating,
+        size_pu=max(demand, float(rating.max(initial=0.0))) or 1.0,
     )

@@ -275,6 +275,8 @@ def _plain(value: Any) -> Any:
         return None
     if isinstance(value, (bool, int, float, str)):
         return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
     return str(value)
 
 
