@@ -16,6 +16,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from tellegen.errors import InputError
+from tellegen.grid.controls import Controls
 from tellegen.grid.elements import Elements
 from tellegen.grid.loads import LoadLaw
 
@@ -166,7 +167,8 @@ class Case:
 
     `root_price` is the file's reference cost in currency per kWh, or None. `warnings` name every
     part of the file that was left out or approximated. `elements` are the lines and transformers
-    from which the importer assembled the admittance.
+    from which the importer assembled the admittance. `controls` are the taps and capacitors that may move between
+    periods, with what moves them; they stand still until `tellegen.grid.regulation` is asked.
     """
 
     network: Network
@@ -175,3 +177,4 @@ class Case:
     root_price: float | None
     warnings: tuple[str, ...] = ()
     elements: Elements | None = None
+    controls: Controls | None = None
