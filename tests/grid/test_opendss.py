@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tellegen.errors import InputError
-from tellegen.grid import GridError, LimitKind, linearise, load_case, network_to_json
+from tellegen.grid import GridError, LimitKind, linearise, load_case
 
 FEEDERS = Path(__file__).parents[2].parent / "shared" / "data" / "feeders"
 pytest.importorskip("dss", reason="dss-python is not installed (extra `plant`)")
@@ -440,8 +440,6 @@ def test_three_phase_networks_are_not_cleared_yet(tmp_path: Path, tellegen: Call
     case, flow = ours(path)
     with pytest.raises(GridError, match="not differentiated"):
         linearise(case.network, np.zeros(len(case.network.nodes), dtype=complex), flow)
-    with pytest.raises(ValueError, match="single phases"):
-        network_to_json(case.network)
 
 
 def random_feeder(seed: int) -> list[str]:

@@ -262,6 +262,8 @@ def _print(case: Case, document: dict[str, Any]) -> None:
     elif not document["settled"]:
         outcome = f"not settled after {flows} power flows{cleared}"
     print(f"  {outcome}")
+    if document["clearings"] and document["clearings"][-1] != "optimal":
+        print(f"  the last clearing is {document['clearings'][-1]}")
     for entry in document["positions"]:
         if entry["steps"]:
             where = f"tap of winding {entry['winding']}" if entry["winding"] else "steps in"

@@ -269,6 +269,10 @@ def _matrix(value: Any, place: str) -> sp.csr_matrix:
         raise ValueError(f"{place} is {rows} by {columns}, the limit {SIZE_MAX}")
     row, column = (_array(parts[name], np.int64, place) for name in ("row", "column"))
     data = _array({"real": parts["real"], "imag": parts["imag"]}, np.complex128, place)
+    if not row.size == column.size == data.size:
+        raise ValueError(f"{place} has {row.size} rows, {column.size} columns and {data.size} values")
+    if row.size and not (min(row.min(), column.min()) >= 0 and row.max() < rows and column.max() < columns):
+        raise ValueError(f"{place} has an entry outside of its shape")
     return sp.csr_matrix((data, (row, column)), shape=(rows, columns))
 
 
