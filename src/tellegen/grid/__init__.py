@@ -10,6 +10,7 @@ from tellegen.grid.document import case_from_json, case_to_json, network_from_js
 from tellegen.grid.importers import load_case
 from tellegen.grid.loads import LoadLaw
 from tellegen.grid.network import Branches, Case, FixedLoads, Generators, LimitKind, Network
+from tellegen.grid.positions import with_controls
 from tellegen.grid.powerflow import Factors, GridError, PowerFlow, factorise, solve_powerflow
 from tellegen.grid.regulation import (
     Dispatch,
@@ -18,7 +19,6 @@ from tellegen.grid.regulation import (
     Settlement,
     settle_jointly,
     settle_taps,
-    with_controls,
 )
 from tellegen.grid.sensitivity import Linearisation, Quantity, linearise
 

@@ -13,12 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import scipy.sparse as sp
 
 from tellegen.grid.controls import CapacitorControl, CapacitorSignal, Controls, Pick, Regulator
 from tellegen.grid.network import Case, ComplexArray, FixedLoads, IntArray, Network
+from tellegen.grid.positions import positions, with_controls
 from tellegen.grid.powerflow import PowerFlow, solve_powerflow
-from tellegen.grid.primitives import GROUND
 
 ROUNDS_MAX = 100
 """Power flows in one settlement."""
@@ -155,6 +154,7 @@ def settle_taps(
     --------
     A network without controls is settled at once.
 
+    >>> import scipy.sparse as sp
     >>> from tellegen.grid.network import Branches, Generators
     >>> y = sp.csr_matrix(np.array([[10, -10], [-10, 10]], dtype=complex))
     >>> line = Branches(("line 0",), np.array([0]), y[:1], np.array([np.inf]), np.array([0]))
@@ -164,7 +164,7 @@ def settle_taps(
     >>> case = Case(net, FixedLoads(("x",), np.array([1]), np.array([0.9]), np.zeros(1)),
     ...             Generators((), np.zeros(0, int), *[none] * 6, np.zeros(0, bool), none, none), None)
     >>> result = settle_taps(case)
-    >>> result.settled, result.rounds, result.moves, round(abs(result.after.voltage[1]), 6)
+    >>> result.settled, result.rounds, result.moves, round(float(abs(result.after.voltage[1])), 6)
     (True, 1, (), 0.9)
     """
     demand = np.zeros(len(case.network.nodes), dtype=np.complex128) if demand_kva is None else demand_kva
@@ -237,13 +237,13 @@ def settle_jointly(
     rounds_max : most dispatches. Positions that come back end it too: a joint fixed point need not exist.
     """
     steps: list[Settlement] = []
-    last = _positions(case.controls)
+    last = positions(case.controls)
     seen = {last: 0}
     while True:
         wanted = dispatch(case)
         step = settle_taps(case, wanted.demand_kva, loads=wanted.loads)
         steps.append(step)
-        case, here = step.case, _positions(step.case.controls)
+        case, here = step.case, positions(step.case.controls)
         ends, settled, cycle = True, False, step.cycle
         if step.settled and here == last:
             settled = True
@@ -257,59 +257,10 @@ def settle_jointly(
         last = here
 
 
-def with_controls(case: Case, controls: Controls) -> Case:
-    """The case with its controls' elements at other positions: new admittance, new branch currents.
-
-    Only what the moving elements touch is computed anew, from their data and `Controls.rest`: positions that come back
-    bring the same admittance back, bit for bit.
-    """
-    network = case.network
-    row, column, siemens = controls.touched()
-    volt = network.base_kv * 1000.0
-    per_unit = volt[row] * siemens * volt[column] / (network.base_kva * 1000.0)
-    admittance = _replaced(network.admittance, row, column, per_unit)
-    branches = network.branches
-    rows = sp.csr_matrix(branches.current_rows, dtype=np.complex128, copy=True)
-    rows.sort_indices()
-    base_ampere = network.base_kva / network.base_kv
-    for element in controls.transformers:
-        real = np.flatnonzero(element.node != GROUND)
-        node = element.node[real]
-        block = element.admittance()[np.ix_(real, real)] * volt[node] / base_ampere[node][:, None]
-        for place, values in zip(element.row[real].tolist(), block, strict=True):
-            low, high = int(rows.indptr[place]), int(rows.indptr[place + 1])
-            rows.data[low:high] = 0.0
-            np.add.at(rows.data, low + np.searchsorted(rows.indices[low:high], node), values)
-    fresh_network = replace(network, admittance=admittance, branches=replace(branches, current_rows=rows))
-    return replace(case, network=fresh_network, controls=controls)
-
-
-def _replaced(matrix: sp.csr_matrix, row: IntArray, column: IntArray, value: ComplexArray) -> sp.csr_matrix:
-    """A matrix with other values at some entries, which it may lack."""
-    size = matrix.shape[0]
-    entry = matrix.tocoo()
-    key, fresh = entry.row.astype(np.int64) * size + entry.col, row * size + column
-    kept = ~np.isin(key, fresh)
-    return sp.csr_matrix(
-        (
-            np.concatenate([entry.data[kept].astype(np.complex128), value]),
-            (np.concatenate([entry.row[kept], row]), np.concatenate([entry.col[kept], column])),
-        ),
-        shape=matrix.shape,
-    )
-
-
-def _positions(controls: Controls | None) -> tuple[object, ...]:
-    if controls is None:
-        return ()
-    taps = tuple(tuple(winding.tap for winding in element.windings) for element in controls.transformers)
-    return taps, tuple(tuple(bank.on.tolist()) for bank in controls.capacitors)
-
-
 def _state(controls: Controls, relays: list[_Relay], queue: _Queue) -> tuple[object, ...]:
     """All on which the next moves depend; what comes back, comes back for ever."""
     memory = tuple((r.pending, r.armed, r.reversed, r.turning, r.opened) for r in relays)
-    return _positions(controls), memory, tuple(sorted(queue.waiting))
+    return positions(controls), memory, tuple(sorted(queue.waiting))
 
 
 def _sample(network: Network, controls: Controls, flow: PowerFlow, relays: list[_Relay], queue: _Queue) -> None:

@@ -22,8 +22,8 @@ from tellegen.grid.importers.opendss_elements import Element, Nodes, Source, ele
 from tellegen.grid.importers.opendss_loads import loads
 from tellegen.grid.importers.opendss_script import Script, run_script
 from tellegen.grid.network import Branches, Case, FixedLoads, Generators, LimitKind, Network
+from tellegen.grid.positions import with_controls
 from tellegen.grid.primitives import GROUND
-from tellegen.grid.regulation import with_controls
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
