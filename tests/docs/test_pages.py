@@ -10,13 +10,24 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tellegen.cli import app, bench, day, doctor, grid, network, record, rules  # noqa: F401 - commands register on import
+from tellegen.cli import (  # noqa: F401 - commands register on import
+    app,
+    bench,
+    day,
+    doctor,
+    grid,
+    network,
+    record,
+    rules,
+    taps,
+)
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 FILE = re.compile(r"^File `([\w.-]+)`[^\n]*:\n\n```\w+\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 CONSOLE = re.compile(
-    r"^```console\n\$ tellegen ((?:clear|powerflow|network|rules) [^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE
+    r"^```console\n\$ tellegen ((?:clear|powerflow|network|rules|settle-taps) [^\n]*)\n(.*?)^```$",
+    re.DOTALL | re.MULTILINE,
 )
 LINK = re.compile(r"\]\(([\w-]+\.md)?(?:#([\w-]+))?\)")
 WIDTH = "100"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tellegen.errors import InputError
-from tellegen.grid import LimitKind, load_case, network_to_json
+from tellegen.grid import LimitKind, load_case
 
 FEEDERS = Path(__file__).parents[2].parent / "shared" / "data" / "feeders"
 pytest.importorskip("dss", reason="dss-python is not installed (extra `plant`)")
@@ -426,12 +426,6 @@ def test_the_command_prints_every_node_phase_and_element(tmp_path: Path, tellege
     assert told["root_kw"] == pytest.approx(900 + told["losses_kw"], abs=1e-6)
     assert told["root_kvar"] > 300
     assert "at s.1\n" in tellegen("powerflow", "--network", path).out
-
-
-def test_three_phase_networks_have_no_document_yet(tmp_path: Path, ours: Solve) -> None:
-    case, _ = ours(circuit(tmp_path, "new load.m bus1=s phases=3 kv=12.47 kw=900 kvar=300"))
-    with pytest.raises(ValueError, match="single phases"):
-        network_to_json(case.network)
 
 
 def random_feeder(seed: int) -> list[str]:

@@ -5,11 +5,21 @@ loads and generators), the power flow of a demand, and how every voltage and flo
 """
 
 from tellegen.grid.connections import Connections, Connector, Wiring, wire, with_plain_loads
-from tellegen.grid.document import network_from_json, network_to_json
+from tellegen.grid.controls import Controls
+from tellegen.grid.document import case_from_json, case_to_json, network_from_json, network_to_json
 from tellegen.grid.importers import load_case
 from tellegen.grid.loads import LoadLaw
 from tellegen.grid.network import Branches, Case, FixedLoads, Generators, LimitKind, Network
+from tellegen.grid.positions import with_controls
 from tellegen.grid.powerflow import Factors, GridError, PowerFlow, factorise, solve_powerflow
+from tellegen.grid.regulation import (
+    Dispatch,
+    JointSettlement,
+    Move,
+    Settlement,
+    settle_jointly,
+    settle_taps,
+)
 from tellegen.grid.sensitivity import Linearisation, Quantity, linearise
 
 __all__ = [
@@ -17,23 +27,33 @@ __all__ = [
     "Case",
     "Connections",
     "Connector",
+    "Controls",
+    "Dispatch",
     "Factors",
     "FixedLoads",
     "Generators",
     "GridError",
+    "JointSettlement",
     "LimitKind",
     "Linearisation",
     "LoadLaw",
+    "Move",
     "Network",
     "PowerFlow",
     "Quantity",
+    "Settlement",
     "Wiring",
+    "case_from_json",
+    "case_to_json",
     "factorise",
     "linearise",
     "load_case",
     "network_from_json",
     "network_to_json",
+    "settle_jointly",
+    "settle_taps",
     "solve_powerflow",
     "wire",
+    "with_controls",
     "with_plain_loads",
 ]

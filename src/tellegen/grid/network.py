@@ -16,6 +16,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from tellegen.errors import InputError
+from tellegen.grid.controls import Controls
 from tellegen.grid.elements import Elements
 from tellegen.grid.loads import LoadLaw
 
@@ -167,7 +168,8 @@ class Case:
     `root_price` is the file's reference cost in currency per kWh, or None. `warnings` name every
     part of the file that was left out or approximated. `elements` are the lines and transformers
     from which a balanced importer assembled the admittance; `lengths_km` are (element, km) where the
-    file says them.
+    file says them. `controls` are the taps and capacitors that may move between periods, with what moves
+    them; they stand still until `tellegen.grid.regulation` is asked.
     """
 
     network: Network
@@ -177,3 +179,4 @@ class Case:
     warnings: tuple[str, ...] = ()
     elements: Elements | None = None
     lengths_km: tuple[tuple[str, float], ...] = ()
+    controls: Controls | None = None

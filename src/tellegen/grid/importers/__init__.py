@@ -11,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tellegen.errors import InputError
+from tellegen.grid.document import is_case_document, read_case
 from tellegen.grid.importers.matpower import read_matpower
 from tellegen.grid.importers.opendss import read_opendss
 from tellegen.grid.importers.pandapower import case_of_tables
@@ -24,7 +25,7 @@ def load_case(spec: str, *, three_phase: bool | None = None) -> Case:
 
     Parameters
     ----------
-    spec : a MATPOWER file ``*.m``, a pandapower file ``*.json``, ``simbench:CODE`` or
+    spec : a MATPOWER file ``*.m``, a pandapower file or a network document ``*.json``, ``simbench:CODE`` or
         ``pandapower:NAME`` (the last two need the extra ``grids``), an OpenDSS script ``*.dss`` (three
         phases; needs the extra ``plant``).
     three_phase : of pandapower and SimBench networks: a node per phase, or per bus; None: per phase
@@ -53,6 +54,8 @@ simbench:CODE or pandapower:NAME
         return read_opendss(Path(spec))
     if suffix == ".m":
         return read_matpower(Path(spec))
+    if suffix == ".json" and is_case_document(Path(spec)):
+        return read_case(Path(spec))
     if suffix == ".json":
         return case_of_tables(read_tables(Path(spec)), three_phase=three_phase)
     raise InputError(spec, "format", "is not known; a network is *.dss, *.m, *.json, simbench:CODE or pandapower:NAME")

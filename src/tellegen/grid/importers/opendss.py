@@ -17,10 +17,12 @@ from scipy.sparse.csgraph import connected_components
 
 from tellegen.errors import InputError
 from tellegen.grid.importers.draft import listed
+from tellegen.grid.importers.opendss_controls import controls
 from tellegen.grid.importers.opendss_elements import Element, Nodes, Source, elements, sources
 from tellegen.grid.importers.opendss_loads import loads
 from tellegen.grid.importers.opendss_script import Script, run_script
 from tellegen.grid.network import Branches, Case, FixedLoads, Generators, LimitKind, Network
+from tellegen.grid.positions import with_controls
 from tellegen.grid.primitives import GROUND
 
 FloatArray = NDArray[np.float64]
@@ -58,6 +60,7 @@ def case_of_script(script: Script) -> Case:
     # volt * volt / volt-ampere: rows are currents per unit of base_kva / base_kv of their own node.
     scaled = sp.csr_matrix(per_unit @ admittance @ per_unit) / (BASE_KVA * 1000.0)
     branches, element_rows = _branches(parts, base_kv)
+    moving = controls(script, nodes, parts, element_rows, warnings)
     phase = np.array([number for _, number in nodes.index], dtype=np.int64)
     ideal = np.array([k for feed in feeds for k in feed.ideal], dtype=np.int64)
     order = np.argsort(ideal)
@@ -81,13 +84,16 @@ def case_of_script(script: Script) -> Case:
     neutral = sorted({bus for bus, number in nodes.index if number > PHASES})
     if neutral:
         warnings.append(f"nodes above 3 are taken as neutrals, without voltage limits: {listed(neutral)}")
-    return Case(
+    case = Case(
         network=network,
         loads=_per_unit(table, rated_volt, base_kv),
         generators=_no_generators(),
         root_price=None,
         warnings=tuple(warnings),
+        controls=moving,
     )
+    # Once through what every later move goes through: coming back to the file's positions is then exact.
+    return case if moving is None else with_controls(case, moving)
 
 
 def _base_kv(script: Script, nodes: Nodes, feeds: list[Source]) -> FloatArray:

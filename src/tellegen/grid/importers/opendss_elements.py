@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellegen.errors import InputError
+from tellegen.grid.controls import SwitchedCapacitor, TapTransformer
 from tellegen.grid.importers.opendss_script import GIVEN, Row, Script
 from tellegen.grid.network import LimitKind
 from tellegen.grid.primitives import (
@@ -20,7 +21,6 @@ from tellegen.grid.primitives import (
     sequence_matrix,
     series_branch,
     star_or_delta,
-    transformer,
 )
 
 FloatArray = NDArray[np.float64]
@@ -59,13 +59,15 @@ class Element:
     """A primitive with what is measured at its ends.
 
     `rating` is in amperes (`LimitKind.CURRENT`) or kVA (APPARENT_POWER) per end, ``inf`` for none; `metered` says
-    whether its ends appear among the branches of the network.
+    whether its ends appear among the branches of the network. `model` is what a control may move, with its branch rows
+    still unknown.
     """
 
     primitive: Primitive
     rating: FloatArray
     kind: IntArray
     metered: bool
+    model: TapTransformer | SwitchedCapacitor | None = None
 
 
 def elements(script: Script, nodes: Nodes) -> Iterator[Element]:
@@ -101,16 +103,25 @@ def _finish(
     rating: FloatArray | None = None,
     kind: IntArray | None = None,
 ) -> Element:
-    if not np.isfinite(admittance).all():
-        raise InputError(script.source, name, "has no finite admittance; check its impedance and ratings")
-    gone = np.zeros(len(ends), dtype=np.bool_)
-    gone[[k for k in script.open_ends.get(name, ()) if k < len(ends)]] = True
     return Element(
-        primitive=Primitive(name, np.array(ends, dtype=np.int64), opened(admittance, gone)),
+        primitive=_checked(script, name, ends, opened(admittance, _open(script, name, len(ends)))),
         rating=np.full(len(ends), np.inf) if rating is None else rating,
         kind=np.full(len(ends), int(LimitKind.CURRENT)) if kind is None else kind,
         metered=rating is not None,
     )
+
+
+def _open(script: Script, name: str, ends: int) -> NDArray[np.bool_]:
+    """Which conductor ends are switched open."""
+    gone = np.zeros(ends, dtype=np.bool_)
+    gone[[k for k in script.open_ends.get(name, ()) if k < ends]] = True
+    return gone
+
+
+def _checked(script: Script, name: str, ends: list[int], admittance: ComplexArray) -> Primitive:
+    if not np.isfinite(admittance).all():
+        raise InputError(script.source, name, "has no finite admittance; check its impedance and ratings")
+    return Primitive(name, np.array(ends, dtype=np.int64), admittance)
 
 
 def _inverse_fails(script: Script, name: str) -> InputError:
@@ -149,18 +160,6 @@ def _transformer(script: Script, nodes: Nodes, row: Row) -> Element:
         raise InputError(script.source, name, "needs a positive kV, kVA and tap for every winding")
     if len(windings) < 2:
         raise InputError(script.source, name, "has one winding; two or more are read")
-    try:
-        admittance = transformer(
-            phases,
-            windings,
-            np.array(row["XSCArray"], dtype=np.float64),
-            no_load_percent=float(row["pctNoLoadLoss"]),
-            magnetising_percent=float(row["pctIMag"]),
-            float_ppm=float(row["ppm_Antifloat"]),
-            low_voltage_leads=str(row["LeadLag"]).lower() in ("lead", "euro"),
-        )
-    except np.linalg.LinAlgError:
-        raise _inverse_fails(script, name) from None
     ends: list[int] = []
     rating, kind = [], []
     for bus, winding in zip(row["Bus"], windings, strict=True):
@@ -178,7 +177,33 @@ def _transformer(script: Script, nodes: Nodes, row: Row) -> Element:
             around = np.sqrt(3.0) if winding.delta and phases == 3 else 1.0
             rating += [amperes * around] * (phases + 1)
             kind += [int(LimitKind.CURRENT)] * (phases + 1)
-    return _finish(script, name, ends, admittance, rating=np.array(rating), kind=np.array(kind, dtype=np.int64))
+    model = TapTransformer(
+        name=name,
+        node=np.array(ends, dtype=np.int64),
+        row=np.full(len(ends), -1, dtype=np.int64),
+        phases=phases,
+        windings=windings,
+        x_percent=np.array(row["XSCArray"], dtype=np.float64),
+        no_load_percent=float(row["pctNoLoadLoss"]),
+        magnetising_percent=float(row["pctIMag"]),
+        float_ppm=float(row["ppm_Antifloat"]),
+        low_voltage_leads=str(row["LeadLag"]).lower() in ("lead", "euro"),
+        tap_min=np.array(row["MinTap"], dtype=np.float64),
+        tap_max=np.array(row["MaxTap"], dtype=np.float64),
+        steps=np.array(row["NumTaps"], dtype=np.int64),
+        open_end=_open(script, name, len(ends)),
+    )
+    try:
+        admittance = model.admittance()
+    except np.linalg.LinAlgError:
+        raise _inverse_fails(script, name) from None
+    return Element(
+        primitive=_checked(script, name, ends, admittance),
+        rating=np.array(rating),
+        kind=np.array(kind, dtype=np.int64),
+        metered=True,
+        model=model,
+    )
 
 
 def _shunt_ends(nodes: Nodes, row: Row, name: str, phases: int, delta: bool) -> list[int]:
@@ -193,14 +218,29 @@ def _capacitor(script: Script, nodes: Nodes, row: Row) -> Element:
         raise InputError(script.source, name, "is given by a cmatrix; give kvar and kv, or cuf")
     delta = str(row["Conn"]).lower().startswith(("d", "ll"))
     omega = 2 * np.pi * script.frequency_hz
-    admittance = 0j
-    for on, microfarad, r, x in zip(row["States"], row["Cuf"], row["R"], row["XL"], strict=True):
-        if on and microfarad > 0:
-            admittance += 1 / complex(float(r), float(x) - 1e6 / (omega * float(microfarad)))
+    steps = [
+        1 / complex(float(r), float(x) - 1e6 / (omega * float(microfarad))) if microfarad > 0 else 0j
+        for microfarad, r, x in zip(row["Cuf"], row["R"], row["XL"], strict=True)
+    ]
     ends = _shunt_ends(nodes, row, name, phases, delta)
-    conductors = len(ends) if delta else phases
-    return _finish(
-        script, name, ends, star_or_delta(np.full(phases, admittance, dtype=np.complex128), delta, conductors)
+    gone = _open(script, name, len(ends))
+    # A control opens all conductors of the first terminal as well as the steps.
+    whole = gone[: len(ends) if delta else phases].all()
+    model = SwitchedCapacitor(
+        name=name,
+        node=np.array(ends, dtype=np.int64),
+        phases=phases,
+        delta=delta,
+        step_siemens=np.array(steps, dtype=np.complex128),
+        on=np.array(row["States"], dtype=np.bool_) & (not whole),
+    )
+    admittance = model.admittance() if whole else opened(model.admittance(), gone)
+    return Element(
+        primitive=_checked(script, name, ends, admittance),
+        rating=np.full(len(ends), np.inf),
+        kind=np.full(len(ends), int(LimitKind.CURRENT)),
+        metered=False,
+        model=model if whole or not gone.any() else None,
     )
 
 

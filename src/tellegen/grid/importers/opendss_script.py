@@ -22,6 +22,10 @@ FULL = 1
 """OpenDSS's flag for all properties, defaults too."""
 GIVEN = "given"
 READ = ("Vsource", "Line", "Transformer", "Capacitor", "Reactor", "Load", "Generator", "PVSystem", "Storage")
+CONTROLS = ("RegControl", "CapControl")
+"""Controls whose settings are read."""
+STANDING = frozenset({"invcontrol", "expcontrol", "storagecontroller", "gendispatcher", "espvlcontrol", "upfccontrol"})
+"""Controls that would act between periods and have no model here."""
 WITHOUT_CURRENT = frozenset(
     {"monitor", "energymeter", "sensor", "fmonitor", "regcontrol", "capcontrol", "swtcontrol", "relay", "recloser"}
     | {"fuse", "invcontrol", "expcontrol", "storagecontroller", "gendispatcher", "espvlcontrol", "upfccontrol"}
@@ -43,10 +47,11 @@ class Script:
     frequency_hz : at which it is solved.
     load_factor, generator_factor : multipliers of all loads and generators that are not fixed.
     v_min, v_max : normal voltage limits, per unit.
-    tables : rows of each class in `READ`, enabled elements only, with OpenDSS's property names as keys.
+    tables : rows of each class in `READ` and `CONTROLS`, enabled elements only, with OpenDSS's property names as keys.
     base_kv : nominal voltage to ground of each bus.
     open_ends : conductor ends that are switched open, by element name, counted terminal by terminal from 0.
     output_kva : power that converters inject, kW + j kvar by element name, as OpenDSS solved them.
+    standing : names of controls that act between periods and have no model here.
     """
 
     source: str
@@ -60,6 +65,7 @@ class Script:
     base_kv: dict[str, float]
     open_ends: dict[str, tuple[int, ...]]
     output_kva: dict[str, complex]
+    standing: tuple[str, ...]
 
 
 def run_script(path: Path) -> Script:
@@ -113,7 +119,7 @@ def _read(engine: Any, source: str) -> Script:
     if not solution.Converged:
         raise InputError(source, "OpenDSS", "finds no power flow for the script; its loads may be too large")
     tables: dict[str, list[Row]] = {}
-    for kind in READ:
+    for kind in (*READ, *CONTROLS):
         circuit.SetActiveClass(kind)
         tables[kind] = _table(circuit.ActiveClass, stated=kind in ("Capacitor", "Reactor"))
     return Script(
@@ -128,6 +134,7 @@ def _read(engine: Any, source: str) -> Script:
         base_kv=_base_kv(circuit),
         open_ends=_open_ends(circuit, source),
         output_kva=_outputs(circuit, tables),
+        standing=_standing(circuit),
     )
 
 
@@ -176,6 +183,11 @@ def _open_ends(circuit: Any, source: str) -> dict[str, tuple[int, ...]]:
         if ends:
             found[str(name).lower()] = tuple(ends)
     return found
+
+
+def _standing(circuit: Any) -> tuple[str, ...]:
+    names = [str(name).lower() for name in circuit.AllElementNames]
+    return tuple(name for name in names if name.partition(".")[0] in STANDING)
 
 
 def _outputs(circuit: Any, tables: dict[str, list[Row]]) -> dict[str, complex]:
