@@ -166,7 +166,8 @@ class Case:
 
     `root_price` is the file's reference cost in currency per kWh, or None. `warnings` name every
     part of the file that was left out or approximated. `elements` are the lines and transformers
-    from which the importer assembled the admittance.
+    from which the importer assembled the admittance. `places` float64[N, 2] is where the nodes stand
+    on the file's own map (x, y; NaN where it does not say), or None.
     """
 
     network: Network
@@ -175,3 +176,4 @@ class Case:
     root_price: float | None
     warnings: tuple[str, ...] = ()
     elements: Elements | None = None
+    places: FloatArray | None = None

@@ -4,10 +4,11 @@ In: a `grid.Network`, an `OrderBook` (or recorded `Orders`), the price at the ro
 prices with their parts and range, the power flow, evidence), and from it the integer facts that go on record.
 """
 
-from tellegen.market.book import OrderBook, OrderFile, read_orders_csv
+from tellegen.market.book import OrderBook
 from tellegen.market.clearing import BindingLimit, Clearing, Evidence, Prices, Warm, clear
 from tellegen.market.facts import Facts, awards, clearing_table, price_table, schedules, to_records
 from tellegen.market.limits import LimitType
+from tellegen.market.order_file import OrderFile, read_order_rows, read_orders_csv
 from tellegen.market.parameters import Parameters
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "clear",
     "clearing_table",
     "price_table",
+    "read_order_rows",
     "read_orders_csv",
     "schedules",
     "to_records",

@@ -32,6 +32,7 @@ class Draft:
 
     `rating_from_pu`, `rating_to_pu` (float64[E], ``inf`` for none) and `kind` (int64[E],
     `LimitKind`) belong to the rows of `elements`. `fused` pairs are joined without impedance.
+    `places` is float64[B, 2], x and y on the file's map, NaN where it does not say.
     """
 
     source: str
@@ -52,6 +53,7 @@ class Draft:
     root_price: float | None = None
     fused: tuple[tuple[int, int], ...] = ()
     in_service: NDArray[np.bool_] | None = None
+    places: FloatArray | None = None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -219,6 +221,7 @@ def energise(draft: Draft) -> Case:
         root_price=draft.root_price,
         warnings=tuple(warnings),
         elements=elements,
+        places=None if draft.places is None else draft.places[kept],
     )
 
 

@@ -87,7 +87,16 @@ def case_of_script(script: Script) -> Case:
         generators=_no_generators(),
         root_price=None,
         warnings=tuple(warnings),
+        places=_places(script, nodes, feeds),
     )
+
+
+def _places(script: Script, nodes: Nodes, feeds: list[Source]) -> FloatArray | None:
+    if not script.places:
+        return None
+    own = {node: feed.bus for feed in feeds for node in feed.ideal}
+    unknown = (np.nan, np.nan)
+    return np.array([script.places.get(own.get(k, bus), unknown) for k, (bus, _) in enumerate(nodes.index)])
 
 
 def _base_kv(script: Script, nodes: Nodes, feeds: list[Source]) -> FloatArray:

@@ -46,6 +46,7 @@ class Script:
     tables : rows of each class in `READ`, enabled elements only, with OpenDSS's property names as keys.
     base_kv : nominal voltage to ground of each bus.
     open_ends : conductor ends that are switched open, by element name, counted terminal by terminal from 0.
+    places : where buses stand on the script's map, (x, y) by name; those without coordinates are left out.
     output_kva : power that converters inject, kW + j kvar by element name, as OpenDSS solved them.
     """
 
@@ -60,6 +61,7 @@ class Script:
     base_kv: dict[str, float]
     open_ends: dict[str, tuple[int, ...]]
     output_kva: dict[str, complex]
+    places: dict[str, tuple[float, float]]
 
 
 def run_script(path: Path) -> Script:
@@ -128,6 +130,7 @@ def _read(engine: Any, source: str) -> Script:
         base_kv=_base_kv(circuit),
         open_ends=_open_ends(circuit, source),
         output_kva=_outputs(circuit, tables),
+        places=_places(circuit),
     )
 
 
@@ -149,6 +152,16 @@ def _base_kv(circuit: Any) -> dict[str, float]:
     for name in circuit.AllBusNames:
         circuit.SetActiveBus(name)
         found[str(name).lower()] = float(circuit.ActiveBus.kVBase)
+    return found
+
+
+def _places(circuit: Any) -> dict[str, tuple[float, float]]:
+    found: dict[str, tuple[float, float]] = {}
+    for name in circuit.AllBusNames:
+        circuit.SetActiveBus(name)
+        bus = circuit.ActiveBus
+        if bus.Coorddefined:
+            found[str(name).lower()] = float(bus.x), float(bus.y)
     return found
 
 

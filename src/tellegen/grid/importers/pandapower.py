@@ -6,6 +6,7 @@ each element): lines as pi, two-winding transformers as T brought to pi, taps at
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -283,6 +284,20 @@ def _keep(part: _Part, keep: NDArray[np.bool_]) -> _Part:
     )
 
 
+def _places(bus: Frame) -> FloatArray | None:
+    """Where buses stand: the points that column `geo` holds as GeoJSON; what is none is left unknown."""
+    if not bus.has("geo"):
+        return None
+    places = np.full((len(bus), 2), np.nan)
+    for row, text in enumerate(bus.texts("geo")):
+        try:
+            x, y = json.loads(text)["coordinates"][:2]
+            places[row] = float(x), float(y)
+        except (ValueError, TypeError, KeyError):
+            continue
+    return places
+
+
 def case_of_tables(tables: Tables) -> Case:
     """Convert the tables of a pandapower network.
 
@@ -341,6 +356,7 @@ def case_of_tables(tables: Tables) -> Case:
             root_price=root_price(tables, warnings) if has_kind(tables, "ext_grid") else None,
             fused=fused,
             in_service=usable,
+            places=_places(bus),
             warnings=warnings,
         )
     )

@@ -1,0 +1,248 @@
+"""Orders as outsiders hand them in: rows of text under eight column names, from a CSV file or from anywhere else."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tellegen.errors import InputError
+from tellegen.grid.network import IntArray, Network
+from tellegen.market.book import OrderBook
+from tellegen.records import Product, Side
+
+FILE_BYTES_MAX = 64 * 2**20
+ROWS_MAX = 1_000_000
+QUANTITY_KW_MAX = 1e9
+PRICE_MAX = 1e6
+KVAR_PER_KW_MAX = 1e3
+COLUMNS = ("participant", "node", "phases", "product", "side", "price", "quantity_kw", "kvar_per_kw")
+OPTIONAL_COLUMNS = ("phases", "kvar_per_kw")
+_PRODUCTS = {"energy": Product.ENERGY, "reactive": Product.REACTIVE}
+_RESERVES = ("reserve_up", "reserve_down")
+_SIDES = {"buy": Side.BUY, "sell": Side.SELL}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OrderFile:
+    """Orders that were handed in: the book, and what its rows were called.
+
+    Attributes
+    ----------
+    book : the orders in the engine's units.
+    row : int64[n], where each order stood: the line of a file (the header is line 1), the position in a frame.
+    participant, node, phases : as they were written.
+    """
+
+    book: OrderBook
+    row: IntArray
+    participant: tuple[str, ...]
+    node: tuple[str, ...]
+    phases: tuple[str, ...]
+
+
+class _RowError(Exception):
+    """A field of the row at hand cannot stand; the reader adds where that row is."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        self.field, self.problem = field, problem
+        super().__init__(field, problem)
+
+
+def read_orders_csv(path: str | Path, network: Network) -> OrderFile:
+    """Read the order file of `tellegen clear`.
+
+    Columns ``participant,node,phases,product,side,price,quantity_kw,kvar_per_kw``; `phases`, `price` and
+    `kvar_per_kw` may be empty, and the columns `phases` and `kvar_per_kw` may be missing. An empty price is a
+    price-taker. Rows of one participant at one node, product and side are the steps of its curve, dearest first
+    for a buyer, cheapest first for a seller.
+
+    Parameters
+    ----------
+    path : the file, UTF-8.
+    network : names the nodes.
+
+    Raises
+    ------
+    InputError : names file, row and field, and what would be right.
+    """
+    return read_order_rows(path, _rows(Path(path)), network)
+
+
+def read_order_rows(source: object, rows: Iterable[tuple[int, Mapping[str, str]]], network: Network) -> OrderFile:
+    """Read orders from rows of text; what `read_orders_csv` says of a row holds here.
+
+    Parameters
+    ----------
+    source : what the rows are called in an error.
+    rows : (number by which an error and an award call the row, text by column); every column of `COLUMNS` is there.
+    network : names the nodes.
+
+    Raises
+    ------
+    InputError : names source, row and field, and what would be right; there is no row, or there are too many.
+    """
+    first = _first_nodes(network)
+    parsed: list[tuple[int, Product, Side, float, float, float]] = []
+    lines, names, nodes, phases = [], [], [], []
+    last: dict[tuple[str, ...], tuple[int, float]] = {}
+    seen: dict[tuple[str, ...], int] = {}
+    for line, row in rows:
+        if len(lines) == ROWS_MAX:
+            raise InputError(source, f"row {line}", f"is beyond the {ROWS_MAX} orders that are read")
+        try:
+            parsed.append(_order(network, first, row))
+            _check_new(line, row, seen)
+            _check_monotone(line, row, parsed[-1], last)
+        except _RowError as refused:
+            place = f"row {line}, {refused.field}" if refused.field else f"row {line}"
+            raise InputError(source, place, refused.problem) from None
+        lines.append(line)
+        names.append(row["participant"])
+        nodes.append(row["node"])
+        phases.append(row["phases"])
+    if not parsed:
+        raise InputError(source, "the table", f"holds no orders; give a row each under {','.join(COLUMNS)}")
+    place, product, side, price, quantity, kvar = zip(*parsed, strict=True)
+    book = OrderBook.of(place, side, price, quantity, kvar_per_kw=kvar, product=product)
+    return OrderFile(book, np.array(lines, dtype=np.int64), tuple(names), tuple(nodes), tuple(phases))
+
+
+def check_columns(source: object, names: Sequence[str]) -> list[str]:
+    """Column names in lower case; refuses an unknown, a missing and a repeated one.
+
+    >>> check_columns("mine", ["Participant", "node", "product", "side", "price", "quantity_kw"])[0]
+    'participant'
+    """
+    header = [name.strip().lower() for name in names]
+    missing = [name for name in COLUMNS if name not in header and name not in OPTIONAL_COLUMNS]
+    if missing:
+        raise InputError(source, f"column '{missing[0]}'", f"is missing; the header is {','.join(COLUMNS)}")
+    unknown = [name for name in header if name not in COLUMNS]
+    if unknown:
+        raise InputError(source, f"column '{unknown[0]}'", f"is not known; the header is {','.join(COLUMNS)}")
+    if len(set(header)) != len(header):
+        raise InputError(source, "the header", "names a column twice")
+    return header
+
+
+def connection_of(network: Network, first: Mapping[str, int], node: str, phases: str) -> int:
+    """Where an order is connected, as `OrderBook.node` counts it.
+
+    `first` gives the first node index of each bus name. An order at all phases of a balanced network is at its node.
+    """
+    if node not in first:
+        raise _RowError(f"node '{node}'", "is not in the network; `tellegen powerflow` lists nodes")
+    if phases not in ("", "0"):
+        raise _RowError(f"phases '{phases}'", "must be empty: the network is balanced")
+    return first[node]
+
+
+def _first_nodes(network: Network) -> dict[str, int]:
+    """First node index of each bus name, names that closed switches made aliases included."""
+    first = {name: k for k, name in reversed(list(enumerate(network.nodes)))}
+    for other, name in network.aliases:
+        first.setdefault(other, first[name])
+    return first
+
+
+def _order(
+    network: Network, first: Mapping[str, int], row: Mapping[str, str]
+) -> tuple[int, Product, Side, float, float, float]:
+    """Place, product, side, price (NaN: a price-taker), quantity and kvar per kW of one row."""
+    if not row["participant"]:
+        raise _RowError("participant", "is empty; every order names who stands behind it")
+    place = connection_of(network, first, row["node"], row["phases"])
+    product, side = _product(row["product"]), _SIDES.get(row["side"].lower())
+    if side is None:
+        raise _RowError(f"side '{row['side']}'", "must be buy or sell")
+    price = math.nan if row["price"] == "" else _number("price", row["price"], PRICE_MAX)
+    quantity = _number("quantity_kw", row["quantity_kw"], QUANTITY_KW_MAX)
+    if quantity < 0:
+        raise _RowError(f"quantity_kw {row['quantity_kw']}", "is negative; a sell order injects")
+    kvar = _number("kvar_per_kw", row["kvar_per_kw"] or "0", KVAR_PER_KW_MAX)
+    if kvar and product == Product.REACTIVE:
+        raise _RowError("kvar_per_kw", "must be empty: the order is for reactive power itself")
+    return place, product, side, price, quantity, kvar
+
+
+def _product(text: str) -> Product:
+    if text.lower() in _RESERVES:
+        raise _RowError(f"product '{text}'", "cannot be traded: reserves are not cleared yet")
+    if text.lower() not in _PRODUCTS:
+        raise _RowError(f"product '{text}'", "must be energy or reactive")
+    return _PRODUCTS[text.lower()]
+
+
+def _number(name: str, text: str, limit: float) -> float:
+    try:
+        # float() reads underscores and other scripts' digits, which no spreadsheet means.
+        value = float(text if text.isascii() and "_" not in text else "")
+    except ValueError:
+        raise _RowError(f"{name} '{text}'", "is not a number") from None
+    if not math.isfinite(value):
+        raise _RowError(f"{name} '{text}'", "must be finite")
+    if abs(value) > limit:
+        raise _RowError(f"{name} {text}", f"is beyond the limit of {limit:g}")
+    return value
+
+
+def _check_new(line: int, row: Mapping[str, str], seen: dict[tuple[str, ...], int]) -> None:
+    key = tuple(row[name] for name in COLUMNS)
+    if key in seen:
+        raise _RowError("", f"repeats row {seen[key]}; give one row with the quantity of both")
+    seen[key] = line
+
+
+def _check_monotone(
+    line: int,
+    row: Mapping[str, str],
+    order: tuple[int, Product, Side, float, float, float],
+    last: dict[tuple[str, ...], tuple[int, float]],
+) -> None:
+    side, price = order[2], order[3]
+    if math.isnan(price):
+        return
+    curve = (row["participant"], row["node"], row["product"].lower(), row["side"].lower(), row["kvar_per_kw"])
+    before = last.get(curve)
+    if before is not None and (price - before[1]) * side > 0:
+        rule = "fall for a buyer" if side == Side.BUY else "rise for a seller"
+        raise _RowError(f"price {price:g}", f"follows {before[1]:g} in row {before[0]}: steps must {rule}")
+    last[curve] = (line, price)
+
+
+def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+    try:
+        size = path.stat().st_size
+        if size > FILE_BYTES_MAX:
+            raise InputError(path, f"{size} bytes", f"are more than the {FILE_BYTES_MAX} that are read; split the file")
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(path, "the file", f"cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise InputError(path, "the file", "is not UTF-8 text") from None
+    reader = csv.reader(io.StringIO(text), strict=True)
+    rows: list[tuple[int, dict[str, str]]] = []
+    header: list[str] | None = None
+    try:
+        for fields in reader:
+            if not any(field.strip() for field in fields):
+                continue
+            if header is None:
+                header = check_columns(path, fields)
+                continue
+            if len(fields) != len(header):
+                raise InputError(path, f"row {reader.line_num}", f"has {len(fields)} fields, the header {len(header)}")
+            row = dict.fromkeys(COLUMNS, "")
+            row.update(zip(header, (field.strip() for field in fields), strict=True))
+            rows.append((reader.line_num, row))
+    except csv.Error as error:
+        raise InputError(path, f"row {reader.line_num}", f"is not CSV: {error}") from None
+    if header is None or not rows:
+        raise InputError(path, "the file", f"holds no orders; give a header {','.join(COLUMNS)} and a row each")
+    return rows
