@@ -89,7 +89,8 @@ def read_order_rows(source: object, rows: Iterable[tuple[int, Mapping[str, str]]
     """
     first = _first_nodes(network)
     parsed: list[tuple[int, Product, Side, float, float, float]] = []
-    lines, names, nodes, phases = [], [], [], []
+    lines: list[int] = []
+    names, nodes, phases = [], [], []
     last: dict[tuple[str, ...], tuple[int, float]] = {}
     seen: dict[tuple[str, ...], int] = {}
     for line, row in rows:
@@ -108,8 +109,8 @@ def read_order_rows(source: object, rows: Iterable[tuple[int, Mapping[str, str]]
         phases.append(row["phases"])
     if not parsed:
         raise InputError(source, "the table", f"holds no orders; give a row each under {','.join(COLUMNS)}")
-    place, product, side, price, quantity, kvar = zip(*parsed, strict=True)
-    book = OrderBook.of(place, side, price, quantity, kvar_per_kw=kvar, product=product)
+    at, product, side, price, quantity, kvar = zip(*parsed, strict=True)
+    book = OrderBook.of(at, side, price, quantity, kvar_per_kw=kvar, product=product)
     return OrderFile(book, np.array(lines, dtype=np.int64), tuple(names), tuple(nodes), tuple(phases))
 
 

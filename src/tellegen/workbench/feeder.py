@@ -60,7 +60,7 @@ class Feeder:
         """One row per node.
 
         Columns `node`, `phase` (0 balanced), `base_kv`, `v_min`, `v_max` (per unit), `root`, `distance_ohm`
-        (impedance from the root, see `Topology`), `x`, `y` (on the file's map; null where it does not say).
+        (impedance of the lines from the root, see `Topology`), `x`, `y` (on the file's map; null where unknown).
         """
         network, way = self.case.network, self.topology
         shown = np.flatnonzero(way.bus_of_node >= 0)
@@ -85,8 +85,8 @@ class Feeder:
     def elements(self) -> pl.DataFrame:
         """One row per line or transformer.
 
-        Columns `element`, `from_node`, `to_node`, `impedance_ohm` (positive sequence, referred as
-        `Topology.reference_kv` says), `rating_a` or `rating_kva` (lowest of its terminals; null where there is none).
+        Columns `element`, `from_node`, `to_node`, `impedance_ohm` (positive sequence, at the lower of
+        its nominal voltages), `rating_a` or `rating_kva` (lowest of its terminals; null where there is none).
         """
         way, network = self.topology, self.case.network
         rating: dict[tuple[str, int], float] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,14 +14,17 @@ from tellegen.grid.network import FloatArray, IntArray
 
 IMPEDANCE_PU_MIN = 1e-12
 """Closed switches have next to none; zero would be no edge at all to a sparse graph."""
+SAME_VOLTAGE = 0.05
+"""Buses whose nominal voltages differ by a smaller share are joined by a line (or a regulator), not a transformer."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Topology:
     """Buses and what joins them.
 
-    Distances are impedances along the way with the least of it, in ohm referred to `reference_kv`, the nominal voltage
-    of most nodes (of which `distance` speaks in one unit across transformers).
+    The way from the root to a bus is the one of least impedance in per unit. How far a bus is along it, `distance_ohm`,
+    counts lines alone, each in ohm at its own voltage, as a stand-in for their length: referred to one voltage, the
+    last service transformer would dwarf all lines before it.
 
     Attributes
     ----------
@@ -31,11 +33,10 @@ class Topology:
     root : int64[R], buses at which the root stands.
     element : name of each of the M edges; a transformer of three windings is two edges.
     from_bus, to_bus : int64[M].
-    impedance_ohm : float64[M], positive-sequence magnitude.
+    impedance_ohm : float64[M], positive-sequence magnitude at the lower of its nominal voltages.
     parent : int64[B], next bus towards the root, -1 at the root.
     parent_edge : int64[B], the edge that leads there, -1 at the root.
-    distance_ohm : float64[B], 0 at the root.
-    reference_kv : float.
+    distance_ohm : float64[B], impedance of the lines from the root, 0 there; NaN for what no edge reaches.
     """
 
     bus: tuple[str, ...]
@@ -48,7 +49,6 @@ class Topology:
     parent: IntArray
     parent_edge: IntArray
     distance_ohm: FloatArray
-    reference_kv: float
 
     @property
     def in_tree(self) -> NDArray[np.bool_]:
@@ -79,7 +79,8 @@ class Topology:
         )
         at_root = network.source if network.root_terminals is None else network.branches.node[network.root_terminals]
         root = np.unique(bus_of_node[at_root])
-        kv = Counter(network.base_kv[bus_of_node >= 0].tolist()).most_common(1)[0][0]
+        kv = np.zeros(len(place))
+        kv[bus_of_node[bus_of_node >= 0]] = network.base_kv[bus_of_node >= 0]
         name, ends, impedance_pu = _edges(network, bus_of_node)
         nearest: dict[tuple[int, int], int] = {}
         for k, (a, b) in enumerate(ends.tolist()):
@@ -88,10 +89,12 @@ class Topology:
                 nearest[pair] = k
         kept = list(nearest.values())
         graph = sp.csr_matrix((impedance_pu[kept], (ends[kept, 0], ends[kept, 1])), shape=(len(place), len(place)))
-        distance, before, _ = dijkstra(graph, directed=False, indices=root, return_predecessors=True, min_only=True)
+        _, before, _ = dijkstra(graph, directed=False, indices=root, return_predecessors=True, min_only=True)
         parent = np.where(before >= 0, before, -1).astype(np.int64)
         edge = [-1 if p < 0 else nearest[min(p, b), max(p, b)] for b, p in enumerate(parent.tolist())]
-        ohm = kv**2 * 1000.0 / network.base_kva
+        parent_edge = np.array(edge, dtype=np.int64)
+        ohm = impedance_pu * np.minimum(kv[ends[:, 0]], kv[ends[:, 1]]) ** 2 * 1000.0 / network.base_kva
+        is_line = np.abs(kv[ends[:, 0]] / kv[ends[:, 1]] - 1.0) < SAME_VOLTAGE
         return cls(
             bus=tuple(place),
             bus_of_node=bus_of_node,
@@ -99,12 +102,24 @@ class Topology:
             element=name,
             from_bus=ends[:, 0],
             to_bus=ends[:, 1],
-            impedance_ohm=impedance_pu * ohm,
+            impedance_ohm=ohm,
             parent=parent,
-            parent_edge=np.array(edge, dtype=np.int64),
-            distance_ohm=np.asarray(distance * ohm, dtype=np.float64),
-            reference_kv=kv,
+            parent_edge=parent_edge,
+            distance_ohm=_along(root, parent, parent_edge, np.where(is_line, ohm, 0.0)),
         )
+
+
+def _along(root: IntArray, parent: IntArray, parent_edge: IntArray, length: FloatArray) -> FloatArray:
+    """Sum of `length` over the edges from the root to every bus; NaN where there is no way."""
+    distance = np.full(parent.size, np.nan)
+    distance[root] = 0.0
+    for bus in range(parent.size):
+        way = [bus]
+        while np.isnan(distance[way[-1]]) and parent[way[-1]] >= 0:
+            way.append(int(parent[way[-1]]))
+        for nearer, further in zip(way[::-1], way[-2::-1], strict=False):
+            distance[further] = distance[nearer] + length[parent_edge[further]]
+    return distance
 
 
 def _edges(network: Network, bus_of_node: IntArray) -> tuple[tuple[str, ...], IntArray, FloatArray]:
