@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ def test_no_two_stretches_of_wire_share_a_row(tree: tuple[list[int], list[float]
     x, row = tree_places(way).T
     for at in np.unique(row):
         runs = sorted((x[way.parent[k]], x[k]) for k in np.flatnonzero(row == at) if k)
-        for (_, end), (begin, _) in zip(runs, runs[1:], strict=False):
+        for (_, end), (begin, _) in pairwise(runs):
             assert begin >= end - 1e-9
 
 

@@ -74,10 +74,12 @@ def stacks(result: ClearingResult) -> tuple[Stack, Stack]:
     sign = book.side[energy]
     award, wanted = result.clearing.award_kw[energy], book.quantity_kw[energy]
     price = np.where(book.price_taker, np.where(book.side > 0, np.inf, -np.inf), book.price)[energy]
-    own = result.fixed_kva.real
-    demand_kw = [award[sign > 0], [own[own > 0].sum(), flow.losses_kw, max(-flow.root_kw, 0.0)]]
+    own_supply = float(np.maximum(-result.fixed_kva.real, 0.0).sum())
+    # What the file's loads draw depends on voltage, and is cut in a fallback: it is what else went in.
+    own_demand = flow.root_kw - flow.losses_kw - float(sign @ award) + own_supply
+    demand_kw = [award[sign > 0], [own_demand, flow.losses_kw, max(-flow.root_kw, 0.0)]]
     demand_price = [price[sign > 0], [np.inf, np.inf, result.root_price]]
-    supply_kw = [award[sign < 0], [-own[own < 0].sum(), max(flow.root_kw, 0.0)]]
+    supply_kw = [award[sign < 0], [own_supply, max(flow.root_kw, 0.0)]]
     supply_price = [price[sign < 0], [-np.inf, result.root_price]]
     left = wanted - award
     return (
@@ -95,7 +97,7 @@ def _stack(
     falling: bool,
 ) -> Stack:
     kw, price = np.concatenate(awarded_kw), np.concatenate(awarded_price)
-    kept, refused = kw > 0, rejected_kw > 1e-9
+    kept, refused = kw > 1e-9, rejected_kw > 1e-9
     kw, price, rejected_kw, rejected_price = kw[kept], price[kept], rejected_kw[refused], rejected_price[refused]
     first, last = (np.argsort(-p if falling else p, kind="stable") for p in (price, rejected_price))
     return Stack(kw[first], price[first], rejected_kw[last], rejected_price[last])

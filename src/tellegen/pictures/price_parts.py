@@ -80,7 +80,7 @@ def _way(result: ClearingResult, node: str | None, phase: int | None) -> tuple[I
     if node is not None:
         network.node_index(node)  # names the node where there is none
         node = dict(network.aliases).get(str(node), str(node))
-    distance = np.abs(result.clearing.prices.energy - result.root_price)
+    distance = np.abs(result.clearing.prices.energy[: len(network.nodes)] - result.root_price)
     able = way.bus_of_node >= 0
     if node is not None:
         able &= np.array([name == node for name in network.nodes])

@@ -109,18 +109,11 @@ class ClearingResult:
         Columns `node`, `phase`, `energy`, its parts `energy_part`, `losses_part`, `congestion_part`, `voltage_part`
         (they sum to `energy`), the ends of its range `energy_low`, `energy_high`, and `reactive`.
         """
-        network, prices = self.feeder.network, self.clearing.prices
-        return frame(
-            {
-                "node": network.nodes,
-                "phase": network.phase,
-                "energy": prices.energy,
-                **{f"{name}_part": getattr(prices, own) for name, own in PARTS.items()},
-                "energy_low": prices.low,
-                "energy_high": prices.high,
-                "reactive": prices.reactive,
-            }
-        )
+        columns = self._price_columns()
+        parts = {f"{name}_part": columns.pop(name) for name in PARTS if name != "energy"}
+        order = ("node", "phase", "energy", "energy_part", *parts, "energy_low", "energy_high", "reactive")
+        table = {**columns, **parts}
+        return frame({name: table[name] for name in order})
 
     @property
     def awards(self) -> pl.DataFrame:
@@ -196,18 +189,36 @@ class ClearingResult:
         return json.dumps(self.to_dict(), allow_nan=False)
 
     def _price_rows(self) -> list[dict[str, Any]]:
-        network, prices = self.feeder.network, self.clearing.prices
-        parts = {name: getattr(prices, own).tolist() for name, own in PARTS.items()}
+        columns = self._price_columns()
+        ends = zip(columns["energy_low"], columns["energy_high"], strict=True)
+        parts = {name: columns["energy_part" if name == "energy" else name] for name in PARTS}
         return rows(
             {
-                "node": list(network.nodes),
-                "phase": network.phase.tolist(),
-                "energy": prices.energy.tolist(),
+                "node": columns["node"],
+                "phase": columns["phase"],
+                "energy": columns["energy"],
                 "energy_parts": rows(parts),
-                "energy_range": [list(ends) for ends in zip(prices.low.tolist(), prices.high.tolist(), strict=True)],
-                "reactive": prices.reactive.tolist(),
+                "energy_range": [list(pair) for pair in ends],
+                "reactive": columns["reactive"],
             }
         )
+
+    def _price_columns(self) -> Columns:
+        """Prices of the network's nodes, by column."""
+        network, prices = self.feeder.network, self.clearing.prices
+        count = len(network.nodes)
+        return {
+            "node": list(network.nodes),
+            "phase": network.phase.tolist(),
+            "energy": prices.energy[:count].tolist(),
+            **{
+                ("energy_part" if name == "energy" else name): getattr(prices, own)[:count].tolist()
+                for name, own in PARTS.items()
+            },
+            "energy_low": prices.low[:count].tolist(),
+            "energy_high": prices.high[:count].tolist(),
+            "reactive": prices.reactive[:count].tolist(),
+        }
 
     def _awards(self) -> Columns:
         book, file, prices = self.orders.book, self.orders, self.clearing.prices
