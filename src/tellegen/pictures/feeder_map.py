@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 LABELLED_MAX = 40
 """Up to so many buses, all are named."""
+MANY = 1500
+"""From so many buses on, lines get thinner."""
 ONE_SIDED = 0.15
 """Where values leave the root's hardly to one side, a scale of two colours would waste one."""
 NEUTRAL = 4
@@ -116,7 +118,7 @@ def _draw_edges(
     lines = LineCollection(
         _segments(way, places, own),
         colors=colour,
-        linewidths=width,
+        linewidths=np.asarray(width) * np.clip((MANY / len(way.bus)) ** 0.5, 0.35, 1.0),
         linestyles=["--" if loop else "-" for loop in loops.tolist()],
         capstyle="round",
         zorder=1,

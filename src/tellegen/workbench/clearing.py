@@ -109,11 +109,7 @@ class ClearingResult:
         Columns `node`, `phase`, `energy`, its parts `energy_part`, `losses_part`, `congestion_part`, `voltage_part`
         (they sum to `energy`), the ends of its range `energy_low`, `energy_high`, and `reactive`.
         """
-        columns = self._price_columns()
-        parts = {f"{name}_part": columns.pop(name) for name in PARTS if name != "energy"}
-        order = ("node", "phase", "energy", "energy_part", *parts, "energy_low", "energy_high", "reactive")
-        table = {**columns, **parts}
-        return frame({name: table[name] for name in order})
+        return frame(self._price_columns())
 
     @property
     def awards(self) -> pl.DataFrame:
@@ -191,7 +187,7 @@ class ClearingResult:
     def _price_rows(self) -> list[dict[str, Any]]:
         columns = self._price_columns()
         ends = zip(columns["energy_low"], columns["energy_high"], strict=True)
-        parts = {name: columns["energy_part" if name == "energy" else name] for name in PARTS}
+        parts = {name: columns[f"{name}_part"] for name in PARTS}
         return rows(
             {
                 "node": columns["node"],
@@ -211,10 +207,7 @@ class ClearingResult:
             "node": list(network.nodes),
             "phase": network.phase.tolist(),
             "energy": prices.energy[:count].tolist(),
-            **{
-                ("energy_part" if name == "energy" else name): getattr(prices, own)[:count].tolist()
-                for name, own in PARTS.items()
-            },
+            **{f"{name}_part": getattr(prices, own)[:count].tolist() for name, own in PARTS.items()},
             "energy_low": prices.low[:count].tolist(),
             "energy_high": prices.high[:count].tolist(),
             "reactive": prices.reactive[:count].tolist(),
