@@ -8,6 +8,8 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "tellegen"
 HOUSE = [
     "cli",
+    "pictures",
+    "workbench",
     "assess",
     "operations",
     "agents",

@@ -40,6 +40,8 @@ def page_files(request, tmp_path, monkeypatch):
     text = request.param.read_text(encoding="utf-8")
     if ".dss`:" in text:
         pytest.importorskip("dss", reason="dss-python is not installed (extra `plant`)")
+    if "import pictures" in text:
+        pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra `pictures`)")
     for name, content in FILE.findall(text):
         (tmp_path / name).write_text(content, encoding="utf-8")
     monkeypatch.chdir(tmp_path)

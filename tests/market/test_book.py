@@ -10,7 +10,7 @@ import pytest
 
 from tellegen.errors import InputError
 from tellegen.grid.network import Network
-from tellegen.market import OrderBook, book, read_orders_csv
+from tellegen.market import OrderBook, order_file, read_orders_csv
 from tellegen.records import Orders, Product
 
 HEADER = "participant,node,phases,product,side,price,quantity_kw,kvar_per_kw\n"
@@ -104,10 +104,10 @@ def test_files_that_cannot_be_read(network: Network, tmp_path: Path, monkeypatch
     with pytest.raises(InputError, match="UTF-8"):
         read_orders_csv(tmp_path / "latin.csv", network)
     path = write(tmp_path, HEADER + "a,3,,energy,buy,0.5,2,\nb,3,,energy,buy,0.5,2,\n")
-    monkeypatch.setattr(book, "ROWS_MAX", 1)
+    monkeypatch.setattr(order_file, "ROWS_MAX", 1)
     with pytest.raises(InputError, match="beyond the 1 orders"):
         read_orders_csv(path, network)
-    monkeypatch.setattr(book, "FILE_BYTES_MAX", 10)
+    monkeypatch.setattr(order_file, "FILE_BYTES_MAX", 10)
     with pytest.raises(InputError, match="split the file"):
         read_orders_csv(path, network)
 

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from tellegen.cli import app
+from tellegen.cli.pictures import network_show
 from tellegen.errors import InputError
 from tellegen.grid import load_case, network_to_json
 from tellegen.grid.health import Severity, examine
@@ -22,6 +23,7 @@ NetworkOption = Annotated[
 
 network_app = typer.Typer(no_args_is_help=True, help="Look at a network file before a market runs on it.")
 app.add_typer(network_app, name="network")
+network_app.command("show")(network_show)
 
 
 @network_app.command()

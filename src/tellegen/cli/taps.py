@@ -13,7 +13,7 @@ import numpy as np
 import typer
 
 from tellegen.cli import app
-from tellegen.cli.grid import AsJson, NetworkOption, _called, _generation, _generator_offers, _warn
+from tellegen.cli.grid import AsJson, NetworkOption, called, warn
 from tellegen.errors import InputError
 from tellegen.grid import (
     Case,
@@ -27,12 +27,12 @@ from tellegen.grid import (
     load_case,
     settle_jointly,
     settle_taps,
-    with_plain_loads,
 )
 from tellegen.grid.network import ComplexArray, FloatArray
 from tellegen.market import Clearing, OrderBook, read_orders_csv
 from tellegen.market import clear as clear_market
 from tellegen.records import Product
+from tellegen.workbench.declared import generator_offers, set_points
 
 _PHASES = 3
 """Nodes of higher number are neutrals."""
@@ -74,7 +74,7 @@ def settle(
     if orders is None:
         if root_price is not None or orders_only:
             raise InputError("command line", "--orders", "is missing, without which nothing is cleared")
-        alone = settle_taps(case, _generation(case, dispatchable=True))
+        alone = settle_taps(case, set_points(case, dispatchable=True))
         final, steps, settled, cycle = alone.case, (alone,), alone.settled, alone.cycle
     else:
         market = _market(case, network, orders, root_price, orders_only)
@@ -99,7 +99,7 @@ def settle(
     }
     if out is not None and settled:
         _write(out, case_to_json(replace(final, loads=own)))
-    _warn(case)
+    warn(case.warnings)
     if as_json:
         print(json.dumps(document, allow_nan=False))
     else:
@@ -124,14 +124,15 @@ class _Market:
 
     def __call__(self, case: Case) -> Dispatch:
         none = np.zeros(len(case.network.nodes), dtype=np.complex128)
-        given = none if self.orders_only else _generation(case, dispatchable=False)
+        given = none if self.orders_only else set_points(case, dispatchable=False)
         loads = _no_loads() if self.orders_only else case.loads
         cleared = clear_market(
             case.network,
             self.book,
             self.price,
             root_limit_kw=self.root_limit_kw,
-            fixed_kva=with_plain_loads(case.network, given, loads),
+            fixed_kva=given,
+            loads=loads,
             v_min=self.v_min,
             v_max=self.v_max,
             tie_context="settle-taps",
@@ -147,7 +148,7 @@ def _market(case: Case, network: str, orders: Path, root_price: float | None, or
     if not np.isfinite(price):
         raise InputError("command line", "--root-price", "must be a finite number")
     book = read_orders_csv(orders, case.network).book
-    return _Market(book if orders_only else OrderBook.concat(book, _generator_offers(case)), price, orders_only)
+    return _Market(book if orders_only else OrderBook.concat(book, generator_offers(case)), price, orders_only)
 
 
 def awarded(network: Network, book: OrderBook, award_kw: FloatArray, given: Dispatch) -> Dispatch:
@@ -169,8 +170,8 @@ def awarded(network: Network, book: OrderBook, award_kw: FloatArray, given: Disp
     np.add.at(demand, book.node[at_node], power[at_node])
     if at_node.all():
         return Dispatch(demand, given.loads)
-    table: Any = getattr(book, "connections", None)
-    drawn = np.zeros(len(table.start) - 1, dtype=np.complex128)
+    table = book.connections
+    drawn = np.zeros(len(table), dtype=np.complex128)
     np.add.at(drawn, book.node[~at_node] - size, power[~at_node])
     legs = np.repeat(drawn, np.diff(table.start)) * table.share
     return Dispatch(demand, _joined(given.loads, table.node, table.other, legs))
@@ -273,6 +274,6 @@ def _print(case: Case, document: dict[str, Any]) -> None:
     for when in ("before", "after"):
         low, high = (edge(voltages, key=lambda v: float(v[when])) for edge in (min, max))
         print(
-            f"  {when:<8} {low[when]:.5f} pu at {_called(low)} to {high[when]:.5f} pu at {_called(high)}, "
+            f"  {when:<8} {low[when]:.5f} pu at {called(low)} to {high[when]:.5f} pu at {called(high)}, "
             f"losses {document[f'losses_kw_{when}']:.3f} kW, root {document[f'root_kw_{when}']:.3f} kW"
         )

@@ -90,6 +90,10 @@ class Connector:
                 self._node.setdefault((name, phase), k)
                 if phase <= 3:
                     self._phases.setdefault(name, []).append(phase)
+        for other, name in network.aliases:
+            if name in self._phases and other not in self._phases:
+                self._phases[other] = self._phases[name]
+                self._node.update({(other, phase): self._node[name, phase] for phase in self._phases[name]})
 
     def place(self, bus: str, phases: str) -> int:
         """The place of a bus and phases as an order writes them: empty (all), ``1``, ``1.2`` or ``1-2``.

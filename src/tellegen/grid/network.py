@@ -169,7 +169,8 @@ class Case:
     part of the file that was left out or approximated. `elements` are the lines and transformers
     from which a balanced importer assembled the admittance; `lengths_km` are (element, km) where the
     file says them. `controls` are the taps and capacitors that may move between periods, with what moves
-    them; they stand still until `tellegen.grid.regulation` is asked.
+    them; they stand still until `tellegen.grid.regulation` is asked. `coordinates` float64[N, 2] is where the nodes
+    stand on the file's own map (x, y; NaN where it does not say), or None.
     """
 
     network: Network
@@ -180,3 +181,4 @@ class Case:
     elements: Elements | None = None
     lengths_km: tuple[tuple[str, float], ...] = ()
     controls: Controls | None = None
+    coordinates: FloatArray | None = None

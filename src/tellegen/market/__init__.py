@@ -4,12 +4,20 @@ In: a `grid.Network`, an `OrderBook` (or recorded `Orders`), the price at the ro
 prices with their parts and range, the power flow, evidence), and from it the integer facts that go on record.
 """
 
-from tellegen.market.book import OrderBook, OrderFile, read_orders_csv
+from tellegen.market.book import OrderBook
 from tellegen.market.capability import Agreements
 from tellegen.market.clearing import BindingLimit, Clearing, Evidence, Prices, Warm, clear
 from tellegen.market.facts import Facts, awards, clearing_table, price_table, schedules, to_records
 from tellegen.market.limits import LimitType
+from tellegen.market.order_file import (
+    OrderFile,
+    read_agreement_rows,
+    read_agreements_csv,
+    read_order_rows,
+    read_orders_csv,
+)
 from tellegen.market.parameters import Parameters
+from tellegen.market.steps import Scenario
 
 __all__ = [
     "Agreements",
@@ -22,11 +30,15 @@ __all__ = [
     "OrderFile",
     "Parameters",
     "Prices",
+    "Scenario",
     "Warm",
     "awards",
     "clear",
     "clearing_table",
     "price_table",
+    "read_agreement_rows",
+    "read_agreements_csv",
+    "read_order_rows",
     "read_orders_csv",
     "schedules",
     "to_records",

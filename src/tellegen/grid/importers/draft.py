@@ -36,6 +36,7 @@ class Draft:
     `LimitKind`) belong to the rows of `elements`. `fused` pairs are joined without impedance.
     With `sequences` the network gets three phases, and a load or generator at phase k of bus b stands
     at ``3 b + k - 1``. `lengths_km` are known lengths of elements by name.
+    `coordinates` is float64[B, 2], x and y on the file's map, NaN where it does not say.
     """
 
     source: str
@@ -56,6 +57,7 @@ class Draft:
     root_price: float | None = None
     fused: tuple[tuple[int, int], ...] = ()
     in_service: NDArray[np.bool_] | None = None
+    coordinates: FloatArray | None = None
     warnings: list[str] = field(default_factory=list)
     sequences: Sequences | None = None
     lengths_km: tuple[tuple[str, float], ...] = ()
@@ -236,6 +238,7 @@ def energise(draft: Draft) -> Case:
         warnings=tuple(warnings),
         elements=elements if draft.sequences is None else None,
         lengths_km=draft.lengths_km,
+        coordinates=None if draft.coordinates is None else draft.coordinates[kept],
     )
 
 

@@ -91,9 +91,18 @@ def case_of_script(script: Script) -> Case:
         root_price=None,
         warnings=tuple(warnings),
         controls=moving,
+        coordinates=_coordinates(script, nodes, feeds),
     )
     # Once through what every later move goes through: coming back to the file's positions is then exact.
     return case if moving is None else with_controls(case, moving)
+
+
+def _coordinates(script: Script, nodes: Nodes, feeds: list[Source]) -> FloatArray | None:
+    if not script.coordinates:
+        return None
+    own = {node: feed.bus for feed in feeds for node in feed.ideal}
+    unknown = (np.nan, np.nan)
+    return np.array([script.coordinates.get(own.get(k, bus), unknown) for k, (bus, _) in enumerate(nodes.index)])
 
 
 def _base_kv(script: Script, nodes: Nodes, feeds: list[Source]) -> FloatArray:

@@ -50,6 +50,7 @@ class Script:
     tables : rows of each class in `READ` and `CONTROLS`, enabled elements only, with OpenDSS's property names as keys.
     base_kv : nominal voltage to ground of each bus.
     open_ends : conductor ends that are switched open, by element name, counted terminal by terminal from 0.
+    coordinates : where buses stand on the script's map, (x, y) by name; those without coordinates are left out.
     output_kva : power that converters inject, kW + j kvar by element name, as OpenDSS solved them.
     standing : names of controls that act between periods and have no model here.
     """
@@ -66,6 +67,7 @@ class Script:
     open_ends: dict[str, tuple[int, ...]]
     output_kva: dict[str, complex]
     standing: tuple[str, ...]
+    coordinates: dict[str, tuple[float, float]]
 
 
 def run_script(path: Path) -> Script:
@@ -135,6 +137,7 @@ def _read(engine: Any, source: str) -> Script:
         open_ends=_open_ends(circuit, source),
         output_kva=_outputs(circuit, tables),
         standing=_standing(circuit),
+        coordinates=_coordinates(circuit),
     )
 
 
@@ -156,6 +159,16 @@ def _base_kv(circuit: Any) -> dict[str, float]:
     for name in circuit.AllBusNames:
         circuit.SetActiveBus(name)
         found[str(name).lower()] = float(circuit.ActiveBus.kVBase)
+    return found
+
+
+def _coordinates(circuit: Any) -> dict[str, tuple[float, float]]:
+    found: dict[str, tuple[float, float]] = {}
+    for name in circuit.AllBusNames:
+        circuit.SetActiveBus(name)
+        bus = circuit.ActiveBus
+        if bus.Coorddefined:
+            found[str(name).lower()] = float(bus.x), float(bus.y)
     return found
 
 

@@ -7,6 +7,7 @@ phases add the zero sequence (`zero_sequence`) and the loads of single phases (`
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -348,6 +349,20 @@ def _keep(part: _Part, keep: NDArray[np.bool_]) -> _Part:
     )
 
 
+def _coordinates(bus: Frame) -> FloatArray | None:
+    """Where buses stand: the points that column `geo` holds as GeoJSON; what is none is left unknown."""
+    if not bus.has("geo"):
+        return None
+    places = np.full((len(bus), 2), np.nan)
+    for row, text in enumerate(bus.texts("geo")):
+        try:
+            x, y = json.loads(text)["coordinates"][:2]
+            places[row] = float(x), float(y)
+        except (ValueError, TypeError, KeyError):
+            continue
+    return places
+
+
 def case_of_tables(tables: Tables, *, three_phase: bool | None = None) -> Case:
     """Convert the tables of a pandapower network.
 
@@ -422,6 +437,7 @@ def case_of_tables(tables: Tables, *, three_phase: bool | None = None) -> Case:
             root_price=root_price(tables, warnings) if has_kind(tables, "ext_grid") else None,
             fused=fused,
             in_service=usable,
+            coordinates=_coordinates(bus),
             warnings=warnings,
             sequences=_sequences(tables, bus, parts, zero_shunts, fixed, warnings) if phases else None,
             lengths_km=_lengths(parts),
