@@ -186,7 +186,7 @@ class Elimination:
     ----------
     plan : order and pattern.
     engine : who eliminated; SuperLU where numba is missing or elimination without pivoting lost accuracy.
-    backward_error : of the trial, largest row of ``|A x - b| / (|A| |x| + |b|)``.
+    backward_error : of the trial, largest row of ``|A x - b| / (|A| |x| + |b|)``; NaN under SuperLU, which pivots.
     """
 
     plan: Plan
@@ -316,6 +316,11 @@ def prefer_engine(engine: Engine) -> Engine:
     return engine
 
 
+def preferred_engine() -> Engine:
+    """Who eliminates in this process."""
+    return _preferred[0]
+
+
 def _load_all() -> None:
     """Call each loop once, so that no clearing waits for one."""
     plan = plan_elimination(sp.csr_matrix(np.array([[2.0, 1.0], [1.0, 2.0]])))
@@ -360,11 +365,7 @@ def _pivoting(plan: Plan, values: ComplexArray | FloatArray) -> Elimination:
         lu = splu(matrix, permc_spec="NATURAL", diag_pivot_thresh=0.01, options={"SymmetricMode": True})
     except RuntimeError as error:
         raise SingularMatrixError("the matrix has no inverse") from error
-    right = _trial(plan.size) if values.ndim == 1 else _trial(plan.size).view(np.float64)
-    solution = lu.solve(right)
-    allowed = abs(matrix) @ np.abs(solution) + np.abs(right)
-    worst = float((np.abs(matrix @ solution - right) / allowed).max(initial=0.0))
-    return Elimination(plan, Engine.SUPERLU, worst, values, lu)
+    return Elimination(plan, Engine.SUPERLU, float("nan"), values, lu)
 
 
 @lru_cache(maxsize=16)
