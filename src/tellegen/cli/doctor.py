@@ -21,6 +21,7 @@ _PARTS = {
     "dss-python": "simulated plant (extra `plant`)",
     "simbench": "SimBench grids and profiles (extra `grids`)",
     "pandapower": "networks that pandapower ships (extra `grids`)",
+    "numba": "compiled elimination on large feeders (extra `fast`)",
 }
 
 

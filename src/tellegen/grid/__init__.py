@@ -6,6 +6,7 @@ loads and generators), the power flow of a demand, and how every voltage and flo
 
 from tellegen.grid.connections import Connections, Connector, Wiring, wire, with_plain_loads
 from tellegen.grid.document import network_from_json, network_to_json
+from tellegen.grid.elimination import Engine, prefer_engine
 from tellegen.grid.importers import load_case
 from tellegen.grid.loads import LoadLaw
 from tellegen.grid.network import Branches, Case, FixedLoads, Generators, LimitKind, Network
@@ -17,6 +18,7 @@ __all__ = [
     "Case",
     "Connections",
     "Connector",
+    "Engine",
     "Factors",
     "FixedLoads",
     "Generators",
@@ -33,6 +35,7 @@ __all__ = [
     "load_case",
     "network_from_json",
     "network_to_json",
+    "prefer_engine",
     "solve_powerflow",
     "wire",
     "with_plain_loads",

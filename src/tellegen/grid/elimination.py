@@ -15,6 +15,7 @@ What they eliminate is tried on one right side: where a pivot vanishes or the tr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -325,10 +326,34 @@ def _load_all() -> None:
     """Call each loop once, so that no clearing waits for one."""
     plan = plan_elimination(sp.csr_matrix(np.array([[2.0, 1.0], [1.0, 2.0]])))
     values = np.array([2.0, 2.0, 1.0, 1.0], dtype=np.complex128)
-    for numbers in (values, blocks(values)):
-        found = eliminate(plan, numbers, engine=Engine.SWEEPS)
+    one, none = np.ones(2, dtype=np.complex128), np.zeros(0)
+    for matrix in (blocks(values), values):
+        found = eliminate(plan, matrix, engine=Engine.SWEEPS)
         for columns in (1, COLUMNS_APART):
             found.solve(np.ones((2, columns), dtype=np.complex128))
+    # Only now, so that an import error means that numba is missing.
+    from tellegen.grid.contraction import contract
+
+    begin, nowhere, law = np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros((7, 0))
+    power, start = none.astype(np.complex128), one.copy()
+    loop: Callable[..., Any] = contract
+    loop(
+        plan.start,
+        plan.row,
+        *found.triangles(),
+        one,
+        one,
+        one.real.copy(),
+        begin,
+        nowhere,
+        none,
+        power,
+        law,
+        start,
+        1.0,
+        1.0,
+        1,
+    )
 
 
 def _sweeps() -> ModuleType:
