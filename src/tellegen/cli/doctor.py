@@ -22,6 +22,7 @@ _PARTS = {
     "simbench": "SimBench grids and profiles (extra `grids`)",
     "pandapower": "networks that pandapower ships (extra `grids`)",
     "matplotlib": "pictures (extra `pictures`)",
+    "numba": "compiled elimination on large feeders (extra `fast`)",
 }
 
 

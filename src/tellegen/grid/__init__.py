@@ -7,6 +7,7 @@ loads and generators), the power flow of a demand, and how every voltage and flo
 from tellegen.grid.connections import Connections, Connector, Wiring, wire, with_plain_loads
 from tellegen.grid.controls import Controls
 from tellegen.grid.document import case_from_json, case_to_json, network_from_json, network_to_json
+from tellegen.grid.elimination import Engine, prefer_engine
 from tellegen.grid.importers import load_case
 from tellegen.grid.loads import LoadLaw
 from tellegen.grid.network import Branches, Case, FixedLoads, Generators, LimitKind, Network
@@ -29,6 +30,7 @@ __all__ = [
     "Connector",
     "Controls",
     "Dispatch",
+    "Engine",
     "Factors",
     "FixedLoads",
     "Generators",
@@ -50,6 +52,7 @@ __all__ = [
     "load_case",
     "network_from_json",
     "network_to_json",
+    "prefer_engine",
     "settle_jointly",
     "settle_taps",
     "solve_powerflow",

@@ -18,11 +18,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import NDArray
-from scipy.sparse.linalg import SuperLU, splu
 
 from tellegen.errors import TellegenError
 from tellegen.grid.connections import Wiring, wire, with_plain_loads
+from tellegen.grid.elimination import (
+    Elimination,
+    Engine,
+    SingularMatrixError,
+    eliminate,
+    plan_elimination,
+    preferred_engine,
+)
+from tellegen.grid.jacobian import JacobianPattern, place_values, plan_jacobian
 from tellegen.grid.loads import Draw
 from tellegen.grid.network import ComplexArray, FixedLoads, FloatArray, IntArray, LimitKind, Network
 
@@ -35,28 +42,13 @@ NEWTON_ITERATIONS_MAX = 40
 SLOW_CONTRACTION = 0.6
 """A fixed point that shrinks its step by less than this per iteration is handed to Newton."""
 CACHED_NETWORKS_MAX = 16
+CACHED_PATTERNS_MAX = 8
 PHASES = 3
 """Nodes of a higher phase number are neutrals."""
 
 
 class GridError(TellegenError):
     """The network has no (unique, energised) power flow for what is asked of it."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class JacobianPattern:
-    """The real 2n x 2n Jacobian of the free nodes, ordered once so that each factorisation is cheap.
-
-    `data` holds the part that does not depend on voltage; `diagonal` the positions of the four
-    diagonals (re-re, re-im, im-re, im-im) to which the load terms are added.
-    """
-
-    order: IntArray
-    inverse: IntArray
-    indices: NDArray[np.int32]
-    indptr: NDArray[np.int32]
-    data: FloatArray
-    diagonal: IntArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +65,7 @@ class Factors:
     y_source_free, source_self : ``Y_SL`` and ``Y_SS v_S``.
     rows_free, rows_source : branch current rows split into free columns and the constant source part.
     terminal : int64[K], position of a terminal's node among the free nodes, -1 at a source.
-    jacobian : pattern of the real Jacobian.
+    patterns : of the Jacobians that were asked for, by the ends of loads between nodes or with a law.
     known_impedance : float64[n], driving-point impedances that were asked for, NaN where not yet.
     """
 
@@ -81,7 +73,7 @@ class Factors:
     free: IntArray
     y_free: sp.csr_matrix
     y_size: sp.csr_matrix
-    lu: SuperLU
+    lu: Elimination
     source_current: ComplexArray
     no_load: ComplexArray
     y_source_free: sp.csr_matrix
@@ -89,7 +81,7 @@ class Factors:
     rows_free: sp.csr_matrix
     rows_source: ComplexArray
     terminal: IntArray
-    jacobian: JacobianPattern
+    patterns: OrderedDict[bytes, JacobianPattern]
     known_impedance: FloatArray
 
     def driving_impedance(self, node: IntArray) -> FloatArray:
@@ -131,7 +123,7 @@ class PowerFlow:
     mismatch_pu: float
 
 
-_cache: OrderedDict[int, Factors] = OrderedDict()
+_cache: OrderedDict[tuple[int, Engine], Factors] = OrderedDict()
 
 
 def factorise(network: Network) -> Factors:
@@ -141,13 +133,14 @@ def factorise(network: Network) -> Factors:
     ------
     GridError : there is no source, or part of the network hangs on none.
     """
-    known = _cache.get(id(network))
+    key = (id(network), preferred_engine())
+    known = _cache.get(key)
     if known is not None and known.network is network:
-        _cache.move_to_end(id(network))
+        _cache.move_to_end(key)
         return known
     factors = _factorise(network)
     # The entry holds the network itself, so its id cannot be taken by another while it is a key.
-    _cache[id(network)] = factors
+    _cache[key] = factors
     while len(_cache) > CACHED_NETWORKS_MAX:
         _cache.popitem(last=False)
     return factors
@@ -164,9 +157,10 @@ def _factorise(network: Network) -> Factors:
     y_free = sp.csr_matrix(admittance[free][:, free])
     source_current = admittance[free][:, network.source] @ network.source_voltage
     try:
-        lu = splu(y_free.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.01, options={"SymmetricMode": True})
+        plan = plan_elimination(y_free)
+        lu = eliminate(plan, place_values(plan, y_free))
         no_load = lu.solve(-source_current)
-    except RuntimeError:
+    except SingularMatrixError:
         no_load = np.full(free.size, np.nan, dtype=np.complex128)
     # Only a neutral may stand at zero.
     alive = np.isfinite(no_load) & ((np.abs(no_load) >= 1e-6) | (network.phase[free] > PHASES))
@@ -189,86 +183,37 @@ def _factorise(network: Network) -> Factors:
         rows_free=sp.csr_matrix(rows[:, free]),
         rows_source=rows[:, network.source] @ network.source_voltage,
         terminal=place[network.branches.node],
-        jacobian=_pattern(y_free),
+        patterns=OrderedDict(),
         known_impedance=np.full(free.size, np.nan),
     )
 
 
-def _pattern(y_free: sp.csr_matrix) -> JacobianPattern:
-    size = y_free.shape[0]
-    eye = sp.identity(size, format="csr")
-    # A structural diagonal in all four blocks; the tiny value keeps scipy from dropping it.
-    tiny = 1e-300
-    conductance = sp.csr_matrix(y_free.real) + tiny * eye
-    susceptance = sp.csr_matrix(y_free.imag) + tiny * eye
-    whole = sp.bmat([[conductance, -susceptance], [susceptance, conductance]], format="csc")
-    # Columns of one node side by side: the ordering of the n-node graph carries over, with 2x2 blocks.
-    graph = sp.csc_matrix((np.ones(y_free.nnz), y_free.indices, y_free.indptr), shape=y_free.shape)
-    graph = (graph + graph.T).tocsc() + 4.0 * size * sp.identity(size, format="csc")
-    nodes = np.argsort(splu(graph, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True}).perm_c)
-    order = np.stack([nodes, nodes + size], axis=1).ravel().astype(np.int64)
-    ordered = sp.csc_matrix(whole[order][:, order])
-    ordered.sort_indices()
-    inverse = np.argsort(order).astype(np.int64)
-    column = np.repeat(np.arange(2 * size), np.diff(ordered.indptr))
-    key = column * (2 * size) + ordered.indices
-    node = np.arange(size)
-    pairs = ((node, node), (node, node + size), (node + size, node), (node + size, node + size))
-    diagonal = np.stack([np.searchsorted(key, inverse[c] * (2 * size) + inverse[r]) for r, c in pairs])
-    return JacobianPattern(
-        order=order,
-        inverse=inverse,
-        indices=ordered.indices.astype(np.int32),
-        indptr=ordered.indptr.astype(np.int32),
-        data=ordered.data.astype(np.float64),
-        diagonal=diagonal.astype(np.int64),
-    )
-
-
-def factorise_jacobian(factors: Factors, voltage_free: ComplexArray, draw: Draw) -> SuperLU:
-    """LU of the real Jacobian of ``dv -> (Y + A) dv + C conj(dv)``, with A and C of the `Draw`.
-
-    Rows and columns stand in `JacobianPattern.order`; see `solve_jacobian`. Loads between nodes add entries to the
-    pattern.
+def factorise_jacobian(factors: Factors, voltage_free: ComplexArray, draw: Draw) -> Elimination:
+    """Eliminate the Jacobian ``dv -> (Y + A) dv + C conj(dv)``, with A and C of the `Draw`.
 
     Raises
     ------
     GridError : the Jacobian is singular, the point where voltage collapses.
     """
-    pattern = factors.jacobian
-    size = 2 * voltage_free.size
-    if draw.incidence is None:
-        load = draw.plain_derivative(voltage_free)
-        data = pattern.data.copy()
-        data[pattern.diagonal[0]] += load.real
-        data[pattern.diagonal[1]] += load.imag
-        data[pattern.diagonal[2]] += load.imag
-        data[pattern.diagonal[3]] -= load.real
-        matrix = sp.csc_matrix((data, pattern.indices, pattern.indptr), shape=(size, size))
-        ordering = "NATURAL"
-    else:
-        direct, mirrored = draw.derivative(voltage_free)
-        whole = factors.y_free + direct
-        blocks = [
-            [whole.real + mirrored.real, mirrored.imag - whole.imag],
-            [whole.imag + mirrored.imag, whole.real - mirrored.real],
-        ]
-        matrix = sp.csc_matrix(sp.bmat(blocks, format="csr")[pattern.order][:, pattern.order])
-        # In the order of the plain pattern the entries between phases of a bus would fill in.
-        ordering = "MMD_AT_PLUS_A"
     try:
-        return splu(matrix, permc_spec=ordering, diag_pivot_thresh=0.01, options={"SymmetricMode": True})
-    except RuntimeError as error:
+        return _pattern(factors, draw.incidence).eliminate(draw, voltage_free)
+    except SingularMatrixError as error:
         raise GridError(f"{factors.network.name}: the power flow is at the point of voltage collapse") from error
 
 
-def solve_jacobian(factors: Factors, lu: SuperLU, right: ComplexArray, *, transposed: bool = False) -> ComplexArray:
-    """Solve with the Jacobian (or its transpose, the adjoint) for complex right sides [n] or [n, m]."""
-    pattern = factors.jacobian
-    size = right.shape[0]
-    stacked = np.concatenate([right.real, right.imag])[pattern.order]
-    solved = lu.solve(np.ascontiguousarray(stacked), trans="T" if transposed else "N")[pattern.inverse]
-    return np.asarray(solved[:size] + 1j * solved[size:])
+def _pattern(factors: Factors, incidence: sp.csr_matrix | None) -> JacobianPattern:
+    known = factors.patterns
+    key = (
+        b""
+        if incidence is None
+        else b"".join(x.tobytes() for x in (incidence.indptr, incidence.indices, incidence.data))
+    )
+    if key not in known:
+        known[key] = plan_jacobian(factors.y_free, factors.lu.plan, incidence)
+        while len(known) > CACHED_PATTERNS_MAX:
+            known.popitem(last=False)
+    known.move_to_end(key)
+    return known[key]
 
 
 def solve_powerflow(
@@ -336,12 +281,13 @@ def solve_powerflow(
 
 def _fixed_point(factors: Factors, draw: Draw, start: ComplexArray) -> tuple[ComplexArray | None, int]:
     """Z-bus iteration; None where it contracts too slowly. The mismatch of a step is ``|s| |dv/v|``."""
-    voltage = start
     size = draw.size()
-    last = np.inf
     # Rounding in the solve bounds what any step can show.
     floor = 8 * np.finfo(np.float64).eps * float(size.max(initial=0.0))
     aim = max(MISMATCH_AIM_PU * min(1.0, float(size.max(initial=0.0)) + 1e-3), floor)
+    if factors.lu.engine is Engine.SWEEPS:
+        return _contract(factors.lu, factors.source_current, draw, size, start, aim)
+    voltage, last = start, np.inf
     with np.errstate(all="ignore"):
         for k in range(1, FIXED_POINT_ITERATIONS_MAX + 1):
             fresh = factors.lu.solve(-factors.source_current - draw.current(voltage))
@@ -359,6 +305,39 @@ def _fixed_point(factors: Factors, draw: Draw, start: ComplexArray) -> tuple[Com
     return None, FIXED_POINT_ITERATIONS_MAX
 
 
+def _contract(
+    lu: Elimination, source_current: ComplexArray, draw: Draw, size: FloatArray, start: ComplexArray, aim: float
+) -> tuple[ComplexArray | None, int]:
+    """`_fixed_point` as one compiled loop."""
+    from tellegen.grid.contraction import contract
+
+    plan, power, law = lu.plan, np.zeros(0, dtype=np.complex128), np.zeros((7, 0))
+    legs = sp.csr_matrix((0, size.size))
+    if draw.incidence is not None and draw.power is not None and draw.law is not None:
+        legs, power, own = draw.incidence.T.tocsr(), draw.power, draw.law
+        exponents = (own.p_exponent, own.q_exponent, own.edge_exponent)
+        law = np.stack([own.rated_pu, *exponents, own.low, own.minimum, own.maximum])
+    voltage = start[plan.order]
+    iterations, arrived = contract(
+        plan.start,
+        plan.row,
+        *lu.triangles(),
+        source_current[plan.order],
+        draw.load[plan.order],
+        size[plan.order],
+        legs.indptr.astype(np.int64),
+        plan.place[legs.indices],
+        legs.data.astype(np.float64),
+        power,
+        law,
+        voltage,
+        aim,
+        SLOW_CONTRACTION,
+        FIXED_POINT_ITERATIONS_MAX,
+    )
+    return (voltage[plan.place] if arrived else None), int(iterations)
+
+
 def _newton(factors: Factors, draw: Draw) -> tuple[ComplexArray, int]:
     """Damped Newton from no load, so that the high-voltage solution is found."""
     voltage = factors.no_load.copy()
@@ -373,7 +352,7 @@ def _newton(factors: Factors, draw: Draw) -> tuple[ComplexArray, int]:
 
     error, excess = residual(voltage)
     for k in range(1, NEWTON_ITERATIONS_MAX + 1):
-        step = -solve_jacobian(factors, factorise_jacobian(factors, voltage, draw), error)
+        step = -factorise_jacobian(factors, voltage, draw).solve(error)
         scale = 1.0
         while scale > 1e-3:
             trial = voltage + scale * step

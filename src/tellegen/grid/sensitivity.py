@@ -22,12 +22,12 @@ from enum import IntEnum
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.sparse.linalg import SuperLU
 
 from tellegen.grid.connections import Wiring, wire
+from tellegen.grid.elimination import Elimination
 from tellegen.grid.loads import Draw
 from tellegen.grid.network import ComplexArray, FloatArray, IntArray, LimitKind, Network
-from tellegen.grid.powerflow import Factors, PowerFlow, factorise, factorise_jacobian, solve_jacobian
+from tellegen.grid.powerflow import Factors, PowerFlow, factorise, factorise_jacobian
 
 DEAD_PU = 1e-6
 """Demand to ground at a node of lower voltage (a neutral) moves nothing that is asked for: its derivatives are 0."""
@@ -60,7 +60,7 @@ class Linearisation:
     draw: Draw
     voltage: ComplexArray
     all_voltage: ComplexArray
-    lu: SuperLU
+    lu: Elimination
 
     def gradients(self, quantity: IntArray, index: IntArray) -> ComplexArray:
         """Derivatives of m quantities with respect to demand at every place (nodes first, see `Wiring`).
@@ -127,7 +127,7 @@ class Linearisation:
         if pairs.shape[1]:
             turn = 1.0 / (pairs.T @ self.voltage)[:, None]
             right += pairs @ np.conj(apart * turn)
-        tangent = solve_jacobian(self.factors, self.lu, -right)
+        tangent = self.lu.solve(-right)
         adjoint = self._adjoint((self._seeds(quantity, index) @ size)[:, None])
         mirror = np.conj(adjoint)
         seed = np.conj(step * inverse**2 - 2.0 * self.draw.load[:, None] * tangent * inverse**3) * mirror
@@ -175,7 +175,7 @@ class Linearisation:
         return np.asarray(m @ (-np.conj(direct) * force - mirrored * np.conj(force)).T)
 
     def _adjoint(self, seeds: ComplexArray) -> ComplexArray:
-        return solve_jacobian(self.factors, self.lu, seeds, transposed=True)
+        return self.lu.solve(seeds, transposed=True)
 
     def _places(self, node: IntArray) -> IntArray:
         """Positions of nodes among the free ones."""
