@@ -27,6 +27,8 @@ SOFTNESS_FACTOR = 0.1
 """Price range over which steps answer, from one centre to the next; also how firmly duals keep their place."""
 FIRMNESS = 1e-3
 """Share of what all variables could answer to a row that its dual's own centre adds, at softness 1."""
+FIRMNESS_LEAST = 1e-4
+"""Of its first value, so that the duals' system stays definite in floating point."""
 NEWTON_STEPS_MAX = 30
 TRIALS_MAX = 12
 OVERSHOOT, TRIAL_STOP = 0.2, 0.1
@@ -34,7 +36,6 @@ OVERSHOOT, TRIAL_STOP = 0.2, 0.1
 LEVEL = 1e-13
 """A Newton step that promises less than this, relative to the size of prices, stays."""
 BOX_GUESSES_MAX, BOX_ROUNDS_MAX = 12, 40
-HALVINGS_MAX = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +85,7 @@ class PriceSearch:
         """Climb to the top around this centre, move the centre there and harden the steps; bound and stair there."""
         program = self.program
         centre, dual_centre = self.y, self.dual
-        soft, self.firm_now = self.softness * self.soft, self.softness * self.firm
+        soft, self.firm_now = self.softness * self.soft, max(self.softness, FIRMNESS_LEAST) * self.firm
         self.rate = 1.0 / (program.diagonal + soft)
         self.squared = program.gain**2 * self.rate
         price = self.across @ np.concatenate([self.z, self.dual])
@@ -226,7 +227,7 @@ def _solve(matrix: FloatArray, right: FloatArray) -> FloatArray:
 def _in_box(matrix: FloatArray, pull: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
     """Minimise ``s' matrix s / 2 - pull' s`` over ``low <= s <= high``, where 0 is inside.
 
-    Primal-dual active sets settle it nearly always; projected Newton from where they stop ends it in any case.
+    Primal-dual active sets settle it nearly always; from where they stop, members change one by one.
     """
     scale = 1.0 / np.sqrt(np.diagonal(matrix))
     matrix = matrix * scale * scale[:, None]
@@ -240,13 +241,11 @@ def _in_box(matrix: FloatArray, pull: FloatArray, low: FloatArray, high: FloatAr
         if np.array_equal(fresh, side):
             return np.minimum(np.maximum(s, low), high) * scale
         side = fresh
+    # Only a start at least as good as standing still keeps the step an ascent.
     s = np.minimum(np.maximum(s, low), high)
-    for candidate in (s, np.zeros(pull.size)):
-        slope = matrix @ candidate - pull
-        # Only a start at least as good as standing still keeps the step an ascent.
-        if float(candidate @ (slope - pull)) <= 0.0:
-            return _projected(matrix, pull, low, high, candidate) * scale
-    return np.zeros(pull.size)
+    if float(s @ (matrix @ s - 2.0 * pull)) > 0.0:
+        s = np.zeros(pull.size)
+    return _one_by_one(matrix, pull, low, high, s) * scale
 
 
 def _held(matrix: FloatArray, pull: FloatArray, s: FloatArray, side: IntArray) -> FloatArray:
@@ -262,23 +261,26 @@ def _held(matrix: FloatArray, pull: FloatArray, s: FloatArray, side: IntArray) -
     return s
 
 
-def _projected(
+def _one_by_one(
     matrix: FloatArray, pull: FloatArray, low: FloatArray, high: FloatArray, s: FloatArray
 ) -> FloatArray:
-    """Projected Newton (Bertsekas 1982) from a point of the box; goes down with every round."""
-    for _ in range(BOX_ROUNDS_MAX):
-        slope = matrix @ s - pull
-        held = ((s <= low) & (slope >= 0)) | ((s >= high) & (slope <= 0))
-        if held.all():
+    """Primal active sets from a point of the box: each round goes down and changes one member, so it ends."""
+    side = (s >= high).astype(np.int64) - (s <= low)
+    for _ in range(BOX_ROUNDS_MAX + 4 * s.size):
+        goal = _held(matrix, pull, np.where(side == 0, 0.0, s), side)
+        move = goal - s
+        room = np.where(move > 0, high - s, s - low)
+        reach = np.divide(room, np.abs(move), out=np.full(s.size, np.inf), where=(side == 0) & (move != 0))
+        first = int(np.argmin(reach))
+        if reach[first] < 1.0:
+            s = s + reach[first] * move
+            side[first] = 1 if move[first] > 0 else -1
+            s[first] = high[first] if move[first] > 0 else low[first]
+            continue
+        s = goal
+        want = side * (matrix @ s - pull)
+        worst = int(np.argmax(want))
+        if want[worst] <= 1e-14 * float(np.abs(pull).max()):
             break
-        goal = _held(matrix, pull, s.copy(), held.astype(np.int64))
-        before, share = float(s @ (slope - pull)), 1.0
-        for _ in range(HALVINGS_MAX):
-            trial = np.minimum(np.maximum(s + share * (goal - s), low), high)
-            if float(trial @ (matrix @ trial - 2.0 * pull)) < before:
-                break
-            share /= 2
-        else:
-            break
-        s = trial
+        side[worst] = 0
     return s
