@@ -17,10 +17,10 @@ from tellegen.market.program import Program, Solution
 ROUNDS_MAX = 15
 IDLE_ROUNDS_MAX = 3
 """Rounds without fewer corrections than before: the guess goes in circles."""
-GROWTH_MAX, GROWTH_FREE = 2, 10
+GROWTH_MAX, GROWTH_FREE = 2, 5
 """So many more corrections than in the best round so far (factor, and number besides): the guess runs away."""
-SHARE_FIRST_MAX = 0.2
-"""A guess of which the first round corrects a larger share is no guess."""
+SHARE_FIRST_MAX = 0.005
+"""A guess of which the first round corrects a larger share (and what growth allows) is no guess."""
 FREE_MAX = 400
 """Steps of a descent with more variables free than this cost more than an interior point."""
 STIFF = 1e-5
@@ -28,6 +28,8 @@ STIFF = 1e-5
 PASSES_MAX = 8
 FIRMNESS = 1e-8
 """Weight of a dual's own place, relative to what free variables answer to its row."""
+MET = 1e-9
+"""What may be left of a slope or of a tight row's gap, relative to its size."""
 TINY = 1e-11
 """Rounding in bounds, duals and slopes, relative to their size."""
 
@@ -62,6 +64,8 @@ def active_sets(
         fresh_bound[_wrong_side(slope, bound, price_scale) > 0] = 0
         fresh_stair += _stair_moves(program, levels, stair, dual, excess, row_scale)
         if np.array_equal(fresh_bound, bound) and np.array_equal(fresh_stair, stair):
+            if not _met(program, slope, excess, bound, stair, row_scale):
+                return None
             return Solution(np.clip(y, 0.0, program.upper), np.maximum(dual, 0.0), bound, stair, exact=True)
         changes = int((fresh_bound != bound).sum() + (fresh_stair != stair).sum())
         idle = 0 if changes < fewest else idle + 1
@@ -71,6 +75,17 @@ def active_sets(
         bound, stair = fresh_bound, fresh_stair
         y, dual = np.clip(y, 0.0, program.upper), np.clip(dual, 0.0, program.penalty[:, 1])
     return None
+
+
+def _met(
+    program: Program, slope: FloatArray, excess: FloatArray, bound: IntArray, stair: IntArray, row_scale: FloatArray
+) -> bool:
+    """Whether rounding left what was solved for: free variables without a slope, tight rows at their kinks."""
+    tight = np.flatnonzero(stair % 2 == 1)
+    gap = np.abs(excess[tight] - program.kink[tight, np.minimum(stair[tight] // 2, 1)]) / row_scale[tight]
+    price_scale = float(np.abs(program.linear).max(initial=1e-12))
+    left = np.abs(slope[bound == 0]).max(initial=0.0) / price_scale
+    return bool(max(left, gap.max(initial=0.0)) <= MET)
 
 
 def _wrong_side(slope: FloatArray, bound: IntArray, price_scale: float) -> FloatArray:
@@ -99,7 +114,7 @@ def _settle(
     slope, excess = program.gradient(y, dual), program.excess(y)
     if free.size + tight.size == 0:
         return y, dual, slope, excess
-    system = _system(program, free, tight)
+    system = _system(program, free, tight, row_scale)
     target = program.kink[tight, np.minimum(stair[tight] // 2, 1)]
     y = y.copy()
     price_scale = float(np.abs(program.linear).max(initial=1e-12))
@@ -175,14 +190,15 @@ class _PriceSystem:
         return change, answer[self.rank : size]
 
 
-def _system(program: Program, free: IntArray, tight: IntArray) -> _FreeSystem | _PriceSystem:
+def _system(program: Program, free: IntArray, tight: IntArray, row_scale: FloatArray) -> _FreeSystem | _PriceSystem:
     """The smaller of the two systems."""
     price_scale = float(np.abs(program.linear).max(initial=1e-12))
     channel, gain = program.channel[free], program.gain[free]
     alone = gain**2 / (gain**2 * (program.factor[channel] ** 2).sum(axis=1) + program.diagonal[free])
     answers = np.bincount(channel, alone, minlength=program.factor.shape[0])
     firm = FIRMNESS * (program.rows[tight] ** 2 @ answers)
-    firm[firm == 0.0] = 1.0
+    # Where nothing free answers, the dual runs off at once and lets something go.
+    firm += 1e-13 * row_scale[tight] ** 2 / price_scale
     stiff = program.diagonal[free] * program.upper[free] > STIFF * price_scale
     if program.factor.shape[1] >= int(stiff.sum()):
         return _FreeSystem(program, free, tight, firm)

@@ -69,6 +69,8 @@ def bend_of(curvature: Sequence[Curvature], steps: Steps) -> tuple[FloatArray, F
     """Factor [c, r] on the channels of the variables, and diagonal [m] on these, of all scenarios together."""
     parts = [part.on(steps, scenario) for part, scenario in zip(curvature, steps.scenarios, strict=True)]
     factor = np.concatenate([factor for factor, _ in parts], axis=1)
+    if factor.shape[0] <= EXACT_CHANNELS_MAX:
+        return factor, np.sum([diagonal for _, diagonal in parts], axis=0)[steps.channel]
     width = np.bincount(steps.channel, steps.width, minlength=factor.shape[0])
     factor, rest = _slim(factor, np.sqrt(width) + 1e-300)
     return factor, np.sum([rest, *(diagonal for _, diagonal in parts)], axis=0)[steps.channel]

@@ -35,7 +35,7 @@ OVERSHOOT, TRIAL_STOP = 0.2, 0.1
 """A step is shortened if the climb ends before it and falls this steeply beyond; how flat the place found must be."""
 LEVEL = 1e-13
 """A Newton step that promises less than this, relative to the size of prices, stays."""
-BOX_GUESSES_MAX, BOX_ROUNDS_MAX = 12, 40
+BOX_GUESSES_MAX, BOX_ROUNDS_MAX = 6, 40
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,6 +80,7 @@ class PriceSearch:
         self.soft = self.price * reach / program.upper
         answers = program.total(program.gain / (program.diagonal + self.soft))
         self.firm = FIRMNESS * (program.rows**2 @ answers) + 1e-300
+        self.side = -(self.dual <= 0.0).astype(np.int64)
 
     def climb(self) -> tuple[IntArray, IntArray]:
         """Climb to the top around this centre, move the centre there and harden the steps; bound and stair there."""
@@ -159,9 +160,9 @@ class PriceSearch:
             first, across = solved[:, 0], solved[:, 1:]
             pull, block = mixed.T @ first, rows.T @ rows - mixed.T @ across
         block[np.diag_indices(free.size)] += self.firm_now[free]
-        step = _in_box(
-            block, piece.rise[free] - pull, (piece.low - self.dual)[free], (piece.high - self.dual)[free]
-        )
+        low, high = (piece.low - self.dual)[free], (piece.high - self.dual)[free]
+        step, side = _in_box(block, piece.rise[free] - pull, low, high, self.side[free])
+        self.side[free] = side
         return first - across @ step, step
 
     def _line(
@@ -203,7 +204,7 @@ class PriceSearch:
         """Whether the dual function is at `slope` still the piece whose top this is."""
         program = self.program
         wish = -slope * self.rate
-        if not np.array_equal((wish > 0) & (wish < program.upper), piece.inside):
+        if (((wish > 0) & (wish < program.upper)) != piece.inside).any():
             return False
         pressed = np.ones(self.dual.size, dtype=bool)
         pressed[piece.free] = False
@@ -224,33 +225,38 @@ def _solve(matrix: FloatArray, right: FloatArray) -> FloatArray:
     return np.asarray(lapack.dpotrs(factor, right, lower=1)[0])
 
 
-def _in_box(matrix: FloatArray, pull: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
-    """Minimise ``s' matrix s / 2 - pull' s`` over ``low <= s <= high``, where 0 is inside.
+def _in_box(
+    matrix: FloatArray, pull: FloatArray, low: FloatArray, high: FloatArray, side: IntArray
+) -> tuple[FloatArray, IntArray]:
+    """Minimise ``s' matrix s / 2 - pull' s`` over ``low <= s <= high``, where 0 is inside; s, and where it stands.
 
-    Primal-dual active sets settle it nearly always; from where they stop, members change one by one.
+    Primal-dual active sets settle it nearly always, from a guess of -1 (low), 1 (high) or 0 (between); from where they
+    stop, members change one by one.
     """
-    scale = 1.0 / np.sqrt(np.diagonal(matrix))
-    matrix = matrix * scale * scale[:, None]
+    if pull.size == 0:
+        return pull, side
+    scale = 1.0 / np.sqrt(matrix.diagonal())
+    matrix = matrix * scale
+    matrix *= scale[:, None]
     pull, low, high = pull * scale, low / scale, high / scale
-    side = np.zeros(pull.size, dtype=np.int64)
-    s = np.zeros(pull.size)
     for _ in range(BOX_GUESSES_MAX):
         s = _held(matrix, pull, np.where(side < 0, low, np.where(side > 0, high, 0.0)), side)
-        slope = matrix @ s - pull
-        fresh = np.where(side == 0, (s > high).astype(np.int64) - (s < low), np.where(side * slope > 0, 0, side))
-        if np.array_equal(fresh, side):
-            return np.minimum(np.maximum(s, low), high) * scale
+        want = side * (matrix @ s - pull)
+        fresh = np.where(side == 0, (s > high).astype(np.int64) - (s < low), np.where(want > 0, 0, side))
+        if (fresh == side).all():
+            return np.minimum(np.maximum(s, low), high) * scale, side
         side = fresh
     # Only a start at least as good as standing still keeps the step an ascent.
     s = np.minimum(np.maximum(s, low), high)
     if float(s @ (matrix @ s - 2.0 * pull)) > 0.0:
         s = np.zeros(pull.size)
-    return _one_by_one(matrix, pull, low, high, s) * scale
+    s, side = _one_by_one(matrix, pull, low, high, s)
+    return s * scale, side
 
 
 def _held(matrix: FloatArray, pull: FloatArray, s: FloatArray, side: IntArray) -> FloatArray:
     """Optimum over what is free (side 0) while the rest stands at `s`."""
-    go = np.flatnonzero(side == 0)
+    go = (side == 0).nonzero()[0]
     if go.size == 0:
         return s
     if go.size == side.size:
@@ -263,7 +269,7 @@ def _held(matrix: FloatArray, pull: FloatArray, s: FloatArray, side: IntArray) -
 
 def _one_by_one(
     matrix: FloatArray, pull: FloatArray, low: FloatArray, high: FloatArray, s: FloatArray
-) -> FloatArray:
+) -> tuple[FloatArray, IntArray]:
     """Primal active sets from a point of the box: each round goes down and changes one member, so it ends."""
     side = (s >= high).astype(np.int64) - (s <= low)
     for _ in range(BOX_ROUNDS_MAX + 4 * s.size):
@@ -283,4 +289,4 @@ def _one_by_one(
         if want[worst] <= 1e-14 * float(np.abs(pull).max()):
             break
         side[worst] = 0
-    return s
+    return s, side
