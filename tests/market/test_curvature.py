@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from tellegen.grid import Connector, load_case, wire
 from tellegen.grid.impedance import impedance_entries
 from tellegen.grid.network import Network
 from tellegen.grid.powerflow import factorise, solve_powerflow
@@ -15,6 +17,7 @@ from tellegen.grid.sensitivity import Quantity, linearise
 from tellegen.market.impedance_curvature import impedance_curvature
 
 Street = Callable[..., Network]
+IEEE13 = Path(__file__).parents[2].parent / "shared" / "data" / "feeders" / "ieee13" / "IEEE13Nodeckt.dss"
 
 
 def test_entries_are_those_of_the_inverse(street: Street) -> None:
@@ -55,3 +58,27 @@ def test_it_is_the_second_derivative_but_for_the_load(street: Street, root_price
     assert np.abs(model - clipped).max() < 0.25 * max(np.abs(exact).max(), 1e-12)
     if root_price > 0:
         assert np.abs(model - clipped).max() < 0.1 * np.abs(exact).max()
+
+
+@pytest.mark.skipif(not IEEE13.exists(), reason="the IEEE feeders are not beside the project")
+def test_places_between_phases_bend_like_the_exact_ones() -> None:
+    pytest.importorskip("dss", reason="OpenDSS scripts need the extra 'plant'")
+    case = load_case(str(IEEE13))
+    network, connector = case.network, Connector(case.network)
+    where = [("671", ""), ("680", "1-2"), ("675", "1-2-3"), ("634", "2"), ("645", "2-3"), ("633", "1.2"), ("680", "1")]
+    places = np.array(sorted(connector.place(*place) for place in where))
+    factors = factorise(network)
+    wiring = wire(network, factors.free, case.loads, connector.table())
+    demand = np.zeros(wiring.places, dtype=complex)
+    demand[places] = 20 + 5j
+    flow = solve_powerflow(network, demand, wiring=wiring, factors=factors)
+    point = linearise(network, demand, flow, wiring=wiring, factors=factors)
+    root = (np.array([Quantity.ROOT_KW]), np.array([0]))
+    price = 0.3 * point.gradients(*root)[0]
+    factor, rest = impedance_curvature(point, price[places], places, np.ones(places.size))
+    model = factor @ factor.T + np.diag(rest)
+    unit = np.zeros((wiring.places, places.size), dtype=complex)
+    unit[places, np.arange(places.size)] = 1.0
+    exact = point.hessian_product(*root, np.array([0.3]), unit)[places].real
+    # Loads that answer to voltage and second orders of the load are left out; transformers and phases are not.
+    assert np.abs(model[: places.size, : places.size] - exact).max() < 0.15 * np.abs(exact).max()
