@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tellegen.market.active_set import active_sets, descend
 from tellegen.market.interior_point import interior_point
+from tellegen.market.price_search import PriceSearch
 from tellegen.market.program import Program, Solution
 from tellegen.market.qp import solve_program
 
@@ -124,3 +125,118 @@ def test_piqp_agrees(size: int, rank: int) -> None:
         theirs = objective(program, np.clip(solver.result.x[:size], 0, program.upper))
         assert ours <= theirs + 1e-7
         assert ours == pytest.approx(theirs, abs=1e-5)
+
+
+def small(prices: list[float], need: float, *, slope: float = 1e-9, penalty: float = 9.0) -> Program:
+    """Sellers of one unit each, every one on a channel of its own, who must deliver `need` together."""
+    size = len(prices)
+    return Program(
+        linear=np.array(prices),
+        diagonal=np.full(size, slope),
+        upper=np.ones(size),
+        channel=np.arange(size),
+        gain=np.ones(size),
+        factor=np.zeros((size, 0)),
+        rows=-np.ones((1, size)),
+        limit=np.array([-need]),
+        kink=np.array([[0.0, 0.1]]),
+        penalty=np.array([[penalty, 10 * penalty]]),
+    )
+
+
+@given(st.integers(0, 10**6), st.integers(0, 10**6))
+@settings(max_examples=40, deadline=None)
+def test_any_guess_ends_at_the_same_dispatch_and_prices(seed: int, guess: int) -> None:
+    program = random_program(seed)
+    rng = np.random.default_rng(guess)
+    plain = solve_program(program, np.full(40, -1), np.zeros(6, dtype=np.int64))
+    other = solve_program(
+        program, rng.integers(-1, 2, 40), rng.integers(0, 5, 6), rng.random(40), rng.uniform(0.0, 9.0, 6)
+    )
+    assert plain.exact
+    assert other.exact
+    assert other.y == pytest.approx(plain.y, abs=1e-7)
+    assert other.dual @ program.rows == pytest.approx(plain.dual @ program.rows, abs=1e-7)
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=30, deadline=None)
+def test_a_search_over_prices_finds_the_active_sets_without_a_guess(seed: int) -> None:
+    program = random_program(seed)
+    search = PriceSearch(program, np.full(40, 0.5), np.zeros(6), 1.0)
+    for _ in range(6):
+        bound, stair = search.climb()
+    found = active_sets(program, bound, stair, search.y, search.dual)
+    assert found is not None
+    assert_optimal(program, found)
+
+
+def test_one_variable() -> None:
+    answer = solve_program(small([2.0], 0.25), np.array([1]), np.array([3]))
+    assert answer.exact
+    assert answer.y == pytest.approx([0.25], abs=1e-12)
+    assert answer.dual == pytest.approx([2.0], rel=1e-9)
+
+
+def test_equal_sellers_share_what_is_needed() -> None:
+    """Among ties only the tiny slope decides: equal shares, from any guess."""
+    for bound in (np.full(3, -1), np.array([1, -1, 0]), np.array([-1, 1, 1])):
+        answer = solve_program(small([1.0, 1.0, 1.0, 4.0], 1.5), np.append(bound, 1), np.zeros(1, dtype=np.int64))
+        assert answer.exact
+        assert answer.y == pytest.approx([0.5, 0.5, 0.5, 0.0], abs=1e-6)
+        assert answer.dual == pytest.approx([1.0], abs=1e-6)
+
+
+@pytest.mark.parametrize("penalty", [9.0, 1e9])
+def test_what_cannot_be_delivered_costs_the_last_penalty(penalty: float) -> None:
+    answer = solve_program(small([1.0, 2.0], 3.0, penalty=penalty), np.full(2, -1), np.zeros(1, dtype=np.int64))
+    assert answer.exact
+    assert answer.y.tolist() == [1.0, 1.0]
+    assert answer.dual == pytest.approx([10 * penalty])
+
+
+def test_a_huge_penalty_does_not_blur_a_price() -> None:
+    program = small([1.0, 2.0, 3.0], 1.5, penalty=1e9)
+    answer = solve_program(program, np.full(3, -1), np.zeros(1, dtype=np.int64))
+    assert answer.exact
+    assert answer.dual == pytest.approx([2.0], rel=1e-8)
+
+
+def test_steps_alone_are_a_merit_order() -> None:
+    """Without curvature and with one row the optimum is to fill up by price."""
+    rng = np.random.default_rng(4)
+    price = rng.uniform(1.0, 2.0, 300)
+    answer = solve_program(small(list(price), 120.5), rng.integers(-1, 2, 300), np.zeros(1, dtype=np.int64))
+    assert answer.exact
+    order = np.argsort(price)
+    assert answer.y[order][:120] == pytest.approx(np.ones(120), abs=1e-9)
+    assert answer.y[order][120] == pytest.approx(0.5, abs=1e-6)
+    assert answer.dual == pytest.approx([price[order][120]], rel=1e-7)
+
+
+def test_two_ends_of_one_line_share_a_dual() -> None:
+    """Rows that bind together leave their duals open, but not what they cost."""
+    one = small([1.0, 2.0], 1.5)
+    twice = Program(
+        one.linear,
+        one.diagonal,
+        one.upper,
+        one.channel,
+        one.gain,
+        one.factor,
+        np.tile(one.rows, (2, 1)),
+        np.tile(one.limit, 2),
+        np.tile(one.kink, (2, 1)),
+        np.tile(one.penalty, (2, 1)),
+    )
+    answer = solve_program(twice, np.full(2, -1), np.zeros(2, dtype=np.int64))
+    assert answer.exact
+    assert answer.y == pytest.approx([1.0, 0.5], abs=1e-9)
+    assert answer.dual.sum() == pytest.approx(2.0, rel=1e-8)
+
+
+def test_no_rows_and_no_variables() -> None:
+    program = random_program(3, rows=0)
+    answer = solve_program(program, np.full(40, -1), np.zeros(0, dtype=np.int64))
+    assert answer.exact
+    assert_optimal(program, answer)

@@ -1,14 +1,14 @@
 """Second derivatives of the search's Lagrangian over demand at nodes, as a factor that outlives the order book.
 
 Where few channels (a node's kW or kvar) carry flexible orders the Hessian is computed exactly, by one batch of
-Hessian-vector products. Where many do, a randomised low-rank factor and a diagonal for the rest stand for it (Halko,
-Martinsson, Tropp 2011; Hutchinson 1990). Curvature changes only the speed of the search, never where it ends, so it is
-kept from interval to interval; it lives on nodes and not on orders, so that orders may come and go.
+Hessian-vector products. Where many do, it follows from the impedances of the network and the prices of the moment
+(`impedance_curvature`). Curvature changes only the speed of the search, never where it ends, so it may be kept from
+interval to interval; it lives on nodes and not on orders, so that orders may come and go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,11 +18,13 @@ from scipy.linalg import lapack
 
 from tellegen.grid.network import ComplexArray, FloatArray, IntArray
 from tellegen.grid.sensitivity import Linearisation
+from tellegen.market.impedance_curvature import impedance_curvature
 from tellegen.market.steps import Scenario, Steps
 
-EXACT_CHANNELS_MAX = 500
-RANK = 120
-PROBES = 16
+EXACT_CHANNELS_MAX = 200
+COLUMNS_MAX = 80
+FAINT = 1e-5
+"""A direction of less curvature than this share of the largest is left to the diagonal."""
 NEGLIGIBLE = 1e-10
 """Curvature below this share of the largest."""
 
@@ -67,7 +69,20 @@ def bend_of(curvature: Sequence[Curvature], steps: Steps) -> tuple[FloatArray, F
     """Factor [c, r] on the channels of the variables, and diagonal [m] on these, of all scenarios together."""
     parts = [part.on(steps, scenario) for part, scenario in zip(curvature, steps.scenarios, strict=True)]
     factor = np.concatenate([factor for factor, _ in parts], axis=1)
-    return factor, np.sum([diagonal for _, diagonal in parts], axis=0)[steps.channel]
+    if factor.shape[0] <= EXACT_CHANNELS_MAX:
+        return factor, np.sum([diagonal for _, diagonal in parts], axis=0)[steps.channel]
+    width = np.bincount(steps.channel, steps.width, minlength=factor.shape[0])
+    factor, rest = _slim(factor, np.sqrt(width) + 1e-300)
+    return factor, np.sum([rest, *(diagonal for _, diagonal in parts)], axis=0)[steps.channel]
+
+
+def _slim(factor: FloatArray, metric: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The strongest directions of a factor, and the diagonal of the rest: kW and kvar of one channel move together."""
+    scaled = factor * metric[:, None]
+    values, vectors = la.eigh(scaled.T @ scaled)
+    keep = np.flatnonzero(values > FAINT * float(values.max(initial=0.0)))[-COLUMNS_MAX:][::-1]
+    slim = factor @ vectors[:, keep]
+    return np.asarray(slim), np.maximum((factor**2).sum(axis=1) - (slim**2).sum(axis=1), 0.0)
 
 
 def _moved(steps: Steps, size: int, scenario: Scenario) -> IntArray:
@@ -125,8 +140,13 @@ def curvature_at(
     if channels.size <= EXACT_CHANNELS_MAX:
         inner, rest = _exact(product(np.eye(channels.size))), np.zeros(channels.size)
     else:
-        reach = np.maximum(width[channels], 1e-3 * float(width.max()))
-        inner, rest = _low_rank(product, reach)
+        heavy = np.flatnonzero(weight)
+        price = (weight[heavy] @ point.gradients(quantity[heavy], index[heavy])).astype(np.complex128)
+        places, at = np.unique(channels % size, return_inverse=True)
+        reach = np.maximum(width[places], width[size + places])
+        both, own = impedance_curvature(point, price[places], places, reach)
+        chosen = np.where(channels < size, at, places.size + at)
+        inner, rest = both[chosen], own[chosen]
     factor = np.zeros((2 * size, inner.shape[1]))
     factor[channels] = inner
     diagonal = np.zeros(2 * size)
@@ -144,23 +164,3 @@ def _exact(hessian: FloatArray) -> FloatArray:
     values, vectors = la.eigh(symmetric, check_finite=False)
     keep = np.flatnonzero(values > NEGLIGIBLE * float(np.abs(values).max(initial=0.0)))[::-1]
     return np.asarray(vectors[:, keep] * np.sqrt(values[keep]))
-
-
-def _low_rank(product: Callable[[FloatArray], FloatArray], reach: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Randomised eigenfactor in the metric of `reach`, and what it leaves on the diagonal."""
-    rng = np.random.default_rng(0)
-    metric = np.sqrt(reach)[:, None]
-
-    def scaled(directions: FloatArray) -> FloatArray:
-        return np.asarray(metric * product(metric * directions))
-
-    sample, _ = la.qr(scaled(rng.standard_normal((reach.size, RANK + 10))), mode="economic")
-    image = scaled(sample)
-    small = sample.T @ image
-    values, vectors = la.eigh((small + small.T) / 2)
-    keep = np.flatnonzero(values > 0)[-RANK:][::-1]
-    basis = sample @ vectors[:, keep]
-    probes = rng.choice(np.array([-1.0, 1.0]), size=(reach.size, PROBES))
-    left = scaled(probes) - basis @ (values[keep, None] * (basis.T @ probes))
-    rest = np.maximum((probes * left).mean(axis=1), 0.0)
-    return np.asarray(basis * np.sqrt(values[keep]) / metric), rest / metric[:, 0] ** 2

@@ -1,0 +1,191 @@
+"""Curvature of large feeders from their impedances: a low-rank factor and an exact diagonal, without a power flow.
+
+Demand ``ds`` at places moves the currents by ``Q conj(ds)`` with ``Q = M diag(1 / conj(u))``, u the voltage across each
+connection, and the voltages by ``-Z Q conj(ds)``. That makes the same demand draw more current, which is worth what
+demand itself is worth at the place: with derivatives ``price`` (per kW, + j per kvar) of what is minimised, the second
+derivative along ``ds`` is, but for terms of second order in the load,
+
+    2 Re( sum_k conj(price_k) ds_k (Q^H Z Q conj(ds))_k )
+
+So what depends on the wires (a basis of the largest impedances, found by subspace iteration; the driving points) is
+computed once per network and places, and every set of prices costs a product of slim matrices.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg as la
+import scipy.sparse as sp
+
+from tellegen.grid.connections import Wiring
+from tellegen.grid.impedance import impedance_entries
+from tellegen.grid.network import ComplexArray, FloatArray, IntArray
+from tellegen.grid.powerflow import Factors
+from tellegen.grid.sensitivity import Linearisation
+
+RANK = 60
+OVERSAMPLING = 10
+REACH_MIN = 1e-3
+"""Places that move less than this share of the most count as moving that much."""
+SHAPES_MAX = 16
+DRIVEN_AT_ONCE = 256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shape:
+    """What the wires say about some places, whatever the prices.
+
+    Attributes
+    ----------
+    factors, wiring : of the network; places : int64[p].
+    metric : float64[p], square root of how far each may move.
+    basis : float64[p, r], orthonormal; image : complex128[p, r], ``metric Q^H Z Q metric basis``.
+    driving : complex128[p], diagonal of ``Q^H Z Q``; voltage : float64[p], magnitude of voltages it was seen at.
+    """
+
+    factors: Factors
+    wiring: Wiring
+    places: IntArray
+    metric: FloatArray
+    basis: FloatArray
+    image: ComplexArray
+    driving: ComplexArray
+    voltage: FloatArray
+
+
+_cache: OrderedDict[tuple[int, bytes], Shape] = OrderedDict()
+
+
+def impedance_curvature(
+    point: Linearisation, price: ComplexArray, places: IntArray, reach: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Factor and diagonal of the second derivative with respect to kW, then kvar, of some places.
+
+    Parameters
+    ----------
+    point : operating point.
+    price : complex128[p], derivative by demand at the places, per kW + j per kvar.
+    places : int64[p], distinct.
+    reach : float64[p], how far demand may move, kW; the metric of the factor.
+
+    Returns
+    -------
+    float64[2p, r] and float64[2p]; negative curvature is clipped.
+    """
+    shape = _shape(point, places, reach)
+    base, count = point.factors.network.base_kva, places.size
+    voltage = np.abs(_across(point, places)[1])
+    # A voltage that has moved since scales the form on both sides; on one side, squared, once it is made symmetric.
+    weight = np.conj(price) * (shape.voltage / np.maximum(voltage, 1e-3)) ** 2
+    inner = (shape.basis * weight[:, None]).T @ shape.image
+    same, mixed = inner.real + inner.real.T, inner.imag - inner.imag.T
+    values, vectors = la.eigh(np.block([[same, mixed], [mixed.T, same]]) / base)
+    keep = np.flatnonzero(values > 1e-9 * float(np.abs(values).max(initial=0.0)))[::-1]
+    modes = vectors[:, keep] * np.sqrt(values[keep])
+    rank = shape.basis.shape[1]
+    metric = shape.metric[:, None]
+    factor = np.concatenate([shape.basis @ modes[:rank] / metric, shape.basis @ modes[rank:] / metric])
+    own = np.tile(2.0 / base * (weight * shape.driving).real, 2)
+    assert factor.shape == (2 * count, keep.size)
+    return factor, np.maximum(own - (factor**2).sum(axis=1), 0.0)
+
+
+def _across(point: Linearisation, places: IntArray) -> tuple[sp.csr_matrix, ComplexArray]:
+    """Currents [n, p] that a unit of ``conj(ds)`` at each place draws, and a voltage [p] that stands for each."""
+    wiring, factors = point.wiring, point.factors
+    size = len(factors.network.nodes)
+    ends = sp.csr_matrix(
+        (np.ones(factors.free.size), (np.arange(factors.free.size), factors.free)), shape=(factors.free.size, size)
+    )
+    if wiring.ports is None:
+        falls = sp.csr_matrix((np.ones(places.size), (places, np.arange(places.size))), shape=(size, places.size))
+    else:
+        falls = sp.csr_matrix(wiring.ports[:, places])
+        if wiring.incidence is not None:
+            ends = sp.csr_matrix(sp.hstack([ends, wiring.incidence[:, wiring.power.size :]]))
+    volt = ends.T @ point.voltage
+    turn = np.divide(1.0, np.conj(volt), out=np.zeros_like(volt), where=np.abs(volt) > 1e-3)
+    across = sp.csr_matrix(ends @ sp.diags(turn) @ falls)
+    mean = abs(falls).T @ np.abs(volt)
+    return across, mean.astype(np.complex128)
+
+
+def _shape(point: Linearisation, places: IntArray, reach: FloatArray) -> Shape:
+    """Shape of these places, kept for the networks and places used last."""
+    key = (id(point.factors), places.tobytes())
+    known = _cache.get(key)
+    if known is not None and known.factors is point.factors and _alike(known.wiring, point.wiring):
+        _cache.move_to_end(key)
+        return known
+    fresh = _make_shape(point, places, reach)
+    _cache[key] = fresh
+    while len(_cache) > SHAPES_MAX:
+        _cache.popitem(last=False)
+    return fresh
+
+
+def _alike(one: Wiring, other: Wiring) -> bool:
+    if one is other or (one.ports is None and other.ports is None):
+        return True
+    if one.ports is None or other.ports is None or one.ports.shape != other.ports.shape:
+        return False
+    # Ports alone do not say between which nodes a pair lies.
+    same_pairs = one.incidence is None or (
+        other.incidence is not None
+        and one.incidence.shape == other.incidence.shape
+        and abs(one.incidence - other.incidence).nnz == 0
+    )
+    return same_pairs and abs(one.ports - other.ports).nnz == 0
+
+
+def _make_shape(point: Linearisation, places: IntArray, reach: FloatArray) -> Shape:
+    lu = point.factors.lu
+    across, voltage = _across(point, places)
+    back = sp.csr_matrix(across.conj().T)
+    metric = np.sqrt(np.maximum(reach, REACH_MIN * float(reach.max(initial=0.0))) + 1e-300)
+
+    def image(directions: FloatArray) -> ComplexArray:
+        right = np.asarray(across @ (metric[:, None] * directions)).astype(np.complex128)
+        return np.asarray(metric[:, None] * (back @ lu.solve(right)))
+
+    rng = np.random.default_rng(0)
+    count = min(places.size, RANK + OVERSAMPLING)
+    sample, _ = la.qr(image(rng.standard_normal((places.size, count))).real, mode="economic")
+    first = image(sample)
+    small = sample.T @ first.real
+    # Resistance and reactance fall together along a feeder: the basis of one serves both.
+    _, vectors = la.eigh((small + small.T) / 2)
+    chosen = vectors[:, ::-1][:, : min(RANK, count)]
+    return Shape(
+        factors=point.factors,
+        wiring=point.wiring,
+        places=places,
+        metric=metric,
+        basis=sample @ chosen,
+        image=first @ chosen,
+        driving=_driving(point.factors, across),
+        voltage=np.abs(voltage),
+    )
+
+
+def _driving(factors: Factors, across: sp.csr_matrix) -> ComplexArray:
+    """Diagonal of ``Q^H Z Q``."""
+    columns = sp.csc_matrix(across)
+    legs = np.diff(columns.indptr)
+    entries = impedance_entries(factors.lu)
+    answer = np.zeros(across.shape[1], dtype=np.complex128)
+    unknown = np.arange(across.shape[1])
+    if entries is not None:
+        # At one end of each place, from the entries alone; between more ends where all their entries are known.
+        one = np.flatnonzero(legs == 1)
+        node, weight = columns.indices[columns.indptr[one]], columns.data[columns.indptr[one]]
+        answer[one] = np.abs(weight) ** 2 * entries.diagonal()[node]
+        unknown = np.flatnonzero(legs > 1)
+    for start in range(0, unknown.size, DRIVEN_AT_ONCE):
+        part = unknown[start : start + DRIVEN_AT_ONCE]
+        right = columns[:, part].toarray()
+        answer[part] = (right.conj() * factors.lu.solve(right)).sum(axis=0)
+    return answer
