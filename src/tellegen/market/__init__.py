@@ -4,6 +4,7 @@ In: a `grid.Network`, an `OrderBook` (or recorded `Orders`), the price at the ro
 prices with their parts and range, the power flow, evidence), and from it the integer facts that go on record.
 """
 
+from tellegen.market.auction import Auction, double_auction
 from tellegen.market.book import OrderBook, OrderFile, read_orders_csv
 from tellegen.market.clearing import BindingLimit, Clearing, Evidence, Prices, Warm, clear
 from tellegen.market.facts import Facts, awards, clearing_table, price_table, schedules, to_records
@@ -11,6 +12,7 @@ from tellegen.market.limits import LimitType
 from tellegen.market.parameters import Parameters
 
 __all__ = [
+    "Auction",
     "BindingLimit",
     "Clearing",
     "Evidence",
@@ -24,6 +26,7 @@ __all__ = [
     "awards",
     "clear",
     "clearing_table",
+    "double_auction",
     "price_table",
     "read_orders_csv",
     "schedules",
