@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tellegen.cli import app
+from tellegen.cli import app, errors
+from tellegen.errors import InputError
+
+if TYPE_CHECKING:
+    from tellegen.assess import Figure, Result
 
 
 @app.command()
 def bench(
     name: Annotated[str, typer.Argument(help="Which benchmark; `list` names them.")] = "list",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Also write the JSON document to this file.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small workloads: does it run, not how fast.")] = False,
+    networks: Annotated[
+        list[str] | None,
+        typer.Option(help="For `feeders`: a network, or a folder of OpenDSS scripts; may be given again."),
+    ] = None,
 ) -> None:
     """Measure; every figure names its workload, and its target where it has one."""
-    from tellegen.assess import BENCHMARKS, run_benchmark
+    from tellegen.assess import BENCHMARKS, Options, run_benchmark
 
     if name == "list":
         if as_json:
@@ -26,11 +36,37 @@ def bench(
         for known, entry in BENCHMARKS.items():
             print(f"{known:12s} {entry.workload}")
         return
-    result = run_benchmark(name)
+    options = Options(
+        quick=quick,
+        networks=tuple(networks or ()),
+        progress=lambda words: errors.print(f"tellegen bench: {words}", highlight=False),
+    )
+    if out is not None and not out.parent.is_dir():
+        raise InputError(out, "folder", "does not exist; make it first")
+    result = run_benchmark(BENCHMARKS, name, options)
+    document = json.dumps(result.as_json(), indent=2)
+    if out is not None:
+        out.write_text(document + "\n", encoding="utf-8")
     if as_json:
-        print(json.dumps({**asdict(result), "figures": [figure.as_json() for figure in result.figures]}, indent=2))
-        return
-    print(result.workload)
+        print(document)
+    else:
+        _print(result)
+
+
+def _print(result: Result) -> None:
+    print(f"{result.workload}\n{result.machine}{', quick' if result.quick else ''}")
     for figure in result.figures:
-        target = "" if figure.target is None else f"  target {figure.target:g}: {'met' if figure.met else 'MISSED'}"
-        print(f"  {figure.name:44s} {figure.value:12.6g} {figure.unit}{target}")
+        print(f"  {figure.value:12.6g} {figure.unit:14s} {figure.name}{_verdict(figure)}")
+        said = [f"{key} {value:.6g}" for key, value in figure.spread.items()]
+        said += [
+            f"{key} {value if isinstance(value, str) else format(value, '.6g')}"
+            for key, value in figure.conditions.items()
+        ]
+        if said:
+            print(f"{'':14s}{', '.join(said)}")
+    for note in result.notes:
+        print(f"  note: {note}")
+
+
+def _verdict(figure: Figure) -> str:
+    return "" if figure.target is None else f"  target {figure.target:g}: {'met' if figure.met else 'MISSED'}"

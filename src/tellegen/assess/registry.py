@@ -1,0 +1,141 @@
+"""What a benchmark is, what it reports, and how one is run by name."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tellegen.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured figure.
+
+    Attributes
+    ----------
+    value : the median where there are several measurements.
+    target : upper bound, where there is one.
+    spread : name and value of other quantiles (``{"p90": 61.2}``).
+    conditions : under which it was measured (bid form, limits binding, quadratic programs).
+    """
+
+    name: str
+    value: float
+    unit: str
+    target: float | None = None
+    spread: Mapping[str, float] = field(default_factory=dict)
+    conditions: Mapping[str, str | float] = field(default_factory=dict)
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met; None without a target."""
+        return None if self.target is None else self.value <= self.target
+
+    def as_json(self) -> dict[str, Any]:
+        """The figure as the command line prints it; what there is nothing of is left out."""
+        document: dict[str, Any] = {"name": self.name, "value": self.value, "unit": self.unit}
+        if self.target is not None:
+            document |= {"target": self.target, "met": self.met}
+        if self.spread:
+            document["spread"] = dict(self.spread)
+        if self.conditions:
+            document["conditions"] = dict(self.conditions)
+        return document
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a caller may ask of a benchmark.
+
+    Attributes
+    ----------
+    quick : small workloads and few repetitions: a smoke test, whose figures say so by their workload.
+    networks : network files, folders or specs to measure besides the ones that ship with the product.
+    progress : told in words what is being measured.
+    """
+
+    quick: bool = False
+    networks: tuple[str, ...] = ()
+    progress: Callable[[str], None] = lambda words: None
+
+
+@dataclass(slots=True)
+class Report:
+    """Gathers the figures of a run, and notes on what was left out and why."""
+
+    figures: list[Figure] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Figures of one benchmark with the workload and machine they are of."""
+
+    name: str
+    workload: str
+    machine: str
+    quick: bool
+    figures: tuple[Figure, ...]
+    notes: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The document that the command line prints."""
+        return {
+            "name": self.name,
+            "workload": self.workload,
+            "machine": self.machine,
+            "quick": self.quick,
+            "figures": [figure.as_json() for figure in self.figures],
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """An entry of the registry: what is measured, in words, and the function that measures it."""
+
+    name: str
+    workload: str
+    measure: Callable[[Options, Report], None]
+
+
+def run_benchmark(benchmarks: Mapping[str, Benchmark], name: str, options: Options | None = None) -> Result:
+    """Run one benchmark.
+
+    Raises
+    ------
+    InputError : no benchmark has this name; an option makes no sense to it.
+    """
+    if name not in benchmarks:
+        raise InputError("bench", f"name '{name}'", f"is none of {', '.join(benchmarks)}")
+    entry, report = benchmarks[name], Report()
+    asked = Options() if options is None else options
+    entry.measure(asked, report)
+    machine = (
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, numpy {np.__version__}"
+    )
+    return Result(name, entry.workload, machine, asked.quick, tuple(report.figures), tuple(report.notes))
+
+
+def median_figure(
+    name: str,
+    values: list[float],
+    unit: str,
+    *,
+    target: float | None = None,
+    conditions: Mapping[str, str | float] | None = None,
+) -> Figure:
+    """A median with its 90th percentile, least and number of measurements.
+
+    >>> median_figure("power flow", [1.0, 2.0, 9.0], "ms", target=3.0).met
+    True
+    """
+    given = np.asarray(values, dtype=np.float64)
+    spread = {"min": float(given.min()), "p90": float(np.quantile(given, 0.9)), "measurements": float(given.size)}
+    return Figure(name, float(np.median(given)), unit, target, spread, {} if conditions is None else conditions)
