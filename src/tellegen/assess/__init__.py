@@ -5,7 +5,7 @@ several repetitions in one process; trust their ratios. `workload` makes markets
 judges prices by re-solved optima, `replay` judges a dispatch by OpenDSS.
 """
 
-from tellegen.assess import clearing_speed, feeder_survey, record_speed
+from tellegen.assess import clearing_speed, feeder_survey, peers, record_speed
 from tellegen.assess.registry import Benchmark, Figure, Options, Report, Result, run_benchmark
 
 BENCHMARKS = {
@@ -14,6 +14,7 @@ BENCHMARKS = {
         clearing_speed.BENCHMARK,
         feeder_survey.BENCHMARK,
         record_speed.BENCHMARK,
+        peers.BENCHMARK,
     )
 }
 """Every benchmark by name; one more is one more line."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from tellegen.assess.peers.tree import tree_of
 from tellegen.errors import InputError
-from tellegen.grid.network import ComplexArray, FloatArray, IntArray, LimitKind, Network
+from tellegen.grid.network import Case, ComplexArray, FloatArray, IntArray, LimitKind, Network
 from tellegen.market import OrderBook
 from tellegen.records import Product
 
@@ -33,22 +33,25 @@ class Instance:
 
     Attributes
     ----------
-    name : how figures call it; about : what it is, in words.
+    name : how figures call it.
     network : the feeder.
     books : order books of successive intervals; same rows but for price, slope and quantity.
     root_price : float64[T], currency/kWh.
     v_min, v_max : per unit, override the network's limits; None: the network's.
     root_limit_kw : largest power through the root, both ways; None: no limit.
+    case : elements of a balanced network, from which OpenDSS is built as a referee; None: no such referee.
+    script : of a three-phase network, for the same purpose.
     """
 
     name: str
-    about: str
     network: Network
     books: tuple[OrderBook, ...]
     root_price: FloatArray
-    v_min: float | None = None
-    v_max: float | None = None
+    v_min: float | FloatArray | None = None
+    v_max: float | FloatArray | None = None
     root_limit_kw: float | None = None
+    case: Case | None = None
+    script: str | None = None
 
     def __post_init__(self) -> None:
         if not self.books or self.root_price.shape != (len(self.books),):
@@ -137,13 +140,13 @@ class Instance:
         network, size = self.network, len(self.network.nodes)
         low, high = np.full(size, 0.0), np.full(size, np.inf)
         free = network.free
-        low[free] = (network.v_min if self.v_min is None else np.full(size, self.v_min))[free]
-        high[free] = (network.v_max if self.v_max is None else np.full(size, self.v_max))[free]
+        low[free] = np.broadcast_to(network.v_min if self.v_min is None else self.v_min, size)[free]
+        high[free] = np.broadcast_to(network.v_max if self.v_max is None else self.v_max, size)[free]
         return low, high
 
     def write(self, path: Path) -> None:
         """Write the file."""
-        np.savez(path, **self.arrays())
+        np.savez(path, **self.arrays())  # type: ignore[arg-type]
 
 
 def _unit_demand(book: OrderBook) -> ComplexArray:

@@ -54,9 +54,7 @@ def tree_of(network: Network) -> Tree | str:
         return "it does not have one ideal source"
     y = sp.coo_matrix(network.admittance)
     y.sum_duplicates()
-    mutual = sp.csr_matrix(
-        (y.data[y.row != y.col], (y.row[y.row != y.col], y.col[y.row != y.col])), shape=(size, size)
-    )
+    mutual = sp.csr_matrix((y.data[y.row != y.col], (y.row[y.row != y.col], y.col[y.row != y.col])), shape=(size, size))
     mutual.eliminate_zeros()
     if mutual.nnz != 2 * (size - 1):
         return "it is meshed"

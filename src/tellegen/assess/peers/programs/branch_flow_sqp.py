@@ -26,7 +26,7 @@ SQUARE_TOLERANCE = 1e-9
 """Largest excess over a squared voltage or rating in the power flow at which it stops."""
 
 
-class NoSolution(Exception):
+class NoSolutionError(Exception):
     """A quadratic program without a solution, or a power flow without one."""
 
 
@@ -56,7 +56,7 @@ def solve(instance: Arrays) -> dict[str, NDArray[Any]]:
             try:
                 award, price, dual, count = model.search(k, start)
                 status = "converged"
-            except NoSolution as error:
+            except NoSolutionError as error:
                 award, price = np.full(model.steps, np.nan), np.full(instance["v_min"].size, np.nan)
                 dual, count, status = None, 0, str(error)
             taken = time.perf_counter() - begun
@@ -126,7 +126,9 @@ class _Model:
         g, b = sp.diags(self.shunt.real), sp.diags(self.shunt.imag)
         flow = eye - children
         marks = sp.diags(np.ones(n))
-        parents = sp.csr_matrix((np.ones((~self.top).sum()), (np.flatnonzero(~self.top), self.above[~self.top])), (n, n))
+        parents = sp.csr_matrix(
+            (np.ones((~self.top).sum()), (np.flatnonzero(~self.top), self.above[~self.top])), (n, n)
+        )
         rows = [
             [-inverse @ into[0] @ y_unit, inverse @ flow @ unit, None, -inverse @ r @ square, -inverse @ g],
             [-inverse @ into[1] @ y_unit, None, inverse @ flow @ unit, -inverse @ x @ square, inverse @ b],
@@ -167,7 +169,7 @@ class _Model:
             fresh = self._down(self.w_top - 2 * (self.z.conj() * power).real + np.abs(self.z) ** 2 * loss)
             feeding = np.where(self.top, self.w_root, fresh[self.above])
             if not (feeding > 0).all():
-                raise NoSolution("no power flow")
+                raise NoSolutionError("no power flow")
             fresh_loss = np.abs(power) ** 2 / feeding
             change = np.abs(fresh - w).max()
             w, loss = fresh, fresh_loss
@@ -204,7 +206,7 @@ class _Model:
             fresh = -found.y[: self.count] / self.reach * self.reach.max()
             changed = float(np.abs(fresh - price).max())
             price, nu = fresh, np.maximum(found.y[3 * self.count :], 0.0)
-        raise NoSolution(f"prices still move by {changed:.1e} after {PROGRAMS_MAX} programs")
+        raise NoSolutionError(f"prices still move by {changed:.1e} after {PROGRAMS_MAX} programs")
 
     def _demand(self, fixed: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
         demand = fixed[self.below].copy()
@@ -267,7 +269,7 @@ class _Model:
             solver.update(**program)
         status = solver.solve()
         if status != piqp.PIQP_SOLVED or not np.isfinite(solver.result.x).all():
-            raise NoSolution(f"quadratic program: {status.name}")
+            raise NoSolutionError(f"quadratic program: {status.name}")
         return solver, solver.result
 
     def _curvature(
@@ -328,4 +330,4 @@ class _Model:
 
 if __name__ == "__main__":
     with np.load(sys.argv[1]) as file:
-        np.savez(sys.argv[2], **solve(dict(file)))
+        np.savez(sys.argv[2], **solve(dict(file)))  # type: ignore[arg-type]

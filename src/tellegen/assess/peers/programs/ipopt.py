@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 Arrays = Mapping[str, NDArray[Any]]
 
+ACCURATE = {"ipopt.tol": 1e-8, "ipopt.nlp_scaling_method": "none", "ipopt.bound_relax_factor": 1e-12}
+"""With its own scaling, prices of a 1,000-customer feeder are 3e-4 off at the same tolerance."""
 WARM = {"ipopt.warm_start_init_point": "yes", "ipopt.mu_init": 1e-3, "ipopt.warm_start_bound_push": 1e-4}
 """Settings that made starts from the last interval quickest of those tried."""
 
@@ -68,7 +70,10 @@ def solve(instance: Arrays) -> dict[str, NDArray[Any]]:
     if np.isin(instance["root_node"], source).all():
         root += ca.sum1(demand_p[source.tolist()])
     # A rating of ten times all demand there may be cannot bind; files have 1e5 for none.
-    most = np.abs(instance["fixed_kva"]).max(axis=0).sum() + (instance["width"] * np.abs(instance["step_kva"])).max(0).sum()
+    most = (
+        np.abs(instance["fixed_kva"]).max(axis=0).sum()
+        + (instance["width"] * np.abs(instance["step_kva"])).max(0).sum()
+    )
     rated = np.flatnonzero(instance["terminal_max"] * instance["base_kva"] < 10 * most).tolist()
     terminals, rating = instance["terminal_node"][rated], instance["terminal_max"][rated]
     flow_re, flow_im = (part[rated] for part in product("terminal", instance["terminal_node"].size))
@@ -92,7 +97,7 @@ def solve(instance: Arrays) -> dict[str, NDArray[Any]]:
     objective = cost.T @ y + 0.5 * ca.sum1(slope * y**2) + root_price * root
     given = ca.vertcat(cost, slope, fixed_p, fixed_q, root_price)
     program = {"x": unknowns, "p": given, "f": objective, "g": limited}
-    quiet = {"print_time": False, "ipopt.print_level": 0, "ipopt.sb": "yes", "ipopt.tol": 1e-8}
+    quiet = {"print_time": False, "ipopt.print_level": 0, "ipopt.sb": "yes", **ACCURATE}
     cold_solver = ca.nlpsol("cold", "ipopt", program, quiet)
     warm_solver = ca.nlpsol("warm", "ipopt", program, {**quiet, **WARM})
     build_s = time.perf_counter() - started
@@ -182,4 +187,4 @@ def _flat(instance: Arrays, free: NDArray[Any]) -> NDArray[Any]:
 
 if __name__ == "__main__":
     with np.load(sys.argv[1]) as file:
-        np.savez(sys.argv[2], **solve(dict(file)))
+        np.savez(sys.argv[2], **solve(dict(file)))  # type: ignore[arg-type]

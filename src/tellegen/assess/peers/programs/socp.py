@@ -130,13 +130,15 @@ class _Model:
         width = self.steps + 4 * n
         self.inequalities = bounded.shape[0]
         assert bounded.shape[1] == width
-        self.row_scale = np.concatenate([1 / self.reach, 1 / self.reach, np.ones(n), self.bound_scale, np.ones(sum(self.cone_sizes))])
+        self.row_scale = np.concatenate(
+            [1 / self.reach, 1 / self.reach, np.ones(n), self.bound_scale, np.ones(sum(self.cone_sizes))]
+        )
         self.matrix = sp.csc_matrix(
             sp.diags(self.row_scale) @ sp.vstack([sp.bmat(balance), bounded, cones]) @ sp.diags(self.scale)
         )
 
     def _reach(self, instance: Arrays, place: NDArray[Any], parent: NDArray[Any]) -> NDArray[Any]:
-        """Largest demand that may lie behind each branch, in units of `unit_kva`, at least a thousandth of all of it."""
+        """Largest demand behind each branch, in units of `unit_kva`, at least a thousandth of all of it."""
         behind = np.abs(instance["fixed_kva"]).max(axis=0) / self.unit_kva
         np.add.at(behind, instance["leg_node"], instance["width"].max(axis=0) / self.unit_kva)
         depth = np.zeros(parent.size, dtype=np.int64)
@@ -243,4 +245,4 @@ class _Model:
 
 if __name__ == "__main__":
     with np.load(sys.argv[1]) as file:
-        np.savez(sys.argv[2], **solve(dict(file)))
+        np.savez(sys.argv[2], **solve(dict(file)))  # type: ignore[arg-type]
