@@ -22,7 +22,7 @@ OVER_PEER_TARGET = 0.2
 """Our time as a share of a peer's that solves the same problem to optimality."""
 TARGETED = ("ipopt", "socp")
 OVER_SORT_TARGET = 5.0
-TIMEOUT_S, TIMEOUT_QUICK_S = 300.0, 60.0
+TIMEOUT_S, TIMEOUT_QUICK_S = 120.0, 60.0
 
 
 def measure(options: Options, report: Report) -> None:
@@ -97,6 +97,9 @@ def _market(instance: Instance, pythons: dict[str, Path], options: Options, repo
 
 def _report_peer(instance: Instance, peer: Peer, theirs: Timed, mine: Ours, report: Report) -> None:
     verdict = judge(instance, theirs, mine.timed)
+    if not verdict.books:
+        report.notes.append(f"{peer.name}, {instance.name}: no dispatch: {', '.join(sorted(set(theirs.status)))}")
+        return
     conditions: dict[str, str | float] = {
         "cold": 1e3 * float(np.median(theirs.cold_s)),
         "build, not in the time": 1e3 * theirs.build_s,

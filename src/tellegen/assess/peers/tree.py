@@ -61,7 +61,7 @@ def tree_of(network: Network) -> Tree | str:
     if abs(mutual - mutual.T).max() > RECIPROCAL * abs(mutual).max():
         return "it has a phase shift"
     root = int(network.source[0])
-    order, above = breadth_first_order(mutual, root, directed=False)
+    order, above = breadth_first_order(abs(mutual), root, directed=False)
     if order.size != size:
         return "part of it hangs on no source"
     parent = above.astype(np.int64)

@@ -142,7 +142,7 @@ class _Model:
         key = column * (4 * n) + self.equal.indices
 
         def slots(row: NDArray[Any], at: NDArray[Any]) -> NDArray[Any]:
-            return np.searchsorted(key, at * (4 * n) + row)
+            return np.asarray(np.searchsorted(key, at * (4 * n) + row))
 
         k = np.arange(n)
         self.inner = np.flatnonzero(~self.top)

@@ -17,7 +17,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 def clear(side: NDArray[Any], price: NDArray[Any], quantity: NDArray[Any]) -> tuple[NDArray[Any], float]:
-    """Award of each order, and the price of the last seller that is served."""
+    """Award of each order, and the lowest price at which nobody wants another."""
     buy, sell = np.flatnonzero(side > 0), np.flatnonzero(side < 0)
     buy, sell = buy[np.argsort(-price[buy])], sell[np.argsort(price[sell])]
     wanted, offered = np.cumsum(quantity[buy]), np.cumsum(quantity[sell])
@@ -28,8 +28,8 @@ def clear(side: NDArray[Any], price: NDArray[Any], quantity: NDArray[Any]) -> tu
     award = np.zeros(side.size)
     award[buy] = np.clip(volume - (wanted - quantity[buy]), 0.0, quantity[buy])
     award[sell] = np.clip(volume - (offered - quantity[sell]), 0.0, quantity[sell])
-    served = award[sell] > 0
-    return award, float(price[sell][served].max(initial=0.0))
+    served, short = award[sell] > 0, award[buy] < (1 - 1e-9) * quantity[buy]
+    return award, float(np.concatenate([price[sell][served], price[buy][short]]).max(initial=0.0))
 
 
 def solve(instance: Arrays) -> dict[str, NDArray[Any]]:
