@@ -5,18 +5,28 @@ several repetitions in one process; trust their ratios. `workload` makes markets
 judges prices by re-solved optima, `replay` judges a dispatch by OpenDSS.
 """
 
-from tellegen.assess import clearing_speed, feeder_survey, peers, record_speed
 from tellegen.assess.registry import Benchmark, Figure, Options, Report, Result, run_benchmark
 
 BENCHMARKS = {
-    entry.name: entry
-    for entry in (
-        clearing_speed.BENCHMARK,
-        feeder_survey.BENCHMARK,
-        record_speed.BENCHMARK,
-        peers.BENCHMARK,
-    )
+    "clearing": Benchmark(
+        "synthetic feeders of 1,000 customers, one-phase and three-phase, limits binding, every bid new each interval; "
+        "a city of such feeders on two cores",
+        "tellegen.assess.clearing_speed",
+    ),
+    "feeders": Benchmark(
+        "one engine over many networks, each with a market of its own loads and voltage limits that bind: synthetic, "
+        "SimBench, pandapower, and those of --networks",
+        "tellegen.assess.feeder_survey",
+    ),
+    "record": Benchmark(
+        "288 batches of 121 meter readings, encrypted per customer, one commit each", "tellegen.assess.record_speed"
+    ),
+    "peers": Benchmark(
+        "the same markets, limits binding, in other engines (Ipopt, second-order cones, branch-flow programs, "
+        "pandapower), each judged by one AC power flow; the same order book without a network in others",
+        "tellegen.assess.peers.benchmark",
+    ),
 }
-"""Every benchmark by name; one more is one more line."""
+"""Every benchmark by name; one more is one more entry."""
 
 __all__ = ["BENCHMARKS", "Benchmark", "Figure", "Options", "Report", "Result", "run_benchmark"]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tellegen.assess.registry import Benchmark, Figure, Options, Report, median_figure
+from tellegen.assess.registry import Figure, Options, Report, median_figure
 from tellegen.assess.replay import ThreePhaseReplay
 from tellegen.assess.workers import run_together
 from tellegen.assess.workload import (
@@ -160,7 +160,11 @@ def measure(options: Options, report: Report) -> None:
         for situation, binding, form in evening + noon:
             case = Case(customers, phases, form, situation, binding)
             options.progress(str(case))
-            times: Timings = run_together(prepare_single, [(case, intervals, cold)])[1][0]
+            try:
+                times: Timings = run_together(prepare_single, [(case, intervals, cold)])[1][0]
+            except TellegenError as error:
+                report.notes.append(f"{case}: {error}")
+                continue
             _report_single(case, times, opendss_ms, report)
         _report_fleet(Case(customers, phases, *_fleet_market()), options, report)
 
@@ -219,11 +223,3 @@ def _report_fleet(case: Case, options: Options, report: Report) -> None:
             },
         )
     )
-
-
-BENCHMARK = Benchmark(
-    "clearing",
-    "synthetic feeders of 1,000 customers, one-phase and three-phase, limits binding, every bid new each interval; "
-    "a city of such feeders on two cores",
-    measure,
-)

@@ -93,22 +93,26 @@ def price_quotients(
     if base.status == ClearingStatus.FALLBACK:
         raise NoDerivativeError(f"a fallback has no derivative: {base.reason}")
     scale = max(abs(root_price), PRICE_SCALE_MIN)
+
+    def welfare(more: OrderBook) -> float:
+        again = solve(OrderBook.concat(book, more))
+        if again.status == ClearingStatus.FALLBACK:
+            raise NoDerivativeError(f"the market cleared again is a fallback: {again.reason}")
+        return again.welfare
+
+    def at(port: int, product: Product) -> Callable[[float], float]:
+        return lambda step_kw: welfare(
+            OrderBook.of([port], Side.BUY if step_kw > 0 else Side.SELL, np.nan, abs(step_kw), product=product)
+        )
+
+    # Solved again as the others are, from the same start, so that what the start leaves in all of them cancels.
+    here = welfare(OrderBook.empty())
+    steps_kw = [share * typical_kw for share in steps]
     found = []
     for port in ports:
         for reactive in (False, True):
-
-            def welfare(step_kw: float, port: int = port, reactive: bool = reactive) -> float:
-                product = Product.REACTIVE if reactive else Product.ENERGY
-                side = Side.BUY if step_kw > 0 else Side.SELL
-                more = OrderBook.of([port], side, np.nan, abs(step_kw), product=product)
-                again = solve(OrderBook.concat(book, more))
-                if again.status == ClearingStatus.FALLBACK:
-                    raise NoDerivativeError(f"port {port}: the market cleared again is a fallback: {again.reason}")
-                return again.welfare
-
-            found.append(
-                _compare(welfare, read(base, port, reactive), port, reactive, scale, [s * typical_kw for s in steps])
-            )
+            value = at(port, Product.REACTIVE if reactive else Product.ENERGY)
+            found.append(_compare(value, here, read(base, port, reactive), port, reactive, scale, steps_kw))
     return found
 
 
@@ -117,12 +121,17 @@ def _node_price(base: Clearing, port: int, reactive: bool) -> float:
 
 
 def _compare(
-    welfare: Callable[[float], float], price: float, port: int, reactive: bool, scale: float, steps_kw: list[float]
+    welfare: Callable[[float], float],
+    here: float,
+    price: float,
+    port: int,
+    reactive: bool,
+    scale: float,
+    steps_kw: list[float],
 ) -> Quotient:
     size = max(abs(price), scale)
     for step in steps_kw:
-        # The middle is solved again with an order of nothing, so that all three come by the same path.
-        below, here, above = welfare(-step), welfare(1e-12 * step), welfare(step)
+        below, above = welfare(-step), welfare(step)
         less, more = (below - here) / step, (here - above) / step
         kinked = abs(less - more) > KINK * size
         if not kinked:

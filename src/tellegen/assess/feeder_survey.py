@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from tellegen.assess.derivative import price_quotients, sample_ports
-from tellegen.assess.registry import Benchmark, Figure, Options, Report, median_figure
+from tellegen.assess.registry import Figure, Options, Report, median_figure
 from tellegen.assess.replay import ThreePhaseReplay
 from tellegen.assess.workers import run_together
 from tellegen.assess.workload import (
@@ -30,22 +30,24 @@ from tellegen.assess.workload import (
     Round,
     Situation,
     binding_count,
+    dispatch_kva,
     limits_that_bind,
     market_books,
 )
 from tellegen.errors import InputError, TellegenError
 from tellegen.grid import Case, load_case
-from tellegen.grid.network import ComplexArray
 from tellegen.grid.synthetic import opendss_script, synthetic_feeder
-from tellegen.market import Clearing, OrderBook
+from tellegen.market import Clearing
 from tellegen.operations.plant import Plant
-from tellegen.records import ClearingStatus, Product
+from tellegen.records import ClearingStatus
 
 SYNTHETIC = "synthetic:"
 SHIPPED = ((200, 1), (200, 3), (1000, 1), (1000, 3), (3000, 3))
 SHIPPED_QUICK = ((40, 1), (40, 3))
 WITH_GRIDS = ("simbench:1-LV-rural3--2-sw", "simbench:1-LV-urban6--2-sw", "pandapower:case33bw")
 VIOLATION_TARGET_PU, DERIVATIVE_TARGET, REPLAY_TARGET_PU = 1e-6, 1e-4, 1e-6
+LARGE_NODES = 4000
+"""Networks of more nodes have their prices judged at two ports only: each takes four clearings or more."""
 _CIRCUIT = re.compile(r"^\s*new\s+(object\s*=\s*)?\"?circuit\.", re.IGNORECASE | re.MULTILINE)
 
 
@@ -179,7 +181,8 @@ def _judge_prices(
 ) -> None:
     round_, outcome = last
     typical = float(np.median(customers.peak_kw))
-    chosen = sample_ports(outcome, customers.customer_node, ports)
+    few = ports if len(instance.network.nodes) < LARGE_NODES else min(ports, 2)
+    chosen = sample_ports(outcome, customers.customer_node, few)
     found = price_quotients(
         lambda book: instance.clear(book, warm=outcome.warm),
         round_.book,
@@ -199,14 +202,6 @@ def _judge_prices(
     )
 
 
-def dispatch_kva(book: OrderBook, outcome: Clearing, nodes: int) -> ComplexArray:
-    """Demand at every node, complex128[N], that the awards of a book come to."""
-    signed, demand = book.side * outcome.award_kw, np.zeros(nodes, dtype=np.complex128)
-    energy = book.product == Product.ENERGY
-    np.add.at(demand, book.node, np.where(energy, signed * (1 + 1j * book.kvar_per_kw), 1j * signed))
-    return demand
-
-
 def _judge_dispatch(title: str, subject: Subject, settled: list[tuple[Round, Clearing]], report: Report) -> None:
     network = subject.case.network
     if find_spec("dss") is None:
@@ -216,19 +211,11 @@ def _judge_dispatch(title: str, subject: Subject, settled: list[tuple[Round, Cle
     if subject.script is not None:
         replay = ThreePhaseReplay(network, subject.script, subject.customers.customer_node)
         for round_, outcome in settled:
-            demand = dispatch_kva(round_.book, outcome, len(network.nodes))
+            demand = dispatch_kva(round_.book, outcome.award_kw, len(network.nodes))
             worst = max(worst, replay.voltage_error_pu(demand, outcome.flow.voltage))
     else:
         plant = Plant(subject.case, perturb=0.0)
         for round_, outcome in settled:
-            state = plant.solve(dispatch_kva(round_.book, outcome, len(network.nodes)))
+            state = plant.solve(dispatch_kva(round_.book, outcome.award_kw, len(network.nodes)))
             worst = max(worst, float(np.abs(state.voltage_pu - np.abs(outcome.flow.voltage)).max()))
     report.figures.append(Figure(f"{title}: OpenDSS replay", worst, "pu of voltage", target=REPLAY_TARGET_PU))
-
-
-BENCHMARK = Benchmark(
-    "feeders",
-    "one engine over many networks, each with a market of its own loads and voltage limits that bind: synthetic, "
-    "SimBench, pandapower, and those of --networks",
-    measure,
-)

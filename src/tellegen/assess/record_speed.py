@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tellegen.assess.registry import Benchmark, Figure, Options, Report, median_figure
+from tellegen.assess.registry import Figure, Options, Report, median_figure
 from tellegen.journal import Journal
 from tellegen.privacy import Vault
 from tellegen.records import Readings
@@ -59,6 +59,3 @@ def measure(options: Options, report: Report) -> None:
         Figure("rows made final per second", 1000.0 * (customers + 1) / sealed.value, "rows/s"),
         median_figure(f"verify {batches} batches from outside", check, "ms"),
     ]
-
-
-BENCHMARK = Benchmark("record", "288 batches of 121 meter readings, encrypted per customer, one commit each", measure)

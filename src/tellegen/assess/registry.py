@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 from collections.abc import Callable, Mapping
@@ -100,11 +101,17 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """An entry of the registry: what is measured, in words, and the function that measures it."""
+    """An entry of the registry: what is measured, in words, and the module whose function `measure` does it.
 
-    name: str
+    The module is named and not imported, so that a list of benchmarks and the processes of one load nothing of others.
+    """
+
     workload: str
-    measure: Callable[[Options, Report], None]
+    module: str
+
+    def measure(self, options: Options, report: Report) -> None:
+        """Add the figures of a run to the report."""
+        importlib.import_module(self.module).measure(options, report)
 
 
 def run_benchmark(benchmarks: Mapping[str, Benchmark], name: str, options: Options | None = None) -> Result:

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellegen.errors import InputError
-from tellegen.grid import factorise
+from tellegen.grid import GridError, factorise, solve_powerflow
 from tellegen.grid.loads import GROUND
-from tellegen.grid.network import FixedLoads, FloatArray, IntArray, LimitKind, Network
+from tellegen.grid.network import ComplexArray, FixedLoads, FloatArray, IntArray, LimitKind, Network
 from tellegen.market import Clearing, LimitType, OrderBook, clear
-from tellegen.records import ClearingStatus, Device, Orders, Product, Side
+from tellegen.records import Device, Orders, Product, Side
 
 ROOT_PRICE = 0.25
 """Currency/kWh at the root; bids lie around it."""
@@ -227,27 +227,48 @@ class Instance:
         return clear(self.network, book, ROOT_PRICE, **self.limits, **more)  # type: ignore[arg-type]
 
 
-def limits_that_bind(network: Network, book: OrderBook, binding: Binding, *, depth: float = 0.3) -> Instance:
-    """Limits that take away the share `depth` of what an unlimited market would do.
+def awards_at(book: OrderBook, price: float) -> FloatArray:
+    """What each order would take at one price everywhere, float64[n].
 
-    The book is cleared with limits out of reach. Then the lowest (highest) allowed voltage is set between what the
-    node that moved most has now and without demand, the most loaded line's rating or the root's limit below its flow.
+    >>> awards_at(OrderBook.of([1, 1], [1, -1], [0.3, 0.1], 2.0, slope=[0.1, 0.0]), 0.2).round(9).tolist()
+    [1.0, 2.0]
+    """
+    gain = np.where(book.price_taker, np.inf, book.side * (book.price - price))
+    taken = np.where(gain > 0, book.quantity_kw, 0.0)
+    sloped = (book.slope > 0) & ~book.price_taker
+    taken[sloped] = np.clip(gain[sloped] / book.slope[sloped], 0.0, book.quantity_kw[sloped])
+    return np.asarray(taken, dtype=np.float64)
+
+
+def dispatch_kva(book: OrderBook, award_kw: FloatArray, nodes: int) -> ComplexArray:
+    """Demand at every node, complex128[N], that awards of a book come to."""
+    signed, demand = book.side * award_kw, np.zeros(nodes, dtype=np.complex128)
+    energy = book.product == Product.ENERGY
+    np.add.at(demand, book.node, np.where(energy, signed * (1 + 1j * book.kvar_per_kw), 1j * signed))
+    return demand
+
+
+def limits_that_bind(network: Network, book: OrderBook, binding: Binding, *, depth: float = 0.3) -> Instance:
+    """Limits that take away the share `depth` of what everybody would do at the root's price.
+
+    The power flow of that dispatch, which no optimiser has touched, shows how far voltages and flows would go. Then the
+    lowest (highest) allowed voltage is set between what the node that moved most has there and without demand, the most
+    loaded line's rating or the root's limit below its flow.
 
     Raises
     ------
-    InputError : the unlimited market has no solution, or no flow in the direction asked for.
+    InputError : the network cannot carry that dispatch, or nothing moves in the direction asked for.
     """
-    free = replace(
-        network, branches=replace(network.branches, rating_pu=np.full(network.branches.rating_pu.size, np.inf))
-    )
-    size = len(network.nodes)
+    branches, size = network.branches, len(network.nodes)
+    free = replace(network, branches=replace(branches, rating_pu=np.full(branches.rating_pu.size, np.inf)))
     loose: dict[str, float | FloatArray] = {"v_min": 0.5, "v_max": 1.5}
     if binding == Binding.NOTHING:
         return Instance(free, loose)
-    outcome = clear(free, book, ROOT_PRICE, v_min=0.5, v_max=1.5)
-    if outcome.status == ClearingStatus.FALLBACK:
-        raise InputError(network.name, "market", f"has no clearing without limits: {outcome.reason}")
-    volt, idle = np.abs(outcome.flow.voltage), np.abs(network.source_voltage).mean() * np.ones(size)
+    try:
+        flow = solve_powerflow(free, dispatch_kva(book, awards_at(book, ROOT_PRICE), size))
+    except GridError as error:
+        raise InputError(network.name, "market", f"is beyond the network at the root's price: {error}") from None
+    volt, idle = np.abs(flow.voltage), np.abs(network.source_voltage).mean() * np.ones(size)
     idle[network.free] = np.abs(factorise(free).no_load)
     live = network.free[network.v_min[network.free] > 0]
     if binding in (Binding.LOWEST_VOLTAGE, Binding.HIGHEST_VOLTAGE):
@@ -263,13 +284,12 @@ def limits_that_bind(network: Network, book: OrderBook, binding: Binding, *, dep
             return Instance(free, {**loose, "v_min": limit if held[live].all() else np.where(held, limit, 0.5)})
         return Instance(free, {**loose, "v_max": limit if held[live].all() else np.where(held, limit, 1.5)})
     if binding == Binding.ROOT:
-        return Instance(free, {**loose, "root_limit_kw": (1 - depth) * abs(outcome.flow.root_kw)})
-    branches = network.branches
-    percent = np.where(np.isfinite(branches.rating_pu), outcome.flow.terminal_pu / branches.rating_pu, 0.0)
+        return Instance(free, {**loose, "root_limit_kw": (1 - depth) * abs(flow.root_kw)})
+    percent = np.where(np.isfinite(branches.rating_pu), flow.terminal_pu / branches.rating_pu, 0.0)
     percent[branches.kind != LimitKind.CURRENT] = 0.0
     loaded = branches.element[int(percent.argmax())]
     here = np.array([name == loaded for name in branches.element])
-    rating = np.where(here, (1 - depth) * outcome.flow.terminal_pu[here].max(), np.inf)
+    rating = np.where(here, (1 - depth) * flow.terminal_pu[here].max(), np.inf)
     if not rating[here].max() > 0 or size < 2:
         raise InputError(network.name, "lines", "have no rating that could bind")
     return Instance(replace(free, branches=replace(branches, rating_pu=rating)), loose)

@@ -6,14 +6,12 @@ programs (each runs alone, in an environment of its own), `install` and `running
 counts.
 """
 
-from tellegen.assess.peers.benchmark import BENCHMARK
 from tellegen.assess.peers.install import PEERS, Peer, PeerError, Task, install, interpreter
 from tellegen.assess.peers.instance import Instance
 from tellegen.assess.peers.judging import Timed, Verdict, judge
 from tellegen.assess.peers.running import run_peer
 
 __all__ = [
-    "BENCHMARK",
     "PEERS",
     "Instance",
     "Peer",

@@ -13,7 +13,7 @@ from tellegen.assess.peers.instance import Instance
 from tellegen.assess.peers.judging import Ours, Timed, judge, prepare_ours, replay_error_pu
 from tellegen.assess.peers.markets import case33, district
 from tellegen.assess.peers.running import run_peer
-from tellegen.assess.registry import Benchmark, Figure, Options, Report, median_figure
+from tellegen.assess.registry import Figure, Options, Report, median_figure
 from tellegen.assess.workers import run_together
 from tellegen.errors import InputError
 from tellegen.grid import GridError
@@ -166,7 +166,7 @@ def _auction(pythons: dict[str, Path], options: Options, report: Report) -> None
         median_figure(f"{name}: tellegen double auction", (1e3 * mine).tolist(), "ms", conditions=conditions)
     )
     report.figures.append(
-        median_figure(f"{name}: tellegen nodal clearing on a stiff line", [1e3 * t for t in book.nodal_s(3)], "ms")
+        median_figure(f"{name}: tellegen nodal clearing on a stiff line", [1e3 * t for t in book.nodal_s(1)], "ms")
     )
     for peer in PEERS:
         if peer.task != Task.AUCTION or peer.name not in pythons:
@@ -201,11 +201,3 @@ def _auction(pythons: dict[str, Path], options: Options, report: Report) -> None
                 target=OVER_SORT_TARGET if peer.name == "sort" else None,
             )
         )
-
-
-BENCHMARK = Benchmark(
-    "peers",
-    "the same markets, limits binding, in other engines (Ipopt, second-order cones, branch-flow programs, pandapower), "
-    "each judged by one AC power flow; the same order book without a network in others",
-    measure,
-)

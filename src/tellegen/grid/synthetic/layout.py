@@ -26,6 +26,7 @@ LOADING_AT_PEAK = 0.8
 """Share of a transformer's rating that the planned peak may take."""
 CABLE_RESERVE = 1.6
 """Ampacity over planned current; phases are not loaded alike."""
+SHORT = 0.6
 STRETCH_MIN, STRETCH_MAX = 0.3, 4.0
 """How far the planner's allowed drop may change the spans of a street."""
 
@@ -105,7 +106,7 @@ class _Manner:
 
     @classmethod
     def drawn(cls, rng: np.random.Generator) -> _Manner:
-        middle = float(rng.uniform(0.028, 0.036))
+        middle = float(rng.uniform(0.056, 0.064))
         return cls(
             per_station=float(rng.uniform(130, 260)),
             per_main=float(rng.uniform(24, 60)),
@@ -115,7 +116,7 @@ class _Manner:
             service_km=float(rng.uniform(0.006, 0.018)),
             demand_kw=float(rng.uniform(1.1, 1.9)),
             power_factor=float(rng.uniform(0.94, 0.98)),
-            drop=(middle - 0.005, middle + 0.005),
+            drop=(middle - 0.004, middle + 0.004),
             root_pu=float(rng.choice([1.01, 1.02, 1.03])),
         )
 
@@ -149,7 +150,15 @@ def draw_layout(customers: int, seed: int) -> Layout:
     kind = _sized(parent, part, customer_bus, np.hypot(p_kw, q_kvar))
     length = np.array(draft.length_km)
     layout = Layout(tuple(draft.bus), parent, part, kind, length, customer_bus, phase, p_kw, q_kvar, manner.root_pu)
-    length *= _stretch(layout, np.array(draft.station), rng.uniform(*manner.drop, stations))
+    drop, at = rng.uniform(*manner.drop, stations), np.array(draft.station)
+    factor = _stretch(layout, at, drop)
+    for _ in range(len(MAINS) - 1):
+        # Where the drop would cut spans short, the planner lays thicker cable.
+        tight = (part == Part.MAIN) & (factor < SHORT)[at]
+        kind[tight] = np.minimum(kind[tight] + 1, len(MAINS) - 1)
+        factor = _stretch(layout, at, drop)
+    factor = np.clip(factor, STRETCH_MIN, STRETCH_MAX)
+    length[at >= 0] *= factor[at[at >= 0]]
     return layout
 
 
@@ -218,7 +227,7 @@ def _first(sizes: list[float], wanted: float) -> int:
 
 
 def _stretch(layout: Layout, station: IntArray, drop: FloatArray) -> FloatArray:
-    """Factor per bus on the spans, so that the streets of a substation have its planned drop at the peak.
+    """Factor per substation on the spans, so that a substation and its streets have their planned drop at the peak.
 
     Per phase, with unit voltage: the drop along a branch is the real part of its own and mutual impedance times the
     currents below it.
@@ -230,7 +239,13 @@ def _stretch(layout: Layout, station: IntArray, drop: FloatArray) -> FloatArray:
     current = np.asarray(_sum_down(layout.parent, own))
     fallen = np.zeros((layout.parent.size, 3))
     base_ohm = LOW_KV**2 / 3
-    for k in np.flatnonzero(layout.part >= Part.MAIN).tolist():
+    inside = np.zeros(drop.size)
+    for k in np.flatnonzero(layout.part >= Part.TRANSFORMER).tolist():
+        if layout.part[k] == Part.TRANSFORMER:
+            unit = TRANSFORMERS[int(layout.kind[k])]
+            percent = complex(unit.copper_percent, unit.reactance_percent)
+            inside[station[k]] = np.real(percent / 100.0 * 3000.0 / unit.kva * current[k] / turn).max()
+            continue
         cable = layout.cable(k)
         positive, zero = cable.positive_ohm_per_km, cable.zero_ohm_per_km
         if layout.part[k] == Part.SERVICE:
@@ -239,8 +254,5 @@ def _stretch(layout: Layout, station: IntArray, drop: FloatArray) -> FloatArray:
             lost = positive * current[k] + (zero - positive) / 3 * current[k].sum()
         part = layout.length_km[k] / base_ohm * np.real(lost / turn)
         fallen[k] = fallen[layout.parent[k]] + part
-    factor = np.ones(layout.parent.size)
-    for s, aim in enumerate(drop.tolist()):
-        here = station == s
-        factor[here] = np.clip(aim / float(fallen[here].max()), STRETCH_MIN, STRETCH_MAX)
-    return factor
+    street = np.array([fallen[station == s].max() for s in range(drop.size)])
+    return np.asarray((drop - inside) / street)
