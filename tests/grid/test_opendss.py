@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tellegen.errors import InputError
-from tellegen.grid import GridError, LimitKind, linearise, load_case, network_to_json
+from tellegen.grid import LimitKind, load_case, network_to_json
 
 FEEDERS = Path(__file__).parents[2].parent / "shared" / "data" / "feeders"
 pytest.importorskip("dss", reason="dss-python is not installed (extra `plant`)")
@@ -428,18 +428,8 @@ def test_the_command_prints_every_node_phase_and_element(tmp_path: Path, tellege
     assert "at s.1\n" in tellegen("powerflow", "--network", path).out
 
 
-def test_three_phase_networks_are_not_cleared_yet(tmp_path: Path, tellegen: Callable[..., Any], ours: Solve) -> None:
-    path = circuit(tmp_path, "new load.m bus1=s phases=3 kv=12.47 kw=900 kvar=300")
-    orders = tmp_path / "orders.csv"
-    orders.write_text("participant,node,side,price,quantity_kw\nshop,s,buy,,1\n")
-    answer = tellegen("clear", "--network", path, "--orders", orders, "--root-price", "0.1")
-    assert answer.status == 2
-    assert answer.out == ""
-    assert "three-phase networks are not cleared yet" in answer.err
-    assert len(answer.err.splitlines()) == 1
-    case, flow = ours(path)
-    with pytest.raises(GridError, match="not differentiated"):
-        linearise(case.network, np.zeros(len(case.network.nodes), dtype=complex), flow)
+def test_three_phase_networks_have_no_document_yet(tmp_path: Path, ours: Solve) -> None:
+    case, _ = ours(circuit(tmp_path, "new load.m bus1=s phases=3 kv=12.47 kw=900 kvar=300"))
     with pytest.raises(ValueError, match="single phases"):
         network_to_json(case.network)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,15 +13,19 @@ from tellegen.assess.peers.judging import Timed, judge, prepare_ours
 from tellegen.assess.peers.markets import district
 from tellegen.assess.peers.programs import branch_flow_sqp, ipopt, pandapower_opf, socp
 from tellegen.grid import Network
+from tellegen.grid.connections import Connections
 from tellegen.grid.network import LimitKind
-from tellegen.market import OrderBook
+from tellegen.grid.synthetic import synthetic_feeder
+from tellegen.market import OrderBook, clear
 
 SEEDS = (1, 2, 3)
 WELFARE, PRICE = 1e-7, 1e-5
-"""Of the money that changes hands; of the root price: what PIQP at 1e-10 and Ipopt at 1e-8 leave between them."""
+"""Of the money that changes hands; of the root price: what PIQP at 1e-10 leaves."""
+IPOPT_PRICE = 1e-4
+"""Ipopt at 1e-8 stops short of the vertices of step bids; its prices are so much less exact."""
 
 
-def compare(instance: Instance, result: dict[str, np.ndarray], violation: float = 1e-6) -> None:
+def compare(instance: Instance, result: dict[str, np.ndarray], violation: float = 1e-6, price: float = PRICE) -> None:
     mine = prepare_ours(instance, 0)()
     assert mine.optimal
     assert min(mine.binding) > 0
@@ -28,7 +33,7 @@ def compare(instance: Instance, result: dict[str, np.ndarray], violation: float 
     assert verdict.books == len(instance.books)
     assert verdict.violation < violation
     assert abs(verdict.shortfall) < WELFARE
-    assert verdict.price_difference < PRICE
+    assert verdict.price_difference < price
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -53,7 +58,8 @@ def test_second_order_cones_invent_losses_where_the_highest_voltage_binds() -> N
     instance = district(60, 1, "noon", seed=3)
     mine = prepare_ours(instance, 0)()
     verdict = judge(instance, Timed.of(socp.solve(instance.arrays())), mine.timed)
-    assert verdict.violation > 1e-3
+    assert verdict.violation > 1e-4
+    assert verdict.shortfall < -1e-3
     assert not verdict.counts
 
 
@@ -62,7 +68,7 @@ def test_second_order_cones_invent_losses_where_the_highest_voltage_binds() -> N
 def test_ipopt_agrees(season: str, phases: int) -> None:
     pytest.importorskip("casadi", reason="CasADi is not installed")
     instance = district(25, 1, season, phases=phases)
-    compare(instance, ipopt.solve(instance.arrays()))
+    compare(instance, ipopt.solve(instance.arrays()), price=IPOPT_PRICE)
 
 
 @pytest.mark.slow
@@ -92,4 +98,38 @@ def test_ratings_and_the_root_limit_mean_the_same(
     )
     network = street(rating_kva=rating, kind=kind, v_min=0.7)
     instance = Instance("street", network, (book,), np.array([0.3]), root_limit_kw=80.0)
-    compare(instance, program.solve(instance.arrays()), violation=1e-5)  # type: ignore[attr-defined]
+    compare(instance, program.solve(instance.arrays()), violation=1e-5, price=IPOPT_PRICE)  # type: ignore[attr-defined]
+
+
+def test_customers_between_phases_mean_the_same() -> None:
+    """Ipopt, which has their currents as unknowns of their own, finds what our engine finds."""
+    pytest.importorskip("casadi", reason="CasADi is not installed")
+    feeder = synthetic_feeder(12, phases=3, seed=2)
+    network = feeder.network
+    bus = {}
+    for k in network.free.tolist():
+        bus.setdefault(network.nodes[k], []).append(k)
+    three = [nodes for nodes in bus.values() if len(nodes) == 3][-3:]
+    # A phase-to-phase customer, a delta one, and one on three phases to ground.
+    legs = [[(three[0][0], three[0][1], 1.0)], [(a, b, 1 / 3) for a, b in _ring(three[1])]]
+    legs.append([(k, -1, 1 / 3) for k in three[2]])
+    flat = [leg for row in legs for leg in row]
+    table = Connections(
+        start=np.cumsum([0, *(len(row) for row in legs)]),
+        node=np.array([leg[0] for leg in flat]),
+        other=np.array([leg[1] for leg in flat]),
+        share=np.array([leg[2] for leg in flat]),
+        name=("pair", "delta", "three"),
+    )
+    size = len(network.nodes)
+    node = np.concatenate([feeder.customer_node, size + np.arange(3)])
+    bids = OrderBook.of(node, 1, np.linspace(0.3, 0.6, node.size), np.r_[np.full(12, 4.0), [6.0, 9.0, 9.0]], slope=0.01)
+    book = replace(bids, connections=table)
+    loose = clear(network, book, 0.25, v_min=0.8)
+    lowest = float(np.abs(loose.flow.voltage[network.free]).min())
+    instance = Instance("between", network, (book,), np.array([0.25]), v_min=lowest + 0.004)
+    compare(instance, ipopt.solve(instance.arrays()), price=IPOPT_PRICE)
+
+
+def _ring(nodes: list[int]) -> list[tuple[int, int]]:
+    return [(nodes[0], nodes[1]), (nodes[1], nodes[2]), (nodes[2], nodes[0])]

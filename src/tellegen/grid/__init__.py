@@ -4,7 +4,7 @@ In: files (MATPOWER, pandapower, OpenDSS), or a SimBench code. Out: a `Case` (`N
 loads and generators), the power flow of a demand, and how every voltage and flow moves with every demand.
 """
 
-from tellegen.grid.connections import with_plain_loads
+from tellegen.grid.connections import Connections, Connector, Wiring, wire, with_plain_loads
 from tellegen.grid.document import network_from_json, network_to_json
 from tellegen.grid.importers import load_case
 from tellegen.grid.loads import LoadLaw
@@ -15,6 +15,8 @@ from tellegen.grid.sensitivity import Linearisation, Quantity, linearise
 __all__ = [
     "Branches",
     "Case",
+    "Connections",
+    "Connector",
     "Factors",
     "FixedLoads",
     "Generators",
@@ -25,11 +27,13 @@ __all__ = [
     "Network",
     "PowerFlow",
     "Quantity",
+    "Wiring",
     "factorise",
     "linearise",
     "load_case",
     "network_from_json",
     "network_to_json",
     "solve_powerflow",
+    "wire",
     "with_plain_loads",
 ]

@@ -71,6 +71,11 @@ class LoadLaw:
             values.append(np.select(cases, [2 * m, ramp_slope, 2 * above * m], exponent * m ** (exponent - 1)))
         return values[0], values[1], values[2], values[3]
 
+    def beside(self, other: LoadLaw) -> LoadLaw:
+        """The laws of these loads and then of `other`."""
+        names = ("rated_pu", "p_exponent", "q_exponent", "edge_exponent", "low", "minimum", "maximum")
+        return LoadLaw(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Draw:
@@ -121,22 +126,27 @@ class Draw:
 
     def _per_volt(self, load: ComplexArray, volt: ComplexArray) -> ComplexArray:
         """``load / volt``, 0 where there is no load: a neutral stands at zero volts."""
-        if self.incidence is None:
-            return load / volt
         return np.divide(load, volt, out=np.zeros_like(load), where=load != 0)
 
-    def derivative(self, voltage: ComplexArray) -> tuple[sp.csr_matrix, sp.csr_matrix]:
-        """Sparse ``(A, C)`` with ``d current = A dv + C conj(dv)``.
+    def coefficients(self, across: ComplexArray) -> tuple[ComplexArray, ComplexArray]:
+        """``(a, c)`` with ``d current = a du + c conj(du)`` for each connection, [..., L], at voltages `across`.
 
-        With ``i = conj(s(|u|) / u)``: ``A = conj(s') / (2 |u|)`` and
-        ``C = conj(s') u / (2 |u| conj(u)) - conj(s / u^2)`` for each connection.
+        With ``i = conj(s(|u|) / u)``: ``a = conj(s') / (2 |u|)`` and ``c = conj(s') u / (2 |u| conj(u)) -
+        conj(s / u^2)``.
         """
-        plain = sp.diags(-np.conj(self._per_volt(self.load, voltage**2)), format="csr")
+        power, slope = self.drawn(across)
+        direct = np.conj(slope) / (2 * np.abs(across))
+        return direct, direct * across / np.conj(across) - np.conj(power / across**2)
+
+    def plain_derivative(self, voltage: ComplexArray) -> ComplexArray:
+        """``c`` with ``d current = c conj(dv)`` of the constant power to ground, complex128[n]."""
+        return np.asarray(-np.conj(self._per_volt(self.load, voltage**2)))
+
+    def derivative(self, voltage: ComplexArray) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+        """Sparse ``(A, C)`` with ``d current = A dv + C conj(dv)``."""
+        plain = sp.diags(self.plain_derivative(voltage), format="csr")
         if self.incidence is None:
             return sp.csr_matrix(plain.shape, dtype=np.complex128), plain
-        u = self.across(voltage)
-        power, slope = self.drawn(u)
-        direct = np.conj(slope) / (2 * np.abs(u))
-        mirrored = direct * u / np.conj(u) - np.conj(power / u**2)
+        direct, mirrored = self.coefficients(self.across(voltage))
         m = self.incidence
         return m @ sp.diags(direct) @ m.T, plain + m @ sp.diags(mirrored) @ m.T

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import SuperLU, splu
 
 from tellegen.errors import TellegenError
-from tellegen.grid.connections import connect, with_plain_loads
+from tellegen.grid.connections import Wiring, wire, with_plain_loads
 from tellegen.grid.loads import Draw
 from tellegen.grid.network import ComplexArray, FixedLoads, FloatArray, IntArray, LimitKind, Network
 
@@ -67,18 +67,20 @@ class Factors:
     ----------
     network : the network itself.
     free : int64[n], nodes that are not sources.
-    y_free : sparse complex [n, n]; lu : its factorisation.
+    y_free : sparse complex [n, n]; y_size : its magnitudes; lu : its factorisation.
     source_current : complex[n], ``Y_LS v_S``.
     no_load : complex[n], free voltages without demand.
     y_source_free, source_self : ``Y_SL`` and ``Y_SS v_S``.
     rows_free, rows_source : branch current rows split into free columns and the constant source part.
     terminal : int64[K], position of a terminal's node among the free nodes, -1 at a source.
     jacobian : pattern of the real Jacobian.
+    known_impedance : float64[n], driving-point impedances that were asked for, NaN where not yet.
     """
 
     network: Network
     free: IntArray
     y_free: sp.csr_matrix
+    y_size: sp.csr_matrix
     lu: SuperLU
     source_current: ComplexArray
     no_load: ComplexArray
@@ -88,6 +90,18 @@ class Factors:
     rows_source: ComplexArray
     terminal: IntArray
     jacobian: JacobianPattern
+    known_impedance: FloatArray
+
+    def driving_impedance(self, node: IntArray) -> FloatArray:
+        """Magnitude of the impedance that free nodes see, per unit: what a current at each does to its own voltage."""
+        place = np.searchsorted(self.free, node)
+        fresh = np.unique(place[np.isnan(self.known_impedance[place])])
+        for k in fresh.tolist():
+            # One by one: what is found must not depend on what was asked for together.
+            unit = np.zeros(self.free.size, dtype=np.complex128)
+            unit[k] = 1.0
+            self.known_impedance[k] = abs(self.lu.solve(unit)[k])
+        return np.asarray(self.known_impedance[place])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,7 +117,8 @@ class PowerFlow:
     terminal_pu : float64[K], current or apparent power at each branch terminal, as its limit's kind.
     loading_percent : float64[K], of the rating; 0 where there is none.
     iterations : fixed-point and Newton steps.
-    mismatch_pu : largest ``|s + v conj(Y v)|`` over the free nodes, per unit of base power.
+    mismatch_pu : largest ``|s + v conj(Y v)|`` over the free nodes, per unit of base power, beyond what the rounding
+        of voltages explains (which counts only at switches of microohms).
     """
 
     voltage: ComplexArray
@@ -165,6 +180,7 @@ def _factorise(network: Network) -> Factors:
         network=network,
         free=free,
         y_free=y_free,
+        y_size=abs(y_free),
         lu=lu,
         source_current=source_current,
         no_load=no_load,
@@ -174,6 +190,7 @@ def _factorise(network: Network) -> Factors:
         rows_source=rows[:, network.source] @ network.source_voltage,
         terminal=place[network.branches.node],
         jacobian=_pattern(y_free),
+        known_impedance=np.full(free.size, np.nan),
     )
 
 
@@ -208,10 +225,11 @@ def _pattern(y_free: sp.csr_matrix) -> JacobianPattern:
     )
 
 
-def factorise_jacobian(factors: Factors, voltage_free: ComplexArray, demand_free: ComplexArray) -> SuperLU:
-    """LU of the real Jacobian of ``dv -> Y dv + C conj(dv)``, ``C = -diag(conj(s / v^2))``.
+def factorise_jacobian(factors: Factors, voltage_free: ComplexArray, draw: Draw) -> SuperLU:
+    """LU of the real Jacobian of ``dv -> (Y + A) dv + C conj(dv)``, with A and C of the `Draw`.
 
-    Rows and columns stand in `JacobianPattern.order`; see `solve_jacobian`.
+    Rows and columns stand in `JacobianPattern.order`; see `solve_jacobian`. Loads between nodes add entries to the
+    pattern.
 
     Raises
     ------
@@ -219,15 +237,27 @@ def factorise_jacobian(factors: Factors, voltage_free: ComplexArray, demand_free
     """
     pattern = factors.jacobian
     size = 2 * voltage_free.size
-    load = -np.conj(demand_free / voltage_free**2)
-    data = pattern.data.copy()
-    data[pattern.diagonal[0]] += load.real
-    data[pattern.diagonal[1]] += load.imag
-    data[pattern.diagonal[2]] += load.imag
-    data[pattern.diagonal[3]] -= load.real
-    matrix = sp.csc_matrix((data, pattern.indices, pattern.indptr), shape=(size, size))
+    if draw.incidence is None:
+        load = draw.plain_derivative(voltage_free)
+        data = pattern.data.copy()
+        data[pattern.diagonal[0]] += load.real
+        data[pattern.diagonal[1]] += load.imag
+        data[pattern.diagonal[2]] += load.imag
+        data[pattern.diagonal[3]] -= load.real
+        matrix = sp.csc_matrix((data, pattern.indices, pattern.indptr), shape=(size, size))
+        ordering = "NATURAL"
+    else:
+        direct, mirrored = draw.derivative(voltage_free)
+        whole = factors.y_free + direct
+        blocks = [
+            [whole.real + mirrored.real, mirrored.imag - whole.imag],
+            [whole.imag + mirrored.imag, whole.real - mirrored.real],
+        ]
+        matrix = sp.csc_matrix(sp.bmat(blocks, format="csr")[pattern.order][:, pattern.order])
+        # In the order of the plain pattern the entries between phases of a bus would fill in.
+        ordering = "MMD_AT_PLUS_A"
     try:
-        return splu(matrix, permc_spec="NATURAL", diag_pivot_thresh=0.01, options={"SymmetricMode": True})
+        return splu(matrix, permc_spec=ordering, diag_pivot_thresh=0.01, options={"SymmetricMode": True})
     except RuntimeError as error:
         raise GridError(f"{factors.network.name}: the power flow is at the point of voltage collapse") from error
 
@@ -246,6 +276,7 @@ def solve_powerflow(
     demand_kva: ComplexArray,
     *,
     loads: FixedLoads | None = None,
+    wiring: Wiring | None = None,
     factors: Factors | None = None,
     start: ComplexArray | None = None,
 ) -> PowerFlow:
@@ -254,8 +285,10 @@ def solve_powerflow(
     Parameters
     ----------
     network : the energised network.
-    demand_kva : complex128[N], kW + j kvar, consumption positive; at a source it is served at once.
+    demand_kva : complex128, kW + j kvar, consumption positive, at each node (or place, see `Wiring`); at a source it
+        is served at once.
     loads : drawn besides `demand_kva`.
+    wiring : of `loads` and of places beyond the nodes, from `wire`; instead of `loads`.
     factors : from `factorise`; looked up where absent.
     start : complex128[N], a voltage near the solution (the last interval's).
 
@@ -282,21 +315,23 @@ def solve_powerflow(
     (0.9, 0.1)
     """
     known = factorise(network) if factors is None else factors
+    wired = wire(network, known.free, loads) if wiring is None else wiring
     demand = np.asarray(demand_kva, dtype=np.complex128)
-    if demand.shape != (len(network.nodes),):
-        raise GridError(f"{network.name}: demand has shape {demand.shape}, the network {len(network.nodes)} nodes")
+    if demand.shape != (wired.places,):
+        raise GridError(f"{network.name}: demand has shape {demand.shape}, the network {wired.places} places")
     if not np.isfinite(demand).all():
-        raise GridError(
-            f"{network.name}: demand at node {network.nodes[int(np.argmin(np.isfinite(demand)))]} is not finite"
-        )
-    demand = with_plain_loads(network, demand, loads)
-    draw = connect(network, known.free, demand, loads)
+        at = int(np.argmin(np.isfinite(demand)))
+        called = network.nodes[at] if at < len(network.nodes) else f"connection {at - len(network.nodes)}"
+        raise GridError(f"{network.name}: demand at node {called} is not finite")
+    if wiring is None:
+        demand = with_plain_loads(network, demand, loads)
+    draw = wired.draw(demand)
     first = known.no_load if start is None else np.asarray(start, dtype=np.complex128)[known.free]
     voltage, iterations = _fixed_point(known, draw, first)
     if voltage is None:
         voltage, extra = _newton(known, draw)
         iterations += extra
-    return _measure(known, demand, draw, voltage, iterations)
+    return _measure(known, wired.port_demand(demand)[: len(network.nodes)], draw, voltage, iterations)
 
 
 def _fixed_point(factors: Factors, draw: Draw, start: ComplexArray) -> tuple[ComplexArray | None, int]:
@@ -327,7 +362,7 @@ def _fixed_point(factors: Factors, draw: Draw, start: ComplexArray) -> tuple[Com
 def _newton(factors: Factors, draw: Draw) -> tuple[ComplexArray, int]:
     """Damped Newton from no load, so that the high-voltage solution is found."""
     voltage = factors.no_load.copy()
-    size = abs(factors.y_free)
+    size = factors.y_size
 
     def residual(v: ComplexArray) -> tuple[ComplexArray, float]:
         """Currents that do not balance, and the largest of them as a multiple of what counts as none."""
@@ -338,7 +373,7 @@ def _newton(factors: Factors, draw: Draw) -> tuple[ComplexArray, int]:
 
     error, excess = residual(voltage)
     for k in range(1, NEWTON_ITERATIONS_MAX + 1):
-        step = -_newton_solve(factors, draw, voltage, error)
+        step = -solve_jacobian(factors, factorise_jacobian(factors, voltage, draw), error)
         scale = 1.0
         while scale > 1e-3:
             trial = voltage + scale * step
@@ -356,56 +391,25 @@ def _newton(factors: Factors, draw: Draw) -> tuple[ComplexArray, int]:
     raise GridError(f"{factors.network.name}: no power flow solution: the demand is beyond what the network can carry")
 
 
-def _newton_solve(factors: Factors, draw: Draw, voltage: ComplexArray, right: ComplexArray) -> ComplexArray:
-    """Solve with the real Jacobian at a voltage; connections between nodes add entries to its pattern."""
-    if draw.incidence is None:
-        return solve_jacobian(factors, factorise_jacobian(factors, voltage, draw.load), right)
-    direct, mirrored = draw.derivative(voltage)
-    whole = factors.y_free + direct
-    matrix = sp.bmat(
-        [
-            [whole.real + mirrored.real, mirrored.imag - whole.imag],
-            [whole.imag + mirrored.imag, whole.real - mirrored.real],
-        ],
-        format="csr",
-    )
-    order = factors.jacobian.order
-    try:
-        lu = splu(
-            sp.csc_matrix(matrix[order][:, order]),
-            permc_spec="MMD_AT_PLUS_A",
-            diag_pivot_thresh=0.01,
-            options={"SymmetricMode": True},
-        )
-    except RuntimeError as error:
-        raise GridError(f"{factors.network.name}: the power flow is at the point of voltage collapse") from error
-    return solve_jacobian(factors, lu, right)
-
-
-def measure_flow(factors: Factors, demand_kva: ComplexArray, voltage_free: ComplexArray, iterations: int) -> PowerFlow:
-    """Powers, flows and mismatch that follow from a voltage.
+def _measure(
+    factors: Factors, demand_kva: ComplexArray, draw: Draw, voltage_free: ComplexArray, iterations: int
+) -> PowerFlow:
+    """Powers, flows and mismatch that follow from a voltage, with demand of the nodes to ground.
 
     Raises
     ------
     GridError : the mismatch is above 1e-9 pu, and above what rounding explains.
     """
-    load = demand_kva[factors.free] / factors.network.base_kva
-    return _measure(factors, demand_kva, Draw(load), voltage_free, iterations)
-
-
-def _measure(
-    factors: Factors, demand_kva: ComplexArray, draw: Draw, voltage_free: ComplexArray, iterations: int
-) -> PowerFlow:
     network = factors.network
     voltage = np.empty(len(network.nodes), dtype=np.complex128)
     voltage[network.source] = network.source_voltage
     voltage[factors.free] = voltage_free
     current = factors.y_free @ voltage_free + factors.source_current
     error = np.abs(voltage_free * np.conj(draw.current(voltage_free) + current))
-    mismatch = float(error.max(initial=0.0))
     # Between nodes joined by a microohm, the rounding of the voltages themselves shows as power.
-    rounding = ROUNDING * (abs(factors.y_free) @ np.abs(voltage_free)) * np.abs(voltage_free)
-    if not (error <= np.maximum(MISMATCH_LIMIT_PU, rounding)).all():
+    rounding = ROUNDING * (factors.y_size @ np.abs(voltage_free)) * np.abs(voltage_free)
+    mismatch = float((error - rounding).max(initial=0.0))
+    if not mismatch <= MISMATCH_LIMIT_PU:
         raise GridError(f"{network.name}: power flow stopped at a mismatch of {mismatch:.1e} pu")
     demand = complex(demand_kva.sum()) + complex(draw.drawn(draw.across(voltage_free))[0].sum()) * network.base_kva
     branch = factors.rows_free @ voltage_free + factors.rows_source

@@ -1,16 +1,18 @@
 """How voltages, flows and the root's power answer to demand: exact first and second derivatives.
 
-With ``G(v, s) = Y v + Y_LS v_S + conj(s / v) = 0`` and a real function ``g`` with ``dg = Re(gamma^H dv)``, the
-adjoint ``w`` of ``Y^H w + C conj(w) = gamma``, ``C = -diag(conj(s / v^2))``, gives every node's derivative at once::
+With ``G(v, s) = Y v + Y_LS v_S + M conj(s / u) = 0``, ``u = M'v`` the voltages across the loads (for a load to ground
+the node's own), and a real function ``g`` with ``dg = Re(gamma^H dv)``, the adjoint ``w`` of the Jacobian
+``dv -> (Y + A) dv + C conj(dv)`` gives the derivative by every load at once, with ``z = M'w``::
 
-    dg/dP_n = -Re(w_n / v_n),    dg/dQ_n = Im(w_n / v_n)
+    dg/dP = -Re(z / u),    dg/dQ = Im(z / u)
 
-The second derivative along ``ds`` follows from the tangent ``dv`` by one more adjoint::
+For constant power A = 0 and ``C = -M diag(conj(s / u^2)) M'``; loads with a law of voltage add to both. The second
+derivative along ``ds`` follows from the tangent ``dv`` by one more adjoint::
 
-    Y^H dw + C conj(dw) = dgamma + conj(ds / v^2 - 2 s dv / v^3) conj(w),    dz = dw / v - w dv / v^2
+    J' dw = dgamma + M (conj(ds / u^2) conj(z) - conj(da) z - dc conj(z)),    d(z/u) = dz / u - z du / u^2
 
-with the result ``-Re dz`` for P and ``Im dz`` for Q. Method: discrete adjoints of the power flow equations; the
-complex calculus is Wirtinger's.
+where a and c are the coefficients of A and C. Method: discrete adjoints of the power flow equations; the complex
+calculus is Wirtinger's.
 """
 
 from __future__ import annotations
@@ -19,10 +21,18 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
+import scipy.sparse as sp
 from scipy.sparse.linalg import SuperLU
 
+from tellegen.grid.connections import Wiring, wire
+from tellegen.grid.loads import Draw
 from tellegen.grid.network import ComplexArray, FloatArray, IntArray, LimitKind, Network
-from tellegen.grid.powerflow import Factors, GridError, PowerFlow, factorise, factorise_jacobian, solve_jacobian
+from tellegen.grid.powerflow import Factors, PowerFlow, factorise, factorise_jacobian, solve_jacobian
+
+DEAD_PU = 1e-6
+"""Demand to ground at a node of lower voltage (a neutral) moves nothing that is asked for: its derivatives are 0."""
+BEND = 1e-5
+"""Share of its voltage by which a load with a law is moved to see its coefficients change."""
 
 
 class Quantity(IntEnum):
@@ -40,20 +50,20 @@ class Linearisation:
 
     Attributes
     ----------
-    factors : of the network.
-    load : complex[n], demand at the free nodes, per unit.
+    factors : of the network; wiring : of what hangs on it; draw : of the demand.
     voltage : complex[n], free voltages; all_voltage : complex[N].
     lu : factorised real Jacobian.
     """
 
     factors: Factors
-    load: ComplexArray
+    wiring: Wiring
+    draw: Draw
     voltage: ComplexArray
     all_voltage: ComplexArray
     lu: SuperLU
 
     def gradients(self, quantity: IntArray, index: IntArray) -> ComplexArray:
-        """Derivatives of m quantities with respect to demand at every node.
+        """Derivatives of m quantities with respect to demand at every place (nodes first, see `Wiring`).
 
         Parameters
         ----------
@@ -61,19 +71,35 @@ class Linearisation:
 
         Returns
         -------
-        complex128[m, N]: real part per kW, imaginary part per kvar of demand. Root powers in kW (kvar), others per
-        unit. Only the root's powers answer to demand at a source.
+        complex128[m, places]: real part per kW, imaginary part per kvar of demand. Root powers in kW (kvar), others
+        per unit. Only the root's powers answer to demand at a source.
         """
         adjoint = self._adjoint(self._seeds(quantity, index))
-        base = self.factors.network.base_kva
-        full = np.zeros((len(quantity), len(self.factors.network.nodes)), dtype=np.complex128)
+        base, size = self.factors.network.base_kva, len(self.factors.network.nodes)
+        pairs = self._pairs()
+        full = np.zeros((len(quantity), size + pairs.shape[1]), dtype=np.complex128)
         scale = np.where(np.asarray(quantity) <= Quantity.ROOT_KVAR, 1.0, 1.0 / base)
         # -Re(z) + j Im(z) is minus the conjugate.
-        full[:, self.factors.free] = -np.conj(adjoint / self.voltage[:, None]).T * scale[:, None]
+        full[:, self.factors.free] = -np.conj(adjoint * self._inverse_voltage()[:, None]).T * scale[:, None]
+        if pairs.shape[1]:
+            full[:, size:] = -np.conj((pairs.T @ adjoint) / (pairs.T @ self.voltage)[:, None]).T * scale[:, None]
         source = self.factors.network.source
         full[np.ix_(np.asarray(quantity) == Quantity.ROOT_KW, source)] = 1.0
         full[np.ix_(np.asarray(quantity) == Quantity.ROOT_KVAR, source)] = 1.0j
-        return full
+        return self.wiring.at_places(full)
+
+    def load_gradient(self, quantity: IntArray, index: IntArray, weight: FloatArray) -> ComplexArray:
+        """Derivative of ``sum(weight * quantity)`` by the power of each load of the wiring, complex128[L].
+
+        Real part per kW, imaginary part per kvar that the load draws.
+        """
+        count, incidence = self.wiring.power.size, self.draw.incidence
+        if incidence is None or not count:
+            return np.zeros(0, dtype=np.complex128)
+        scale = np.where(np.asarray(quantity) <= Quantity.ROOT_KVAR, 1.0, 1.0 / self.factors.network.base_kva)
+        adjoint = self._adjoint((self._seeds(quantity, index) @ (scale * np.asarray(weight)))[:, None])[:, 0]
+        own = incidence[:, :count]
+        return np.asarray(-np.conj((own.T @ adjoint) / self.draw.across(self.voltage)[:count]))
 
     def hessian_product(
         self, quantity: IntArray, index: IntArray, weight: FloatArray, direction_kva: ComplexArray
@@ -83,30 +109,70 @@ class Linearisation:
         Parameters
         ----------
         quantity, index, weight : [m], as for `gradients`.
-        direction_kva : complex128[N, b], kW + j kvar; a source's rows are ignored (all is linear there).
+        direction_kva : complex128[places, b], kW + j kvar; a source's rows are ignored (all is linear there).
 
         Returns
         -------
-        complex128[N, b]: real part belongs to kW, imaginary part to kvar.
+        complex128[places, b]: real part belongs to kW, imaginary part to kvar.
         """
-        base = self.factors.network.base_kva
-        size, v = np.asarray(weight, dtype=np.float64), self.voltage[:, None]
+        base, nodes = self.factors.network.base_kva, len(self.factors.network.nodes)
+        size = np.asarray(weight, dtype=np.float64)
         size = np.where(np.asarray(quantity) <= Quantity.ROOT_KVAR, base * size, size)
         active = np.flatnonzero(size)
         quantity, index, size = np.asarray(quantity)[active], np.asarray(index)[active], size[active]
-        step = direction_kva[self.factors.free] / base
-        tangent = solve_jacobian(self.factors, self.lu, -np.conj(step / v))
+        ports = self.wiring.port_demand(direction_kva) / base
+        step, inverse = ports[self.factors.free], self._inverse_voltage()[:, None]
+        pairs, apart, turn = self._pairs(), ports[nodes:], np.zeros((0, 1))
+        right = np.conj(step * inverse)
+        if pairs.shape[1]:
+            turn = 1.0 / (pairs.T @ self.voltage)[:, None]
+            right += pairs @ np.conj(apart * turn)
+        tangent = solve_jacobian(self.factors, self.lu, -right)
         adjoint = self._adjoint((self._seeds(quantity, index) @ size)[:, None])
-        seed = np.conj(step / v**2 - 2.0 * self.load[:, None] * tangent / v**3) * np.conj(adjoint)
+        mirror = np.conj(adjoint)
+        seed = np.conj(step * inverse**2 - 2.0 * self.draw.load[:, None] * tangent * inverse**3) * mirror
+        if self.draw.incidence is not None:
+            seed += self._bend(tangent, adjoint)
+        if pairs.shape[1]:
+            seed += pairs @ (np.conj(apart * turn**2) * (pairs.T @ mirror))
         for kind, place, amount in zip(quantity, index, size, strict=True):
             if kind == Quantity.VOLTAGE:
                 self._add_voltage_seed(seed, tangent, int(place), float(amount))
             elif kind == Quantity.TERMINAL:
                 self._add_terminal_seed(seed, tangent, int(place), float(amount))
+            elif self.factors.network.root_terminals is not None:
+                at = self.factors.network.root_terminals
+                own = tangent[self.factors.terminal[at]]
+                seed += amount * self._metered(self.factors.rows_free[at] @ tangent, own)[int(kind)]
         change = self._adjoint(seed)
-        result = np.zeros(direction_kva.shape, dtype=np.complex128)
-        result[self.factors.free] = -np.conj(change / v - adjoint * tangent / v**2) / base
-        return result
+        full = np.zeros((nodes + pairs.shape[1], direction_kva.shape[1]), dtype=np.complex128)
+        full[self.factors.free] = -np.conj(change * inverse - adjoint * tangent * inverse**2) / base
+        if pairs.shape[1]:
+            across, force, kick = pairs.T @ change, pairs.T @ adjoint, pairs.T @ tangent
+            full[nodes:] = -np.conj(across * turn - force * kick * turn**2) / base
+        return self.wiring.at_places(full.T).T
+
+    def _pairs(self) -> sp.csr_matrix:
+        """Ends of the pairs of nodes among the ports, [n, J]."""
+        incidence = self.draw.incidence
+        if incidence is None:
+            return sp.csr_matrix((self.voltage.size, 0))
+        return incidence[:, self.wiring.power.size :]
+
+    def _inverse_voltage(self) -> ComplexArray:
+        alive = np.abs(self.voltage) > DEAD_PU
+        return np.divide(1.0, self.voltage, out=np.zeros_like(self.voltage), where=alive)
+
+    def _bend(self, tangent: ComplexArray, adjoint: ComplexArray) -> ComplexArray:
+        """What the change of the coefficients of loads between nodes, or with laws, adds to the second adjoint."""
+        m, draw = self.draw.incidence, self.draw
+        assert m is not None
+        across, change, force = draw.across(self.voltage), (m.T @ tangent).T, (m.T @ adjoint).T
+        size = np.maximum(np.abs(change), 1e-300)
+        h = BEND * np.abs(across) / size
+        up, down = draw.coefficients(across + h * change), draw.coefficients(across - h * change)
+        direct, mirrored = (up[0] - down[0]) / (2 * h), (up[1] - down[1]) / (2 * h)
+        return np.asarray(m @ (-np.conj(direct) * force - mirrored * np.conj(force)).T)
 
     def _adjoint(self, seeds: ComplexArray) -> ComplexArray:
         return solve_jacobian(self.factors, self.lu, seeds, transposed=True)
@@ -124,10 +190,10 @@ class Linearisation:
         """Complex gradients gamma with respect to the free voltages, [n, m]."""
         factors = self.factors
         seeds = np.zeros((self.voltage.size, len(quantity)), dtype=np.complex128)
-        root = factors.y_source_free.conj().T @ factors.network.source_voltage
+        root, root_reactive = self._root_seeds()
         kinds, places = np.asarray(quantity), np.asarray(index)
         seeds[:, kinds == Quantity.ROOT_KW] = root[:, None]
-        seeds[:, kinds == Quantity.ROOT_KVAR] = -1j * root[:, None]
+        seeds[:, kinds == Quantity.ROOT_KVAR] = root_reactive[:, None]
         column = np.flatnonzero(kinds == Quantity.VOLTAGE)
         at = self._places(places[column])
         seeds[at, column] = self.voltage[at] / np.abs(self.voltage[at])
@@ -153,6 +219,26 @@ class Linearisation:
         # An idle terminal has no direction; its magnitude is not differentiable and it cannot bind.
         return nodes, row, current if abs(current) > 1e-12 else 1e-12 + 0j, volt, int(self.factors.terminal[place])
 
+    def _root_seeds(self) -> tuple[ComplexArray, ComplexArray]:
+        """Gradients of the root's active and reactive power with respect to the free voltages, [n] each."""
+        factors = self.factors
+        at = factors.network.root_terminals
+        if at is None:
+            active = np.asarray(factors.y_source_free.conj().T @ factors.network.source_voltage)
+            return active, -1j * active
+        volt = self.all_voltage[factors.network.branches.node[at]]
+        return self._metered(factors.rows_free[at] @ self.voltage + factors.rows_source[at], volt)
+
+    def _metered(self, current: ComplexArray, volt: ComplexArray) -> tuple[ComplexArray, ComplexArray]:
+        """Gradients of minus the power into the root's terminals, [n, ...], from their currents and voltages."""
+        factors = self.factors
+        at = factors.network.root_terminals
+        assert at is not None
+        from_volt = factors.rows_free[at].conj().T @ volt
+        own = np.zeros_like(from_volt)
+        np.add.at(own, factors.terminal[at], current)
+        return -(own + from_volt), -1j * (own - from_volt)
+
     def _add_voltage_seed(self, seed: ComplexArray, tangent: ComplexArray, node: int, weight: float) -> None:
         at = int(self._places(np.array([node]))[0])
         v, dv = self.voltage[at], tangent[at]
@@ -177,18 +263,23 @@ class Linearisation:
 
 
 def linearise(
-    network: Network, demand_kva: ComplexArray, flow: PowerFlow, *, factors: Factors | None = None
+    network: Network,
+    demand_kva: ComplexArray,
+    flow: PowerFlow,
+    *,
+    wiring: Wiring | None = None,
+    factors: Factors | None = None,
 ) -> Linearisation:
     """Factorise the Jacobian at a solved power flow.
 
     Parameters
     ----------
-    network, demand_kva, factors : as for `solve_powerflow`.
+    network, demand_kva, wiring, factors : as for `solve_powerflow`.
     flow : its solution.
 
     Raises
     ------
-    GridError : the Jacobian is singular (voltage collapse), or the root is metered apart from the sources.
+    GridError : the Jacobian is singular (voltage collapse).
 
     Examples
     --------
@@ -207,15 +298,15 @@ def linearise(
     >>> gradient[0].real.round(9).tolist()
     [1.0, 1.25]
     """
-    if network.root_terminals is not None:
-        raise GridError(f"{network.name}: a network with sources behind an impedance is not differentiated yet")
     known = factorise(network) if factors is None else factors
-    load = np.asarray(demand_kva, dtype=np.complex128)[known.free] / network.base_kva
+    wired = wire(network, known.free) if wiring is None else wiring
+    draw = wired.draw(np.asarray(demand_kva, dtype=np.complex128))
     voltage = flow.voltage[known.free]
     return Linearisation(
         factors=known,
-        load=load,
+        wiring=wired,
+        draw=draw,
         voltage=voltage,
         all_voltage=flow.voltage,
-        lu=factorise_jacobian(known, voltage, load),
+        lu=factorise_jacobian(known, voltage, draw),
     )

@@ -6,12 +6,14 @@ prices with their parts and range, the power flow, evidence), and from it the in
 
 from tellegen.market.auction import Auction, double_auction
 from tellegen.market.book import OrderBook, OrderFile, read_orders_csv
+from tellegen.market.capability import Agreements
 from tellegen.market.clearing import BindingLimit, Clearing, Evidence, Prices, Warm, clear
 from tellegen.market.facts import Facts, awards, clearing_table, price_table, schedules, to_records
 from tellegen.market.limits import LimitType
 from tellegen.market.parameters import Parameters
 
 __all__ = [
+    "Agreements",
     "Auction",
     "BindingLimit",
     "Clearing",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tellegen.errors import InputError
+from tellegen.grid.connections import Connections
 from tellegen.grid.network import FloatArray, IntArray, Network
 from tellegen.records import Orders, Product, Side
 from tellegen.units import MICROS
@@ -21,6 +22,7 @@ ROWS_MAX = 1_000_000
 QUANTITY_KW_MAX = 1e9
 PRICE_MAX = 1e6
 COLUMNS = ("participant", "node", "phases", "product", "side", "price", "quantity_kw", "kvar_per_kw")
+_COLUMNS = ("node", "product", "side", "price", "slope", "quantity_kw", "kvar_per_kw", "participant")
 _PRODUCTS = {"energy": Product.ENERGY, "reactive": Product.REACTIVE}
 _RESERVES = ("reserve_up", "reserve_down")
 _SIDES = {"buy": Side.BUY, "sell": Side.SELL}
@@ -32,14 +34,16 @@ class OrderBook:
 
     Attributes
     ----------
-    node : int64[n], node index in the network.
-    product : int64[n], `Product.ENERGY` or `Product.REACTIVE`.
+    node : int64[n], the place: a node of the network, or ``N + j`` for row j of `connections`.
+    product : int64[n], `Product`. A reserve is offered by who sells; who buys requires it, of the whole network.
     side : int64[n], `Side`: +1 buys (withdraws), -1 sells (injects).
     price : float64[n], currency/kWh (kvarh); NaN marks a price-taker, which is never shed.
     slope : float64[n] >= 0, currency/kWh per kW: over the step a buyer's price falls, a seller's rises by it for each
         kW taken; 0 is a plain step.
     quantity_kw : float64[n] >= 0, the most that is wanted (kvar for reactive orders).
     kvar_per_kw : float64[n], reactive power that comes along with each kW, on the same side; 0 for reactive orders.
+    participant : int64[n], who stands behind the order; -1 where that does not matter.
+    connections : of the places beyond the network's nodes.
     """
 
     node: IntArray
@@ -49,24 +53,28 @@ class OrderBook:
     slope: FloatArray
     quantity_kw: FloatArray
     kvar_per_kw: FloatArray
+    participant: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    connections: Connections = field(default_factory=Connections.none)
 
     def __post_init__(self) -> None:
         size = np.asarray(self.node).size
-        for name in ("node", "product", "side", "price", "slope", "quantity_kw", "kvar_per_kw"):
-            dtype = np.int64 if name in ("node", "product", "side") else np.float64
+        if np.asarray(self.participant).size != size:
+            object.__setattr__(self, "participant", np.full(size, -1, dtype=np.int64))
+        for name in _COLUMNS:
+            dtype = np.int64 if name in ("node", "product", "side", "participant") else np.float64
             values = np.asarray(getattr(self, name), dtype=dtype)
             if values.shape != (size,):
                 raise InputError("orders", name, f"has shape {values.shape}, node has {size} rows")
             object.__setattr__(self, name, values)
-        self._refuse(~np.isin(self.product, (Product.ENERGY, Product.REACTIVE)), "reserves are not cleared yet")
+        self._refuse(~np.isin(self.product, list(Product)), "is for a product that there is not")
         self._refuse(np.abs(self.side) != 1, "has a side that is neither +1 (buy) nor -1 (sell)")
         self._refuse(np.isinf(self.price), "has an infinite price; leave it out for a price-taker")
         self._refuse(~((self.slope >= 0) & np.isfinite(self.slope)), "has a slope that is negative or not finite")
         bad = ~((self.quantity_kw >= 0) & np.isfinite(self.quantity_kw))
         self._refuse(bad, "has a quantity that is negative or not finite")
         self._refuse(~np.isfinite(self.kvar_per_kw), "has kvar_per_kw that is not finite")
-        coupled = (self.product == Product.REACTIVE) & (self.kvar_per_kw != 0)
-        self._refuse(coupled, "is reactive and carries kvar_per_kw; leave that 0")
+        coupled = (self.product != Product.ENERGY) & (self.kvar_per_kw != 0)
+        self._refuse(coupled, "is not for energy and carries kvar_per_kw; leave that 0")
 
     def _refuse(self, bad: NDArray[np.bool_], problem: str) -> None:
         if bad.any():
@@ -91,14 +99,18 @@ class OrderBook:
         slope: ArrayLike = 0.0,
         kvar_per_kw: ArrayLike = 0.0,
         product: ArrayLike = Product.ENERGY,
+        participant: ArrayLike = -1,
+        connections: Connections | None = None,
     ) -> OrderBook:
         """Build a book; scalars apply to every row.
 
         >>> len(OrderBook.of([3, 4], Side.BUY, 0.3, [1.0, 2.0]))
         2
         """
-        parts = np.broadcast_arrays(node, product, side, price, slope, quantity_kw, kvar_per_kw)
-        return cls(*(np.atleast_1d(part).copy() for part in parts))
+        parts = np.broadcast_arrays(node, product, side, price, slope, quantity_kw, kvar_per_kw, participant)
+        table = Connections.none() if connections is None else connections
+        columns = {name: np.atleast_1d(part).copy() for name, part in zip(_COLUMNS, parts, strict=True)}
+        return cls(**columns, connections=table)
 
     @classmethod
     def empty(cls) -> OrderBook:
@@ -107,9 +119,12 @@ class OrderBook:
 
     @classmethod
     def concat(cls, *books: OrderBook) -> OrderBook:
-        """Stack books, rows in the order given."""
-        names = ("node", "product", "side", "price", "slope", "quantity_kw", "kvar_per_kw")
-        return cls(*(np.concatenate([getattr(book, name) for book in books]) for name in names))
+        """Stack books, rows in the order given; all of one table of connections, or of none."""
+        tables = [book.connections for book in books if len(book.connections)]
+        if any(not table.same(tables[0]) for table in tables):
+            raise InputError("orders", "connections", "differ between the books; make one table for all")
+        columns = {name: np.concatenate([getattr(book, name) for book in books]) for name in _COLUMNS}
+        return cls(**columns, connections=tables[0] if tables else Connections.none())
 
     @classmethod
     def from_orders(cls, orders: Orders) -> OrderBook:
@@ -117,7 +132,7 @@ class OrderBook:
 
         Raises
         ------
-        InputError : a reserve order, or an impossible side.
+        InputError : an impossible side.
         """
         taker = orders.price_taker.astype(bool)
         product = orders.product.astype(np.int64)
@@ -130,6 +145,7 @@ class OrderBook:
             slope=np.zeros(len(orders)),
             quantity_kw=orders.quantity_w / 1000.0,
             kvar_per_kw=coupled,
+            participant=orders.customer.astype(np.int64),
         )
 
 

@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
 from tellegen.errors import InputError
-from tellegen.grid.network import ComplexArray, FloatArray, IntArray, Network
-from tellegen.grid.powerflow import Factors, GridError, PowerFlow, factorise, solve_powerflow
+from tellegen.grid.connections import Connections, wire, with_plain_loads
+from tellegen.grid.network import ComplexArray, FixedLoads, FloatArray, IntArray, Network
+from tellegen.grid.powerflow import GridError, PowerFlow, factorise, solve_powerflow
+from tellegen.grid.sensitivity import Quantity
 from tellegen.market.book import OrderBook
+from tellegen.market.capability import Agreements, group_orders, own_limits
 from tellegen.market.curvature import Curvature
-from tellegen.market.limits import Limits, LimitType
+from tellegen.market.limits import Limits, LimitType, linear_rows
 from tellegen.market.parameters import Parameters
 from tellegen.market.pricing import NodalPrices, dual_range, nodal_prices
-from tellegen.market.search import Found, Guess, Task, price_scale, residuals, search
-from tellegen.market.steps import Steps
-from tellegen.records import ClearingStatus
+from tellegen.market.search import Found, Guess, Point, Task, price_scale, residuals, search
+from tellegen.market.steps import Effect, Scenario, Steps
+from tellegen.records import ClearingStatus, Product, Side
+from tellegen.units import INTERVALS_PER_HOUR
 
 BINDING_PU = 1e-6
 """A limit with a dual, or nearer than this, is listed as binding."""
 INDIFFERENT = 1e-4
 """Steps whose gain at the last prices is below this share of the price scale start where they stood."""
+PERIOD_HOURS = 1.0 / INTERVALS_PER_HOUR
 KEPT_PU = 1e-3
 """Rows nearer than this to their limit start in the next interval's working set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Prices at every node, float64[N] each; energy in currency/kWh, reactive in currency/kvarh.
+    """Prices at every place (nodes, then the book's connections), float64[places] each.
 
-    ``energy == root + losses + congestion + voltage``; `low` and `high` are the ends of its range. `reactive_parts`
-    float64[4, N] in the same order sum to `reactive`.
+    Energy in currency/kWh, reactive in currency/kvarh. ``energy == root + losses + congestion + voltage``; `low` and
+    `high` are the ends of its range. `reactive_parts` float64[4, places] in the same order sum to `reactive`.
+    `reserve` float64[2, places], currency/h per kW: what reserve up and down is paid there, the wires' part included;
+    `required` float64[2]: what those pay who require it; `required_low`, `required_high` the ends of its range.
     """
 
     energy: FloatArray
@@ -43,6 +52,18 @@ class Prices:
     high: FloatArray
     reactive: FloatArray
     reactive_parts: FloatArray
+    reserve: FloatArray
+    required: FloatArray
+    required_low: FloatArray
+    required_high: FloatArray
+
+    def of_orders(self, book: OrderBook) -> FloatArray:
+        """The price that each order of a book pays or is paid, float64[orders]."""
+        product, at = book.product, book.node
+        buys = book.side == Side.BUY
+        up, down = (np.where(buys, self.required[k], self.reserve[k, at]) for k in range(2))
+        of_product = [product == kind for kind in (Product.REACTIVE, Product.RESERVE_UP, Product.RESERVE_DOWN)]
+        return np.asarray(np.select(of_product, [self.reactive[at], up, down], self.energy[at]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +73,8 @@ class BindingLimit:
     Attributes
     ----------
     name : in words; kind : what it is on.
-    index : node index, branch terminal row, or 0 for the root.
+    index : node index, branch terminal row, participant, or 0 for the root and for reserve.
+    scenario : the state of the network in which it binds.
     dual : currency/h per `unit` by which the limit would be widened; >= 0.
     unit : ``pu``, ``kVA``, ``kVA at nominal voltage`` or ``kW``.
     excess : how far the limit is exceeded, in `unit` (0 unless relaxed).
@@ -61,6 +83,7 @@ class BindingLimit:
     name: str
     kind: LimitType
     index: int
+    scenario: Scenario
     dual: float
     unit: str
     excess: float
@@ -88,18 +111,18 @@ class Evidence:
 class Warm:
     """What one clearing leaves to the next on the same network; orders may come and go in between.
 
-    Limits that bound, with their duals; curvature; voltage; prices; and the dispatch of steps that were partly taken,
-    by what they were (node, direction, price), for prices alone do not say how far those go.
+    Limits that bound, with their duals; curvature and voltages by scenario; prices; and the dispatch of steps that
+    were partly taken, by what they were (place, direction, price), for prices alone do not say how far those go.
     """
 
     network: Network
-    row_kind: IntArray
-    row_index: IntArray
+    connections: Connections
+    scenarios: tuple[Scenario, ...]
+    row_key: IntArray
     dual: FloatArray
-    curvature: Curvature
-    voltage: ComplexArray
-    energy: FloatArray
-    reactive: FloatArray
+    curvature: tuple[Curvature, ...]
+    voltages: tuple[ComplexArray, ...]
+    prices: NodalPrices
     marginal: dict[tuple[float, ...], float]
 
 
@@ -111,11 +134,11 @@ class Clearing:
     ----------
     status : optimal, relaxed (some limits gave way at the published penalty) or fallback (administrative).
     welfare : currency/h, value to buyers less cost of sellers and of the root. Price-takers name no value: theirs
-        counts as zero.
+        counts as zero, what of it is flexible as the curtailment price.
     rent : currency/h, what all demand pays at nodal prices less the cost of the root.
     prices, award_kw : per node; float64 per order (kvar for reactive orders), side as the order.
     tie : int64 per order: orders with the same number >= 0 are equal and were awarded pro rata; -1 is alone.
-    flow : the AC power flow of the dispatch.
+    flow : the AC power flow of the dispatch; called : those with all reserve up or down called, where some is offered.
     limits : limits that bind; relaxations : those of them that gave way.
     evidence : on which the clearing was accepted.
     warm : for the next interval; None after a fallback.
@@ -136,6 +159,7 @@ class Clearing:
     warm: Warm | None
     reason: str = ""
     tie_context: str = ""
+    called: tuple[tuple[Scenario, PowerFlow], ...] = ()
 
 
 def clear(
@@ -146,6 +170,9 @@ def clear(
     root_reactive_price: float = 0.0,
     root_limit_kw: float | None = None,
     fixed_kva: ComplexArray | None = None,
+    loads: FixedLoads | None = None,
+    agreements: Agreements | None = None,
+    period_hours: float = PERIOD_HOURS,
     v_min: float | FloatArray | None = None,
     v_max: float | FloatArray | None = None,
     parameters: Parameters | None = None,
@@ -162,6 +189,9 @@ def clear(
     root_price, root_reactive_price : currency/kWh (kvarh) at which the root buys and sells.
     root_limit_kw : largest power through the root, both ways; None: no limit.
     fixed_kva : complex128[N], inflexible demand besides the book's price-takers, consumption positive.
+    loads : inflexible loads between nodes, or that depend on voltage.
+    agreements : limits of participants' connections, and the energy behind their reserve.
+    period_hours : how long the dispatch lasts; counts where stored energy stands behind reserve.
     v_min, v_max : per unit, override the network's limits; a number or float64[N].
     parameters : caps, penalties, acceptance; the defaults where absent.
     warm : from the last interval on the same network object; ignored on another.
@@ -197,20 +227,18 @@ def clear(
     for name, value in (("root_price", root_price), ("root_reactive_price", root_reactive_price)):
         if not np.isfinite(value):
             raise InputError("clearing", name, "must be finite")
-    factors = factorise(network)
-    steps = Steps.of(network, book, fixed_kva)
-    limits = Limits.of(factors, v_min, v_max, root_limit_kw)
-    task = Task(network, factors, steps, limits, float(root_price), float(root_reactive_price), rules)
+    task = _task(network, book, fixed_kva, loads, agreements, period_hours, rules, float(root_price),
+                 float(root_reactive_price), (v_min, v_max, root_limit_kw))  # fmt: skip
     reason = ""
     try:
-        found = search(task, _guess(task, warm))
+        found = search(task, _guess(task, book, warm))
         if not found.settled:
             reason = (
                 f"not optimal after {found.iterations} quadratic programs: residual {found.kkt:.1e} currency/kWh, "
                 f"violation {found.violation:.1e} pu"
             )
-        elif found.point.flow.mismatch_pu > rules.mismatch_pu_max:
-            reason = f"power flow mismatch {found.point.flow.mismatch_pu:.1e} pu"
+        elif _mismatch(found.point) > rules.mismatch_pu_max:
+            reason = f"power flow mismatch {_mismatch(found.point):.1e} pu"
     except GridError as error:
         found, reason = None, str(error)
     if found is None or reason:
@@ -218,75 +246,132 @@ def clear(
     return _outcome(task, book, found, tie_context)
 
 
-def _guess(task: Task, warm: Warm | None) -> Guess:
-    steps, size = task.steps, len(task.network.nodes)
-    usable = warm is not None and warm.network is task.network
+def _task(
+    network: Network,
+    book: OrderBook,
+    fixed_kva: ComplexArray | None,
+    loads: FixedLoads | None,
+    agreements: Agreements | None,
+    period_hours: float,
+    rules: Parameters,
+    root_price: float,
+    root_reactive_price: float,
+    bounds: tuple[float | FloatArray | None, float | FloatArray | None, float | None],
+) -> Task:
+    factors = factorise(network)
+    wiring = wire(network, factors.free, loads, book.connections)
+    fixed = np.zeros(wiring.places, dtype=np.complex128)
+    if fixed_kva is not None:
+        given = np.asarray(fixed_kva, dtype=np.complex128)
+        if given.shape != (len(network.nodes),) or not np.isfinite(given).all():
+            raise InputError(
+                "inflexible demand", f"shape {given.shape}", f"must be {len(network.nodes)} finite values, one per node"
+            )
+        fixed[: given.size] = given
+    if loads is not None and loads.law is None and loads.other is None:
+        fixed = with_plain_loads(network, fixed, loads)
+    groups = group_orders(book, agreements)
+    steps = Steps.of(
+        wiring.places,
+        book,
+        fixed,
+        group=groups.of_order,
+        curtailable_kw=groups.curtailable_kw,
+        curtailment_price=rules.curtailment_price,
+    )
+    own = own_limits(book, groups, steps, period_hours=period_hours, reserve_hours=rules.reserve_hours)
+    linear = linear_rows(network, book.connections, steps, groups, own)
+    limits = Limits.of(factors, *bounds, scenarios=steps.scenarios, linear=linear)
+    return Task(network, factors, wiring, steps, limits, root_price, root_reactive_price, rules)
+
+
+def _guess(task: Task, book: OrderBook, warm: Warm | None) -> Guess:
+    steps, size, channels = task.steps, task.wiring.places, task.steps.channels
+    usable = (
+        warm is not None
+        and warm.network is task.network
+        and warm.connections.same(book.connections)
+        and warm.scenarios == steps.scenarios
+    )
+    rows, dual = np.zeros(0, dtype=np.int64), np.zeros(0)
+    price = np.full(size, task.root_price + 1j * task.root_reactive_price)
+    reserve, required = np.zeros((2, size)), np.zeros(2)
     if warm is not None and usable:
-        price = warm.energy + 1j * warm.reactive
-        key = warm.row_kind * (2**40) + warm.row_index
-        known = task.limits.kind * (2**40) + task.limits.index
+        price = warm.prices.energy + 1j * warm.prices.reactive
+        reserve, required = warm.prices.reserve, warm.prices.required
+        known = task.limits.key
         order = np.argsort(known, kind="stable")
-        place = np.searchsorted(known[order], key)
-        here = (place < known.size) & (known[order][np.minimum(place, known.size - 1)] == key)
+        place = np.minimum(np.searchsorted(known[order], warm.row_key), known.size - 1)
+        here = known[order][place] == warm.row_key
         rows, dual = order[place[here]], warm.dual[here]
-    else:
-        price = np.full(size, task.root_price + 1j * task.root_reactive_price)
-        rows, dual = np.zeros(0, dtype=np.int64), np.zeros(0)
-    gain = -(steps.price + steps.project(price))
+    worth = channels.project(price)
+    for k, (offer, need) in enumerate(((Effect.OFFER_UP, Effect.REQUIRE_UP), (Effect.OFFER_DOWN, Effect.REQUIRE_DOWN))):
+        worth = np.where(channels.effect == offer, reserve[k, channels.place], worth)
+        worth = np.where(channels.effect == need, required[k], worth)
+    gain = -(steps.price + steps.spread(worth))
     sloped = steps.slope > 0
     y = np.where(gain > 1e-9, steps.width, 0.0)
     y[sloped] = np.clip(gain[sloped] / steps.slope[sloped], 0.0, steps.width[sloped])
     if warm is None or not usable:
-        return Guess(y, rows, dual, None, None)
-    for k in np.flatnonzero(np.abs(gain) < INDIFFERENT * price_scale(task)):
-        y[k] = min(warm.marginal.get(_identity(steps, int(k)), y[k]), steps.width[k])
-    return Guess(y, rows, dual, warm.curvature, warm.voltage)
+        return Guess(y, rows, dual, None, (None,) * len(steps.scenarios))
+    for k in np.flatnonzero(np.abs(gain) < INDIFFERENT * price_scale(task)).tolist():
+        y[k] = min(warm.marginal.get(steps.identity(k), y[k]), steps.width[k])
+    return Guess(y, rows, dual, warm.curvature, warm.voltages)
+
+
+def _mismatch(point: Point) -> float:
+    return max(flow.mismatch_pu for flow in point.flows)
 
 
 def _outcome(task: Task, book: OrderBook, found: Found, tie_context: str) -> Clearing:
     point, rows = found.point, found.rows
     nodal = nodal_prices(task, point, rows, found.dual)
-    low = high = nodal.energy
+    ends = [nodal]
     dual, kkt, violation = found.dual, found.kkt, found.violation
-    ends = dual_range(task, found)
-    if ends is not None:
-        dual = (ends[0] + ends[1]) / 2
+    duals = dual_range(task, found)
+    if duals is not None:
+        dual = (duals[0] + duals[1]) / 2
         nodal = nodal_prices(task, point, rows, dual)
-        first, second = (nodal_prices(task, point, rows, end).energy for end in ends)
-        low, high = np.minimum(first, second), np.maximum(first, second)
+        ends = [nodal_prices(task, point, rows, end) for end in duals]
         kkt, violation = residuals(task, point, rows, dual)
     listed = _listed(task, found, dual)
     relaxed = tuple(limit for limit in listed if limit.excess > 0)
-    demand = task.steps.demand_kva(point.y)
     return Clearing(
         status=ClearingStatus.RELAXED if relaxed else ClearingStatus.OPTIMAL,
         welfare=_welfare(task, point.y, point.flow),
-        rent=_rent(task, nodal, demand, point.flow),
-        prices=_prices(nodal, low, high),
+        rent=_rent(task, book, nodal, _load_prices(task, point, rows, dual), point.y, point.flow),
+        prices=_prices(nodal, ends),
         award_kw=task.steps.awards(point.y, book.quantity_kw),
         tie=_ties(task.steps),
         flow=point.flow,
         limits=listed,
         relaxations=relaxed,
-        evidence=Evidence(point.flow.mismatch_pu, kkt, violation, found.iterations),
-        warm=_warm(task, found, dual, nodal),
+        evidence=Evidence(_mismatch(point), kkt, violation, found.iterations),
+        warm=_warm(task, book, found, dual, nodal),
         tie_context=tie_context,
+        called=tuple(zip(task.steps.scenarios[1:], point.flows[1:], strict=True)),
     )
 
 
-def _prices(nodal: NodalPrices, low: FloatArray, high: FloatArray) -> Prices:
+def _prices(nodal: NodalPrices, ends: Sequence[NodalPrices] = ()) -> Prices:
+    """Prices with their ranges between `ends`."""
     root, losses, congestion, voltage = nodal.energy_parts
-    energy = nodal.energy
+    energy = np.stack([nodal.energy, *(end.energy for end in ends)])
+    required = np.stack([nodal.required, *(end.required for end in ends)])
     return Prices(
-        energy=energy,
+        energy=nodal.energy,
         root=root,
         losses=losses,
         congestion=congestion,
         voltage=voltage,
-        low=np.minimum(low, energy),
-        high=np.maximum(high, energy),
+        low=energy.min(axis=0),
+        high=energy.max(axis=0),
         reactive=nodal.reactive,
         reactive_parts=nodal.reactive_parts,
+        reserve=nodal.reserve,
+        required=nodal.required,
+        required_low=required.min(axis=0),
+        required_high=required.max(axis=0),
     )
 
 
@@ -295,15 +380,53 @@ def _welfare(task: Task, y: FloatArray, flow: PowerFlow) -> float:
     return -task.steps.cost(y) - root
 
 
-def _rent(task: Task, nodal: NodalPrices, demand: ComplexArray, flow: PowerFlow) -> float:
+def _rent(
+    task: Task, book: OrderBook, nodal: NodalPrices, loads: ComplexArray, y: FloatArray, flow: PowerFlow
+) -> float:
+    """What demand and those who require reserve pay, less what reserve is paid and less the cost of the root.
+
+    `loads` complex128[L]: prices (energy + j reactive) of the network's own loads with laws.
+    """
+    demand, prices = task.steps.demand_kva(y), _prices(nodal)
     paid = nodal.energy @ demand.real + nodal.reactive @ demand.imag
+    drawn = _drawn_kva(task, flow)
+    paid += loads.real @ drawn.real + loads.imag @ drawn.imag
+    reserve = np.isin(book.product, (Product.RESERVE_UP, Product.RESERVE_DOWN))
+    award = task.steps.awards(y, book.quantity_kw)
+    paid += float((book.side * award * prices.of_orders(book))[reserve].sum())
     return float(paid) - task.root_price * flow.root_kw - task.root_reactive_price * flow.root_kvar
 
 
+def _drawn_kva(task: Task, flow: PowerFlow) -> ComplexArray:
+    """What the network's own loads with laws draw, complex128[L]."""
+    wiring = task.wiring
+    draw = wiring.draw(np.zeros(wiring.places, dtype=np.complex128))
+    power, _ = draw.drawn(draw.across(flow.voltage[task.factors.free]))
+    return power[: wiring.power.size] * task.network.base_kva
+
+
+def _load_prices(task: Task, point: Point, rows: IntArray, dual: FloatArray) -> ComplexArray:
+    """Prices of the network's own loads with laws, complex128[L]: energy + j reactive."""
+    if not task.wiring.power.size:
+        return np.zeros(0, dtype=np.complex128)
+    limits = task.limits
+    total = np.zeros(task.wiring.power.size, dtype=np.complex128)
+    for scenario, line in zip(task.steps.scenarios, point.lines, strict=True):
+        mine = (limits.quantity[rows] >= 0) & (limits.scenario[rows] == scenario)
+        quantity, index = limits.quantity[rows[mine]], limits.index[rows[mine]]
+        weight = (dual * limits.sign[rows] / limits.scale[rows])[mine]
+        if scenario == Scenario.DISPATCH:
+            quantity = np.concatenate([[Quantity.ROOT_KW, Quantity.ROOT_KVAR], quantity]).astype(np.int64)
+            index = np.concatenate([[0, 0], index]).astype(np.int64)
+            weight = np.concatenate([[task.root_price, task.root_reactive_price], weight])
+        total += line.load_gradient(quantity, index, weight)
+    return total
+
+
 def _ties(steps: Steps) -> IntArray:
-    count = np.bincount(steps.member[steps.member >= 0], minlength=steps.node.size)
-    shared = (steps.member >= 0) & (count[np.maximum(steps.member, 0)] > 1) if count.size else steps.member >= 0
-    return np.where(shared, steps.member, -1)
+    part = steps.member >= 0
+    count = np.bincount(steps.member[part], minlength=steps.width.size + 1)
+    return np.where(part & (count[steps.member] > 1), steps.member, -1)
 
 
 def _listed(task: Task, found: Found, dual: FloatArray) -> tuple[BindingLimit, ...]:
@@ -319,6 +442,7 @@ def _listed(task: Task, found: Found, dual: FloatArray) -> tuple[BindingLimit, .
                 name=task.limits.name(int(row)),
                 kind=LimitType(task.limits.kind[row]),
                 index=int(task.limits.index[row]),
+                scenario=Scenario(task.limits.scenario[row]),
                 dual=float(amount) / size,
                 unit=task.limits.unit(int(row)),
                 excess=value * size if value > task.parameters.violation_pu_max else 0.0,
@@ -327,54 +451,57 @@ def _listed(task: Task, found: Found, dual: FloatArray) -> tuple[BindingLimit, .
     return tuple(listed)
 
 
-def _warm(task: Task, found: Found, dual: FloatArray, nodal: NodalPrices) -> Warm:
+def _warm(task: Task, book: OrderBook, found: Found, dual: FloatArray, nodal: NodalPrices) -> Warm:
     keep = (dual > 0) | (found.point.values[found.rows] > -KEPT_PU)
     rows, steps, y = found.rows[keep], task.steps, found.point.y
     return Warm(
         network=task.network,
-        row_kind=task.limits.kind[rows],
-        row_index=task.limits.index[rows],
+        connections=book.connections,
+        scenarios=steps.scenarios,
+        row_key=task.limits.key[rows],
         dual=dual[keep],
         curvature=found.curvature,
-        voltage=found.point.flow.voltage,
-        energy=nodal.energy,
-        reactive=nodal.reactive,
-        marginal={_identity(steps, int(k)): float(y[k]) for k in np.flatnonzero((y > 0) & (y < steps.width))},
+        voltages=tuple(flow.voltage for flow in found.point.flows),
+        prices=nodal,
+        marginal={steps.identity(int(k)): float(y[k]) for k in np.flatnonzero((y > 0) & (y < steps.width))},
     )
-
-
-def _identity(steps: Steps, k: int) -> tuple[float, ...]:
-    return (float(steps.node[k]), float(steps.active[k]), float(steps.reactive[k]), float(steps.price[k]))
 
 
 def _fallback(
     task: Task, book: OrderBook, found: Found | None, reason: str, tie_context: str, last_spread: FloatArray | None
 ) -> Clearing:
     """Administrative prices, and the least harmful dispatch at hand."""
-    size = len(task.network.nodes)
+    nodes, size = len(task.network.nodes), task.wiring.places
     spread = np.zeros(size)
-    if last_spread is not None and np.shape(last_spread) == (size,):
-        spread = np.where(np.isfinite(last_spread), last_spread, 0.0).astype(np.float64)
+    if last_spread is not None and np.shape(last_spread) == (nodes,):
+        spread[:nodes] = np.where(np.isfinite(last_spread), last_spread, 0.0)
+        spread[nodes:] = [
+            spread[book.connections.node[a:b]] @ book.connections.share[a:b]
+            for a, b in pairwise(book.connections.start.tolist())
+        ]
     parts = np.zeros((4, size))
     parts[0], parts[2] = task.root_price, spread
     reactive = np.zeros((4, size))
     reactive[0] = task.root_reactive_price
-    nodal = NodalPrices(parts, reactive)
-    candidates = [np.zeros(task.steps.node.size)] if found is None else [found.point.y, np.zeros(task.steps.node.size)]
+    nodal = NodalPrices(parts, reactive, np.zeros((2, size)), np.zeros(2))
+    nothing = np.zeros(task.steps.width.size)
+    candidates = [nothing] if found is None else [found.point.y, nothing]
     y, flow, violation = _safest(task, candidates)
     served = 1.0
     steps = task.steps
     if flow is None:
-        served, flow = _curtail(task.factors, steps.fixed_kva)
+        served, flow = _curtail(task)
         y = candidates[-1]
-        violation = float(task.limits.values(flow).max(initial=0.0))
+        violation = _violation(task, flow)
         reason += f"; every order is served at {100 * served:.3f} % of its inflexible part"
         steps = replace(steps, fixed_kva=served * steps.fixed_kva, fixed_kw=served * steps.fixed_kw)
     return Clearing(
         status=ClearingStatus.FALLBACK,
         welfare=_welfare(task, y, flow),
-        rent=_rent(task, nodal, steps.demand_kva(y), flow),
-        prices=_prices(nodal, nodal.energy, nodal.energy),
+        rent=_rent(
+            replace(task, steps=steps), book, nodal, np.full(task.wiring.power.size, complex(task.root_price)), y, flow
+        ),
+        prices=_prices(nodal),
         award_kw=steps.awards(y, book.quantity_kw),
         tie=_ties(steps),
         flow=flow,
@@ -392,15 +519,22 @@ def _fallback(
     )
 
 
+def _violation(task: Task, flow: PowerFlow) -> float:
+    """Largest excess over a limit of the network in the dispatch."""
+    blind = [flow] * len(task.steps.scenarios)
+    values = task.limits.values(blind, np.zeros(task.steps.channels.place.size))
+    return float(values[: task.limits.first_linear].max(initial=0.0))
+
+
 def _safest(task: Task, candidates: list[FloatArray]) -> tuple[FloatArray, PowerFlow | None, float]:
     """The first dispatch within limits, else the one that hurts them least."""
     best: tuple[FloatArray, PowerFlow | None, float] = (candidates[0], None, np.inf)
     for y in candidates:
         try:
-            flow = solve_powerflow(task.network, task.steps.demand_kva(y), factors=task.factors)
+            flow = solve_powerflow(task.network, task.steps.demand_kva(y), wiring=task.wiring, factors=task.factors)
         except GridError:
             continue
-        violation = float(task.limits.values(flow).max(initial=0.0))
+        violation = _violation(task, flow)
         if violation <= task.parameters.violation_pu_max:
             return y, flow, violation
         if violation < best[2]:
@@ -408,14 +542,19 @@ def _safest(task: Task, candidates: list[FloatArray]) -> tuple[FloatArray, Power
     return best
 
 
-def _curtail(factors: Factors, fixed_kva: ComplexArray) -> tuple[float, PowerFlow]:
-    """Largest share of the fixed demand (to 1/1024) that the network can carry."""
+def _curtail(task: Task) -> tuple[float, PowerFlow]:
+    """Largest share of the fixed demand (to 1/1024) that the network can carry; its own loads with laws stay."""
+
+    def carried(share: float) -> PowerFlow:
+        demand = share * task.steps.fixed_kva[0]
+        return solve_powerflow(task.network, demand, wiring=task.wiring, factors=task.factors)
+
     low, high = 0.0, 1.0
-    flow = solve_powerflow(factors.network, np.zeros_like(fixed_kva), factors=factors)
+    flow = carried(0.0)
     for _ in range(10):
         middle = (low + high) / 2
         try:
-            flow = solve_powerflow(factors.network, middle * fixed_kva, factors=factors)
+            flow = carried(middle)
             low = middle
         except GridError:
             high = middle

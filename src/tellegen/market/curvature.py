@@ -8,7 +8,7 @@ kept from interval to interval; it lives on nodes and not on orders, so that ord
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from scipy.linalg import lapack
 
 from tellegen.grid.network import ComplexArray, FloatArray, IntArray
 from tellegen.grid.sensitivity import Linearisation
-from tellegen.market.steps import Steps
+from tellegen.market.steps import Scenario, Steps
 
 EXACT_CHANNELS_MAX = 500
 RANK = 120
@@ -41,27 +41,60 @@ class Curvature:
     factor: FloatArray
     diagonal: FloatArray
 
-    def covers(self, steps: Steps) -> bool:
-        """Whether every channel of these variables was computed."""
-        size = self.covered.size // 2
-        active = self.covered[steps.node[steps.active != 0]].all()
-        return bool(active and self.covered[size + steps.node[steps.reactive != 0]].all())
+    def covers(self, steps: Steps, scenario: Scenario) -> bool:
+        """Whether every channel that these variables move in a scenario was computed."""
+        return bool(self.covered[_moved(steps, self.covered.size // 2, scenario)].all())
 
-    def on(self, steps: Steps) -> tuple[FloatArray, FloatArray]:
-        """Factor [c, r] with respect to the channels of the variables, and diagonal [m] with respect to these."""
+    def on(self, steps: Steps, scenario: Scenario) -> tuple[FloatArray, FloatArray]:
+        """Factor [c, r] with respect to the channels of the variables in a scenario, and diagonal [c]."""
         size, channels = self.covered.size // 2, steps.channels
-        p, q = channels.node, size + channels.node
-        factor = self.factor[p] * channels.active[:, None] + self.factor[q] * channels.reactive[:, None]
+        p, q, called = channels.place, size + channels.place, channels.activation(scenario)
+        factor = self.factor[p] * (called * channels.active)[:, None]
+        factor += self.factor[q] * (called * channels.reactive)[:, None]
         diagonal = self.diagonal[p] * channels.active**2 + self.diagonal[q] * channels.reactive**2
-        return factor, diagonal[steps.channel]
+        return factor, called**2 * diagonal
 
 
-def channels_of(steps: Steps, size: int, before: Curvature | None) -> IntArray:
-    """Channels that flexible orders use, now or when curvature was last computed."""
+def covers(curvature: Sequence[Curvature], steps: Steps) -> bool:
+    """Whether the curvature of every scenario was computed for all that these variables move there."""
+    scenarios = steps.scenarios
+    return len(curvature) == len(scenarios) and all(
+        part.covers(steps, scenario) for part, scenario in zip(curvature, scenarios, strict=True)
+    )
+
+
+def bend_of(curvature: Sequence[Curvature], steps: Steps) -> tuple[FloatArray, FloatArray]:
+    """Factor [c, r] on the channels of the variables, and diagonal [m] on these, of all scenarios together."""
+    parts = [part.on(steps, scenario) for part, scenario in zip(curvature, steps.scenarios, strict=True)]
+    factor = np.concatenate([factor for factor, _ in parts], axis=1)
+    return factor, np.sum([diagonal for _, diagonal in parts], axis=0)[steps.channel]
+
+
+def _moved(steps: Steps, size: int, scenario: Scenario) -> IntArray:
+    channels = steps.channels
+    called = channels.activation(scenario) != 0
+    return np.concatenate(
+        [channels.place[called & (channels.active != 0)], size + channels.place[called & (channels.reactive != 0)]]
+    )
+
+
+def reach_of(steps: Steps, size: int, scenario: Scenario, before: Curvature | None) -> tuple[IntArray, FloatArray]:
+    """Channels that flexible orders use in a scenario, now or when curvature was last computed; how far they may go.
+
+    Returns
+    -------
+    Channels int64[d], and float64[2 * size], kW by which each may move.
+    """
     used = np.zeros(2 * size, dtype=bool) if before is None else before.covered.copy()
-    used[steps.node[steps.active != 0]] = True
-    used[size + steps.node[steps.reactive != 0]] = True
-    return np.flatnonzero(used).astype(np.int64)
+    used[_moved(steps, size, scenario)] = True
+    channels = steps.channels
+    most = np.bincount(steps.channel, steps.width, minlength=channels.place.size) * np.abs(
+        channels.activation(scenario)
+    )
+    width = np.zeros(2 * size)
+    np.add.at(width, channels.place, most * np.abs(channels.active))
+    np.add.at(width, size + channels.place, most * np.abs(channels.reactive))
+    return np.flatnonzero(used).astype(np.int64), width
 
 
 def curvature_at(
@@ -87,6 +120,8 @@ def curvature_at(
 
     covered = np.zeros(2 * size, dtype=bool)
     covered[channels] = True
+    if not np.any(weight):
+        return Curvature(covered, np.zeros((2 * size, 0)), np.zeros(2 * size))
     if channels.size <= EXACT_CHANNELS_MAX:
         inner, rest = _exact(product(np.eye(channels.size))), np.zeros(channels.size)
     else:

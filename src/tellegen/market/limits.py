@@ -1,24 +1,34 @@
 """The limits of a clearing as one numbered list of rows ``h <= 0``, with their penalty curves.
 
-Numbers run: lowest voltage of each free node, highest voltage of each free node, rating of each rated branch terminal,
-root import, root export. A row's value is per unit of voltage, or the share of the rating or root limit in excess.
+Numbers run, for each scenario: lowest voltage of each node below the root, highest voltage of each, rating of each
+rated branch terminal, root import, root export. Then come the linear rows: reserve required, up and down, and the
+participants' own limits. A row's value is per unit of voltage, or the share of its limit in excess.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
+import scipy.sparse as sp
 
 from tellegen.errors import InputError
-from tellegen.grid.network import FloatArray, IntArray, LimitKind
+from tellegen.grid.connections import Connections
+from tellegen.grid.network import FloatArray, IntArray, LimitKind, Network
 from tellegen.grid.powerflow import Factors, PowerFlow
 from tellegen.grid.sensitivity import Quantity
+from tellegen.market.capability import Groups, OwnLimits
 from tellegen.market.parameters import Parameters
+from tellegen.market.steps import Effect, Scenario, Steps
 
-ROOT_SCALE_KW_MIN = 1.0
-"""A root limit is scaled by itself, but an island's limit of 0 kW by this."""
+SCALE_KW_MIN = 1.0
+"""A limit in kW is scaled by itself, but one of 0 kW by this."""
+PHASES = 3
+"""Nodes of higher number are neutrals, whose voltage says nothing about supply."""
+OWN_PENALTY = 10.0
+"""A participant's own limit gives way at so many times what the network's limits cost: only when nothing else can."""
 
 
 class LimitType(IntEnum):
@@ -29,6 +39,37 @@ class LimitType(IntEnum):
     RATING = 2
     ROOT_IMPORT = 3
     ROOT_EXPORT = 4
+    RESERVE_UP = 5
+    RESERVE_DOWN = 6
+    EXPORT = 7
+    IMPORT = 8
+    STORED_UP = 9
+    STORED_DOWN = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LinearRows:
+    """Limits ``matrix @ totals <= level`` over channels, in kW.
+
+    Attributes
+    ----------
+    kind : int64[K], `LimitType`; index : int64[K], the participant, or 0.
+    matrix : sparse [K, c]; level, scale : float64[K]; the row is ``(matrix @ totals - level) / scale``.
+    name : in words, length K.
+    """
+
+    kind: IntArray
+    index: IntArray
+    matrix: sp.csr_matrix
+    level: FloatArray
+    scale: FloatArray
+    name: tuple[str, ...]
+
+    @classmethod
+    def none(cls) -> LinearRows:
+        """No rows."""
+        nothing = np.zeros(0, dtype=np.int64)
+        return cls(nothing, nothing, sp.csr_matrix((0, 0)), np.zeros(0), np.zeros(0), ())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,20 +78,28 @@ class Limits:
 
     Attributes
     ----------
-    kind : int64[R], `LimitType`; index : int64[R], node, terminal row, or 0.
+    kind : int64[R], `LimitType`; index : int64[R], node, terminal row, participant, or 0.
+    scenario : int64[R], the `Scenario` in which the row holds; linear rows hold in the dispatch.
     level : float64[R], limit in pu of voltage, pu of the terminal's kind, or kW.
-    quantity : int64[R], the `Quantity` that the row is about.
+    quantity : int64[R], the `Quantity` that the row is about; -1 for linear rows.
     sign, scale : float64[R]; the row is ``sign * (quantity - level) / scale``; root export's level counts
         negative.
+    linear : the linear rows, which are the last.
     """
 
     factors: Factors
     kind: IntArray
     index: IntArray
+    scenario: IntArray
     level: FloatArray
     quantity: IntArray
     sign: FloatArray
     scale: FloatArray
+    linear: LinearRows
+    _scenarios: tuple[Scenario, ...]
+    _limited: IntArray
+    _rated: IntArray
+    _rooted: bool
 
     def __len__(self) -> int:
         return int(self.kind.size)
@@ -62,6 +111,9 @@ class Limits:
         v_min: float | FloatArray | None,
         v_max: float | FloatArray | None,
         root_limit_kw: float | None,
+        *,
+        scenarios: tuple[Scenario, ...] = (Scenario.DISPATCH,),
+        linear: LinearRows | None = None,
     ) -> Limits:
         """Limits of a network, with overrides.
 
@@ -70,7 +122,9 @@ class Limits:
         InputError : limits that cross or are not finite, a negative root limit.
         """
         network = factors.network
-        free, size = factors.free, len(network.nodes)
+        size = len(network.nodes)
+        below = np.isin(factors.free, _root_nodes(network), invert=True) & (network.phase[factors.free] <= PHASES)
+        free = factors.free[below]
         low = np.broadcast_to(np.asarray(network.v_min if v_min is None else v_min, dtype=np.float64), (size,))[free]
         high = np.broadcast_to(np.asarray(network.v_max if v_max is None else v_max, dtype=np.float64), (size,))[free]
         wrong = ~(low < high)
@@ -90,28 +144,49 @@ class Limits:
         quantity = np.where(kind <= LimitType.VOLTAGE_MAX, Quantity.VOLTAGE, Quantity.ROOT_KW)
         quantity = np.where(kind == LimitType.RATING, Quantity.TERMINAL, quantity).astype(np.int64)
         level = np.concatenate([low, high, rating[rated], root])
-        scale = np.concatenate([np.ones(2 * n), rating[rated], np.maximum(root, ROOT_SCALE_KW_MIN)])
+        scale = np.concatenate([np.ones(2 * n), rating[rated], np.maximum(root, SCALE_KW_MIN)])
         negative = np.isin(kind, (LimitType.VOLTAGE_MIN, LimitType.ROOT_EXPORT))
+        index = np.concatenate([free, free, rated, np.zeros(len(root), dtype=np.int64)])
+        times, own = len(scenarios), LinearRows.none() if linear is None else linear
+        nothing = np.full(own.kind.size, -1, dtype=np.int64)
         return cls(
             factors=factors,
-            kind=kind,
-            index=np.concatenate([free, free, rated, np.zeros(len(root), dtype=np.int64)]),
-            level=level,
-            quantity=quantity,
-            sign=np.where(negative, -1.0, 1.0),
-            scale=scale,
+            kind=np.concatenate([np.tile(kind, times), own.kind]),
+            index=np.concatenate([np.tile(index, times), own.index]),
+            scenario=np.concatenate([np.repeat(np.array(scenarios, dtype=np.int64), kind.size), 0 * nothing]),
+            level=np.concatenate([np.tile(level, times), own.level]),
+            quantity=np.concatenate([np.tile(quantity, times), nothing]),
+            sign=np.concatenate([np.tile(np.where(negative, -1.0, 1.0), times), np.ones(nothing.size)]),
+            scale=np.concatenate([np.tile(scale, times), own.scale]),
+            linear=own,
+            _scenarios=scenarios,
+            _limited=free,
+            _rated=rated,
+            _rooted=bool(root),
         )
 
-    def values(self, flow: PowerFlow) -> FloatArray:
-        """Row values float64[R] at a power flow; positive is an excess."""
-        n = self.factors.free.size
-        volt = np.abs(flow.voltage[self.factors.free])
-        rated = self.index[self.kind == LimitType.RATING]
-        measured = np.concatenate(
-            [volt, volt, flow.terminal_pu[rated], np.full(len(self) - 2 * n - rated.size, flow.root_kw)]
-        )
+    def values(self, flows: Sequence[PowerFlow], totals: FloatArray) -> FloatArray:
+        """Row values float64[R] at the power flows of the scenarios and the channel totals; positive is an excess."""
+        measured = []
+        for flow in flows:
+            volt = np.abs(flow.voltage[self._limited])
+            measured += [volt, volt, flow.terminal_pu[self._rated]]
+            if self._rooted:
+                measured.append(np.full(2, flow.root_kw))
+        if self.linear.kind.size:
+            measured.append(self.linear.matrix @ totals)
         signed_level = np.where(self.kind == LimitType.ROOT_EXPORT, -self.level, self.level)
-        return np.asarray(self.sign * (measured - signed_level) / self.scale)
+        return np.asarray(self.sign * (np.concatenate(measured) - signed_level) / self.scale)
+
+    @property
+    def key(self) -> IntArray:
+        """What tells each row from others, whatever else is traded, int64[R]."""
+        return np.asarray((self.kind * 4 + self.scenario) * 2**40 + self.index)
+
+    @property
+    def first_linear(self) -> int:
+        """Number of the first linear row."""
+        return len(self) - self.linear.kind.size
 
     def penalties(self, rows: IntArray, parameters: Parameters, root_price: float) -> tuple[FloatArray, FloatArray]:
         """Penalty curves of some rows: kinks [k, 2] in row units, prices [k, 2] in currency/h per row unit.
@@ -126,27 +201,30 @@ class Limits:
         voltage = kind <= LimitType.VOLTAGE_MAX
         kw_per_unit = np.where(kind == LimitType.RATING, self.scale[rows] * network.base_kva, self.scale[rows])
         if voltage.any():
-            place = np.searchsorted(self.factors.free, self.index[rows[voltage]])
-            unit = np.zeros((self.factors.free.size, place.size), dtype=np.complex128)
-            unit[place, np.arange(place.size)] = 1.0
-            impedance = np.abs(self.factors.lu.solve(unit)[place, np.arange(place.size)])
-            kw_per_unit[voltage] = network.base_kva / impedance
+            kw_per_unit[voltage] = network.base_kva / self.factors.driving_impedance(self.index[rows[voltage]])
         margin = np.where(voltage, parameters.margin_voltage_pu, parameters.margin_rating)
         kink = np.stack([np.zeros(rows.size), margin], axis=1)
         prices = abs(root_price) + np.array([parameters.penalty_margin_price, parameters.penalty_price])
+        kw_per_unit = np.where(kind >= LimitType.EXPORT, OWN_PENALTY * kw_per_unit, kw_per_unit)
         return kink, kw_per_unit[:, None] * prices[None, :]
 
     def name(self, row: int) -> str:
-        """What a limit is called: ``voltage of node 7 (lowest)``, ``rating of line 3 at node 7``, ``root import``."""
+        """What a limit is called: ``voltage of node 7 (lowest)``, ``rating of line 3 at node 7``, ``root import``.
+
+        Limits that bind when reserve is called say so.
+        """
         network = self.factors.network
         kind, index = LimitType(self.kind[row]), int(self.index[row])
+        if row >= self.first_linear:
+            return self.linear.name[row - self.first_linear]
+        called = ("", " with reserve up called", " with reserve down called")[int(self.scenario[row])]
         if kind <= LimitType.VOLTAGE_MAX:
             side = "lowest" if kind == LimitType.VOLTAGE_MIN else "highest"
-            return f"voltage of node {network.nodes[index]} ({side})"
+            return f"voltage of node {node_name(network, index)} ({side}){called}"
         if kind == LimitType.RATING:
-            node = network.nodes[int(network.branches.node[index])]
-            return f"rating of {network.branches.element[index]} at node {node}"
-        return "root import" if kind == LimitType.ROOT_IMPORT else "root export"
+            node = node_name(network, int(network.branches.node[index]))
+            return f"rating of {network.branches.element[index]} at node {node}{called}"
+        return ("root import" if kind == LimitType.ROOT_IMPORT else "root export") + called
 
     def unit(self, row: int) -> str:
         """Unit in which a binding limit is listed; a rating in pu of current counts kVA at nominal voltage."""
@@ -163,3 +241,66 @@ class Limits:
         if self.kind[row] == LimitType.RATING:
             return float(self.scale[row] * self.factors.network.base_kva)
         return float(self.scale[row])
+
+
+def node_name(network: Network, node: int) -> str:
+    """A node as a person names it: the bus, with its phase where phases are told apart."""
+    phase = int(network.phase[node])
+    return f"{network.nodes[node]}.{phase}" if phase else network.nodes[node]
+
+
+def linear_rows(network: Network, connections: Connections, steps: Steps, groups: Groups, own: OwnLimits) -> LinearRows:
+    """Reserve required, where any is required or offered, and the participants' own limits."""
+    effect = steps.channels.effect
+    parts: list[sp.csr_matrix] = []
+    kinds, levels, names = [], [], []
+    for k, (kind, effects_of, way) in enumerate(
+        (
+            (LimitType.RESERVE_UP, (Effect.OFFER_UP, Effect.REQUIRE_UP), "up"),
+            (LimitType.RESERVE_DOWN, (Effect.OFFER_DOWN, Effect.REQUIRE_DOWN), "down"),
+        )
+    ):
+        among = np.isin(effect, effects_of)
+        if among.any() or steps.required_kw[k] > 0:
+            parts.append(sp.csr_matrix(among.astype(np.float64)[None, :]))
+            kinds.append(int(kind))
+            levels.append(-float(steps.required_kw[k]))
+            names.append(f"reserve {way}")
+    own_kind = np.where(
+        own.stored,
+        np.where(own.direction > 0, LimitType.STORED_UP, LimitType.STORED_DOWN),
+        np.where(own.direction > 0, LimitType.EXPORT, LimitType.IMPORT),
+    ).astype(np.int64)
+    for kind, k in zip(own_kind.tolist(), own.group.tolist(), strict=True):
+        place = int(groups.place[k])
+        at = place_name(network, connections, place)
+        names.append(f"{_OWN_NAMES[LimitType(kind)]} of participant {groups.participant[k]} at {at}")
+    level = np.concatenate([levels, own.level])
+    return LinearRows(
+        kind=np.concatenate([kinds, own_kind]).astype(np.int64),
+        index=np.concatenate([np.zeros(len(kinds)), groups.participant[own.group]]).astype(np.int64),
+        matrix=sp.csr_matrix(sp.vstack([*parts, own.matrix])),
+        level=level,
+        scale=np.maximum(np.abs(level), SCALE_KW_MIN),
+        name=tuple(names),
+    )
+
+
+_OWN_NAMES = {
+    LimitType.EXPORT: "export",
+    LimitType.IMPORT: "import",
+    LimitType.STORED_UP: "stored energy",
+    LimitType.STORED_DOWN: "room for energy",
+}
+
+
+def place_name(network: Network, connections: Connections, place: int) -> str:
+    """A place as a person names it."""
+    size = len(network.nodes)
+    return f"node {node_name(network, place) if place < size else connections.name[place - size]}"
+
+
+def _root_nodes(network: Network) -> IntArray:
+    """Nodes at which the root is metered, where the sources stand behind an impedance."""
+    at = network.root_terminals
+    return np.zeros(0, dtype=np.int64) if at is None else network.branches.node[at]

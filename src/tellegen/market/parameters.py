@@ -24,6 +24,8 @@ class Parameters:
         at the node itself causes (its driving-point impedance, at no load).
     margin_rating : width of the first step, as a share of the rating or root limit.
     margin_voltage_pu : the same for voltage limits, per unit of voltage.
+    curtailment_price : currency/kWh at which flexible capacity of a connection agreement is shed.
+    reserve_hours : how long reserve must last once it is called.
     mismatch_pu_max, violation_pu_max, kkt_max : a clearing is accepted only on this evidence: largest power-flow
         mismatch (per unit of power); largest excess over limits beyond what was listed as given way (per unit of
         voltage; share of a rating or of the root limit); largest optimality residual (currency/kWh).
@@ -36,6 +38,8 @@ class Parameters:
     penalty_price: float = 10.0
     margin_rating: float = 0.01
     margin_voltage_pu: float = 0.001
+    curtailment_price: float = 2.0
+    reserve_hours: float = 1.0
     mismatch_pu_max: float = 1e-9
     violation_pu_max: float = 1e-7
     kkt_max: float = 1e-6
@@ -53,7 +57,14 @@ class Parameters:
                 "penalty_margin_price",
                 f"must be positive, at most penalty_price {self.penalty_price}",
             )
-        for name in ("margin_rating", "margin_voltage_pu", "mismatch_pu_max", "violation_pu_max", "kkt_max"):
+        for name in (
+            "reserve_hours",
+            "margin_rating",
+            "margin_voltage_pu",
+            "mismatch_pu_max",
+            "violation_pu_max",
+            "kkt_max",
+        ):
             if getattr(self, name) <= 0:
                 raise InputError("market parameters", name, "must be positive")
         if self.iterations_max < 0:

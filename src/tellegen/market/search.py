@@ -12,15 +12,16 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from tellegen.grid.connections import Wiring
 from tellegen.grid.network import ComplexArray, FloatArray, IntArray, Network
 from tellegen.grid.powerflow import Factors, GridError, PowerFlow, solve_powerflow
 from tellegen.grid.sensitivity import Linearisation, Quantity, linearise
-from tellegen.market.curvature import Curvature, channels_of, curvature_at
-from tellegen.market.limits import Limits
+from tellegen.market.curvature import Curvature, bend_of, covers, curvature_at, reach_of
+from tellegen.market.limits import Limits, LimitType
 from tellegen.market.parameters import Parameters
 from tellegen.market.program import Program, Solution
 from tellegen.market.qp import solve_program
-from tellegen.market.steps import Steps
+from tellegen.market.steps import Scenario, Steps
 
 NEAR = 1e-4
 """Rows closer to their limit than this join the working set together with a hurt one."""
@@ -41,6 +42,7 @@ class Task:
 
     network: Network
     factors: Factors
+    wiring: Wiring
     steps: Steps
     limits: Limits
     root_price: float
@@ -58,29 +60,44 @@ class Task:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Point:
-    """One dispatch with its power flow: y [m], row values [R], derivatives of root and working rows.
+    """One dispatch with its power flows, one per scenario.
 
-    `root` complex[2, N]: derivatives of root kW and kvar with respect to demand. `rows` complex[k, N]: of the
-    working rows, in row units per kW.
+    Attributes
+    ----------
+    y : float64[m]; totals : float64[c], what it adds up to on each channel.
+    flows, lines : power flow and its linearisation, per scenario.
+    values : float64[R], of all limits.
+    root : complex[2, places], derivatives of root kW and kvar in the dispatch with respect to demand.
+    rows : complex[k, places], derivatives of the working rows, in row units per kW, each in its own scenario; 0 for
+        linear rows.
+    root_channels, row_channels : float64[2, c] and [k, c], the same with respect to channels.
     """
 
     y: FloatArray
-    flow: PowerFlow
-    line: Linearisation
+    totals: FloatArray
+    flows: tuple[PowerFlow, ...]
+    lines: tuple[Linearisation, ...]
     values: FloatArray
     root: ComplexArray
     rows: ComplexArray
+    root_channels: FloatArray
+    row_channels: FloatArray
+
+    @property
+    def flow(self) -> PowerFlow:
+        """Power flow of the dispatch."""
+        return self.flows[0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Guess:
-    """Where a search starts: variables, working rows with duals, curvature and voltage of the last one."""
+    """Where a search starts: variables, working rows with duals, curvature and voltages (by scenario) of the last."""
 
     y: FloatArray
     rows: IntArray
     dual: FloatArray
-    curvature: Curvature | None
-    voltage: ComplexArray | None
+    curvature: tuple[Curvature, ...] | None
+    voltages: tuple[ComplexArray | None, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,7 +111,7 @@ class Found:
     point: Point
     rows: IntArray
     dual: FloatArray
-    curvature: Curvature
+    curvature: tuple[Curvature, ...]
     kkt: float
     violation: float
     iterations: int
@@ -117,7 +134,7 @@ def build_program(
     rows: IntArray,
     bend: tuple[FloatArray, FloatArray],
     damping: float,
-    shift_kva: ComplexArray | None = None,
+    shift: tuple[ComplexArray, float] | None = None,
 ) -> Program:
     """The quadratic program at a point, in variables scaled to [0, 1].
 
@@ -126,7 +143,8 @@ def build_program(
     rows : working rows, as in `point.rows`.
     bend : factor [c, r] and diagonal [m] of the curvature on channels and variables (`Curvature.on`).
     damping : extra curvature, relative to the diagonal that is there.
-    shift_kva : complex[N], demand added to the fixed demand, to first order in the rows.
+    shift : demand complex[places] in kVA added to the fixed demand, to first order in the rows; and reserve in kW,
+        added to what is required of each direction.
     """
     steps = task.steps
     width = steps.width
@@ -134,23 +152,24 @@ def build_program(
     proximal = PROXIMAL * price_scale(task) / width + rest
     if damping:
         proximal = proximal + damping * ((factor**2).sum(axis=1)[steps.channel] + rest)
-    first = steps.price + steps.project(task.root_price * point.root[0] + task.root_reactive_price * point.root[1])
-    gain = steps.sign * width
-    total = np.bincount(steps.channel, steps.sign * point.y, minlength=factor.shape[0])
-    linear = first - (factor @ (total @ factor))[steps.channel] * steps.sign - proximal * point.y
-    matrix = steps.channels.project(point.rows).reshape(rows.size, total.size)
-    limit = matrix @ total - point.values[rows]
-    if shift_kva is not None:
-        limit = limit - (point.rows.real @ shift_kva.real + point.rows.imag @ shift_kva.imag)
+    root = task.root_price * point.root_channels[0] + task.root_reactive_price * point.root_channels[1]
+    total = point.totals
+    linear = steps.price + steps.spread(root - factor @ (total @ factor)) - proximal * point.y
+    limit = point.row_channels @ total - point.values[rows]
+    if shift is not None:
+        kva, reserve_kw = shift
+        asked = np.isin(task.limits.kind[rows], (LimitType.RESERVE_UP, LimitType.RESERVE_DOWN))
+        limit = limit - (point.rows.real @ kva.real + point.rows.imag @ kva.imag)
+        limit = limit - np.where(asked, reserve_kw / task.limits.scale[rows], 0.0)
     kink, penalty = task.penalties(rows)
     return Program(
         linear=linear * width,
         diagonal=(steps.slope + proximal) * width**2,
         upper=np.ones(width.size),
         channel=steps.channel,
-        gain=gain,
+        gain=steps.sign * width,
         factor=factor,
-        rows=matrix,
+        rows=point.row_channels,
         limit=limit,
         kink=kink,
         penalty=penalty,
@@ -166,8 +185,8 @@ def price_scale(task: Task) -> float:
 def residuals(task: Task, point: Point, rows: IntArray, dual: FloatArray) -> tuple[float, float]:
     """Optimality residual (currency/kWh) and violation (row units) of a point with duals."""
     steps = task.steps
-    total = task.root_price * point.root[0] + task.root_reactive_price * point.root[1] + dual @ point.rows
-    slope = steps.price + steps.slope * point.y + steps.project(total)
+    root = task.root_price * point.root_channels[0] + task.root_reactive_price * point.root_channels[1]
+    slope = steps.price + steps.slope * point.y + steps.spread(root + dual @ point.row_channels)
     tiny = 1e-9 * steps.width
     low, high = point.y <= tiny, point.y >= steps.width - tiny
     wrong = np.where(low, np.maximum(-slope, 0.0), np.where(high, np.maximum(slope, 0.0), np.abs(slope)))
@@ -193,7 +212,7 @@ class _Search:
         self.task = task
         self.rows, self.dual = guess.rows, guess.dual
         self.curvature = guess.curvature
-        self.voltage = guess.voltage
+        self.voltages = list(guess.voltages)
         self.point = self._start(guess.y)
         self.damping = 0.0
         self.solution: Solution | None = None
@@ -201,10 +220,10 @@ class _Search:
     def run(self) -> Found:
         task, stop = self.task, KKT_STOP * price_scale(self.task)
         self._add_rows(self.point)
-        if self.curvature is None or not self.curvature.covers(task.steps):
+        if self.curvature is None or not covers(self.curvature, task.steps):
             self._refresh()
         else:
-            self.bend = self.curvature.on(task.steps)
+            self.bend = bend_of(self.curvature, task.steps)
         kkt, violation = residuals(task, self.point, self.rows, self.dual)
         best, stalls, rounds = np.inf, 0, 0
         # Without variables there is nothing to choose: only what the limits let go has to be priced.
@@ -256,20 +275,41 @@ class _Search:
 
     def _evaluate(self, y: FloatArray) -> Point:
         task = self.task
-        demand = task.steps.demand_kva(y)
-        flow = solve_powerflow(task.network, demand, factors=task.factors, start=self.voltage)
-        line = linearise(task.network, demand, flow, factors=task.factors)
-        self.voltage = flow.voltage
-        empty = np.zeros((0, flow.voltage.size), dtype=np.complex128)
-        return self._differentiate(Point(y, flow, line, task.limits.values(flow), empty, empty))
+        flows, lines = [], []
+        for k, scenario in enumerate(task.steps.scenarios):
+            demand = task.steps.demand_kva(y, scenario)
+            near = self.voltages[k] if self.voltages[k] is not None else self.voltages[0]
+            flow = solve_powerflow(task.network, demand, wiring=task.wiring, factors=task.factors, start=near)
+            lines.append(linearise(task.network, demand, flow, wiring=task.wiring, factors=task.factors))
+            flows.append(flow)
+            self.voltages[k] = flow.voltage
+        totals = task.steps.totals(y)
+        none, flat = np.zeros((0, task.wiring.places), dtype=np.complex128), np.zeros((0, totals.size))
+        values = task.limits.values(flows, totals)
+        return self._differentiate(Point(y, totals, tuple(flows), tuple(lines), values, none, none, flat, flat))
 
     def _differentiate(self, point: Point) -> Point:
-        limits, rows = self.task.limits, self.rows
-        quantity = np.concatenate([[Quantity.ROOT_KW, Quantity.ROOT_KVAR], limits.quantity[rows]])
-        index = np.concatenate([[0, 0], limits.index[rows]]).astype(np.int64)
-        raw = point.line.gradients(quantity.astype(np.int64), index)
-        scaled = raw[2:] * (limits.sign[rows] / limits.scale[rows])[:, None]
-        return replace(point, root=raw[:2], rows=scaled)
+        limits, rows, channels = self.task.limits, self.rows, self.task.steps.channels
+        places = self.task.wiring.places
+        at_places = np.zeros((rows.size, places), dtype=np.complex128)
+        by_channel = np.zeros((rows.size, point.totals.size))
+        wired, first = limits.quantity[rows] >= 0, limits.first_linear
+        root = point.root
+        for scenario, line in zip(self.task.steps.scenarios, point.lines, strict=True):
+            mine = np.flatnonzero(wired & (limits.scenario[rows] == scenario))
+            ahead = [Quantity.ROOT_KW, Quantity.ROOT_KVAR] if scenario == Scenario.DISPATCH else []
+            quantity = np.concatenate([ahead, limits.quantity[rows[mine]]]).astype(np.int64)
+            index = np.concatenate([np.zeros(len(ahead)), limits.index[rows[mine]]]).astype(np.int64)
+            raw = line.gradients(quantity, index)
+            at_places[mine] = raw[len(ahead) :] * (limits.sign[rows[mine]] / limits.scale[rows[mine]])[:, None]
+            by_channel[mine] = channels.project(at_places[mine], scenario)
+            if ahead:
+                root = raw[:2]
+        own = np.flatnonzero(~wired)
+        if own.size:
+            linear = limits.linear.matrix[rows[own] - first].toarray()
+            by_channel[own] = linear / limits.scale[rows[own]][:, None]
+        return replace(point, root=root, rows=at_places, root_channels=channels.project(root), row_channels=by_channel)
 
     def _add_rows(self, point: Point) -> bool:
         """Widen the working set by the rows that are hurt most at a point, and set the point."""
@@ -289,19 +329,22 @@ class _Search:
         return hurt
 
     def _refresh(self) -> None:
-        task, size = self.task, len(self.task.network.nodes)
-        limits, rows = task.limits, self.rows
-        channels = channels_of(task.steps, size, self.curvature)
-        width = np.zeros(2 * size)
-        np.add.at(width, task.steps.node, task.steps.width * np.abs(task.steps.active))
-        np.add.at(width, size + task.steps.node, task.steps.width * np.abs(task.steps.reactive))
-        weight = np.concatenate(
-            [[task.root_price, task.root_reactive_price], self.dual * limits.sign[rows] / limits.scale[rows]]
-        )
-        quantity = np.concatenate([[Quantity.ROOT_KW, Quantity.ROOT_KVAR], limits.quantity[rows]]).astype(np.int64)
-        index = np.concatenate([[0, 0], limits.index[rows]]).astype(np.int64)
-        self.curvature = curvature_at(self.point.line, quantity, index, weight, channels, width)
-        self.bend = self.curvature.on(task.steps)
+        task, size = self.task, self.task.wiring.places
+        limits, rows, steps = task.limits, self.rows, task.steps
+        before = self.curvature if self.curvature is not None else (None,) * len(steps.scenarios)
+        found = []
+        for scenario, line, last in zip(steps.scenarios, self.point.lines, before, strict=True):
+            mine = (limits.quantity[rows] >= 0) & (limits.scenario[rows] == scenario)
+            weight = (self.dual * limits.sign[rows] / limits.scale[rows])[mine]
+            quantity, index = limits.quantity[rows[mine]], limits.index[rows[mine]]
+            if scenario == Scenario.DISPATCH:
+                weight = np.concatenate([[task.root_price, task.root_reactive_price], weight])
+                quantity = np.concatenate([[Quantity.ROOT_KW, Quantity.ROOT_KVAR], quantity]).astype(np.int64)
+                index = np.concatenate([[0, 0], index]).astype(np.int64)
+            channels, width = reach_of(steps, size, scenario, last)
+            found.append(curvature_at(line, quantity, index, weight, channels, width))
+        self.curvature = tuple(found)
+        self.bend = bend_of(self.curvature, steps)
 
     def _round(self) -> tuple[bool, bool]:
         """One quadratic program and the move it asks for; whether rows were added, whether it was cut short."""

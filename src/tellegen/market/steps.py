@@ -1,128 +1,202 @@
-"""From orders to the variables of the search: ties merged, price-takers fixed."""
+"""From orders to the variables of the search: ties merged, price-takers fixed, channels to the network."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tellegen.errors import InputError
-from tellegen.grid.network import ComplexArray, FloatArray, IntArray, Network
+from tellegen.grid.network import ComplexArray, FloatArray, IntArray
 from tellegen.market.book import OrderBook
-from tellegen.records import Product
+from tellegen.records import Product, Side
+
+
+class Scenario(IntEnum):
+    """States of the network that a dispatch must be able to bear: as dispatched, all reserve up or all down called."""
+
+    DISPATCH = 0
+    UP = 1
+    DOWN = 2
+
+
+class Effect(IntEnum):
+    """What a channel does: it moves demand, or it moves demand when reserve is called, or it asks for reserve."""
+
+    DEMAND = 0
+    OFFER_UP = 1
+    OFFER_DOWN = 2
+    REQUIRE_UP = 3
+    REQUIRE_DOWN = 4
+
+
+_ACTIVATION = np.array([[1.0, 0, 0, 0, 0], [1.0, 1.0, 0, 0, 0], [1.0, 0, -1.0, 0, 0]])
+"""Demand that one unit of a channel adds in each `Scenario` (rows), by `Effect`; what is sold counts negative."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Channels:
-    """The ways in which variables act on the network: demand at a node, in kW with its kvar, or in kvar alone.
+    """The ways in which variables act on the network: demand at a place, in kW with its kvar, or in kvar alone.
 
     Attributes
     ----------
-    node : int64[c]; active, reactive : float64[c], kW and kvar of demand that one unit adds.
+    place : int64[c]; active, reactive : float64[c], kW and kvar of demand that one unit adds.
+    effect : int64[c], `Effect`.
+    group : int64[c], participants whose variables stand in one balance of their own (-1: none).
     """
 
-    node: IntArray
+    place: IntArray
     active: FloatArray
     reactive: FloatArray
+    effect: IntArray
+    group: IntArray
 
-    def project(self, gradient: ComplexArray) -> FloatArray:
-        """Derivatives with respect to channels, [..., c], of something with derivatives `gradient` [..., N]."""
-        at = gradient[..., self.node]
-        return np.asarray(at.real * self.active + at.imag * self.reactive)
+    def activation(self, scenario: int) -> FloatArray:
+        """Demand that one unit adds in a scenario, relative to `active` and `reactive`, float64[c]."""
+        return np.asarray(_ACTIVATION[scenario, self.effect])
+
+    def project(self, gradient: ComplexArray, scenario: int = Scenario.DISPATCH) -> FloatArray:
+        """Derivatives by channels, [..., c], of something with derivatives `gradient` [..., places] in a scenario."""
+        at = gradient[..., self.place]
+        return np.asarray((at.real * self.active + at.imag * self.reactive) * self.activation(scenario))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Steps:
-    """Variables ``0 <= y <= width``; equal orders (same node, product, side, price) are one, shared pro rata.
+    """Variables ``0 <= y <= width``; equal orders (same place, product, side, price) are one, shared pro rata.
 
     Attributes
     ----------
-    node : int64[m]; width : float64[m], kW or kvar.
-    active, reactive : float64[m], demand in kW and kvar that one unit of y adds at the node (signed by side).
-    channel : int64[m], the place in `channels` of what y adds to; sign : float64[m], +1 for buyers, -1 for sellers.
+    width : float64[m], kW or kvar.
+    channels : what they act on; channel : int64[m], the place in `channels` of what y adds to.
+    sign : float64[m], +1 for buyers, -1 for sellers.
     price, slope : float64[m], marginal cost of the step: ``price + slope * y``, a buyer's value counted negative.
     member : int64[orders], the variable of each order, -1 where it is not one.
-    fixed_kva : complex128[N], demand of price-takers and of what cannot be moved.
-    fixed_kw : float64[orders], award of orders that are not variables.
+    share : float64[orders], of its variable that is each order's.
+    fixed_kva : complex128[3, places], demand of price-takers and of what cannot be moved, by `Scenario`.
+    fixed_kw : float64[orders], award of orders, or parts of orders, that are not variables.
+    required_kw : float64[2], reserve up and down required at any price, less what is offered at any price.
     """
 
-    node: IntArray
     width: FloatArray
-    active: FloatArray
-    reactive: FloatArray
     channels: Channels
     channel: IntArray
     sign: FloatArray
     price: FloatArray
     slope: FloatArray
     member: IntArray
+    share: FloatArray
     fixed_kva: ComplexArray
     fixed_kw: FloatArray
+    required_kw: FloatArray
 
     @classmethod
-    def of(cls, network: Network, book: OrderBook, fixed_kva: ComplexArray | None) -> Steps:
+    def of(
+        cls,
+        places: int,
+        book: OrderBook,
+        fixed_kva: ComplexArray | None,
+        *,
+        group: IntArray | None = None,
+        curtailable_kw: FloatArray | None = None,
+        curtailment_price: float = 0.0,
+    ) -> Steps:
         """Variables and fixed demand of a book.
+
+        Parameters
+        ----------
+        group : int64[orders], see `Channels`.
+        curtailable_kw : float64[orders], part of each price-taker's quantity that may be shed, at
+            `curtailment_price`.
 
         Raises
         ------
-        InputError : an order at a node that the network does not have; demand that is not finite.
+        InputError : an order at a place that the network does not have; demand that is not finite.
         """
-        size = len(network.nodes)
-        outside = (book.node < 0) | (book.node >= size)
+        outside = (book.node < 0) | (book.node >= places)
         if outside.any():
             row = int(np.argmax(outside))
-            raise InputError("orders", f"row {row}, node {book.node[row]}", f"is not one of the {size} network nodes")
-        fixed = np.zeros(size, dtype=np.complex128)
+            raise InputError("orders", f"row {row}, node {book.node[row]}", f"is not one of the {places} places")
+        effect = effects(book)
+        moving = np.isin(effect, (Effect.REQUIRE_UP, Effect.REQUIRE_DOWN), invert=True)
+        active = np.where((book.product != Product.REACTIVE) & moving, 1.0, 0.0)
+        reactive = np.where(book.product == Product.REACTIVE, 1.0, book.kvar_per_kw * moving)
+        taker = book.price_taker
+        shed = np.zeros(len(book)) if curtailable_kw is None else np.where(taker, curtailable_kw, 0.0)
+        fixed_kw = np.where(taker, book.quantity_kw - shed, 0.0)
+        power = book.side * fixed_kw * (active + 1j * reactive)
+        fixed = np.stack([_on_places(places, book.node, power * row[effect]) for row in _ACTIVATION])
         if fixed_kva is not None:
             given = np.asarray(fixed_kva, dtype=np.complex128)
-            if given.shape != (size,) or not np.isfinite(given).all():
+            if given.shape != (places,) or not np.isfinite(given).all():
                 raise InputError(
-                    "inflexible demand", f"shape {given.shape}", f"must be {size} finite values, one per node"
+                    "inflexible demand", f"shape {given.shape}", f"must be {places} finite values, one per place"
                 )
-            fixed += given
-        energy = book.product == Product.ENERGY
-        active = np.where(energy, book.side, 0).astype(np.float64)
-        reactive = np.where(energy, book.side * book.kvar_per_kw, book.side).astype(np.float64)
-        taker = book.price_taker
-        np.add.at(fixed, book.node[taker], (book.quantity_kw * (active + 1j * reactive))[taker])
-        live = np.flatnonzero(~taker & (book.quantity_kw > 0))
+            fixed = fixed + given
+        variable_kw = np.where(taker, shed, book.quantity_kw)
+        price = np.where(taker, book.side * curtailment_price, book.price)
+        groups = np.full(len(book), -1, dtype=np.int64) if group is None else group
+        live = np.flatnonzero(variable_kw > 0)
         # A sloped order ties with none: its own row number tells it apart.
         alone = np.where(book.slope[live] > 0, live + 1, 0)
         keys = np.stack(
-            [book.node[live], book.product[live], book.side[live], book.price[live], book.kvar_per_kw[live], alone]
-        ).astype(np.float64)
-        order = np.lexsort(keys[::-1])
-        fresh = np.ones(live.size, dtype=bool)
-        fresh[1:] = (np.diff(keys[:, order], axis=1) != 0).any(axis=0)
-        group = np.cumsum(fresh) - 1
-        first = live[order[fresh]]
+            [book.node[live], effect[live], book.product[live], groups[live], book.side[live], price[live],
+             book.kvar_per_kw[live], alone]
+        ).astype(np.float64)  # fmt: skip
         member = np.full(len(book), -1, dtype=np.int64)
-        member[live[order]] = group
-        channels, channel = _channels(book, first)
+        member[live], first = _grouped(keys)
+        first = live[first]
+        width = np.bincount(member[live], weights=variable_kw[live], minlength=first.size).astype(np.float64)
+        channel, head = _grouped(
+            np.stack([book.node[first], effect[first], groups[first], active[first], reactive[first]]).astype(float)
+        )
+        head = first[head]
+        reserve = [effect == Effect.REQUIRE_UP, effect == Effect.REQUIRE_DOWN]
+        offers = [effect == Effect.OFFER_UP, effect == Effect.OFFER_DOWN]
+        share = np.zeros(len(book))
+        share[live] = variable_kw[live] / width[member[live]]
         return cls(
-            node=book.node[first],
-            width=np.bincount(group, weights=book.quantity_kw[live[order]], minlength=first.size).astype(np.float64),
-            active=active[first],
-            reactive=reactive[first],
-            channels=channels,
+            width=width,
+            channels=Channels(book.node[head], active[head], reactive[head], effect[head], groups[head]),
             channel=channel,
             sign=book.side[first].astype(np.float64),
-            price=-book.side[first] * book.price[first],
+            price=np.asarray(-book.side[first] * price[first], dtype=np.float64),
             slope=book.slope[first],
             member=member,
+            share=share,
             fixed_kva=fixed,
-            fixed_kw=np.where(taker, book.quantity_kw, 0.0),
+            fixed_kw=fixed_kw,
+            required_kw=np.array(
+                [fixed_kw[a].sum() - fixed_kw[b].sum() for a, b in zip(reserve, offers, strict=True)], dtype=np.float64
+            ),
         )
 
-    def demand_kva(self, y: FloatArray) -> ComplexArray:
-        """Demand at every node, complex128[N], when the variables stand at y."""
-        demand = self.fixed_kva.copy()
-        np.add.at(demand, self.node, y * (self.active + 1j * self.reactive))
-        return demand
+    @property
+    def scenarios(self) -> tuple[Scenario, ...]:
+        """The dispatch, and the calls of reserve that somebody offers."""
+        found = [Scenario.DISPATCH]
+        for scenario, effect in ((Scenario.UP, Effect.OFFER_UP), (Scenario.DOWN, Effect.OFFER_DOWN)):
+            fixed = np.any(self.fixed_kva[scenario] != self.fixed_kva[0])
+            if fixed or np.any(self.channels.effect == effect):
+                found.append(scenario)
+        return tuple(found)
 
-    def project(self, gradient: ComplexArray) -> FloatArray:
-        """Derivatives with respect to y, [..., m], of something with derivatives `gradient` [..., N] (kW + j kvar)."""
-        return np.asarray(self.channels.project(gradient)[..., self.channel] * self.sign)
+    def totals(self, y: FloatArray) -> FloatArray:
+        """What the variables add up to on each channel, float64[c]."""
+        return np.bincount(self.channel, self.sign * y, minlength=self.channels.place.size).astype(np.float64)
+
+    def demand_kva(self, y: FloatArray, scenario: int = Scenario.DISPATCH) -> ComplexArray:
+        """Demand at every place, complex128[places], when the variables stand at y."""
+        channels = self.channels
+        moved = self.totals(y) * channels.activation(scenario)
+        power = np.asarray(moved * (channels.active + 1j * channels.reactive), dtype=np.complex128)
+        return np.asarray(self.fixed_kva[scenario] + _on_places(self.fixed_kva.shape[1], channels.place, power))
+
+    def spread(self, price: FloatArray) -> FloatArray:
+        """Derivatives with respect to y, [..., m], of something with derivatives `price` [..., c] by channels."""
+        return np.asarray(price[..., self.channel] * self.sign)
 
     def cost(self, y: FloatArray) -> float:
         """Cost of sellers less value to buyers, currency/h."""
@@ -132,26 +206,42 @@ class Steps:
         """Award of each order: its share of its variable in proportion to quantity."""
         award = self.fixed_kw.copy()
         part = self.member >= 0
-        share = y[self.member[part]] / self.width[self.member[part]]
-        award[part] = np.minimum(share, 1.0) * quantity_kw[part]
-        return award
+        award[part] += self.share[part] * np.minimum(y, self.width)[self.member[part]]
+        return np.asarray(np.minimum(award, quantity_kw))
+
+    def identity(self, k: int) -> tuple[float, ...]:
+        """What tells a variable from others in the next interval's book."""
+        channels, at = self.channels, self.channel[k]
+        return (
+            float(channels.place[at]),
+            float(channels.effect[at]),
+            float(channels.active[at]),
+            float(channels.reactive[at]),
+            float(self.sign[k]),
+            float(self.price[k]),
+        )
 
 
-def _channels(book: OrderBook, first: IntArray) -> tuple[Channels, IntArray]:
-    """The channels of the variables that begin with the orders `first`, and which of them each variable acts on."""
-    energy = book.product[first] == Product.ENERGY
-    ratio = np.where(energy, book.kvar_per_kw[first], np.inf)
-    order = np.lexsort([ratio, book.node[first]])
+def effects(book: OrderBook) -> IntArray:
+    """The `Effect` of each order, int64[orders]."""
+    buys = book.side == Side.BUY
+    return np.select(
+        [book.product == Product.RESERVE_UP, book.product == Product.RESERVE_DOWN],
+        [np.where(buys, Effect.REQUIRE_UP, Effect.OFFER_UP), np.where(buys, Effect.REQUIRE_DOWN, Effect.OFFER_DOWN)],
+        Effect.DEMAND,
+    ).astype(np.int64)
+
+
+def _on_places(places: int, at: IntArray, power: NDArray[np.complex128]) -> ComplexArray:
+    real = np.bincount(at, power.real, minlength=places)
+    return np.asarray(real + 1j * np.bincount(at, power.imag, minlength=places), dtype=np.complex128)
+
+
+def _grouped(keys: FloatArray) -> tuple[IntArray, IntArray]:
+    """The group of each column of `keys`, and the first column of each group; groups in the order of their keys."""
+    order = np.lexsort(keys[::-1])
     fresh = np.ones(order.size, dtype=bool)
-    fresh[1:] = (np.diff(book.node[first][order]) != 0) | (ratio[order][1:] != ratio[order][:-1])
-    channel = np.empty(order.size, dtype=np.int64)
-    channel[order] = np.cumsum(fresh) - 1
-    chosen = order[fresh]
-    return (
-        Channels(
-            node=book.node[first[chosen]],
-            active=energy[chosen].astype(np.float64),
-            reactive=np.where(energy[chosen], ratio[chosen], 1.0),
-        ),
-        channel,
-    )
+    fresh[1:] = (keys[:, order[1:]] != keys[:, order[:-1]]).any(axis=0)
+    group = np.empty(order.size, dtype=np.int64)
+    group[order] = np.cumsum(fresh) - 1
+    return group, order[fresh]

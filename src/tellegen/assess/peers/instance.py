@@ -20,11 +20,29 @@ from numpy.typing import NDArray
 
 from tellegen.assess.peers.tree import tree_of
 from tellegen.errors import InputError
-from tellegen.grid.network import Case, ComplexArray, FloatArray, IntArray, LimitKind, Network
+from tellegen.grid.loads import GROUND
+from tellegen.grid.network import Case, ComplexArray, FixedLoads, FloatArray, IntArray, LimitKind, Network
+from tellegen.grid.powerflow import PowerFlow, solve_powerflow
 from tellegen.market import OrderBook
 from tellegen.records import Product
 
 Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Legs:
+    """Where orders are connected; an order may have several rows.
+
+    Attributes
+    ----------
+    row : int64[L], order; node, other : int64[L], ends of the leg, `other` -1 for ground.
+    share : float64[L], of the order's power.
+    """
+
+    row: IntArray
+    node: IntArray
+    other: IntArray
+    share: FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,21 +78,63 @@ class Instance:
         for name in ("node", "product", "side", "kvar_per_kw", "price_taker"):
             if not all(np.array_equal(getattr(first, name), getattr(book, name)) for book in self.books):
                 raise InputError("peers", f"instance {self.name}", f"must have the same {name} in every book")
+        if not all(book.connections.same(first.connections) for book in self.books):
+            raise InputError("peers", f"instance {self.name}", "must have the same connections in every book")
+        if not np.isin(first.product, (Product.ENERGY, Product.REACTIVE)).all():
+            raise InputError("peers", f"instance {self.name}", "must be of energy and reactive power alone")
 
     @property
     def steps(self) -> IntArray:
         """Rows of a book that are variables (not price-takers), int64[n]."""
         return np.flatnonzero(~self.books[0].price_taker)
 
-    def demand_kva(self, interval: int, award_kw: FloatArray) -> ComplexArray:
-        """Demand at every node, complex128[N], when the steps of a book get `award_kw` [n]."""
-        book, size = self.books[interval], len(self.network.nodes)
-        demand = np.zeros(size, dtype=np.complex128)
-        served = book.quantity_kw.copy()
+    def legs(self) -> Legs:
+        """What every order, price-takers included, hangs on."""
+        book, size = self.books[0], len(self.network.nodes)
+        plain = np.flatnonzero(book.node < size)
+        joined = np.flatnonzero(book.node >= size)
+        table, place = book.connections, book.node[joined] - size
+        count = table.start[place + 1] - table.start[place]
+        leg = np.repeat(table.start[place] - np.cumsum(count) + count, count) + np.arange(count.sum())
+        return Legs(
+            row=np.concatenate([plain, np.repeat(joined, count)]),
+            node=np.concatenate([book.node[plain], table.node[leg]]),
+            other=np.concatenate([np.full(plain.size, GROUND), table.other[leg]]),
+            share=np.concatenate([np.ones(plain.size), table.share[leg]]),
+        )
+
+    def served_kw(self, interval: int, award_kw: FloatArray) -> FloatArray:
+        """What every order of a book gets, float64[rows], when its steps get `award_kw` [n]."""
+        served = self.books[interval].quantity_kw.copy()
         served[self.steps] = award_kw
-        unit = _unit_demand(book)
-        np.add.at(demand, book.node, served * unit)
+        return served
+
+    def demand_kva(self, interval: int, award_kw: FloatArray) -> ComplexArray:
+        """Demand to ground at every node, complex128[N], when the steps of a book get `award_kw` [n]."""
+        legs, demand = self.legs(), np.zeros(len(self.network.nodes), dtype=np.complex128)
+        power = legs.share * (self.served_kw(interval, award_kw) * _unit_demand(self.books[interval]))[legs.row]
+        ground = legs.other == GROUND
+        np.add.at(demand, legs.node[ground], power[ground])
         return demand
+
+    def flow(self, interval: int, award_kw: FloatArray) -> PowerFlow:
+        """Our power flow when the steps of a book get `award_kw` [n].
+
+        Raises
+        ------
+        GridError : there is none.
+        """
+        legs, demand = self.legs(), self.demand_kva(interval, award_kw)
+        power = legs.share * (self.served_kw(interval, award_kw) * _unit_demand(self.books[interval]))[legs.row]
+        pair = np.flatnonzero(legs.other != GROUND)
+        between = FixedLoads(
+            name=("order",) * pair.size,
+            node=legs.node[pair],
+            p_kw=power[pair].real,
+            q_kvar=power[pair].imag,
+            other=legs.other[pair],
+        )
+        return solve_powerflow(self.network, demand, loads=between if pair.size else None)
 
     def cost(self, interval: int, award_kw: FloatArray) -> float:
         """Cost of sellers less value to buyers, currency/h; the root is not in it."""
@@ -95,6 +155,12 @@ class Instance:
         else:
             at = network.root_terminals
             root_rows, root_node = -sp.csr_matrix(branches.current_rows)[at], branches.node[at]
+        legs = self.legs()
+        variable = np.full(len(book), -1, dtype=np.int64)
+        variable[rows] = np.arange(rows.size)
+        mine = variable[legs.row] >= 0
+        if (legs.other[~mine] != GROUND).any():
+            raise InputError("peers", f"instance {self.name}", "must have its price-takers between a phase and ground")
         fixed = np.stack([self.demand_kva(k, nothing) for k in range(len(self.books))])
         arrays: Arrays = {
             "base_kva": np.array(network.base_kva),
@@ -113,16 +179,16 @@ class Instance:
             "root_limit_kw": np.array(np.inf if self.root_limit_kw is None else self.root_limit_kw),
             "root_price": self.root_price,
             "fixed_kva": fixed,
-            "leg_step": np.arange(rows.size),
-            "leg_node": book.node[rows],
-            "leg_other": np.full(rows.size, -1, dtype=np.int64),
-            "leg_share": np.ones(rows.size),
+            "leg_step": variable[legs.row[mine]],
+            "leg_node": legs.node[mine],
+            "leg_other": legs.other[mine],
+            "leg_share": legs.share[mine],
             "step_kva": unit,
             "cost": np.stack([-b.side[rows] * b.price[rows] for b in self.books]),
             "slope": np.stack([b.slope[rows] for b in self.books]),
             "width": np.stack([b.quantity_kw[rows] for b in self.books]),
         }
-        tree = tree_of(network)
+        tree = tree_of(network) if not len(book.connections) else "its customers hang between phases"
         if isinstance(tree, str):
             return {**arrays, "tree_absent": np.array(tree)}
         return {

@@ -13,10 +13,10 @@ import numpy as np
 
 from tellegen.assess.peers.instance import Arrays, Instance
 from tellegen.assess.replay import ThreePhaseReplay
-from tellegen.grid import GridError, factorise, solve_powerflow
+from tellegen.grid import GridError, PowerFlow
+from tellegen.grid.loads import GROUND
 from tellegen.grid.network import FloatArray, Network
 from tellegen.market import Clearing, clear
-from tellegen.market.limits import Limits
 from tellegen.operations.plant import Plant
 
 VIOLATION_MAX = 1e-5
@@ -119,7 +119,7 @@ def prepare_ours(instance: Instance, cold: int) -> Callable[[], Ours]:
         return Ours(
             Timed(
                 award_kw=np.stack([c.award_kw[instance.steps] for c in clearings]),
-                price=np.stack([c.prices.energy for c in clearings]),
+                price=np.stack([c.prices.energy[: len(instance.network.nodes)] for c in clearings]),
                 status=tuple(c.status.name.lower() for c in clearings),
                 cold_s=np.array(cold_s),
                 warm_s=np.array(warm_s),
@@ -146,15 +146,14 @@ def _clear(instance: Instance, network: Network, k: int, last: Clearing | None) 
 
 def judge(instance: Instance, engine: Timed, reference: Timed) -> Verdict:
     """Judge an engine's dispatch against the reference's, book by book."""
-    limits = Limits.of(factorise(instance.network), instance.v_min, instance.v_max, instance.root_limit_kw)
     shortfall, violation, difference, books = -np.inf, 0.0, 0.0, 0
     free = instance.network.free
     for k in range(len(instance.books)):
         if not np.isfinite(engine.award_kw[k]).all():
             continue
         books += 1
-        theirs, turnover, hurt = _worth(instance, k, engine.award_kw[k], limits)
-        mine, _, _ = _worth(instance, k, reference.award_kw[k], limits)
+        theirs, turnover, hurt = _worth(instance, k, engine.award_kw[k])
+        mine, _, _ = _worth(instance, k, reference.award_kw[k])
         violation = max(violation, hurt)
         shortfall = max(shortfall, (mine - theirs) / turnover)
         scale = abs(float(instance.root_price[k]))
@@ -162,18 +161,34 @@ def judge(instance: Instance, engine: Timed, reference: Timed) -> Verdict:
     return Verdict(float(shortfall), violation, difference, books)
 
 
-def _worth(instance: Instance, k: int, award_kw: FloatArray, limits: Limits) -> tuple[float, float, float]:
+def _worth(instance: Instance, k: int, award_kw: FloatArray) -> tuple[float, float, float]:
     """Welfare of a dispatch, money that changes hands, largest excess over a limit."""
     width = instance.books[k].quantity_kw[instance.steps]
     inside = np.clip(award_kw, 0.0, width)
     try:
-        flow = solve_powerflow(instance.network, instance.demand_kva(k, inside))
+        flow = instance.flow(k, inside)
     except GridError:
         return -np.inf, 1.0, np.inf
     root = float(instance.root_price[k]) * flow.root_kw
     book = instance.books[k]
     turnover = abs(root) + float(np.abs(book.price[instance.steps] * inside).sum())
-    return -instance.cost(k, inside) - root, turnover, float(limits.values(flow).max(initial=0.0))
+    return -instance.cost(k, inside) - root, turnover, _excess(instance, flow)
+
+
+def _excess(instance: Instance, flow: PowerFlow) -> float:
+    """Largest excess over a limit: pu of voltage, share of a rating or of the root's limit (at least 1 kW)."""
+    low, high = instance.limits()
+    volt, free = np.abs(flow.voltage), instance.network.free
+    rating = instance.network.branches.rating_pu
+    rated = np.isfinite(rating) & (rating > 0)
+    worst = [
+        float((low - volt)[free].max(initial=0.0)),
+        float((volt - high)[free].max(initial=0.0)),
+        float((flow.terminal_pu[rated] / rating[rated] - 1.0).max(initial=0.0)),
+    ]
+    if instance.root_limit_kw is not None:
+        worst.append((abs(flow.root_kw) - instance.root_limit_kw) / max(instance.root_limit_kw, 1.0))
+    return max(worst)
 
 
 def replay_error_pu(instance: Instance, engine: Timed) -> float | None:
@@ -184,6 +199,8 @@ def replay_error_pu(instance: Instance, engine: Timed) -> float | None:
     InputError : the extra `plant` is not installed; OpenDSS finds no power flow.
     """
     network, worst = instance.network, 0.0
+    if (instance.legs().other != GROUND).any():
+        return None
     if instance.script is not None:
         replay = ThreePhaseReplay(network, instance.script, np.unique(instance.books[0].node))
     elif instance.case is not None and instance.case.elements is not None:
@@ -194,7 +211,7 @@ def replay_error_pu(instance: Instance, engine: Timed) -> float | None:
         if not np.isfinite(engine.award_kw[k]).all():
             continue
         demand = instance.demand_kva(k, np.clip(engine.award_kw[k], 0.0, None))
-        voltage = solve_powerflow(network, demand).voltage
+        voltage = instance.flow(k, np.clip(engine.award_kw[k], 0.0, None)).voltage
         if instance.script is not None:
             worst = max(worst, replay.voltage_error_pu(demand, voltage))
         else:
