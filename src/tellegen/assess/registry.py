@@ -58,11 +58,13 @@ class Options:
     ----------
     quick : small workloads and few repetitions: a smoke test, whose figures say so by their workload.
     networks : network files, folders or specs to measure besides the ones that ship with the product.
+    install : peers that are absent are installed first, into environments of their own.
     progress : told in words what is being measured.
     """
 
     quick: bool = False
     networks: tuple[str, ...] = ()
+    install: bool = False
     progress: Callable[[str], None] = lambda words: None
 
 

@@ -25,6 +25,9 @@ def bench(
         list[str] | None,
         typer.Option(help="For `feeders`: a network, or a folder of OpenDSS scripts; may be given again."),
     ] = None,
+    install: Annotated[
+        bool, typer.Option("--install", help="For `peers`: install the peers that are absent, each by itself.")
+    ] = False,
 ) -> None:
     """Measure; every figure names its workload, and its target where it has one."""
     from tellegen.assess import BENCHMARKS, Options, run_benchmark
@@ -39,6 +42,7 @@ def bench(
     options = Options(
         quick=quick,
         networks=tuple(networks or ()),
+        install=install,
         progress=lambda words: errors.print(f"tellegen bench: {words}", highlight=False),
     )
     if out is not None and not out.parent.is_dir():

@@ -4,6 +4,7 @@ In: a `grid.Network`, an `OrderBook` (or recorded `Orders`), the price at the ro
 prices with their parts and range, the power flow, evidence), and from it the integer facts that go on record.
 """
 
+from tellegen.market.auction import Auction, double_auction
 from tellegen.market.book import OrderBook
 from tellegen.market.capability import Agreements
 from tellegen.market.clearing import BindingLimit, Clearing, Evidence, Prices, Warm, clear
@@ -21,6 +22,7 @@ from tellegen.market.steps import Scenario
 
 __all__ = [
     "Agreements",
+    "Auction",
     "BindingLimit",
     "Clearing",
     "Evidence",
@@ -35,6 +37,7 @@ __all__ = [
     "awards",
     "clear",
     "clearing_table",
+    "double_auction",
     "price_table",
     "read_agreement_rows",
     "read_agreements_csv",
