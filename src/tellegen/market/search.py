@@ -32,7 +32,7 @@ KKT_STOP = 1e-7
 VIOLATION_STOP = 1e-9
 PROXIMAL = 1e-9
 """Relative weight that keeps a step near where it starts: it decides only between equals."""
-REFRESH_CONTRACTION = 0.1
+REFRESH_CONTRACTION = 0.3
 STALLS_MAX = 4
 
 
@@ -394,7 +394,6 @@ class _Search:
         before, share = self.dual, 1.0
         price = 2.0 * np.maximum(dual, before)
         merit = self._merit(point, price)
-        known = residuals(task, point, self.rows, before)[0]
         slack = 1e-6 * abs(merit) + 1e-12
         for attempt in range(BACKTRACKS_MAX + 1):
             y = target if share == 1.0 else point.y + share * (target - point.y)
@@ -406,6 +405,7 @@ class _Search:
                 continue
             if attempt == BACKTRACKS_MAX or self._merit(trial, price) <= merit + slack:
                 break
+            known = residuals(task, point, self.rows, before)[0]
             kkt = residuals(task, trial, self.rows, self.dual)[0]
             if kkt < 0.5 * known or self._is_hurt(trial):
                 break
