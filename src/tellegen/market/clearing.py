@@ -332,7 +332,7 @@ def _outcome(task: Task, book: OrderBook, found: Found, tie_context: str) -> Cle
         dual = (duals[0] + duals[1]) / 2
         nodal = nodal_prices(task, point, rows, dual)
         ends = [nodal_prices(task, point, rows, end) for end in duals]
-        kkt, violation = residuals(task, point, rows, dual)
+        kkt, violation = residuals(task, point, rows, dual, found.twins)
     listed = _listed(task, found, dual)
     relaxed = tuple(limit for limit in listed if limit.excess > 0)
     return Clearing(
