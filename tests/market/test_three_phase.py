@@ -88,7 +88,7 @@ def _phase(network: Any, node: int) -> int:
 
 CASES = {
     "13, ratings": ("13", "book", {"v_min": 0.9, "v_max": 1.1}, LimitType.RATING),
-    "123, lowest voltage": ("123", "book", {"v_min": 0.998, "v_max": 1.1}, LimitType.VOLTAGE_MIN),
+    "123, lowest voltage": ("123", "book", {"v_min": 0.985, "v_max": 1.1}, LimitType.VOLTAGE_MIN),
     "123, highest voltage in reverse flow": ("123", "sunny", {"v_min": 0.9, "v_max": 1.12}, LimitType.VOLTAGE_MAX),
     "123, root": ("123", "book", {"v_min": 0.8, "v_max": 1.1, "root_limit_kw": 2000.0}, LimitType.ROOT_IMPORT),
 }
