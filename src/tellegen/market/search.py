@@ -38,6 +38,11 @@ PARALLEL = 1e-9
 series, legs of a split phase."""
 TWIN_SLACK = 1e-8
 """Excess in row units that is let pass in a row beyond that of its twin in the working set."""
+PATIENCE = 6
+"""Rounds that the curvature is left to learn from steps before it is computed again."""
+SECANTS_MAX = 20
+SECANT_MIN = 1e-3
+"""A step teaches nothing where what is lacking is more nearly across it than this cosine."""
 STALLS_MAX = 4
 
 
@@ -252,11 +257,20 @@ def price_scale(task: Task) -> float:
 
 
 def residuals(
-    task: Task, point: Point, rows: IntArray, dual: FloatArray, twins: Twins | None = None
+    task: Task,
+    point: Point,
+    rows: IntArray,
+    dual: FloatArray,
+    twins: Twins | None = None,
+    pull: FloatArray | None = None,
 ) -> tuple[float, float]:
-    """Optimality residual (currency/kWh) and violation (row units) of a point with duals; `twins` follow theirs."""
+    """Optimality residual (currency/kWh) and violation (row units) of a point with duals; `twins` follow theirs.
+
+    `pull` is `network_pull` there, where it is known.
+    """
     steps = task.steps
-    slope = steps.price + steps.slope * point.y + steps.spread(_lagrangian(task, point, rows, dual))
+    known = network_pull(task, point, rows, dual) if pull is None else pull
+    slope = steps.price + steps.slope * point.y + steps.spread(known)
     tiny = 1e-9 * steps.width
     low, high = point.y <= tiny, point.y >= steps.width - tiny
     wrong = np.where(low, np.maximum(-slope, 0.0), np.where(high, np.maximum(slope, 0.0), np.abs(slope)))
@@ -267,7 +281,7 @@ def residuals(
     return float(wrong.max(initial=0.0)), float(gap.max(initial=0.0))
 
 
-def _lagrangian(task: Task, point: Point, rows: IntArray, dual: FloatArray) -> FloatArray:
+def network_pull(task: Task, point: Point, rows: IntArray, dual: FloatArray) -> FloatArray:
     """Derivative by channels of what the network adds to the Lagrangian, one adjoint per scenario."""
     limits, channels = task.limits, task.steps.channels
     total = np.zeros(point.totals.size)
@@ -305,6 +319,7 @@ class _Search:
         self.solution: Solution | None = None
         self.known: tuple[Point, IntArray, Slopes] | None = None
         self.twins = Twins()
+        self.learned, self.patience = 0, PATIENCE
 
     def run(self) -> Found:
         task, stop = self.task, KKT_STOP * price_scale(self.task)
@@ -313,13 +328,15 @@ class _Search:
             self._refresh()
         else:
             self.bend = bend_of(self.curvature, task.steps)
-        kkt, violation = residuals(task, self.point, self.rows, self.dual)
+        kkt, violation = np.inf, np.inf
         best, stalls, rounds = np.inf, 0, 0
         # Without variables there is nothing to choose: only what the limits let go has to be priced.
         while rounds < task.parameters.iterations_max:
+            before, slopes = self.point, (self.rows, self._slopes())
             fresh_rows, backtracked = self._round()
             rounds += 1
-            last, (kkt, violation) = kkt, residuals(task, self.point, self.rows, self.dual, self.twins)
+            pull = network_pull(task, self.point, self.rows, self.dual)
+            last, (kkt, violation) = kkt, residuals(task, self.point, self.rows, self.dual, self.twins, pull)
             if kkt <= stop and violation <= VIOLATION_STOP:
                 break
             merit = kkt / stop + violation / VIOLATION_STOP
@@ -327,6 +344,7 @@ class _Search:
             best = min(best, merit)
             if stalls >= STALLS_MAX and self._acceptable(kkt, violation):
                 break
+            self._learn(before, slopes, pull)
             self._steer(fresh_rows, backtracked, kkt > REFRESH_CONTRACTION * last and rounds > 1)
         assert self.curvature is not None
         return Found(
@@ -344,12 +362,34 @@ class _Search:
     def _acceptable(self, kkt: float, violation: float) -> bool:
         return kkt <= self.task.parameters.kkt_max and violation <= self.task.parameters.violation_pu_max
 
+    def _learn(self, before: Point, slopes: tuple[IntArray, Slopes], pull: FloatArray) -> None:
+        """Add to the curvature what the last step showed that it lacks (symmetric rank one, kept definite)."""
+        rows, known = slopes
+        dual = np.zeros(known.rows.shape[0])
+        order = np.argsort(self.rows, kind="stable")
+        place = np.minimum(np.searchsorted(self.rows[order], rows), self.rows.size - 1) if self.rows.size else rows
+        if self.rows.size:
+            same = self.rows[order][place] == rows
+            dual[same] = self.dual[order[place[same]]]
+            if float(self.dual.sum()) - float(dual.sum()) > 1e-12 * float(self.dual.sum()):
+                return
+        step = self.point.totals - before.totals
+        factor, rest = self.bend
+        own = self.task.steps.totals(rest * (self.point.y - before.y))
+        lacking = pull - known.cost - dual @ known.rows - factor @ (step @ factor) - own
+        bent = float(lacking @ step)
+        size = float(np.linalg.norm(lacking) * np.linalg.norm(step))
+        if bent > SECANT_MIN * size and self.learned < SECANTS_MAX:
+            self.bend = (np.column_stack([factor, lacking / np.sqrt(bent)]), rest)
+            self.learned += 1
+
     def _steer(self, fresh_rows: bool, backtracked: bool, slow: bool) -> None:
         if backtracked:
             self.damping = max(2 * self.damping, 0.25)
         else:
             self.damping = self.damping / 4 if self.damping > 0.01 else 0.0
-        if backtracked or (slow and not fresh_rows):
+        self.patience = max(self.patience - 1, 0)
+        if backtracked or (slow and not fresh_rows and self.patience == 0):
             self._refresh()
 
     def _start(self, y: FloatArray) -> Point:
@@ -434,6 +474,7 @@ class _Search:
             found.append(curvature_at(line, quantity, index, weight, channels, width))
         self.curvature = tuple(found)
         self.bend = bend_of(self.curvature, steps)
+        self.learned, self.patience = 0, PATIENCE
 
     def _round(self) -> tuple[bool, bool]:
         """One quadratic program and the move it asks for; whether rows were added, whether it was cut short."""
