@@ -64,7 +64,8 @@ class Factors:
     no_load : complex[n], free voltages without demand.
     y_source_free, source_self : ``Y_SL`` and ``Y_SS v_S``.
     rows_free, rows_source : branch current rows split into free columns and the constant source part.
-    terminal : int64[K], position of a terminal's node among the free nodes, -1 at a source.
+    position : int64[N], of each node among the free ones, -1 at a source.
+    terminal : int64[K], the same for the node of each branch terminal.
     patterns : of the Jacobians that were asked for, by the ends of loads between nodes or with a law.
     known_impedance : float64[n], driving-point impedances that were asked for, NaN where not yet.
     """
@@ -80,6 +81,7 @@ class Factors:
     source_self: ComplexArray
     rows_free: sp.csr_matrix
     rows_source: ComplexArray
+    position: IntArray
     terminal: IntArray
     patterns: OrderedDict[bytes, JacobianPattern]
     known_impedance: FloatArray
@@ -182,6 +184,7 @@ def _factorise(network: Network) -> Factors:
         source_self=admittance[network.source][:, network.source] @ network.source_voltage,
         rows_free=sp.csr_matrix(rows[:, free]),
         rows_source=rows[:, network.source] @ network.source_voltage,
+        position=place,
         terminal=place[network.branches.node],
         patterns=OrderedDict(),
         known_impedance=np.full(free.size, np.nan),

@@ -62,31 +62,56 @@ class Linearisation:
     all_voltage: ComplexArray
     lu: Elimination
 
-    def gradients(self, quantity: IntArray, index: IntArray) -> ComplexArray:
+    def gradients(self, quantity: IntArray, index: IntArray, at: IntArray | None = None) -> ComplexArray:
         """Derivatives of m quantities with respect to demand at every place (nodes first, see `Wiring`).
 
         Parameters
         ----------
         quantity, index : int64[m], `Quantity` and the node or terminal it is about.
+        at : int64[p], places asked for; None: all.
 
         Returns
         -------
-        complex128[m, places]: real part per kW, imaginary part per kvar of demand. Root powers in kW (kvar), others
+        complex128[m, p]: real part per kW, imaginary part per kvar of demand. Root powers in kW (kvar), others
         per unit. Only the root's powers answer to demand at a source.
         """
-        adjoint = self._adjoint(self._seeds(quantity, index))
-        base, size = self.factors.network.base_kva, len(self.factors.network.nodes)
-        pairs = self._pairs()
-        full = np.zeros((len(quantity), size + pairs.shape[1]), dtype=np.complex128)
-        scale = np.where(np.asarray(quantity) <= Quantity.ROOT_KVAR, 1.0, 1.0 / base)
-        # -Re(z) + j Im(z) is minus the conjugate.
-        full[:, self.factors.free] = -np.conj(adjoint * self._inverse_voltage()[:, None]).T * scale[:, None]
+        kinds = np.asarray(quantity)
+        source = np.where(kinds == Quantity.ROOT_KW, 1.0, np.where(kinds == Quantity.ROOT_KVAR, 1j, 0.0))
+        return self._answers(self._adjoint(self._seeds(quantity, index)), self._units(kinds), source, at)
+
+    def weighted_gradient(
+        self, quantity: IntArray, index: IntArray, weight: FloatArray, at: IntArray | None = None
+    ) -> ComplexArray:
+        """Derivative of ``sum(weight * quantity)``, complex128[p], by one adjoint; as `gradients` otherwise."""
+        kinds = np.asarray(quantity)
+        seed = self._seeds(quantity, index) @ (self._units(kinds) * weight)
+        source = weight[kinds == Quantity.ROOT_KW].sum() + 1j * weight[kinds == Quantity.ROOT_KVAR].sum()
+        gradient = self._answers(self._adjoint(seed[:, None]), np.ones(1), np.array([source]), at)
+        return np.asarray(gradient[0])
+
+    def _units(self, kinds: IntArray) -> FloatArray:
+        """What turns derivatives per unit of power into derivatives per kW."""
+        return np.where(kinds <= Quantity.ROOT_KVAR, 1.0, 1.0 / self.factors.network.base_kva)
+
+    def _answers(
+        self, adjoint: ComplexArray, scale: FloatArray, source: ComplexArray, at: IntArray | None
+    ) -> ComplexArray:
+        """Derivatives by places [m, p] from adjoints [n, m]; `source` are those by demand at a source."""
+        size, pairs = len(self.factors.network.nodes), self._pairs()
+        if at is not None and (self.wiring.ports is None or int(at.max(initial=0)) < size):
+            place = self.factors.position[at]
+            # -Re(z) + j Im(z) is minus the conjugate.
+            found = -np.conj(adjoint[place] * self._inverse_voltage()[place][:, None]) * scale
+            if (place < 0).any():
+                found[place < 0] = source
+            return np.asarray(found.T, dtype=np.complex128)
+        full = np.zeros((size + pairs.shape[1], scale.size), dtype=np.complex128)
+        full[self.factors.free] = -np.conj(adjoint * self._inverse_voltage()[:, None]) * scale
         if pairs.shape[1]:
-            full[:, size:] = -np.conj((pairs.T @ adjoint) / (pairs.T @ self.voltage)[:, None]).T * scale[:, None]
-        source = self.factors.network.source
-        full[np.ix_(np.asarray(quantity) == Quantity.ROOT_KW, source)] = 1.0
-        full[np.ix_(np.asarray(quantity) == Quantity.ROOT_KVAR, source)] = 1.0j
-        return self.wiring.at_places(full)
+            full[size:] = -np.conj((pairs.T @ adjoint) / (pairs.T @ self.voltage)[:, None]) * scale
+        full[self.factors.network.source] = source
+        places = self.wiring.at_places(full.T)
+        return places if at is None else places[:, at]
 
     def load_gradient(self, quantity: IntArray, index: IntArray, weight: FloatArray) -> ComplexArray:
         """Derivative of ``sum(weight * quantity)`` by the power of each load of the wiring, complex128[L].
@@ -96,8 +121,8 @@ class Linearisation:
         count, incidence = self.wiring.power.size, self.draw.incidence
         if incidence is None or not count:
             return np.zeros(0, dtype=np.complex128)
-        scale = np.where(np.asarray(quantity) <= Quantity.ROOT_KVAR, 1.0, 1.0 / self.factors.network.base_kva)
-        adjoint = self._adjoint((self._seeds(quantity, index) @ (scale * np.asarray(weight)))[:, None])[:, 0]
+        seed = self._seeds(quantity, index) @ (self._units(np.asarray(quantity)) * weight)
+        adjoint = self._adjoint(seed[:, None])[:, 0]
         own = incidence[:, :count]
         return np.asarray(-np.conj((own.T @ adjoint) / self.draw.across(self.voltage)[:count]))
 
