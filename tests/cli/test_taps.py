@@ -168,7 +168,11 @@ def test_awards_at_connections_are_drawn_leg_by_leg(street: Path) -> None:
         kvar_per_kw=[0, 0.5, 0, 0],
         product=[Product.ENERGY, Product.ENERGY, Product.ENERGY, Product.RESERVE_UP],
         connections=Connections(
-            np.array([0, 2, 3]), np.array([3, 4, 5]), np.array([-1, -1, 3]), np.array([0.5, 0.5, 1.0]), ("two", "between")
+            np.array([0, 2, 3]),
+            np.array([3, 4, 5]),
+            np.array([-1, -1, 3]),
+            np.array([0.5, 0.5, 1.0]),
+            ("two", "between"),
         ),
     )
     one = np.ones(1)

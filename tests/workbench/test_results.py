@@ -173,7 +173,7 @@ solve
 
 
 def test_a_three_phase_street_with_reserve_from_order_to_document(tmp_path: Path, tellegen: Tellegen) -> None:
-    """Phases, pairs of phases and reserve pass through frames and documents alike; the root's ideal node stays hidden."""
+    """Phases, pairs of phases and reserve pass through frames and documents; the root's ideal node stays hidden."""
     pytest.importorskip("dss", reason="dss-python is not installed (extra `plant`)")
     script, file, limits = tmp_path / "street.dss", tmp_path / "orders.csv", tmp_path / "limits.csv"
     script.write_text(PHASES)

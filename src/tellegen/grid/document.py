@@ -1,9 +1,9 @@
 """Networks and cases as text: canonical JSON that gives back the same numbers, bit for bit.
 
 The fields of the dataclasses are the fields of the document, written and read by their annotations. Arrays are lists
-(of rows, where they have two dimensions), a complex array a list of real and one of imaginary parts, a sparse matrix its
-shape and triplets; numbers that are not
-finite are the words ``inf``, ``-inf``, ``nan``. A field with a default may be missing in a document of an earlier day.
+(of rows, where they have two dimensions), a complex array a list of real and one of imaginary parts, a sparse matrix
+its shape and triplets; numbers that are not finite are the words ``inf``, ``-inf``, ``nan``. A field with a default may
+be missing in a document of an earlier day.
 """
 
 from __future__ import annotations
