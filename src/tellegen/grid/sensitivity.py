@@ -84,7 +84,7 @@ class Linearisation:
     ) -> ComplexArray:
         """Derivative of ``sum(weight * quantity)``, complex128[p], by one adjoint; as `gradients` otherwise."""
         kinds = np.asarray(quantity)
-        seed = self._seeds(quantity, index) @ (self._units(kinds) * weight)
+        seed = self._weighted_seed(kinds, np.asarray(index), self._units(kinds) * weight)
         source = weight[kinds == Quantity.ROOT_KW].sum() + 1j * weight[kinds == Quantity.ROOT_KVAR].sum()
         gradient = self._answers(self._adjoint(seed[:, None]), np.ones(1), np.array([source]), at)
         return np.asarray(gradient[0])
@@ -121,7 +121,8 @@ class Linearisation:
         count, incidence = self.wiring.power.size, self.draw.incidence
         if incidence is None or not count:
             return np.zeros(0, dtype=np.complex128)
-        seed = self._seeds(quantity, index) @ (self._units(np.asarray(quantity)) * weight)
+        kinds = np.asarray(quantity)
+        seed = self._weighted_seed(kinds, np.asarray(index), self._units(kinds) * weight)
         adjoint = self._adjoint(seed[:, None])[:, 0]
         own = incidence[:, :count]
         return np.asarray(-np.conj((own.T @ adjoint) / self.draw.across(self.voltage)[:count]))
@@ -153,7 +154,7 @@ class Linearisation:
             turn = 1.0 / (pairs.T @ self.voltage)[:, None]
             right += pairs @ np.conj(apart * turn)
         tangent = self.lu.solve(-right)
-        adjoint = self._adjoint((self._seeds(quantity, index) @ size)[:, None])
+        adjoint = self._adjoint(self._weighted_seed(quantity, index, size)[:, None])
         mirror = np.conj(adjoint)
         seed = np.conj(step * inverse**2 - 2.0 * self.draw.load[:, None] * tangent * inverse**3) * mirror
         if self.draw.incidence is not None:
@@ -211,14 +212,28 @@ class Linearisation:
             raise IndexError(f"node {source} is a source: its voltage does not answer to demand")
         return place.astype(np.int64)
 
+    def _weighted_seed(self, kinds: IntArray, index: IntArray, weight: FloatArray) -> ComplexArray:
+        """Gradient of ``sum(weight * quantity)`` with respect to the free voltages, complex[n]."""
+        root, root_reactive = self._root_seeds()
+        seed = weight[kinds == Quantity.ROOT_KW].sum() * root
+        seed += weight[kinds == Quantity.ROOT_KVAR].sum() * root_reactive
+        volts = kinds == Quantity.VOLTAGE
+        at = self._places(index[volts])
+        np.add.at(seed, at, weight[volts] * self.voltage[at] / np.abs(self.voltage[at]))
+        rest = np.flatnonzero(kinds == Quantity.TERMINAL)
+        if rest.size:
+            seed += self._seeds(kinds[rest], index[rest]) @ weight[rest]
+        return np.asarray(seed)
+
     def _seeds(self, quantity: IntArray, index: IntArray) -> ComplexArray:
         """Complex gradients gamma with respect to the free voltages, [n, m]."""
         factors = self.factors
         seeds = np.zeros((self.voltage.size, len(quantity)), dtype=np.complex128)
-        root, root_reactive = self._root_seeds()
         kinds, places = np.asarray(quantity), np.asarray(index)
-        seeds[:, kinds == Quantity.ROOT_KW] = root[:, None]
-        seeds[:, kinds == Quantity.ROOT_KVAR] = root_reactive[:, None]
+        if (kinds <= Quantity.ROOT_KVAR).any():
+            root, root_reactive = self._root_seeds()
+            seeds[:, kinds == Quantity.ROOT_KW] = root[:, None]
+            seeds[:, kinds == Quantity.ROOT_KVAR] = root_reactive[:, None]
         column = np.flatnonzero(kinds == Quantity.VOLTAGE)
         at = self._places(places[column])
         seeds[at, column] = self.voltage[at] / np.abs(self.voltage[at])
@@ -249,8 +264,7 @@ class Linearisation:
         factors = self.factors
         at = factors.network.root_terminals
         if at is None:
-            active = np.asarray(factors.y_source_free.conj().T @ factors.network.source_voltage)
-            return active, -1j * active
+            return factors.root_seed, -1j * factors.root_seed
         volt = self.all_voltage[factors.network.branches.node[at]]
         return self._metered(factors.rows_free[at] @ self.voltage + factors.rows_source[at], volt)
 

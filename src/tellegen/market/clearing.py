@@ -11,7 +11,7 @@ import numpy as np
 from tellegen.errors import InputError
 from tellegen.grid.connections import Connections, wire, with_plain_loads
 from tellegen.grid.network import ComplexArray, FixedLoads, FloatArray, IntArray, Network
-from tellegen.grid.powerflow import GridError, PowerFlow, factorise, solve_powerflow
+from tellegen.grid.powerflow import Factors, GridError, PowerFlow, factorise, solve_powerflow
 from tellegen.market.book import OrderBook
 from tellegen.market.capability import Agreements, group_orders, own_limits
 from tellegen.market.curvature import Curvature
@@ -111,10 +111,12 @@ class Warm:
     """What one clearing leaves to the next on the same network; orders may come and go in between.
 
     Limits that bound, with their duals; curvature and voltages by scenario; prices; and the dispatch of steps that
-    were partly taken, by what they were (place, direction, price), for prices alone do not say how far those go.
+    were partly taken, by what they were (place, direction, price), for prices alone do not say how far those go. The
+    network's factors are held here, so that whoever clears many feeders in turn factorises none of them again.
     """
 
     network: Network
+    factors: Factors
     connections: Connections
     scenarios: tuple[Scenario, ...]
     row_key: IntArray
@@ -227,7 +229,7 @@ def clear(
         if not np.isfinite(value):
             raise InputError("clearing", name, "must be finite")
     task = _task(network, book, fixed_kva, loads, agreements, period_hours, rules, float(root_price),
-                 float(root_reactive_price), (v_min, v_max, root_limit_kw))  # fmt: skip
+                 float(root_reactive_price), (v_min, v_max, root_limit_kw), warm)  # fmt: skip
     reason = ""
     try:
         found = search(task, _guess(task, book, warm))
@@ -256,8 +258,9 @@ def _task(
     root_price: float,
     root_reactive_price: float,
     bounds: tuple[float | FloatArray | None, float | FloatArray | None, float | None],
+    warm: Warm | None,
 ) -> Task:
-    factors = factorise(network)
+    factors = warm.factors if warm is not None and warm.network is network else factorise(network)
     wiring = wire(network, factors.free, loads, book.connections)
     fixed = np.zeros(wiring.places, dtype=np.complex128)
     if fixed_kva is not None:
@@ -332,7 +335,7 @@ def _outcome(task: Task, book: OrderBook, found: Found, tie_context: str) -> Cle
         dual = (duals[0] + duals[1]) / 2
         nodal = nodal_prices(task, point, rows, dual)
         ends = [nodal_prices(task, point, rows, end) for end in duals]
-        kkt, violation = residuals(task, point, rows, dual)
+        kkt, violation = residuals(task, point, rows, dual, found.twins)
     listed = _listed(task, found, dual)
     relaxed = tuple(limit for limit in listed if limit.excess > 0)
     return Clearing(
@@ -447,6 +450,7 @@ def _warm(task: Task, book: OrderBook, found: Found, dual: FloatArray, nodal: No
     rows, steps, y = found.rows[keep], task.steps, found.point.y
     return Warm(
         network=task.network,
+        factors=task.factors,
         connections=book.connections,
         scenarios=steps.scenarios,
         row_key=task.limits.key[rows],

@@ -32,7 +32,12 @@ KKT_STOP = 1e-7
 VIOLATION_STOP = 1e-9
 PROXIMAL = 1e-9
 """Relative weight that keeps a step near where it starts: it decides only between equals."""
-REFRESH_CONTRACTION = 0.1
+REFRESH_CONTRACTION = 0.3
+PARALLEL = 1e-9
+"""Rows whose directions differ by less (one less their cosine) are one limit met twice: two ends of a line, lines in
+series, legs of a split phase."""
+TWIN_SLACK = 1e-8
+"""Excess in row units that is let pass in a row beyond that of its twin in the working set."""
 STALLS_MAX = 4
 
 
@@ -89,6 +94,25 @@ class Slopes:
     rows: FloatArray
 
 
+@dataclass(frozen=True, slots=True)
+class Twins:
+    """Rows left out because another says the same: (row, the one that is kept, how much steeper the row is)."""
+
+    pairs: tuple[tuple[int, int, float], ...] = ()
+
+    def joined(self, row: int, kept: int, steeper: float) -> Twins:
+        """With one more; what followed the row follows the one that is kept."""
+        moved = ((r, kept, f * steeper) if k == row else (r, k, f) for r, k, f in self.pairs if r != kept)
+        return Twins((*(pair for pair in moved if pair[0] != row), (int(row), int(kept), float(steeper))))
+
+    def allowed(self, values: FloatArray) -> FloatArray:
+        """Excess that each row may show without being hurt, float64[R]: that of its twin, and a little."""
+        slack = np.zeros(values.size)
+        for row, kept, steeper in self.pairs:
+            slack[row] = TWIN_SLACK + max(float(values[kept]), 0.0) * steeper
+        return slack
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Guess:
     """Where a search starts: variables, working rows with duals, curvature and voltages (by scenario) of the last."""
@@ -116,6 +140,7 @@ class Found:
     violation: float
     iterations: int
     settled: bool
+    twins: Twins
 
 
 def search(task: Task, guess: Guess) -> Found:
@@ -226,14 +251,18 @@ def price_scale(task: Task) -> float:
     return max(abs(task.root_price), abs(task.root_reactive_price), mean, 1e-6)
 
 
-def residuals(task: Task, point: Point, rows: IntArray, dual: FloatArray) -> tuple[float, float]:
-    """Optimality residual (currency/kWh) and violation (row units) of a point with duals."""
+def residuals(
+    task: Task, point: Point, rows: IntArray, dual: FloatArray, twins: Twins | None = None
+) -> tuple[float, float]:
+    """Optimality residual (currency/kWh) and violation (row units) of a point with duals; `twins` follow theirs."""
     steps = task.steps
     slope = steps.price + steps.slope * point.y + steps.spread(_lagrangian(task, point, rows, dual))
     tiny = 1e-9 * steps.width
     low, high = point.y <= tiny, point.y >= steps.width - tiny
     wrong = np.where(low, np.maximum(-slope, 0.0), np.where(high, np.maximum(slope, 0.0), np.abs(slope)))
     gap = np.maximum(point.values, 0.0)
+    if twins is not None:
+        gap = np.maximum(gap - twins.allowed(point.values), 0.0)
     gap[rows] = _stair_gap(task, point.values[rows], rows, dual)
     return float(wrong.max(initial=0.0)), float(gap.max(initial=0.0))
 
@@ -275,6 +304,7 @@ class _Search:
         self.damping = 0.0
         self.solution: Solution | None = None
         self.known: tuple[Point, IntArray, Slopes] | None = None
+        self.twins = Twins()
 
     def run(self) -> Found:
         task, stop = self.task, KKT_STOP * price_scale(self.task)
@@ -289,7 +319,7 @@ class _Search:
         while rounds < task.parameters.iterations_max:
             fresh_rows, backtracked = self._round()
             rounds += 1
-            last, (kkt, violation) = kkt, residuals(task, self.point, self.rows, self.dual)
+            last, (kkt, violation) = kkt, residuals(task, self.point, self.rows, self.dual, self.twins)
             if kkt <= stop and violation <= VIOLATION_STOP:
                 break
             merit = kkt / stop + violation / VIOLATION_STOP
@@ -308,6 +338,7 @@ class _Search:
             violation=violation,
             iterations=rounds,
             settled=rounds > 0 and self._acceptable(kkt, violation),
+            twins=self.twins,
         )
 
     def _acceptable(self, kkt: float, violation: float) -> bool:
@@ -357,6 +388,7 @@ class _Search:
         value = point.values.copy()
         self.point = point
         value[self.rows] = -np.inf
+        value -= self.twins.allowed(point.values)
         hurt = bool((value > VIOLATION_STOP).any())
         if not hurt:
             return False
@@ -366,10 +398,30 @@ class _Search:
         busy = (self.dual > 0) | (point.values[self.rows] > -NEAR) | (stair > 0)
         self.rows = np.concatenate([self.rows[busy], worst])
         self.dual = np.concatenate([self.dual[busy], np.zeros(worst.size)])
-        if self.solution is not None:
-            fresh = np.concatenate([stair[busy], np.zeros(worst.size, dtype=np.int64)])
-            self.solution = replace(self.solution, stair=fresh)
+        self._leave_twins_out(np.concatenate([stair[busy], np.zeros(worst.size, dtype=np.int64)]))
         return True
+
+    def _leave_twins_out(self, stair: IntArray) -> None:
+        """Of rows that are parallel keep the one that is hurt most; it takes the duals of the others."""
+        slope = self._slopes().rows
+        size = np.maximum(np.linalg.norm(slope, axis=1), 1e-300)
+        unit = slope / size[:, None]
+        first, second = np.nonzero(np.triu(unit @ unit.T > 1.0 - PARALLEL, 1))
+        reach = self.point.values[self.rows] / size
+        keep, dual = np.ones(self.rows.size, dtype=bool), self.dual.copy()
+        for i, j in zip(first.tolist(), second.tolist(), strict=True):
+            if keep[i] and keep[j]:
+                worse, other = (i, j) if reach[i] >= reach[j] else (j, i)
+                keep[other] = False
+                self.twins = self.twins.joined(
+                    int(self.rows[other]), int(self.rows[worse]), float(size[other] / size[worse])
+                )
+                dual[worse] += dual[other] * size[other] / size[worse]
+                stair[worse] = max(stair[worse], stair[other])
+        self.known = (self.point, self.rows[keep], Slopes(self._slopes().cost, slope[keep]))
+        self.rows, self.dual = self.rows[keep], dual[keep]
+        if self.solution is not None:
+            self.solution = replace(self.solution, stair=stair[keep])
 
     def _refresh(self) -> None:
         task, size = self.task, self.task.wiring.places
@@ -394,7 +446,6 @@ class _Search:
         before, share = self.dual, 1.0
         price = 2.0 * np.maximum(dual, before)
         merit = self._merit(point, price)
-        known = residuals(task, point, self.rows, before)[0]
         slack = 1e-6 * abs(merit) + 1e-12
         for attempt in range(BACKTRACKS_MAX + 1):
             y = target if share == 1.0 else point.y + share * (target - point.y)
@@ -406,6 +457,7 @@ class _Search:
                 continue
             if attempt == BACKTRACKS_MAX or self._merit(trial, price) <= merit + slack:
                 break
+            known = residuals(task, point, self.rows, before)[0]
             kkt = residuals(task, trial, self.rows, self.dual)[0]
             if kkt < 0.5 * known or self._is_hurt(trial):
                 break
@@ -418,6 +470,7 @@ class _Search:
         """A row outside the working set is hurt: no step length is to blame for that."""
         value = point.values.copy()
         value[self.rows] = -np.inf
+        value -= self.twins.allowed(point.values)
         return bool((value > VIOLATION_STOP).any())
 
     def _merit(self, point: Point, price: FloatArray) -> float:
