@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 
 from tellegen.errors import TellegenError
 from tellegen.grid.health_elements import Span, root_elements, spans
-from tellegen.grid.network import Case, ComplexArray, FloatArray, LimitKind, Network
+from tellegen.grid.network import Case, ComplexArray, FloatArray, Network
 from tellegen.grid.powerflow import PHASES, Factors, GridError, factorise, solve_powerflow
 
 LISTED_MAX = 8
@@ -34,7 +34,6 @@ POWER_FACTOR_MIN = 0.4
 FLOATING_RATIO = 1e3
 """Zero-sequence over positive-sequence impedance; earthed networks stay below 20, insulated ones above."""
 UNBALANCE_RATIO = 2.0
-OPENDSS_DEFAULT_A = 400.0
 
 
 class Severity(StrEnum):
@@ -184,19 +183,7 @@ def _limits(network: Network) -> list[Finding]:
         found.append(Finding(Severity.NOTE, "rating", "all elements", "have no rating, so no flow is ever congested"))
     elif bare:
         found.append(Finding(Severity.NOTE, "rating", _listed(bare), "has no rating, so its flow is never congested"))
-    return found + _default_ratings(network)
-
-
-def _default_ratings(network: Network) -> list[Finding]:
-    """Lines of a script with the rating that OpenDSS gives where the script gives none."""
-    branches = network.branches
-    ampere = branches.rating_pu * network.base_kva / network.base_kv[branches.node]
-    alike = (branches.kind == LimitKind.CURRENT) & (np.abs(ampere - OPENDSS_DEFAULT_A) < 1e-6) & (not network.balanced)
-    names = dict.fromkeys(branches.element[k] for k in np.flatnonzero(alike) if branches.element[k].startswith("line."))
-    if not names:
-        return []
-    problem = "is rated 400 A, which OpenDSS takes where a script says nothing; that binds (normamps=0: no limit)"
-    return [Finding(Severity.NOTE, "rating", _listed(list(names)), problem)]
+    return found
 
 
 def _impedances(case: Case, parts: list[Span]) -> list[Finding]:
