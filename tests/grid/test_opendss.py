@@ -492,3 +492,11 @@ def test_drawn_feeders_agree(seed: int, tmp_path: Path, opendss: Solve, ours: So
     """law 10: connections in cascade, floating deltas and loads that unbalance them."""
     path = circuit(tmp_path, *random_feeder(seed), bases="12.47 4.16 0.48")
     agree(path, opendss, ours, differences, FLOATING_PU)
+
+
+def test_a_script_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Standard output holds the answer alone, whatever a script asks OpenDSS to say."""
+    path = circuit(tmp_path, "new line.l bus1=s bus2=b r1=0.1 x1=0.1 normamps=200", "new load.a bus1=b kv=12.47 kw=9")
+    path.write_text(path.read_text() + "help\nhelp command\n? load.a.kw\nshow taps\n")
+    load_case(str(path))
+    assert capfd.readouterr() == ("", "")

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,7 +97,7 @@ def run_script(path: Path) -> Script:
     engine.AllowForms = False
     try:
         # Reports that a script asks for (show, export) go where nobody looks, not beside the user's files.
-        with tempfile.TemporaryDirectory() as folder:
+        with _muted(engine), tempfile.TemporaryDirectory() as folder:
             engine.DataPath = folder
             engine.Text.Command = f'redirect "{path.resolve()}"'
             if engine.NumCircuits == 0:
@@ -103,6 +105,18 @@ def run_script(path: Path) -> Script:
             return _read(engine, str(path))
     except DSSException as failure:
         raise InputError(path, "OpenDSS", f"refuses the script: {_one_line(str(failure), path)}") from None
+
+
+@contextmanager
+def _muted(engine: Any) -> Iterator[None]:
+    """Drop what a script would print (`help`, say), which would stand amid a document on standard output."""
+    api = engine._api_util
+    silence = api.ffi.callback("int32_t(void*, char*, int32_t, int64_t, int32_t)", lambda *_: 0)
+    api.lib.DSS_RegisterMessageCallback(silence)
+    try:
+        yield
+    finally:
+        api.lib.DSS_RegisterMessageCallback(api.ffi.NULL)
 
 
 def _one_line(message: str, path: Path) -> str:
