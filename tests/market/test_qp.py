@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tellegen.grid.elimination import Engine, prefer_engine, preferred_engine
 from tellegen.market.active_set import active_sets, descend
 from tellegen.market.interior_point import interior_point
 from tellegen.market.price_search import PriceSearch
 from tellegen.market.program import Program, Solution
 from tellegen.market.qp import solve_program
+
+
+@pytest.fixture(params=[Engine.SUPERLU, Engine.SWEEPS], autouse=True, scope="module")
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """Array code and compiled loops alike."""
+    before = preferred_engine()
+    if prefer_engine(request.param) != request.param:
+        pytest.skip("compiled loops need the extra 'fast'")
+    yield request.param
+    prefer_engine(before)
 
 
 def random_program(seed: int, size: int = 40, rows: int = 6, rank: int = 12) -> Program:

@@ -22,7 +22,7 @@ from tellegen.market.impedance_curvature import impedance_curvature
 from tellegen.market.steps import Scenario, Steps
 
 EXACT_CHANNELS_MAX = 200
-COLUMNS_MAX = 80
+COLUMNS_MAX = 30
 FAINT = 1e-5
 """A direction of less curvature than this share of the largest is left to the diagonal."""
 NEGLIGIBLE = 1e-10

@@ -26,7 +26,7 @@ from tellegen.grid.network import ComplexArray, FloatArray, IntArray
 from tellegen.grid.powerflow import Factors
 from tellegen.grid.sensitivity import Linearisation
 
-RANK = 60
+RANK = 24
 OVERSAMPLING = 10
 REACH_MIN = 1e-3
 """Places that move less than this share of the most count as moving that much."""
