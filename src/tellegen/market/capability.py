@@ -113,6 +113,9 @@ def group_orders(book: OrderBook, agreements: Agreements | None) -> Groups:
     """Groups of a book: participants with an agreement, or with reserve offers beside energy orders."""
     effect, count = effects(book), len(book)
     known = book.participant >= 0
+    if agreements is None and not (effect[known] > Effect.DEMAND).any():
+        nobody = np.zeros(0, dtype=np.int64)
+        return Groups(np.full(count, -1, dtype=np.int64), nobody, nobody, np.zeros(count), *(np.zeros(0),) * 4)
     keys = np.stack([book.participant, book.node])
     if agreements is not None:
         keys = np.concatenate([keys, np.stack([agreements.participant, agreements.place])], axis=1)
@@ -180,6 +183,10 @@ def own_limits(
 ) -> OwnLimits:
     """Rows of the groups' limits that the orders could reach."""
     channels, size = steps.channels, groups.participant.size
+    if not size:
+        nothing = np.zeros(0, dtype=np.int64)
+        empty = sp.csr_matrix((0, channels.place.size))
+        return OwnLimits(empty, np.zeros(0), nothing, nothing, np.zeros(0, dtype=bool))
     effect = effects(book)
     fixed = np.where(groups.of_order >= 0, steps.fixed_kw, 0.0)
     energy = (effect == Effect.DEMAND) & (book.product == 0)

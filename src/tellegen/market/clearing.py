@@ -11,15 +11,14 @@ import numpy as np
 from tellegen.errors import InputError
 from tellegen.grid.connections import Connections, wire, with_plain_loads
 from tellegen.grid.network import ComplexArray, FixedLoads, FloatArray, IntArray, Network
-from tellegen.grid.powerflow import GridError, PowerFlow, factorise, solve_powerflow
-from tellegen.grid.sensitivity import Quantity
+from tellegen.grid.powerflow import Factors, GridError, PowerFlow, factorise, solve_powerflow
 from tellegen.market.book import OrderBook
 from tellegen.market.capability import Agreements, group_orders, own_limits
 from tellegen.market.curvature import Curvature
 from tellegen.market.limits import Limits, LimitType, linear_rows
 from tellegen.market.parameters import Parameters
 from tellegen.market.pricing import NodalPrices, dual_range, nodal_prices
-from tellegen.market.search import Found, Guess, Point, Task, price_scale, residuals, search
+from tellegen.market.search import Found, Guess, Point, Task, price_scale, residuals, search, weighted_terms
 from tellegen.market.steps import Effect, Scenario, Steps
 from tellegen.records import ClearingStatus, Product, Side
 from tellegen.units import INTERVALS_PER_HOUR
@@ -29,7 +28,7 @@ BINDING_PU = 1e-6
 INDIFFERENT = 1e-4
 """Steps whose gain at the last prices is below this share of the price scale start where they stood."""
 PERIOD_HOURS = 1.0 / INTERVALS_PER_HOUR
-KEPT_PU = 1e-3
+KEPT_PU = 1e-5
 """Rows nearer than this to their limit start in the next interval's working set."""
 
 
@@ -112,10 +111,12 @@ class Warm:
     """What one clearing leaves to the next on the same network; orders may come and go in between.
 
     Limits that bound, with their duals; curvature and voltages by scenario; prices; and the dispatch of steps that
-    were partly taken, by what they were (place, direction, price), for prices alone do not say how far those go.
+    were partly taken, by what they were (place, direction, price), for prices alone do not say how far those go. The
+    network's factors are held here, so that whoever clears many feeders in turn factorises none of them again.
     """
 
     network: Network
+    factors: Factors
     connections: Connections
     scenarios: tuple[Scenario, ...]
     row_key: IntArray
@@ -228,7 +229,7 @@ def clear(
         if not np.isfinite(value):
             raise InputError("clearing", name, "must be finite")
     task = _task(network, book, fixed_kva, loads, agreements, period_hours, rules, float(root_price),
-                 float(root_reactive_price), (v_min, v_max, root_limit_kw))  # fmt: skip
+                 float(root_reactive_price), (v_min, v_max, root_limit_kw), warm)  # fmt: skip
     reason = ""
     try:
         found = search(task, _guess(task, book, warm))
@@ -257,8 +258,9 @@ def _task(
     root_price: float,
     root_reactive_price: float,
     bounds: tuple[float | FloatArray | None, float | FloatArray | None, float | None],
+    warm: Warm | None,
 ) -> Task:
-    factors = factorise(network)
+    factors = warm.factors if warm is not None and warm.network is network else factorise(network)
     wiring = wire(network, factors.free, loads, book.connections)
     fixed = np.zeros(wiring.places, dtype=np.complex128)
     if fixed_kva is not None:
@@ -333,7 +335,7 @@ def _outcome(task: Task, book: OrderBook, found: Found, tie_context: str) -> Cle
         dual = (duals[0] + duals[1]) / 2
         nodal = nodal_prices(task, point, rows, dual)
         ends = [nodal_prices(task, point, rows, end) for end in duals]
-        kkt, violation = residuals(task, point, rows, dual)
+        kkt, violation = residuals(task, point, rows, dual, found.twins)
     listed = _listed(task, found, dual)
     relaxed = tuple(limit for limit in listed if limit.excess > 0)
     return Clearing(
@@ -409,17 +411,9 @@ def _load_prices(task: Task, point: Point, rows: IntArray, dual: FloatArray) -> 
     """Prices of the network's own loads with laws, complex128[L]: energy + j reactive."""
     if not task.wiring.power.size:
         return np.zeros(0, dtype=np.complex128)
-    limits = task.limits
     total = np.zeros(task.wiring.power.size, dtype=np.complex128)
     for scenario, line in zip(task.steps.scenarios, point.lines, strict=True):
-        mine = (limits.quantity[rows] >= 0) & (limits.scenario[rows] == scenario)
-        quantity, index = limits.quantity[rows[mine]], limits.index[rows[mine]]
-        weight = (dual * limits.sign[rows] / limits.scale[rows])[mine]
-        if scenario == Scenario.DISPATCH:
-            quantity = np.concatenate([[Quantity.ROOT_KW, Quantity.ROOT_KVAR], quantity]).astype(np.int64)
-            index = np.concatenate([[0, 0], index]).astype(np.int64)
-            weight = np.concatenate([[task.root_price, task.root_reactive_price], weight])
-        total += line.load_gradient(quantity, index, weight)
+        total += line.load_gradient(*weighted_terms(task, rows, dual, scenario))
     return total
 
 
@@ -456,6 +450,7 @@ def _warm(task: Task, book: OrderBook, found: Found, dual: FloatArray, nodal: No
     rows, steps, y = found.rows[keep], task.steps, found.point.y
     return Warm(
         network=task.network,
+        factors=task.factors,
         connections=book.connections,
         scenarios=steps.scenarios,
         row_key=task.limits.key[rows],
