@@ -9,8 +9,13 @@ Importing this module imports numba.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tellegen.grid.sweeps import FloatArray, IntArray, compiled
+from tellegen.market.box import eliminate, in_box
+
+RANK_ONE_MAX = 24
+"""So few changed channels are cheaper added one at a time."""
 
 
 @compiled
@@ -56,39 +61,16 @@ def climb(
     last_low = np.full(rows, -1.0)
     free, was_free = np.empty(rows, dtype=np.int64), np.ones(rows, dtype=np.bool_)
     work = np.empty((size, size + 1))
-    whole = False
-    steps = 0
+    whole, steps = False, 0
     while True:
-        for c in range(count):
-            total[c], answer[c] = 0.0, 0.0
-        same = whole
-        for i in range(places):
-            wish = -slope[i] * rate[i]
-            within = 0.0 < wish < upper[i]
-            y[i] = min(max(wish, 0.0), upper[i])
-            total[channel[i]] += gain[i] * y[i]
-            if within:
-                answer[channel[i]] += gain[i] * gain[i] * rate[i]
-            inside[i] = within
-            same = same and within == last_inside[i]
+        still = _responses(channel, gain, upper, rate, slope, y, total, answer, inside, last_inside)
         both = np.dot(across.T, total)
-        among = 0
         for j in range(rank):
             rise[j] = both[j] - z[j]
         for k in range(rows):
-            excess = both[rank + k] - limit[k] - firm[k] * (dual[k] - centre[k])
-            beyond = dual[k] > first[k] or (dual[k] == first[k] and excess > kink[k])
-            low[k], high[k], offset[k] = 0.0, first[k], 0.0
-            if beyond:
-                low[k], high[k], offset[k] = first[k], last[k], kink[k]
-            rise[rank + k] = excess - offset[k]
-            pressed = (dual[k] <= low[k] and rise[rank + k] <= 0) or (dual[k] >= high[k] and rise[rank + k] >= 0)
-            same = same and low[k] == last_low[k] and (pressed or was_free[k])
-            was_free[k], last_low[k] = not pressed, low[k]
-            if not pressed:
-                free[among] = k
-                among += 1
-        if same or steps == steps_max:
+            rise[rank + k] = both[rank + k] - limit[k] - firm[k] * (dual[k] - centre[k])
+        among, alike = _boxes(rise[rank:], dual, kink, first, last, low, high, offset, last_low, was_free, free)
+        if (whole and still and alike) or steps == steps_max:
             return y, steps
         steps += 1
         for i in range(places):
@@ -122,10 +104,72 @@ def climb(
 
 
 @compiled
+def _responses(
+    channel: IntArray,
+    gain: FloatArray,
+    upper: FloatArray,
+    rate: FloatArray,
+    slope: FloatArray,
+    y: FloatArray,
+    total: FloatArray,
+    answer: FloatArray,
+    inside: NDArray[np.bool_],
+    last_inside: NDArray[np.bool_],
+) -> bool:
+    """What variables do at these slopes, what channels add up to and answer; whether the same are between bounds."""
+    same = True
+    for c in range(total.size):
+        total[c], answer[c] = 0.0, 0.0
+    for i in range(channel.size):
+        wish = -slope[i] * rate[i]
+        inside[i] = 0.0 < wish < upper[i]
+        y[i] = min(max(wish, 0.0), upper[i])
+        total[channel[i]] += gain[i] * y[i]
+        if inside[i]:
+            answer[channel[i]] += gain[i] * gain[i] * rate[i]
+        same = same and inside[i] == last_inside[i]
+    return same
+
+
+@compiled
+def _boxes(
+    rise: FloatArray,
+    dual: FloatArray,
+    kink: FloatArray,
+    first: FloatArray,
+    last: FloatArray,
+    low: FloatArray,
+    high: FloatArray,
+    offset: FloatArray,
+    last_low: FloatArray,
+    was_free: NDArray[np.bool_],
+    free: IntArray,
+) -> tuple[int, bool]:
+    """Between what duals may move; how many are free to, and whether the piece is the one whose top this is.
+
+    `rise` holds the excess of rows, less the pull of the centre, and gets the slope of the dual function.
+    """
+    among, same = 0, True
+    for k in range(rise.size):
+        beyond = dual[k] > first[k] or (dual[k] == first[k] and rise[k] > kink[k])
+        low[k], high[k], offset[k] = 0.0, first[k], 0.0
+        if beyond:
+            low[k], high[k], offset[k] = first[k], last[k], kink[k]
+        rise[k] -= offset[k]
+        pressed = (dual[k] <= low[k] and rise[k] <= 0) or (dual[k] >= high[k] and rise[k] >= 0)
+        same = same and low[k] == last_low[k] and (pressed or was_free[k])
+        was_free[k], last_low[k] = not pressed, low[k]
+        if not pressed:
+            free[among] = k
+            among += 1
+    return among, same
+
+
+@compiled
 def _update(
     gram: FloatArray, across: FloatArray, answer: FloatArray, known: FloatArray, part: FloatArray, scaled: FloatArray
 ) -> None:
-    """Bring the Gram matrix of channels, weighted by what they answer, from `known` to `answer`."""
+    """Bring the Gram matrix of channels, weighted by what they answer, from `known` to `answer`; upper triangle."""
     changed, heard = 0, 0
     for c in range(answer.size):
         changed += answer[c] != known[c]
@@ -136,19 +180,26 @@ def _update(
         for i in range(gram.shape[0]):
             for j in range(gram.shape[0]):
                 gram[i, j] = 0.0
-    at = 0
+        changed = heard
+    at, size = 0, gram.shape[0]
     for c in range(answer.size):
         change = answer[c] - known[c]
-        if change != 0.0:
-            for j in range(gram.shape[0]):
+        if change != 0.0 and changed <= RANK_ONE_MAX:
+            for i in range(size):
+                times = across[c, i] * change
+                for j in range(i, size):
+                    gram[i, j] += times * across[c, j]
+            known[c] = answer[c]
+        elif change != 0.0:
+            for j in range(size):
                 part[at, j] = across[c, j]
                 scaled[at, j] = across[c, j] * change
             at += 1
             known[c] = answer[c]
     if at:
         added = np.dot(part[:at].T, scaled[:at])
-        for i in range(gram.shape[0]):
-            for j in range(gram.shape[0]):
+        for i in range(size):
+            for j in range(i, size):
                 gram[i, j] += added[i, j]
 
 
@@ -183,11 +234,7 @@ def _newton(
             work[rank + i, rank + j] = gram[rank + free[i], rank + free[j]]
         work[rank + i, rank + i] += firm[free[i]]
         work[rank + i, size] = rise[rank + free[i]]
-    for i in range(rank):
-        for j in range(i + 1, size):
-            times = work[i, j] / work[i, i]
-            for l in range(j, size + 1):
-                work[j, l] -= times * work[i, l]
+    eliminate(work, rank, size)
     for i in range(step.size):
         step[i] = 0.0
     if free.size:
@@ -204,6 +251,7 @@ def _newton(
         s = in_box(matrix, pull, lowest, highest, stands, guesses_max, rounds_max)
         for i in range(free.size):
             step[rank + free[i]], side[free[i]] = s[i], stands[i]
+    # Backwards through the rows that were eliminated.
     for i in range(rank - 1, -1, -1):
         value = work[i, size]
         for j in range(i + 1, rank):
@@ -257,155 +305,3 @@ def _climbing(slope: FloatArray, bend: FloatArray, rate: FloatArray, upper: Floa
     for i in range(whole, slope.size):
         a += bend[i] * min(max(-(slope[i] + share * bend[i]) * rate[i], 0.0), upper[i])
     return (a + b) + (c + d)
-
-
-@compiled
-def in_box(
-    matrix: FloatArray,
-    pull: FloatArray,
-    low: FloatArray,
-    high: FloatArray,
-    side: IntArray,
-    guesses_max: int,
-    rounds_max: int,
-) -> FloatArray:
-    """Minimise ``s' matrix s / 2 - pull' s`` over ``low <= s <= high``, where 0 is inside; arguments are overwritten.
-
-    `side` says where each member stands, as a guess and in the end: -1 low, 1 high, 0 between.
-    """
-    size = pull.size
-    scale = np.empty(size)
-    for i in range(size):
-        scale[i] = 1.0 / np.sqrt(matrix[i, i])
-    for i in range(size):
-        for j in range(size):
-            matrix[i, j] *= scale[i] * scale[j]
-        pull[i] *= scale[i]
-        low[i], high[i] = low[i] / scale[i], high[i] / scale[i]
-    s, want = np.empty(size), np.empty(size)
-    work, among = np.empty((size, size + 1)), np.empty(size, dtype=np.int64)
-    for _ in range(guesses_max):
-        for i in range(size):
-            s[i] = low[i] if side[i] < 0 else high[i] if side[i] > 0 else 0.0
-        _held(matrix, pull, s, side, work, among)
-        _against(matrix, pull, s, want)
-        settled = True
-        for i in range(size):
-            fresh = side[i]
-            if fresh == 0:
-                fresh = 1 if s[i] > high[i] else -1 if s[i] < low[i] else 0
-            elif fresh * want[i] > 0:
-                fresh = 0
-            settled = settled and fresh == side[i]
-            side[i] = fresh
-        if settled:
-            break
-    else:
-        value = 0.0
-        for i in range(size):
-            s[i] = min(max(s[i], low[i]), high[i])
-        _against(matrix, pull, s, want)
-        for i in range(size):
-            value += s[i] * (want[i] - pull[i])
-        # Only a start at least as good as standing still keeps the step an ascent.
-        if value > 0.0:
-            for i in range(size):
-                s[i] = 0.0
-        _one_by_one(matrix, pull, low, high, s, side, want, work, among, rounds_max)
-    for i in range(size):
-        s[i] = min(max(s[i], low[i]), high[i]) * scale[i]
-    return s
-
-
-@compiled
-def _against(matrix: FloatArray, pull: FloatArray, s: FloatArray, want: FloatArray) -> None:
-    """Derivative ``matrix s - pull``."""
-    for i in range(s.size):
-        want[i] = -pull[i]
-    for j in range(s.size):
-        if s[j] != 0.0:
-            for i in range(s.size):
-                want[i] += matrix[j, i] * s[j]
-
-
-@compiled
-def _held(
-    matrix: FloatArray, pull: FloatArray, s: FloatArray, side: IntArray, work: FloatArray, among: IntArray
-) -> None:
-    """Optimum over what is free (side 0, zero before) while the rest stands at `s`."""
-    size = 0
-    for i in range(side.size):
-        if side[i] == 0:
-            among[size] = i
-            size += 1
-    for i in range(size):
-        row = among[i]
-        for j in range(i, size):
-            work[i, j] = matrix[row, among[j]]
-        value = pull[row]
-        for j in range(side.size):
-            value -= matrix[row, j] * s[j]
-        work[i, size] = value
-    for i in range(size):
-        # Rounding denies that the matrix is definite: nothing moves.
-        if not work[i, i] > 0.0:
-            return
-        for j in range(i + 1, size):
-            times = work[i, j] / work[i, i]
-            for l in range(j, size + 1):
-                work[j, l] -= times * work[i, l]
-    for i in range(size - 1, -1, -1):
-        value = work[i, size]
-        for j in range(i + 1, size):
-            value -= work[i, j] * s[among[j]]
-        s[among[i]] = value / work[i, i]
-
-
-@compiled
-def _one_by_one(
-    matrix: FloatArray,
-    pull: FloatArray,
-    low: FloatArray,
-    high: FloatArray,
-    s: FloatArray,
-    side: IntArray,
-    want: FloatArray,
-    work: FloatArray,
-    among: IntArray,
-    rounds_max: int,
-) -> None:
-    """Primal active sets from a point of the box: each round goes down and changes one member, so it ends."""
-    size = s.size
-    goal, largest = np.empty(size), 0.0
-    for i in range(size):
-        side[i] = 1 if s[i] >= high[i] else 0
-        side[i] -= 1 if s[i] <= low[i] else 0
-        largest = max(largest, abs(pull[i]))
-    for _ in range(rounds_max + 4 * size):
-        for i in range(size):
-            goal[i] = 0.0 if side[i] == 0 else s[i]
-        _held(matrix, pull, goal, side, work, among)
-        reach, meets = 1.0, -1
-        for i in range(size):
-            move = goal[i] - s[i]
-            if side[i] == 0 and move != 0.0:
-                room = (high[i] - s[i] if move > 0 else s[i] - low[i]) / abs(move)
-                if room < reach:
-                    reach, meets = room, i
-        if meets >= 0:
-            up = goal[meets] > s[meets]
-            for i in range(size):
-                s[i] += reach * (goal[i] - s[i])
-            side[meets] = 1 if up else -1
-            s[meets] = high[meets] if up else low[meets]
-            continue
-        for i in range(size):
-            s[i] = goal[i]
-        _against(matrix, pull, s, want)
-        worst, most = -1, 1e-14 * largest
-        for i in range(size):
-            if side[i] * want[i] > most:
-                worst, most = i, side[i] * want[i]
-        if worst < 0:
-            return
-        side[worst] = 0

@@ -24,7 +24,7 @@ from tellegen.grid.elimination import Engine, preferred_engine
 from tellegen.grid.network import FloatArray, IntArray
 from tellegen.market.program import Program
 
-SOFTNESS_FACTOR = 0.1
+SOFTNESS_FACTOR = 0.05
 """Price range over which steps answer, from one centre to the next; also how firmly duals keep their place."""
 FIRMNESS = 1e-3
 """Share of what all variables could answer to a row that its dual's own centre adds, at softness 1."""
