@@ -54,15 +54,13 @@ class Program:
 
     def conditions(self, y: FloatArray, dual: FloatArray) -> tuple[FloatArray, FloatArray]:
         """`gradient` and `excess` in one go."""
-        both, rank = self.total(y) @ self.across, self.factor.shape[1]
-        excess = both[rank:] - self.limit
-        both[rank:] = dual
-        return self.linear + self.diagonal * y + self.spread(self.across @ both), excess
+        total = self.total(y)
+        price = self.factor @ (total @ self.factor) + dual @ self.rows
+        return self.linear + self.diagonal * y + self.spread(price), self.rows @ total - self.limit
 
     def gradient(self, y: FloatArray, dual: FloatArray) -> FloatArray:
         """Derivative of the Lagrangian with respect to y, bounds left out."""
-        price = self.factor @ (self.total(y) @ self.factor) + dual @ self.rows
-        return np.asarray(self.linear + self.diagonal * y + self.spread(price), dtype=np.float64)
+        return self.conditions(y, dual)[0]
 
     def excess(self, y: FloatArray) -> FloatArray:
         """How far each row is beyond its limit, float64[k]."""
