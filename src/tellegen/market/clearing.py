@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -17,6 +17,7 @@ from tellegen.market.book import OrderBook
 from tellegen.market.capability import Agreements, group_orders, own_limits
 from tellegen.market.curvature import Curvature
 from tellegen.market.limits import Limits, LimitType, linear_rows
+from tellegen.market.optima import Choice, best_of_all, may_have_several
 from tellegen.market.parameters import Parameters
 from tellegen.market.pricing import NodalPrices, dual_range, nodal_prices
 from tellegen.market.search import Found, Guess, Point, Task, price_scale, residuals, search
@@ -78,6 +79,7 @@ class BindingLimit:
     dual : currency/h per `unit` by which the limit would be widened; >= 0.
     unit : ``pu``, ``kVA``, ``kVA at nominal voltage`` or ``kW``.
     excess : how far the limit is exceeded, in `unit` (0 unless relaxed).
+    price : the dual per kWh (kVAh) that passes, of a voltage per kWh-equivalent: what penalty curves are stated in.
     """
 
     name: str
@@ -87,6 +89,7 @@ class BindingLimit:
     dual: float
     unit: str
     excess: float
+    price: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +101,15 @@ class Evidence:
     ac_mismatch_pu : power-flow mismatch of the dispatch.
     kkt_residual : largest optimality residual, currency/kWh.
     max_violation_pu : largest excess over a limit beyond what is listed as relaxed: pu of voltage, share of a rating.
-    iterations : quadratic programs solved.
+    iterations : quadratic programs solved on the way to the optimum that was taken.
+    choice : which optimum was taken, where there may have been several.
     """
 
     ac_mismatch_pu: float
     kkt_residual: float
     max_violation_pu: float
     iterations: int
+    choice: Choice = field(default_factory=Choice)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -229,21 +234,31 @@ def clear(
             raise InputError("clearing", name, "must be finite")
     task = _task(network, book, fixed_kva, loads, agreements, period_hours, rules, float(root_price),
                  float(root_reactive_price), (v_min, v_max, root_limit_kw))  # fmt: skip
-    reason = ""
+    return solve(task, book, warm, tie_context, last_spread)[0]
+
+
+def solve(
+    task: Task, book: OrderBook, warm: Warm | None, tie_context: str, last_spread: FloatArray | None
+) -> tuple[Clearing, Found | None]:
+    """The clearing of a task, and where its search ended; None after a fallback."""
+    reason, choice = "", Choice()
+    found: Found | None
     try:
         found = search(task, _guess(task, book, warm))
+        if task.parameters.starts and may_have_several(task, found):
+            found, choice = best_of_all(task, found)
         if not found.settled:
             reason = (
                 f"not optimal after {found.iterations} quadratic programs: residual {found.kkt:.1e} currency/kWh, "
                 f"violation {found.violation:.1e} pu"
             )
-        elif _mismatch(found.point) > rules.mismatch_pu_max:
+        elif _mismatch(found.point) > task.parameters.mismatch_pu_max:
             reason = f"power flow mismatch {_mismatch(found.point):.1e} pu"
     except GridError as error:
         found, reason = None, str(error)
     if found is None or reason:
-        return _fallback(task, book, found, reason, tie_context, last_spread)
-    return _outcome(task, book, found, tie_context)
+        return _fallback(task, book, found, reason, tie_context, last_spread), None
+    return _outcome(task, book, found, choice, tie_context), found
 
 
 def _task(
@@ -323,7 +338,7 @@ def _mismatch(point: Point) -> float:
     return max(flow.mismatch_pu for flow in point.flows)
 
 
-def _outcome(task: Task, book: OrderBook, found: Found, tie_context: str) -> Clearing:
+def _outcome(task: Task, book: OrderBook, found: Found, choice: Choice, tie_context: str) -> Clearing:
     point, rows = found.point, found.rows
     nodal = nodal_prices(task, point, rows, found.dual)
     ends = [nodal]
@@ -346,7 +361,7 @@ def _outcome(task: Task, book: OrderBook, found: Found, tie_context: str) -> Cle
         flow=point.flow,
         limits=listed,
         relaxations=relaxed,
-        evidence=Evidence(_mismatch(point), kkt, violation, found.iterations),
+        evidence=Evidence(_mismatch(point), kkt, violation, found.iterations, choice),
         warm=_warm(task, book, found, dual, nodal),
         tie_context=tie_context,
         called=tuple(zip(task.steps.scenarios[1:], point.flows[1:], strict=True)),
@@ -432,7 +447,8 @@ def _ties(steps: Steps) -> IntArray:
 def _listed(task: Task, found: Found, dual: FloatArray) -> tuple[BindingLimit, ...]:
     listed = []
     order = np.argsort(found.rows, kind="stable")
-    for row, amount in zip(found.rows[order], dual[order], strict=True):
+    power = task.limits.kw_per_unit(found.rows[order])
+    for row, amount, kw in zip(found.rows[order], dual[order], power, strict=True):
         value = float(found.point.values[row])
         if amount <= 0 and value < -BINDING_PU:
             continue
@@ -446,6 +462,7 @@ def _listed(task: Task, found: Found, dual: FloatArray) -> tuple[BindingLimit, .
                 dual=float(amount) / size,
                 unit=task.limits.unit(int(row)),
                 excess=value * size if value > task.parameters.violation_pu_max else 0.0,
+                price=float(amount / kw),
             )
         )
     return tuple(listed)
