@@ -62,9 +62,10 @@ class Factors:
     y_free : sparse complex [n, n]; y_size : its magnitudes; lu : its factorisation.
     source_current : complex[n], ``Y_LS v_S``.
     no_load : complex[n], free voltages without demand.
-    y_source_free, source_self : ``Y_SL`` and ``Y_SS v_S``.
+    y_source_free, source_self : ``Y_SL`` and ``Y_SS v_S``; root_seed : complex[n], ``Y_SL^H v_S``.
     rows_free, rows_source : branch current rows split into free columns and the constant source part.
-    terminal : int64[K], position of a terminal's node among the free nodes, -1 at a source.
+    position : int64[N], of each node among the free ones, -1 at a source.
+    terminal : int64[K], the same for the node of each branch terminal.
     patterns : of the Jacobians that were asked for, by the ends of loads between nodes or with a law.
     known_impedance : float64[n], driving-point impedances that were asked for, NaN where not yet.
     """
@@ -78,8 +79,10 @@ class Factors:
     no_load: ComplexArray
     y_source_free: sp.csr_matrix
     source_self: ComplexArray
+    root_seed: ComplexArray
     rows_free: sp.csr_matrix
     rows_source: ComplexArray
+    position: IntArray
     terminal: IntArray
     patterns: OrderedDict[bytes, JacobianPattern]
     known_impedance: FloatArray
@@ -179,9 +182,11 @@ def _factorise(network: Network) -> Factors:
         source_current=source_current,
         no_load=no_load,
         y_source_free=sp.csr_matrix(admittance[network.source][:, free]),
+        root_seed=admittance[network.source][:, free].conj().T @ network.source_voltage,
         source_self=admittance[network.source][:, network.source] @ network.source_voltage,
         rows_free=sp.csr_matrix(rows[:, free]),
         rows_source=rows[:, network.source] @ network.source_voltage,
+        position=place,
         terminal=place[network.branches.node],
         patterns=OrderedDict(),
         known_impedance=np.full(free.size, np.nan),

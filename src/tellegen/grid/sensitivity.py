@@ -62,31 +62,56 @@ class Linearisation:
     all_voltage: ComplexArray
     lu: Elimination
 
-    def gradients(self, quantity: IntArray, index: IntArray) -> ComplexArray:
+    def gradients(self, quantity: IntArray, index: IntArray, at: IntArray | None = None) -> ComplexArray:
         """Derivatives of m quantities with respect to demand at every place (nodes first, see `Wiring`).
 
         Parameters
         ----------
         quantity, index : int64[m], `Quantity` and the node or terminal it is about.
+        at : int64[p], places asked for; None: all.
 
         Returns
         -------
-        complex128[m, places]: real part per kW, imaginary part per kvar of demand. Root powers in kW (kvar), others
+        complex128[m, p]: real part per kW, imaginary part per kvar of demand. Root powers in kW (kvar), others
         per unit. Only the root's powers answer to demand at a source.
         """
-        adjoint = self._adjoint(self._seeds(quantity, index))
-        base, size = self.factors.network.base_kva, len(self.factors.network.nodes)
-        pairs = self._pairs()
-        full = np.zeros((len(quantity), size + pairs.shape[1]), dtype=np.complex128)
-        scale = np.where(np.asarray(quantity) <= Quantity.ROOT_KVAR, 1.0, 1.0 / base)
-        # -Re(z) + j Im(z) is minus the conjugate.
-        full[:, self.factors.free] = -np.conj(adjoint * self._inverse_voltage()[:, None]).T * scale[:, None]
+        kinds = np.asarray(quantity)
+        source = np.where(kinds == Quantity.ROOT_KW, 1.0, np.where(kinds == Quantity.ROOT_KVAR, 1j, 0.0))
+        return self._answers(self._adjoint(self._seeds(quantity, index)), self._units(kinds), source, at)
+
+    def weighted_gradient(
+        self, quantity: IntArray, index: IntArray, weight: FloatArray, at: IntArray | None = None
+    ) -> ComplexArray:
+        """Derivative of ``sum(weight * quantity)``, complex128[p], by one adjoint; as `gradients` otherwise."""
+        kinds = np.asarray(quantity)
+        seed = self._weighted_seed(kinds, np.asarray(index), self._units(kinds) * weight)
+        source = weight[kinds == Quantity.ROOT_KW].sum() + 1j * weight[kinds == Quantity.ROOT_KVAR].sum()
+        gradient = self._answers(self._adjoint(seed[:, None]), np.ones(1), np.array([source]), at)
+        return np.asarray(gradient[0])
+
+    def _units(self, kinds: IntArray) -> FloatArray:
+        """What turns derivatives per unit of power into derivatives per kW."""
+        return np.where(kinds <= Quantity.ROOT_KVAR, 1.0, 1.0 / self.factors.network.base_kva)
+
+    def _answers(
+        self, adjoint: ComplexArray, scale: FloatArray, source: ComplexArray, at: IntArray | None
+    ) -> ComplexArray:
+        """Derivatives by places [m, p] from adjoints [n, m]; `source` are those by demand at a source."""
+        size, pairs = len(self.factors.network.nodes), self._pairs()
+        if at is not None and (self.wiring.ports is None or int(at.max(initial=0)) < size):
+            place = self.factors.position[at]
+            # -Re(z) + j Im(z) is minus the conjugate.
+            found = -np.conj(adjoint[place] * self._inverse_voltage()[place][:, None]) * scale
+            if (place < 0).any():
+                found[place < 0] = source
+            return np.asarray(found.T, dtype=np.complex128)
+        full = np.zeros((size + pairs.shape[1], scale.size), dtype=np.complex128)
+        full[self.factors.free] = -np.conj(adjoint * self._inverse_voltage()[:, None]) * scale
         if pairs.shape[1]:
-            full[:, size:] = -np.conj((pairs.T @ adjoint) / (pairs.T @ self.voltage)[:, None]).T * scale[:, None]
-        source = self.factors.network.source
-        full[np.ix_(np.asarray(quantity) == Quantity.ROOT_KW, source)] = 1.0
-        full[np.ix_(np.asarray(quantity) == Quantity.ROOT_KVAR, source)] = 1.0j
-        return self.wiring.at_places(full)
+            full[size:] = -np.conj((pairs.T @ adjoint) / (pairs.T @ self.voltage)[:, None]) * scale
+        full[self.factors.network.source] = source
+        places = self.wiring.at_places(full.T)
+        return places if at is None else places[:, at]
 
     def load_gradient(self, quantity: IntArray, index: IntArray, weight: FloatArray) -> ComplexArray:
         """Derivative of ``sum(weight * quantity)`` by the power of each load of the wiring, complex128[L].
@@ -96,8 +121,9 @@ class Linearisation:
         count, incidence = self.wiring.power.size, self.draw.incidence
         if incidence is None or not count:
             return np.zeros(0, dtype=np.complex128)
-        scale = np.where(np.asarray(quantity) <= Quantity.ROOT_KVAR, 1.0, 1.0 / self.factors.network.base_kva)
-        adjoint = self._adjoint((self._seeds(quantity, index) @ (scale * np.asarray(weight)))[:, None])[:, 0]
+        kinds = np.asarray(quantity)
+        seed = self._weighted_seed(kinds, np.asarray(index), self._units(kinds) * weight)
+        adjoint = self._adjoint(seed[:, None])[:, 0]
         own = incidence[:, :count]
         return np.asarray(-np.conj((own.T @ adjoint) / self.draw.across(self.voltage)[:count]))
 
@@ -128,7 +154,7 @@ class Linearisation:
             turn = 1.0 / (pairs.T @ self.voltage)[:, None]
             right += pairs @ np.conj(apart * turn)
         tangent = self.lu.solve(-right)
-        adjoint = self._adjoint((self._seeds(quantity, index) @ size)[:, None])
+        adjoint = self._adjoint(self._weighted_seed(quantity, index, size)[:, None])
         mirror = np.conj(adjoint)
         seed = np.conj(step * inverse**2 - 2.0 * self.draw.load[:, None] * tangent * inverse**3) * mirror
         if self.draw.incidence is not None:
@@ -186,14 +212,28 @@ class Linearisation:
             raise IndexError(f"node {source} is a source: its voltage does not answer to demand")
         return place.astype(np.int64)
 
+    def _weighted_seed(self, kinds: IntArray, index: IntArray, weight: FloatArray) -> ComplexArray:
+        """Gradient of ``sum(weight * quantity)`` with respect to the free voltages, complex[n]."""
+        root, root_reactive = self._root_seeds()
+        seed = weight[kinds == Quantity.ROOT_KW].sum() * root
+        seed += weight[kinds == Quantity.ROOT_KVAR].sum() * root_reactive
+        volts = kinds == Quantity.VOLTAGE
+        at = self._places(index[volts])
+        np.add.at(seed, at, weight[volts] * self.voltage[at] / np.abs(self.voltage[at]))
+        rest = np.flatnonzero(kinds == Quantity.TERMINAL)
+        if rest.size:
+            seed += self._seeds(kinds[rest], index[rest]) @ weight[rest]
+        return np.asarray(seed)
+
     def _seeds(self, quantity: IntArray, index: IntArray) -> ComplexArray:
         """Complex gradients gamma with respect to the free voltages, [n, m]."""
         factors = self.factors
         seeds = np.zeros((self.voltage.size, len(quantity)), dtype=np.complex128)
-        root, root_reactive = self._root_seeds()
         kinds, places = np.asarray(quantity), np.asarray(index)
-        seeds[:, kinds == Quantity.ROOT_KW] = root[:, None]
-        seeds[:, kinds == Quantity.ROOT_KVAR] = root_reactive[:, None]
+        if (kinds <= Quantity.ROOT_KVAR).any():
+            root, root_reactive = self._root_seeds()
+            seeds[:, kinds == Quantity.ROOT_KW] = root[:, None]
+            seeds[:, kinds == Quantity.ROOT_KVAR] = root_reactive[:, None]
         column = np.flatnonzero(kinds == Quantity.VOLTAGE)
         at = self._places(places[column])
         seeds[at, column] = self.voltage[at] / np.abs(self.voltage[at])
@@ -224,8 +264,7 @@ class Linearisation:
         factors = self.factors
         at = factors.network.root_terminals
         if at is None:
-            active = np.asarray(factors.y_source_free.conj().T @ factors.network.source_voltage)
-            return active, -1j * active
+            return factors.root_seed, -1j * factors.root_seed
         volt = self.all_voltage[factors.network.branches.node[at]]
         return self._metered(factors.rows_free[at] @ self.voltage + factors.rows_source[at], volt)
 

@@ -113,6 +113,9 @@ def group_orders(book: OrderBook, agreements: Agreements | None) -> Groups:
     """Groups of a book: participants with an agreement, or with reserve offers beside energy orders."""
     effect, count = effects(book), len(book)
     known = book.participant >= 0
+    if agreements is None and not (effect[known] > Effect.DEMAND).any():
+        nobody = np.zeros(0, dtype=np.int64)
+        return Groups(np.full(count, -1, dtype=np.int64), nobody, nobody, np.zeros(count), *(np.zeros(0),) * 4)
     keys = np.stack([book.participant, book.node])
     if agreements is not None:
         keys = np.concatenate([keys, np.stack([agreements.participant, agreements.place])], axis=1)

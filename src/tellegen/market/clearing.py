@@ -12,7 +12,6 @@ from tellegen.errors import InputError
 from tellegen.grid.connections import Connections, wire, with_plain_loads
 from tellegen.grid.network import ComplexArray, FixedLoads, FloatArray, IntArray, Network
 from tellegen.grid.powerflow import GridError, PowerFlow, factorise, solve_powerflow
-from tellegen.grid.sensitivity import Quantity
 from tellegen.market.book import OrderBook
 from tellegen.market.capability import Agreements, group_orders, own_limits
 from tellegen.market.curvature import Curvature
@@ -20,7 +19,7 @@ from tellegen.market.limits import Limits, LimitType, linear_rows
 from tellegen.market.optima import Choice, best_of_all, may_have_several
 from tellegen.market.parameters import Parameters
 from tellegen.market.pricing import NodalPrices, dual_range, nodal_prices
-from tellegen.market.search import Found, Guess, Point, Task, price_scale, residuals, search
+from tellegen.market.search import Found, Guess, Point, Task, price_scale, residuals, search, weighted_terms
 from tellegen.market.steps import Effect, Scenario, Steps
 from tellegen.records import ClearingStatus, Product, Side
 from tellegen.units import INTERVALS_PER_HOUR
@@ -30,7 +29,7 @@ BINDING_PU = 1e-6
 INDIFFERENT = 1e-4
 """Steps whose gain at the last prices is below this share of the price scale start where they stood."""
 PERIOD_HOURS = 1.0 / INTERVALS_PER_HOUR
-KEPT_PU = 1e-3
+KEPT_PU = 1e-5
 """Rows nearer than this to their limit start in the next interval's working set."""
 
 
@@ -348,7 +347,7 @@ def _outcome(task: Task, book: OrderBook, found: Found, choice: Choice, tie_cont
         dual = (duals[0] + duals[1]) / 2
         nodal = nodal_prices(task, point, rows, dual)
         ends = [nodal_prices(task, point, rows, end) for end in duals]
-        kkt, violation = residuals(task, point, rows, dual)
+        kkt, violation = residuals(task, point, rows, dual, found.twins)
     listed = _listed(task, found, dual)
     relaxed = tuple(limit for limit in listed if limit.excess > 0)
     return Clearing(
@@ -424,17 +423,9 @@ def _load_prices(task: Task, point: Point, rows: IntArray, dual: FloatArray) -> 
     """Prices of the network's own loads with laws, complex128[L]: energy + j reactive."""
     if not task.wiring.power.size:
         return np.zeros(0, dtype=np.complex128)
-    limits = task.limits
     total = np.zeros(task.wiring.power.size, dtype=np.complex128)
     for scenario, line in zip(task.steps.scenarios, point.lines, strict=True):
-        mine = (limits.quantity[rows] >= 0) & (limits.scenario[rows] == scenario)
-        quantity, index = limits.quantity[rows[mine]], limits.index[rows[mine]]
-        weight = (dual * limits.sign[rows] / limits.scale[rows])[mine]
-        if scenario == Scenario.DISPATCH:
-            quantity = np.concatenate([[Quantity.ROOT_KW, Quantity.ROOT_KVAR], quantity]).astype(np.int64)
-            index = np.concatenate([[0, 0], index]).astype(np.int64)
-            weight = np.concatenate([[task.root_price, task.root_reactive_price], weight])
-        total += line.load_gradient(quantity, index, weight)
+        total += line.load_gradient(*weighted_terms(task, rows, dual, scenario))
     return total
 
 

@@ -175,7 +175,7 @@ def _driving(factors: Factors, across: sp.csr_matrix) -> ComplexArray:
     """Diagonal of ``Q^H Z Q``."""
     columns = sp.csc_matrix(across)
     legs = np.diff(columns.indptr)
-    entries = impedance_entries(factors.lu)
+    entries = impedance_entries(factors.y_free)
     answer = np.zeros(across.shape[1], dtype=np.complex128)
     unknown = np.arange(across.shape[1])
     if entries is not None:

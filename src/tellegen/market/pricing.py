@@ -13,13 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tellegen.grid.network import ComplexArray, FloatArray, IntArray
 from tellegen.market.curvature import bend_of
 from tellegen.market.limits import LimitType
 from tellegen.market.qp import solve_program
-from tellegen.market.search import Found, Point, Task, build_program
+from tellegen.market.search import Found, Point, Task, build_program, slopes_at, weighted_terms
 from tellegen.market.steps import Scenario
 
 ACTIVE_TOLERANCE = 1e-8
@@ -56,28 +55,31 @@ class NodalPrices:
 
 def nodal_prices(task: Task, point: Point, rows: IntArray, dual: FloatArray) -> NodalPrices:
     """Prices and parts that follow from a point and its duals."""
-    voltage = task.limits.kind[rows] <= LimitType.VOLTAGE_MAX
-    root, reactive = task.root_price, task.root_reactive_price
-    base = np.full(point.root.shape[1], root + 1j * reactive)
-    losses = root * point.root[0] + reactive * point.root[1] - base
-    congestion = dual[~voltage] @ point.rows[~voltage]
-    parts = np.stack([base, losses, congestion, dual[voltage] @ point.rows[voltage]])
-    required, reserve = _reserve_prices(task, point, rows, dual)
-    return NodalPrices(np.ascontiguousarray(parts.real), np.ascontiguousarray(parts.imag), reserve, required)
-
-
-def _reserve_prices(task: Task, point: Point, rows: IntArray, dual: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """The duals of what is required, and what is left of them at each place once the wires have delivered it."""
-    limits = task.limits
-    required, reserve = np.zeros(2), np.zeros((2, point.root.shape[1]))
+    of_voltage = task.limits.kind[rows] <= LimitType.VOLTAGE_MAX
+    base = np.full(task.wiring.places, task.root_price + 1j * task.root_reactive_price)
+    losses = np.zeros(base.size, dtype=np.complex128)
+    congestion, voltage = losses.copy(), losses.copy()
+    called = {}
+    for scenario, line in zip(task.steps.scenarios, point.lines, strict=True):
+        wires, volts = (
+            line.weighted_gradient(*weighted_terms(task, rows, np.where(mask, dual, 0.0), scenario, root=False))
+            for mask in (~of_voltage, of_voltage)
+        )
+        congestion += wires
+        voltage += volts
+        called[scenario] = (wires + volts).real
+        if scenario == Scenario.DISPATCH:
+            losses = line.weighted_gradient(*weighted_terms(task, rows, 0.0 * dual, scenario)) - base
+    parts = np.stack([base, losses, congestion, voltage])
+    required, reserve = np.zeros(2), np.zeros((2, base.size))
     for k, (kind, scenario, sign) in enumerate(
         ((LimitType.RESERVE_UP, Scenario.UP, 1.0), (LimitType.RESERVE_DOWN, Scenario.DOWN, -1.0))
     ):
-        wanted = limits.kind[rows] == kind
-        required[k] = (dual[wanted] / limits.scale[rows[wanted]]).sum()
-        called = limits.scenario[rows] == scenario
-        reserve[k] = required[k] + sign * (dual[called] @ point.rows[called]).real
-    return required, reserve
+        wanted = task.limits.kind[rows] == kind
+        required[k] = (dual[wanted] / task.limits.scale[rows[wanted]]).sum()
+        # What the wires make of it once it is called: the duals of what is required are paid less that.
+        reserve[k] = required[k] + sign * called.get(scenario, 0.0)
+    return NodalPrices(np.ascontiguousarray(parts.real), np.ascontiguousarray(parts.imag), reserve, required)
 
 
 def dual_range(task: Task, found: Found) -> tuple[FloatArray, FloatArray] | None:
@@ -91,7 +93,7 @@ def dual_range(task: Task, found: Found) -> tuple[FloatArray, FloatArray] | None
     kink, _ = task.penalties(rows)
     value = point.values[rows][:, None]
     binding = np.asarray((np.abs(value - kink) < ACTIVE_TOLERANCE).any(axis=1))
-    if not binding.any() or _independent(task, point, rows, binding):
+    if not binding.any() or _independent(task, point, rows[binding]):
         return None
     fixed = np.abs(task.steps.fixed_kva[0])
     nudge = NUDGE * float(task.steps.width.sum() + fixed.sum())
@@ -99,32 +101,46 @@ def dual_range(task: Task, found: Found) -> tuple[FloatArray, FloatArray] | None
     trading[task.steps.channels.place] = 1.0
     if not trading.any() or nudge == 0.0:
         return None
-    shift = (nudge / trading.sum() * trading).astype(np.complex128)
-    return _duals_at(task, found, (-shift, -nudge)), _duals_at(task, found, (shift, nudge))
+    effect = (nudge / trading.sum()) * (row_prices(task, point, rows).real @ trading)
+    asked = np.isin(task.limits.kind[rows], (LimitType.RESERVE_UP, LimitType.RESERVE_DOWN))
+    effect = effect + np.where(asked, nudge / task.limits.scale[rows], 0.0)
+    return _duals_at(task, found, -effect), _duals_at(task, found, effect)
 
 
-def _independent(task: Task, point: Point, found_rows: IntArray, binding: NDArray[np.bool_]) -> bool:
-    """Whether no change of the duals keeps what is free to move in balance and yet changes a price.
+def row_prices(task: Task, point: Point, rows: IntArray) -> ComplexArray:
+    """Derivatives of rows with respect to demand at every place, complex[k, places]; 0 for linear rows."""
+    limits = task.limits
+    found = np.zeros((rows.size, task.wiring.places), dtype=np.complex128)
+    for scenario, line in zip(task.steps.scenarios, point.lines, strict=True):
+        mine = np.flatnonzero((limits.quantity[rows] >= 0) & (limits.scenario[rows] == scenario))
+        raw = line.gradients(limits.quantity[rows[mine]], limits.index[rows[mine]])
+        found[mine] = raw * (limits.sign[rows[mine]] / limits.scale[rows[mine]])[:, None]
+    return found
+
+
+def _independent(task: Task, point: Point, rows: IntArray) -> bool:
+    """Whether no change of the duals of rows keeps what is free to move in balance and yet changes a price.
 
     Two ends of one line bind together and share a dual in any proportion: that leaves no price open.
     """
     width = task.steps.width
     inside = (point.y > 1e-7 * width) & (point.y < (1 - 1e-7) * width)
-    rows, channels = point.rows[binding], point.row_channels[binding]
-    size = np.maximum(np.abs(rows).max(axis=1, initial=0.0), 1e-300)[:, None]
-    size = np.where(size > 1e-200, size, np.abs(channels).max(axis=1, initial=1e-300)[:, None])
-    rows = rows / size
+    channels = slopes_at(task, point, rows).rows
+    size = np.maximum(np.abs(channels).max(axis=1, initial=0.0), 1e-300)[:, None]
     matrix = (task.steps.spread(channels / size) * width)[:, inside]
-    left, spectrum, _ = np.linalg.svd(matrix)
-    spectrum = np.concatenate([spectrum, np.zeros(rows.shape[0] - spectrum.size)])
+    left, spectrum, _ = np.linalg.svd(matrix, full_matrices=matrix.shape[1] < rows.size)
+    spectrum = np.concatenate([spectrum, np.zeros(rows.size - spectrum.size)])
     loose = left[:, spectrum <= RANK_TOLERANCE * max(1.0, float(spectrum.max()))]
-    kind = task.limits.kind[found_rows[binding]]
+    if not loose.size:
+        return True
+    prices, kind = row_prices(task, point, rows) / size, task.limits.kind[rows]
     asked = np.stack([kind == LimitType.RESERVE_UP, kind == LimitType.RESERVE_DOWN], axis=1) / size
-    return float(np.abs(loose.T @ np.concatenate([rows, asked], axis=1)).max(initial=0.0)) < PRICE_TOLERANCE
+    return float(np.abs(loose.T @ np.concatenate([prices, asked], axis=1)).max(initial=0.0)) < PRICE_TOLERANCE
 
 
-def _duals_at(task: Task, found: Found, shift: tuple[ComplexArray, float]) -> FloatArray:
-    program = build_program(task, found.point, found.rows, bend_of(found.curvature, task.steps), 0.0, shift)
+def _duals_at(task: Task, found: Found, shift: FloatArray) -> FloatArray:
+    slopes = slopes_at(task, found.point, found.rows)
+    program = build_program(task, found.point, slopes, found.rows, bend_of(found.curvature, task.steps), 0.0, shift)
     width = task.steps.width
     bound = np.where(found.point.y <= 0, -1, np.where(found.point.y >= width, 1, 0)).astype(np.int64)
     return solve_program(program, bound, (found.dual > 0).astype(np.int64)).dual

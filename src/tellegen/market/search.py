@@ -17,7 +17,7 @@ from tellegen.grid.network import ComplexArray, FloatArray, IntArray, Network
 from tellegen.grid.powerflow import Factors, GridError, PowerFlow, solve_powerflow
 from tellegen.grid.sensitivity import Linearisation, Quantity, linearise
 from tellegen.market.curvature import Curvature, bend_of, covers, curvature_at, reach_of
-from tellegen.market.limits import Limits, LimitType
+from tellegen.market.limits import Limits
 from tellegen.market.parameters import Parameters
 from tellegen.market.program import Program, Solution
 from tellegen.market.qp import solve_program
@@ -32,7 +32,12 @@ KKT_STOP = 1e-7
 VIOLATION_STOP = 1e-9
 PROXIMAL = 1e-9
 """Relative weight that keeps a step near where it starts: it decides only between equals."""
-REFRESH_CONTRACTION = 0.1
+REFRESH_CONTRACTION = 0.3
+PARALLEL = 1e-9
+"""Rows whose directions differ by less (one less their cosine) are one limit met twice: two ends of a line, lines in
+series, legs of a split phase."""
+TWIN_SLACK = 1e-8
+"""Excess in row units that is let pass in a row beyond that of its twin in the working set."""
 STALLS_MAX = 4
 
 
@@ -67,10 +72,6 @@ class Point:
     y : float64[m]; totals : float64[c], what it adds up to on each channel.
     flows, lines : power flow and its linearisation, per scenario.
     values : float64[R], of all limits.
-    root : complex[2, places], derivatives of root kW and kvar in the dispatch with respect to demand.
-    rows : complex[k, places], derivatives of the working rows, in row units per kW, each in its own scenario; 0 for
-        linear rows.
-    root_channels, row_channels : float64[2, c] and [k, c], the same with respect to channels.
     """
 
     y: FloatArray
@@ -78,15 +79,38 @@ class Point:
     flows: tuple[PowerFlow, ...]
     lines: tuple[Linearisation, ...]
     values: FloatArray
-    root: ComplexArray
-    rows: ComplexArray
-    root_channels: FloatArray
-    row_channels: FloatArray
 
     @property
     def flow(self) -> PowerFlow:
         """Power flow of the dispatch."""
         return self.flows[0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slopes:
+    """Derivatives at a point with respect to channels: of the root's cost float64[c], of rows float64[k, c]."""
+
+    cost: FloatArray
+    rows: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Twins:
+    """Rows left out because another says the same: (row, the one that is kept, how much steeper the row is)."""
+
+    pairs: tuple[tuple[int, int, float], ...] = ()
+
+    def joined(self, row: int, kept: int, steeper: float) -> Twins:
+        """With one more; what followed the row follows the one that is kept."""
+        moved = ((r, kept, f * steeper) if k == row else (r, k, f) for r, k, f in self.pairs if r != kept)
+        return Twins((*(pair for pair in moved if pair[0] != row), (int(row), int(kept), float(steeper))))
+
+    def allowed(self, values: FloatArray) -> FloatArray:
+        """Excess that each row may show without being hurt, float64[R]: that of its twin, and a little."""
+        slack = np.zeros(values.size)
+        for row, kept, steeper in self.pairs:
+            slack[row] = TWIN_SLACK + max(float(values[kept]), 0.0) * steeper
+        return slack
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,6 +140,7 @@ class Found:
     violation: float
     iterations: int
     settled: bool
+    twins: Twins
 
 
 def search(task: Task, guess: Guess) -> Found:
@@ -128,23 +153,71 @@ def search(task: Task, guess: Guess) -> Found:
     return _Search(task, guess).run()
 
 
+def slopes_at(task: Task, point: Point, rows: IntArray, known: tuple[IntArray, Slopes] | None = None) -> Slopes:
+    """Derivatives of the root's cost and of some rows at a point; `known` are those of other rows there."""
+    limits, channels = task.limits, task.steps.channels
+    by_channel = np.zeros((rows.size, point.totals.size))
+    fresh = np.ones(rows.size, dtype=bool)
+    cost = np.zeros(point.totals.size)
+    if known is not None:
+        order = np.argsort(known[0], kind="stable")
+        place = np.minimum(np.searchsorted(known[0][order], rows), max(known[0].size - 1, 0))
+        fresh = known[0][order][place] != rows if known[0].size else fresh
+        by_channel[~fresh] = known[1].rows[order[place[~fresh]]]
+        cost = known[1].cost
+    for scenario, line in zip(task.steps.scenarios, point.lines, strict=True):
+        mine = np.flatnonzero(fresh & (limits.quantity[rows] >= 0) & (limits.scenario[rows] == scenario))
+        priced = scenario == Scenario.DISPATCH and known is None
+        if not mine.size and not priced:
+            continue
+        ahead = _ROOT if priced else _ROOT[:0]
+        quantity = np.concatenate([ahead, limits.quantity[rows[mine]]])
+        index = np.concatenate([0 * ahead, limits.index[rows[mine]]])
+        raw = channels.combine(line.gradients(quantity, index, channels.place), scenario)
+        by_channel[mine] = raw[ahead.size :] * (limits.sign[rows[mine]] / limits.scale[rows[mine]])[:, None]
+        if priced:
+            cost = task.root_price * raw[0] + task.root_reactive_price * raw[1]
+    own = np.flatnonzero(fresh & (limits.quantity[rows] < 0))
+    if own.size:
+        linear = limits.linear.matrix[rows[own] - limits.first_linear].toarray()
+        by_channel[own] = linear / limits.scale[rows[own]][:, None]
+    return Slopes(cost, by_channel)
+
+
+def weighted_terms(
+    task: Task, rows: IntArray, dual: FloatArray, scenario: Scenario, *, root: bool = True
+) -> tuple[IntArray, IntArray, FloatArray]:
+    """Quantities, their indices and their weights in the Lagrangian of one scenario, linear rows left out."""
+    limits = task.limits
+    mine = np.flatnonzero((limits.quantity[rows] >= 0) & (limits.scenario[rows] == scenario) & (dual != 0))
+    quantity, index = limits.quantity[rows[mine]], limits.index[rows[mine]]
+    weight = dual[mine] * limits.sign[rows[mine]] / limits.scale[rows[mine]]
+    if scenario != Scenario.DISPATCH or not root:
+        return quantity, index, weight
+    prices = np.array([task.root_price, task.root_reactive_price])
+    return np.concatenate([_ROOT, quantity]), np.concatenate([0 * _ROOT, index]), np.concatenate([prices, weight])
+
+
+_ROOT = np.array([Quantity.ROOT_KW, Quantity.ROOT_KVAR], dtype=np.int64)
+
+
 def build_program(
     task: Task,
     point: Point,
+    slopes: Slopes,
     rows: IntArray,
     bend: tuple[FloatArray, FloatArray],
     damping: float,
-    shift: tuple[ComplexArray, float] | None = None,
+    shift: FloatArray | None = None,
 ) -> Program:
     """The quadratic program at a point, in variables scaled to [0, 1].
 
     Parameters
     ----------
-    rows : working rows, as in `point.rows`.
+    slopes : at the point; rows : the working rows that they are of.
     bend : factor [c, r] and diagonal [m] of the curvature on channels and variables (`Curvature.on`).
     damping : extra curvature, relative to the diagonal that is there.
-    shift : demand complex[places] in kVA added to the fixed demand, to first order in the rows; and reserve in kW,
-        added to what is required of each direction.
+    shift : float64[k], by which something else moves the working rows, in row units.
     """
     steps = task.steps
     width = steps.width
@@ -152,15 +225,11 @@ def build_program(
     proximal = PROXIMAL * price_scale(task) / width + rest
     if damping:
         proximal = proximal + damping * ((factor**2).sum(axis=1)[steps.channel] + rest)
-    root = task.root_price * point.root_channels[0] + task.root_reactive_price * point.root_channels[1]
     total = point.totals
-    linear = steps.price + steps.spread(root - factor @ (total @ factor)) - proximal * point.y
-    limit = point.row_channels @ total - point.values[rows]
+    linear = steps.price + steps.spread(slopes.cost - factor @ (total @ factor)) - proximal * point.y
+    limit = slopes.rows @ total - point.values[rows]
     if shift is not None:
-        kva, reserve_kw = shift
-        asked = np.isin(task.limits.kind[rows], (LimitType.RESERVE_UP, LimitType.RESERVE_DOWN))
-        limit = limit - (point.rows.real @ kva.real + point.rows.imag @ kva.imag)
-        limit = limit - np.where(asked, reserve_kw / task.limits.scale[rows], 0.0)
+        limit = limit - shift
     kink, penalty = task.penalties(rows)
     return Program(
         linear=linear * width,
@@ -169,7 +238,7 @@ def build_program(
         channel=steps.channel,
         gain=steps.sign * width,
         factor=factor,
-        rows=point.row_channels,
+        rows=slopes.rows,
         limit=limit,
         kink=kink,
         penalty=penalty,
@@ -182,17 +251,35 @@ def price_scale(task: Task) -> float:
     return max(abs(task.root_price), abs(task.root_reactive_price), mean, 1e-6)
 
 
-def residuals(task: Task, point: Point, rows: IntArray, dual: FloatArray) -> tuple[float, float]:
-    """Optimality residual (currency/kWh) and violation (row units) of a point with duals."""
+def residuals(
+    task: Task, point: Point, rows: IntArray, dual: FloatArray, twins: Twins | None = None
+) -> tuple[float, float]:
+    """Optimality residual (currency/kWh) and violation (row units) of a point with duals; `twins` follow theirs."""
     steps = task.steps
-    root = task.root_price * point.root_channels[0] + task.root_reactive_price * point.root_channels[1]
-    slope = steps.price + steps.slope * point.y + steps.spread(root + dual @ point.row_channels)
+    slope = steps.price + steps.slope * point.y + steps.spread(_lagrangian(task, point, rows, dual))
     tiny = 1e-9 * steps.width
     low, high = point.y <= tiny, point.y >= steps.width - tiny
     wrong = np.where(low, np.maximum(-slope, 0.0), np.where(high, np.maximum(slope, 0.0), np.abs(slope)))
     gap = np.maximum(point.values, 0.0)
+    if twins is not None:
+        gap = np.maximum(gap - twins.allowed(point.values), 0.0)
     gap[rows] = _stair_gap(task, point.values[rows], rows, dual)
     return float(wrong.max(initial=0.0)), float(gap.max(initial=0.0))
+
+
+def _lagrangian(task: Task, point: Point, rows: IntArray, dual: FloatArray) -> FloatArray:
+    """Derivative by channels of what the network adds to the Lagrangian, one adjoint per scenario."""
+    limits, channels = task.limits, task.steps.channels
+    total = np.zeros(point.totals.size)
+    for scenario, line in zip(task.steps.scenarios, point.lines, strict=True):
+        terms = weighted_terms(task, rows, dual, scenario)
+        if terms[0].size:
+            total += channels.combine(line.weighted_gradient(*terms, channels.place), scenario)
+    own = np.flatnonzero(limits.quantity[rows] < 0)
+    if own.size:
+        matrix = limits.linear.matrix[rows[own] - limits.first_linear]
+        total += matrix.T @ (dual[own] / limits.scale[rows[own]])
+    return total
 
 
 def _stair_gap(task: Task, value: FloatArray, rows: IntArray, dual: FloatArray) -> FloatArray:
@@ -216,6 +303,8 @@ class _Search:
         self.point = self._start(guess.y)
         self.damping = 0.0
         self.solution: Solution | None = None
+        self.known: tuple[Point, IntArray, Slopes] | None = None
+        self.twins = Twins()
 
     def run(self) -> Found:
         task, stop = self.task, KKT_STOP * price_scale(self.task)
@@ -230,7 +319,7 @@ class _Search:
         while rounds < task.parameters.iterations_max:
             fresh_rows, backtracked = self._round()
             rounds += 1
-            last, (kkt, violation) = kkt, residuals(task, self.point, self.rows, self.dual)
+            last, (kkt, violation) = kkt, residuals(task, self.point, self.rows, self.dual, self.twins)
             if kkt <= stop and violation <= VIOLATION_STOP:
                 break
             merit = kkt / stop + violation / VIOLATION_STOP
@@ -249,6 +338,7 @@ class _Search:
             violation=violation,
             iterations=rounds,
             settled=rounds > 0 and self._acceptable(kkt, violation),
+            twins=self.twins,
         )
 
     def _acceptable(self, kkt: float, violation: float) -> bool:
@@ -284,63 +374,62 @@ class _Search:
             flows.append(flow)
             self.voltages[k] = flow.voltage
         totals = task.steps.totals(y)
-        none, flat = np.zeros((0, task.wiring.places), dtype=np.complex128), np.zeros((0, totals.size))
-        values = task.limits.values(flows, totals)
-        return self._differentiate(Point(y, totals, tuple(flows), tuple(lines), values, none, none, flat, flat))
+        return Point(y, totals, tuple(flows), tuple(lines), task.limits.values(flows, totals))
 
-    def _differentiate(self, point: Point) -> Point:
-        limits, rows, channels = self.task.limits, self.rows, self.task.steps.channels
-        places = self.task.wiring.places
-        at_places = np.zeros((rows.size, places), dtype=np.complex128)
-        by_channel = np.zeros((rows.size, point.totals.size))
-        wired, first = limits.quantity[rows] >= 0, limits.first_linear
-        root = point.root
-        for scenario, line in zip(self.task.steps.scenarios, point.lines, strict=True):
-            mine = np.flatnonzero(wired & (limits.scenario[rows] == scenario))
-            ahead = [Quantity.ROOT_KW, Quantity.ROOT_KVAR] if scenario == Scenario.DISPATCH else []
-            quantity = np.concatenate([ahead, limits.quantity[rows[mine]]]).astype(np.int64)
-            index = np.concatenate([np.zeros(len(ahead)), limits.index[rows[mine]]]).astype(np.int64)
-            raw = line.gradients(quantity, index)
-            at_places[mine] = raw[len(ahead) :] * (limits.sign[rows[mine]] / limits.scale[rows[mine]])[:, None]
-            by_channel[mine] = channels.project(at_places[mine], scenario)
-            if ahead:
-                root = raw[:2]
-        own = np.flatnonzero(~wired)
-        if own.size:
-            linear = limits.linear.matrix[rows[own] - first].toarray()
-            by_channel[own] = linear / limits.scale[rows[own]][:, None]
-        return replace(point, root=root, rows=at_places, root_channels=channels.project(root), row_channels=by_channel)
+    def _slopes(self) -> Slopes:
+        """Derivatives of the working rows at the point; what is known of it is not computed again."""
+        known = self.known if self.known is not None and self.known[0] is self.point else None
+        slopes = slopes_at(self.task, self.point, self.rows, None if known is None else known[1:])
+        self.known = (self.point, self.rows, slopes)
+        return slopes
 
     def _add_rows(self, point: Point) -> bool:
-        """Widen the working set by the rows that are hurt most at a point, and set the point."""
+        """Set the point, and the working set: rows that are hurt there join it, and idle ones leave it."""
         value = point.values.copy()
-        value[self.rows] = -np.inf
-        hurt = bool((value > VIOLATION_STOP).any())
-        if hurt:
-            near = np.flatnonzero(value > -NEAR)
-            worst = near[np.argsort(-value[near], kind="stable")[:ROWS_ADDED_MAX]]
-            self.rows = np.concatenate([self.rows, worst])
-            self.dual = np.concatenate([self.dual, np.zeros(worst.size)])
-            if self.solution is not None:
-                stair = np.concatenate([self.solution.stair, np.zeros(worst.size, dtype=np.int64)])
-                self.solution = replace(self.solution, stair=stair)
-            point = self._differentiate(point)
         self.point = point
-        return hurt
+        value[self.rows] = -np.inf
+        value -= self.twins.allowed(point.values)
+        hurt = bool((value > VIOLATION_STOP).any())
+        if not hurt:
+            return False
+        near = np.flatnonzero(value > -NEAR)
+        worst = near[np.argsort(-value[near], kind="stable")[:ROWS_ADDED_MAX]]
+        stair = np.zeros(self.rows.size, dtype=np.int64) if self.solution is None else self.solution.stair
+        busy = (self.dual > 0) | (point.values[self.rows] > -NEAR) | (stair > 0)
+        self.rows = np.concatenate([self.rows[busy], worst])
+        self.dual = np.concatenate([self.dual[busy], np.zeros(worst.size)])
+        self._leave_twins_out(np.concatenate([stair[busy], np.zeros(worst.size, dtype=np.int64)]))
+        return True
+
+    def _leave_twins_out(self, stair: IntArray) -> None:
+        """Of rows that are parallel keep the one that is hurt most; it takes the duals of the others."""
+        slope = self._slopes().rows
+        size = np.maximum(np.linalg.norm(slope, axis=1), 1e-300)
+        unit = slope / size[:, None]
+        first, second = np.nonzero(np.triu(unit @ unit.T > 1.0 - PARALLEL, 1))
+        reach = self.point.values[self.rows] / size
+        keep, dual = np.ones(self.rows.size, dtype=bool), self.dual.copy()
+        for i, j in zip(first.tolist(), second.tolist(), strict=True):
+            if keep[i] and keep[j]:
+                worse, other = (i, j) if reach[i] >= reach[j] else (j, i)
+                keep[other] = False
+                self.twins = self.twins.joined(
+                    int(self.rows[other]), int(self.rows[worse]), float(size[other] / size[worse])
+                )
+                dual[worse] += dual[other] * size[other] / size[worse]
+                stair[worse] = max(stair[worse], stair[other])
+        self.known = (self.point, self.rows[keep], Slopes(self._slopes().cost, slope[keep]))
+        self.rows, self.dual = self.rows[keep], dual[keep]
+        if self.solution is not None:
+            self.solution = replace(self.solution, stair=stair[keep])
 
     def _refresh(self) -> None:
         task, size = self.task, self.task.wiring.places
-        limits, rows, steps = task.limits, self.rows, task.steps
+        steps = task.steps
         before = self.curvature if self.curvature is not None else (None,) * len(steps.scenarios)
         found = []
         for scenario, line, last in zip(steps.scenarios, self.point.lines, before, strict=True):
-            mine = (limits.quantity[rows] >= 0) & (limits.scenario[rows] == scenario)
-            weight = (self.dual * limits.sign[rows] / limits.scale[rows])[mine]
-            quantity, index = limits.quantity[rows[mine]], limits.index[rows[mine]]
-            if scenario == Scenario.DISPATCH:
-                weight = np.concatenate([[task.root_price, task.root_reactive_price], weight])
-                quantity = np.concatenate([[Quantity.ROOT_KW, Quantity.ROOT_KVAR], quantity]).astype(np.int64)
-                index = np.concatenate([[0, 0], index]).astype(np.int64)
+            quantity, index, weight = weighted_terms(task, self.rows, self.dual, scenario)
             channels, width = reach_of(steps, size, scenario, last)
             found.append(curvature_at(line, quantity, index, weight, channels, width))
         self.curvature = tuple(found)
@@ -349,15 +438,14 @@ class _Search:
     def _round(self) -> tuple[bool, bool]:
         """One quadratic program and the move it asks for; whether rows were added, whether it was cut short."""
         task, point = self.task, self.point
-        program = build_program(task, point, self.rows, self.bend, self.damping)
+        program = build_program(task, point, self._slopes(), self.rows, self.bend, self.damping)
         bound, stair = self._active_guess()
-        answer = solve_program(program, bound, stair)
+        answer = solve_program(program, bound, stair, point.y / task.steps.width, self.dual)
         target, dual = answer.y * task.steps.width, answer.dual
         self.solution = answer
         before, share = self.dual, 1.0
         price = 2.0 * np.maximum(dual, before)
         merit = self._merit(point, price)
-        known = residuals(task, point, self.rows, before)[0]
         slack = 1e-6 * abs(merit) + 1e-12
         for attempt in range(BACKTRACKS_MAX + 1):
             y = target if share == 1.0 else point.y + share * (target - point.y)
@@ -369,6 +457,7 @@ class _Search:
                 continue
             if attempt == BACKTRACKS_MAX or self._merit(trial, price) <= merit + slack:
                 break
+            known = residuals(task, point, self.rows, before)[0]
             kkt = residuals(task, trial, self.rows, self.dual)[0]
             if kkt < 0.5 * known or self._is_hurt(trial):
                 break
@@ -381,6 +470,7 @@ class _Search:
         """A row outside the working set is hurt: no step length is to blame for that."""
         value = point.values.copy()
         value[self.rows] = -np.inf
+        value -= self.twins.allowed(point.values)
         return bool((value > VIOLATION_STOP).any())
 
     def _merit(self, point: Point, price: FloatArray) -> float:

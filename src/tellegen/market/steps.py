@@ -59,8 +59,12 @@ class Channels:
 
     def project(self, gradient: ComplexArray, scenario: int = Scenario.DISPATCH) -> FloatArray:
         """Derivatives by channels, [..., c], of something with derivatives `gradient` [..., places] in a scenario."""
-        at = gradient[..., self.place]
-        return np.asarray((at.real * self.active + at.imag * self.reactive) * self.activation(scenario))
+        return self.combine(gradient[..., self.place], scenario)
+
+    def combine(self, at: ComplexArray, scenario: int) -> FloatArray:
+        """The same from derivatives at the channels' own places, [..., c]."""
+        called = self.activation(scenario)
+        return np.asarray(at.real * (called * self.active) + at.imag * (called * self.reactive), order="C")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
