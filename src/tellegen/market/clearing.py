@@ -244,8 +244,11 @@ def solve(
     found: Found | None
     try:
         found = search(task, _guess(task, book, warm))
-        if task.parameters.starts and may_have_several(task, found):
-            found, choice = best_of_all(task, found)
+        nodal = nodal_prices(task, found.point, found.rows, found.dual)
+        if task.parameters.starts and may_have_several(task, nodal.energy):
+            first, (found, choice) = found, best_of_all(task, found)
+            if found is not first:
+                nodal = nodal_prices(task, found.point, found.rows, found.dual)
         if not found.settled:
             reason = (
                 f"not optimal after {found.iterations} quadratic programs: residual {found.kkt:.1e} currency/kWh, "
@@ -257,7 +260,7 @@ def solve(
         found, reason = None, str(error)
     if found is None or reason:
         return _fallback(task, book, found, reason, tie_context, last_spread), None
-    return _outcome(task, book, found, choice, tie_context), found
+    return _outcome(task, book, found, nodal, choice, tie_context), found
 
 
 def _task(
@@ -337,9 +340,10 @@ def _mismatch(point: Point) -> float:
     return max(flow.mismatch_pu for flow in point.flows)
 
 
-def _outcome(task: Task, book: OrderBook, found: Found, choice: Choice, tie_context: str) -> Clearing:
+def _outcome(
+    task: Task, book: OrderBook, found: Found, nodal: NodalPrices, choice: Choice, tie_context: str
+) -> Clearing:
     point, rows = found.point, found.rows
-    nodal = nodal_prices(task, point, rows, found.dual)
     ends = [nodal]
     dual, kkt, violation = found.dual, found.kkt, found.violation
     duals = dual_range(task, found)

@@ -41,14 +41,10 @@ class Choice:
     spread: float = 0.0
 
 
-def may_have_several(task: Task, found: Found) -> bool:
-    """Whether some price of energy is negative at a point."""
-    if not task.steps.width.size:
-        return False
-    point = found.point
-    energy = task.root_price * point.root[0].real + task.root_reactive_price * point.root[1].real
-    energy = energy + found.dual @ point.rows.real
-    return min(task.root_price, float(energy.min())) < -NEGATIVE * price_scale(task)
+def may_have_several(task: Task, energy: FloatArray) -> bool:
+    """Whether some price of energy is negative, float64[places] of the optimum at hand or that of the root."""
+    least = min(task.root_price, float(energy.min(initial=0.0)))
+    return bool(task.steps.width.size) and least < -NEGATIVE * price_scale(task)
 
 
 def best_of_all(task: Task, found: Found) -> tuple[Found, Choice]:
