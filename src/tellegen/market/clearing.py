@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import TypedDict, Unpack
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from tellegen.errors import InputError
 from tellegen.grid.connections import Connections, wire, with_plain_loads
 from tellegen.grid.network import ComplexArray, FixedLoads, FloatArray, IntArray, Network
 from tellegen.grid.powerflow import GridError, PowerFlow, factorise, solve_powerflow
-from tellegen.market.book import OrderBook
+from tellegen.market.book import NOT_ENERGISED, OrderBook
 from tellegen.market.capability import Agreements, group_orders, own_limits
 from tellegen.market.curvature import Curvature
 from tellegen.market.limits import Limits, LimitType, linear_rows
@@ -58,12 +59,13 @@ class Prices:
     required_high: FloatArray
 
     def of_orders(self, book: OrderBook) -> FloatArray:
-        """The price that each order of a book pays or is paid, float64[orders]."""
+        """The price that each order of a book pays or is paid, float64[orders]; NaN where nothing is energised."""
         product, at = book.product, book.node
         buys = book.side == Side.BUY
         up, down = (np.where(buys, self.required[k], self.reserve[k, at]) for k in range(2))
         of_product = [product == kind for kind in (Product.REACTIVE, Product.RESERVE_UP, Product.RESERVE_DOWN)]
-        return np.asarray(np.select(of_product, [self.reactive[at], up, down], self.energy[at]))
+        price = np.select(of_product, [self.reactive[at], up, down], self.energy[at])
+        return np.asarray(np.where(at == NOT_ENERGISED, np.nan, price))
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,13 +229,76 @@ def clear(
     >>> result.status.name, result.award_kw.round(9).tolist(), result.prices.energy.round(9).tolist()
     ('OPTIMAL', [0.9], [0.3, 0.375])
     """
-    rules = Parameters() if parameters is None else parameters
-    for name, value in (("root_price", root_price), ("root_reactive_price", root_reactive_price)):
+    return clear_in_full(
+        network,
+        book,
+        root_price,
+        root_reactive_price=root_reactive_price,
+        root_limit_kw=root_limit_kw,
+        fixed_kva=fixed_kva,
+        loads=loads,
+        agreements=agreements,
+        period_hours=period_hours,
+        v_min=v_min,
+        v_max=v_max,
+        parameters=parameters,
+        warm=warm,
+        tie_context=tie_context,
+        last_spread=last_spread,
+    ).clearing
+
+
+class Options(TypedDict, total=False):
+    """What `clear` takes by name."""
+
+    root_reactive_price: float
+    root_limit_kw: float | None
+    fixed_kva: ComplexArray | None
+    loads: FixedLoads | None
+    agreements: Agreements | None
+    period_hours: float
+    v_min: float | FloatArray | None
+    v_max: float | FloatArray | None
+    parameters: Parameters | None
+    warm: Warm | None
+    tie_context: str
+    last_spread: FloatArray | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InFull:
+    """A clearing with the task that it solves and where the search ended (None after a fallback).
+
+    `energised` int64: rows of the book that took part; the rest hangs on no source.
+    """
+
+    clearing: Clearing
+    task: Task
+    found: Found | None
+    energised: IntArray
+
+
+def clear_in_full(network: Network, book: OrderBook, root_price: float, **options: Unpack[Options]) -> InFull:
+    """`clear`, with what is behind its outcome."""
+    rules = options.get("parameters") or Parameters()
+    reactive = options.get("root_reactive_price", 0.0)
+    for name, value in (("root_price", root_price), ("root_reactive_price", reactive)):
         if not np.isfinite(value):
             raise InputError("clearing", name, "must be finite")
-    task = _task(network, book, fixed_kva, loads, agreements, period_hours, rules, float(root_price),
-                 float(root_reactive_price), (v_min, v_max, root_limit_kw))  # fmt: skip
-    return solve(task, book, warm, tie_context, last_spread)[0]
+    energised = np.flatnonzero(book.node != NOT_ENERGISED)
+    traded = book if energised.size == len(book) else book.take(energised)
+    bounds = (options.get("v_min"), options.get("v_max"), options.get("root_limit_kw"))
+    period = options.get("period_hours", PERIOD_HOURS)
+    task = _task(network, traded, options.get("fixed_kva"), options.get("loads"), options.get("agreements"),
+                 period, rules, float(root_price), float(reactive), bounds)  # fmt: skip
+    clearing, found = solve(
+        task, traded, options.get("warm"), options.get("tie_context", ""), options.get("last_spread")
+    )
+    if traded is not book:
+        award, tie = np.zeros(len(book)), np.full(len(book), -1, dtype=np.int64)
+        award[energised], tie[energised] = clearing.award_kw, clearing.tie
+        clearing = replace(clearing, award_kw=award, tie=tie)
+    return InFull(clearing, task, found, energised)
 
 
 def solve(

@@ -289,7 +289,7 @@ def linear_rows(network: Network, connections: Connections, steps: Steps, groups
         index=np.concatenate([np.zeros(len(kinds)), groups.participant[own.group]]).astype(np.int64),
         matrix=sp.csr_matrix(sp.vstack([*parts, own.matrix])),
         level=level,
-        scale=np.maximum(np.abs(level), SCALE_KW_MIN),
+        scale=np.maximum(np.concatenate([np.abs(levels), own.size_kw]), SCALE_KW_MIN),
         name=tuple(names),
     )
 
