@@ -72,7 +72,7 @@ def in_phases(network: Network, coupling: float = 0.3) -> Network:
     """
     mutual = np.linalg.inv(np.full((3, 3), coupling) + (1 - coupling) * np.eye(3)) / 3
     branches = network.branches
-    size, rows = len(network.nodes), len(branches.element)
+    size = len(network.nodes)
     return Network(
         name=network.name,
         nodes=tuple(np.repeat(network.nodes, 3).tolist()),
