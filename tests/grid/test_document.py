@@ -191,7 +191,7 @@ def test_a_balanced_network_recorded_in_the_first_format_is_read() -> None:
 FIELDS = {
     Case: "network loads generators root_price warnings elements lengths_km controls coordinates",
     Network: "name nodes phase base_kva base_kv admittance source source_voltage v_min v_max branches aliases "
-    "root_terminals",
+    "root_terminals not_energised",
     Branches: "element node current_rows rating_pu kind",
     FixedLoads: "name node p_kw q_kvar other law",
     LoadLaw: "rated_pu p_exponent q_exponent edge_exponent low minimum maximum",

@@ -65,6 +65,41 @@ def tree() -> Callable[..., Network]:
     return make_feeder
 
 
+def in_phases(network: Network, coupling: float = 0.3) -> Network:
+    """Three phases of a balanced feeder, node ``3 k + p`` for phase p + 1 of node k; each phase carries a third.
+
+    `coupling` is the mutual impedance of two phases as a share of their own.
+    """
+    mutual = np.linalg.inv(np.full((3, 3), coupling) + (1 - coupling) * np.eye(3)) / 3
+    branches = network.branches
+    size = len(network.nodes)
+    return Network(
+        name=network.name,
+        nodes=tuple(np.repeat(network.nodes, 3).tolist()),
+        phase=np.tile([1, 2, 3], size),
+        base_kva=network.base_kva,
+        base_kv=np.repeat(network.base_kv, 3) / np.sqrt(3),
+        admittance=sp.csr_matrix(sp.kron(network.admittance, mutual)),
+        source=(3 * network.source[:, None] + np.arange(3)).ravel(),
+        source_voltage=(network.source_voltage[:, None] * np.exp(-2j * np.pi / 3 * np.arange(3))).ravel(),
+        v_min=np.repeat(network.v_min, 3),
+        v_max=np.repeat(network.v_max, 3),
+        branches=Branches(
+            element=tuple(np.repeat(branches.element, 3).tolist()),
+            node=(3 * branches.node[:, None] + np.arange(3)).ravel(),
+            current_rows=sp.csr_matrix(sp.kron(branches.current_rows, mutual)),
+            rating_pu=np.repeat(branches.rating_pu, 3) / 3,
+            kind=np.repeat(branches.kind, 3),
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def phases() -> Callable[..., Network]:
+    """`in_phases`."""
+    return in_phases
+
+
 @pytest.fixture(scope="session")
 def street() -> Callable[..., Network]:
     """A low-voltage street: a main of eight nodes with a house line of one node at every second."""

@@ -60,6 +60,12 @@ def clear(
         Path | None,
         typer.Option(help="CSV of connection agreements: participant, node, phases, import_kw, export_kw, ..."),
     ] = None,
+    references: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV of reference prices: participant, product, price. Offers of who is pivotal are held to them."
+        ),
+    ] = None,
     period_minutes: Annotated[float, typer.Option(help="How long the dispatch lasts.")] = 5.0,
     pictures: Annotated[
         Path | None, typer.Option(help="Folder for pictures of the result (needs the extra `pictures`).")
@@ -80,6 +86,7 @@ def clear(
             v_max=v_max,
             orders_only=orders_only,
             agreements=agreements,
+            references=references,
             period_minutes=period_minutes,
         )
     except OptionError as error:
@@ -133,7 +140,8 @@ def _print_clearing(result: ClearingResult) -> None:
     document = result.to_dict()
     for award in document["awards"]:
         cells = [str(award[key]) for key in names]
-        table.add_row(*cells, f"{award['quantity_kw']:.4f}", f"{award['price']:.6f}")
+        price = award.get("status", "") if award["price"] is None else f"{award['price']:.6f}"
+        table.add_row(*cells, f"{award['quantity_kw']:.4f}", price)
     console.print(table)
     energy = [price["energy"] for price in document["prices"]]
     print(
@@ -145,10 +153,24 @@ def _print_clearing(result: ClearingResult) -> None:
         print(f"{reserve['product'].replace('_', ' ')} {reserve['price']:.6f} per kW and h")
     limits = sorted(result.clearing.limits, key=lambda limit: -limit.excess * limit.dual)
     for limit in limits[:LIMITS_SHOWN]:
-        price = result.limit_price(limit)
+        price = limit.price
         gave = f", gave way by {limit.excess:.3g} {limit.unit} at {price:.6g} per kWh" if limit.excess else ""
         print(f"limit: {result.limit_name(limit)}, {limit.dual:.6g} per h and {limit.unit}{gave}")
     if len(limits) > LIMITS_SHOWN:
         print(f"and {len(limits) - LIMITS_SHOWN} more limits; --json lists all")
+    for finding in document.get("mitigation", ()):
+        held = "held to" if finding["mitigated"] else "within"
+        print(
+            f"pivotal: {finding['participant']} on {finding['limit']}: {finding['needed_kw']:.4g} kW needed, "
+            f"{finding['others_kw']:.4g} without it; {finding['side']}s {finding['product'].replace('_', ' ')} at "
+            f"{finding['offered']:.6g}, {held} {finding['reference']:.6g}; price {finding['price_before']:.6f} to "
+            f"{finding['price_after']:.6f}"
+        )
+    choice = document["optima"]
+    if choice["seen"] > 1:
+        print(
+            f"optima: {choice['seen']} seen from {choice['starts']} starts, the best is taken; the worst is "
+            f"{choice['welfare_spread']:.6g} per h below"
+        )
     if result.reason:
         print(f"fallback: {result.reason}")

@@ -75,6 +75,7 @@ class Network:
     aliases : (other name, node name) of buses that a closed switch makes one node.
     root_terminals : rows of `branches` through which the root's power is metered, where the sources stand behind an
         impedance that is not the network's; None: at the sources themselves.
+    not_energised : names of the file's buses that hang on no source, as they are; they are not nodes.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Network:
     branches: Branches
     aliases: tuple[tuple[str, str], ...] = ()
     root_terminals: IntArray | None = None
+    not_energised: tuple[str, ...] = ()
 
     @property
     def balanced(self) -> bool:

@@ -5,37 +5,48 @@ prices with their parts and range, the power flow, evidence), and from it the in
 """
 
 from tellegen.market.auction import Auction, double_auction
-from tellegen.market.book import OrderBook
+from tellegen.market.book import NOT_ENERGISED, OrderBook
 from tellegen.market.capability import Agreements
 from tellegen.market.clearing import BindingLimit, Clearing, Evidence, Prices, Warm, clear
 from tellegen.market.facts import Facts, awards, clearing_table, price_table, schedules, to_records
 from tellegen.market.limits import LimitType
+from tellegen.market.market_power import Finding, Mitigated, PivotalTest, References, clear_mitigated
+from tellegen.market.optima import Choice
 from tellegen.market.order_file import (
     OrderFile,
     read_agreement_rows,
     read_agreements_csv,
     read_order_rows,
     read_orders_csv,
+    read_reference_rows,
+    read_references_csv,
 )
 from tellegen.market.parameters import Parameters
 from tellegen.market.steps import Scenario
 
 __all__ = [
+    "NOT_ENERGISED",
     "Agreements",
     "Auction",
     "BindingLimit",
+    "Choice",
     "Clearing",
     "Evidence",
     "Facts",
+    "Finding",
     "LimitType",
+    "Mitigated",
     "OrderBook",
     "OrderFile",
     "Parameters",
+    "PivotalTest",
     "Prices",
+    "References",
     "Scenario",
     "Warm",
     "awards",
     "clear",
+    "clear_mitigated",
     "clearing_table",
     "double_auction",
     "price_table",
@@ -43,6 +54,8 @@ __all__ = [
     "read_agreements_csv",
     "read_order_rows",
     "read_orders_csv",
+    "read_reference_rows",
+    "read_references_csv",
     "schedules",
     "to_records",
 ]

@@ -305,15 +305,20 @@ class _Balanced:
     """LU of a symmetric system whose blocks differ by orders of magnitude."""
 
     def __init__(self, system: FloatArray) -> None:
-        scale = 1.0 / np.sqrt(np.abs(system).max(axis=0) + 1e-300)
-        scale /= np.sqrt((np.abs(system) * scale).max(axis=1) * scale + 1e-300)
+        scale = 1.0 / np.sqrt(np.abs(system).max(axis=0, initial=0.0) + 1e-300)
+        scale /= np.sqrt((np.abs(system) * scale).max(axis=1, initial=0.0) * scale + 1e-300)
         self.scale = scale
         system = system * scale
         system *= scale[:, None]
-        self.factor, self.pivots, self.failure = lapack.dgetrf(system.T, overwrite_a=1)
+        # Without curvature, limits and plain steps nothing is left to solve for, and LAPACK refuses no equations.
+        self.failure = 0
+        if system.size:
+            self.factor, self.pivots, self.failure = lapack.dgetrf(system.T, overwrite_a=1)
 
     def solve(self, right: FloatArray) -> FloatArray | None:
         """Solution; None where the system is singular."""
+        if not right.size:
+            return right
         if self.failure:
             return None
         answer, _ = lapack.dgetrs(self.factor, self.pivots, self.scale * right)

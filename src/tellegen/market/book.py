@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +13,8 @@ from tellegen.grid.network import FloatArray, IntArray
 from tellegen.records import Orders, Product
 from tellegen.units import MICROS
 
+NOT_ENERGISED = -1
+"""The place of an order at a bus that no source feeds: it is awarded nothing, and there is no price."""
 _COLUMNS = ("node", "product", "side", "price", "slope", "quantity_kw", "kvar_per_kw", "participant")
 
 
@@ -22,7 +24,7 @@ class OrderBook:
 
     Attributes
     ----------
-    node : int64[n], the place: a node of the network, or ``N + j`` for row j of `connections`.
+    node : int64[n], the place: a node of the network, ``N + j`` for row j of `connections`, or `NOT_ENERGISED`.
     product : int64[n], `Product`. A reserve is offered by who sells; who buys requires it, of the whole network.
     side : int64[n], `Side`: +1 buys (withdraws), -1 sells (injects).
     price : float64[n], currency/kWh (kvarh); NaN marks a price-taker, which is never shed.
@@ -75,6 +77,10 @@ class OrderBook:
     def price_taker(self) -> NDArray[np.bool_]:
         """Rows that take their whole quantity whatever the price."""
         return np.isnan(self.price)
+
+    def take(self, rows: IntArray) -> OrderBook:
+        """Some of the rows, in the order given."""
+        return replace(self, **{name: getattr(self, name)[rows] for name in _COLUMNS})
 
     @classmethod
     def of(

@@ -168,7 +168,8 @@ def group_orders(book: OrderBook, agreements: Agreements | None) -> Groups:
 class OwnLimits:
     """Limits of groups as rows ``matrix @ totals <= level`` over channels, in kW.
 
-    `direction` is +1 where what comes out is limited, -1 where what goes in; `stored` says that energy is the reason.
+    `direction` is +1 where what comes out is limited, -1 where what goes in; `stored` says that energy is the reason;
+    `size_kw` is the whole limit, `level` what price-takers leave of it.
     """
 
     matrix: sp.csr_matrix
@@ -176,6 +177,7 @@ class OwnLimits:
     group: IntArray
     direction: IntArray
     stored: np.ndarray
+    size_kw: FloatArray
 
 
 def own_limits(
@@ -186,7 +188,7 @@ def own_limits(
     if not size:
         nothing = np.zeros(0, dtype=np.int64)
         empty = sp.csr_matrix((0, channels.place.size))
-        return OwnLimits(empty, np.zeros(0), nothing, nothing, np.zeros(0, dtype=bool))
+        return OwnLimits(empty, np.zeros(0), nothing, nothing, np.zeros(0, dtype=bool), np.zeros(0))
     effect = effects(book)
     fixed = np.where(groups.of_order >= 0, steps.fixed_kw, 0.0)
     energy = (effect == Effect.DEMAND) & (book.product == 0)
@@ -208,7 +210,7 @@ def own_limits(
     member, moves = channels.group, (channels.effect == Effect.DEMAND) & (channels.active > 0)
     hours = period_hours + reserve_hours
     power, stored = (1.0, 1.0), (period_hours / hours, reserve_hours / hours)
-    parts: list[tuple[sp.csr_matrix, FloatArray, IntArray, int, bool]] = []
+    parts: list[tuple[sp.csr_matrix, FloatArray, IntArray, int, bool, FloatArray]] = []
     for direction, offer, given, limit, limit_kwh in (
         (1, Effect.OFFER_UP, up, groups.most_out_kw, groups.energy_up_kwh),
         (-1, Effect.OFFER_DOWN, down, groups.most_in_kw, groups.energy_down_kwh),
@@ -223,11 +225,12 @@ def own_limits(
             at = np.flatnonzero((row[member] >= 0) & (value != 0))
             matrix = sp.csr_matrix((value[at], (row[member[at]], at)), shape=(kept.size, member.size))
             bound = (level + direction * d * demand + u * given)[kept]
-            parts.append((matrix, bound, kept, direction, (d, u) == stored))
+            parts.append((matrix, bound, kept, direction, (d, u) == stored, level[kept]))
     return OwnLimits(
         matrix=sp.csr_matrix(sp.vstack([part[0] for part in parts])),
         level=np.concatenate([part[1] for part in parts]),
         group=np.concatenate([part[2] for part in parts]).astype(np.int64),
         direction=np.concatenate([np.full(part[2].size, part[3]) for part in parts]).astype(np.int64),
         stored=np.concatenate([np.full(part[2].size, part[4]) for part in parts]).astype(bool),
+        size_kw=np.concatenate([part[5] for part in parts]),
     )

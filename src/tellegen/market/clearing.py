@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import TypedDict, Unpack
 
 import numpy as np
 
@@ -12,11 +13,12 @@ from tellegen.errors import InputError
 from tellegen.grid.connections import Connections, wire, with_plain_loads
 from tellegen.grid.network import ComplexArray, FixedLoads, FloatArray, IntArray, Network
 from tellegen.grid.powerflow import Factors, GridError, PowerFlow, factorise, solve_powerflow
-from tellegen.market.book import OrderBook
+from tellegen.market.book import NOT_ENERGISED, OrderBook
 from tellegen.market.capability import Agreements, group_orders, own_limits
 from tellegen.market.curvature import Curvature
 from tellegen.market.limits import Limits, LimitType, linear_rows
 from tellegen.market.operating_point import Point, Task, price_scale, residuals, weighted_terms
+from tellegen.market.optima import Choice, best_of_all, may_have_several
 from tellegen.market.parameters import Parameters
 from tellegen.market.pricing import NodalPrices, dual_range, nodal_prices
 from tellegen.market.search import Found, Guess, search
@@ -58,12 +60,13 @@ class Prices:
     required_high: FloatArray
 
     def of_orders(self, book: OrderBook) -> FloatArray:
-        """The price that each order of a book pays or is paid, float64[orders]."""
+        """The price that each order of a book pays or is paid, float64[orders]; NaN where nothing is energised."""
         product, at = book.product, book.node
         buys = book.side == Side.BUY
         up, down = (np.where(buys, self.required[k], self.reserve[k, at]) for k in range(2))
         of_product = [product == kind for kind in (Product.REACTIVE, Product.RESERVE_UP, Product.RESERVE_DOWN)]
-        return np.asarray(np.select(of_product, [self.reactive[at], up, down], self.energy[at]))
+        price = np.select(of_product, [self.reactive[at], up, down], self.energy[at])
+        return np.asarray(np.where(at == NOT_ENERGISED, np.nan, price))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,7 @@ class BindingLimit:
     dual : currency/h per `unit` by which the limit would be widened; >= 0.
     unit : ``pu``, ``kVA``, ``kVA at nominal voltage`` or ``kW``.
     excess : how far the limit is exceeded, in `unit` (0 unless relaxed).
+    price : the dual per kWh (kVAh) that passes, of a voltage per kWh-equivalent: what penalty curves are stated in.
     """
 
     name: str
@@ -87,6 +91,7 @@ class BindingLimit:
     dual: float
     unit: str
     excess: float
+    price: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +103,15 @@ class Evidence:
     ac_mismatch_pu : power-flow mismatch of the dispatch.
     kkt_residual : largest optimality residual, currency/kWh.
     max_violation_pu : largest excess over a limit beyond what is listed as relaxed: pu of voltage, share of a rating.
-    iterations : quadratic programs solved.
+    iterations : quadratic programs solved on the way to the optimum that was taken.
+    choice : which optimum was taken, where there may have been several.
     """
 
     ac_mismatch_pu: float
     kkt_residual: float
     max_violation_pu: float
     iterations: int
+    choice: Choice = field(default_factory=Choice)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -225,27 +232,103 @@ def clear(
     >>> result.status.name, result.award_kw.round(9).tolist(), result.prices.energy.round(9).tolist()
     ('OPTIMAL', [0.9], [0.3, 0.375])
     """
-    rules = Parameters() if parameters is None else parameters
-    for name, value in (("root_price", root_price), ("root_reactive_price", root_reactive_price)):
+    return clear_in_full(
+        network,
+        book,
+        root_price,
+        root_reactive_price=root_reactive_price,
+        root_limit_kw=root_limit_kw,
+        fixed_kva=fixed_kva,
+        loads=loads,
+        agreements=agreements,
+        period_hours=period_hours,
+        v_min=v_min,
+        v_max=v_max,
+        parameters=parameters,
+        warm=warm,
+        tie_context=tie_context,
+        last_spread=last_spread,
+    ).clearing
+
+
+class Options(TypedDict, total=False):
+    """What `clear` takes by name."""
+
+    root_reactive_price: float
+    root_limit_kw: float | None
+    fixed_kva: ComplexArray | None
+    loads: FixedLoads | None
+    agreements: Agreements | None
+    period_hours: float
+    v_min: float | FloatArray | None
+    v_max: float | FloatArray | None
+    parameters: Parameters | None
+    warm: Warm | None
+    tie_context: str
+    last_spread: FloatArray | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InFull:
+    """A clearing with the task that it solves and where the search ended (None after a fallback).
+
+    `energised` int64: rows of the book that took part; the rest hangs on no source.
+    """
+
+    clearing: Clearing
+    task: Task
+    found: Found | None
+    energised: IntArray
+
+
+def clear_in_full(network: Network, book: OrderBook, root_price: float, **options: Unpack[Options]) -> InFull:
+    """`clear`, with what is behind its outcome."""
+    rules = options.get("parameters") or Parameters()
+    reactive = options.get("root_reactive_price", 0.0)
+    for name, value in (("root_price", root_price), ("root_reactive_price", reactive)):
         if not np.isfinite(value):
             raise InputError("clearing", name, "must be finite")
-    task = _task(network, book, fixed_kva, loads, agreements, period_hours, rules, float(root_price),
-                 float(root_reactive_price), (v_min, v_max, root_limit_kw), warm)  # fmt: skip
-    reason = ""
+    energised = np.flatnonzero(book.node != NOT_ENERGISED)
+    traded = book if energised.size == len(book) else book.take(energised)
+    bounds = (options.get("v_min"), options.get("v_max"), options.get("root_limit_kw"))
+    period = options.get("period_hours", PERIOD_HOURS)
+    task = _task(network, traded, options.get("fixed_kva"), options.get("loads"), options.get("agreements"),
+                 period, rules, float(root_price), float(reactive), bounds, options.get("warm"))  # fmt: skip
+    clearing, found = solve(
+        task, traded, options.get("warm"), options.get("tie_context", ""), options.get("last_spread")
+    )
+    if traded is not book:
+        award, tie = np.zeros(len(book)), np.full(len(book), -1, dtype=np.int64)
+        award[energised], tie[energised] = clearing.award_kw, clearing.tie
+        clearing = replace(clearing, award_kw=award, tie=tie)
+    return InFull(clearing, task, found, energised)
+
+
+def solve(
+    task: Task, book: OrderBook, warm: Warm | None, tie_context: str, last_spread: FloatArray | None
+) -> tuple[Clearing, Found | None]:
+    """The clearing of a task, and where its search ended; None after a fallback."""
+    reason, choice = "", Choice()
+    found: Found | None
     try:
         found = search(task, _guess(task, book, warm))
+        nodal = nodal_prices(task, found.point, found.rows, found.dual)
+        if task.parameters.starts and may_have_several(task, nodal.energy):
+            first, (found, choice) = found, best_of_all(task, found)
+            if found is not first:
+                nodal = nodal_prices(task, found.point, found.rows, found.dual)
         if not found.settled:
             reason = (
                 f"not optimal after {found.iterations} quadratic programs: residual {found.kkt:.1e} currency/kWh, "
                 f"violation {found.violation:.1e} pu"
             )
-        elif _mismatch(found.point) > rules.mismatch_pu_max:
+        elif _mismatch(found.point) > task.parameters.mismatch_pu_max:
             reason = f"power flow mismatch {_mismatch(found.point):.1e} pu"
     except GridError as error:
         found, reason = None, str(error)
     if found is None or reason:
-        return _fallback(task, book, found, reason, tie_context, last_spread)
-    return _outcome(task, book, found, tie_context)
+        return _fallback(task, book, found, reason, tie_context, last_spread), None
+    return _outcome(task, book, found, nodal, choice, tie_context), found
 
 
 def _task(
@@ -326,9 +409,10 @@ def _mismatch(point: Point) -> float:
     return max(flow.mismatch_pu for flow in point.flows)
 
 
-def _outcome(task: Task, book: OrderBook, found: Found, tie_context: str) -> Clearing:
+def _outcome(
+    task: Task, book: OrderBook, found: Found, nodal: NodalPrices, choice: Choice, tie_context: str
+) -> Clearing:
     point, rows = found.point, found.rows
-    nodal = nodal_prices(task, point, rows, found.dual)
     ends = [nodal]
     dual, kkt, violation = found.dual, found.kkt, found.violation
     duals = dual_range(task, found)
@@ -349,7 +433,7 @@ def _outcome(task: Task, book: OrderBook, found: Found, tie_context: str) -> Cle
         flow=point.flow,
         limits=listed,
         relaxations=relaxed,
-        evidence=Evidence(_mismatch(point), kkt, violation, found.iterations),
+        evidence=Evidence(_mismatch(point), kkt, violation, found.iterations, choice),
         warm=_warm(task, book, found, dual, nodal),
         tie_context=tie_context,
         called=tuple(zip(task.steps.scenarios[1:], point.flows[1:], strict=True)),
@@ -427,7 +511,8 @@ def _ties(steps: Steps) -> IntArray:
 def _listed(task: Task, found: Found, dual: FloatArray) -> tuple[BindingLimit, ...]:
     listed = []
     order = np.argsort(found.rows, kind="stable")
-    for row, amount in zip(found.rows[order], dual[order], strict=True):
+    power = task.limits.kw_per_unit(found.rows[order])
+    for row, amount, kw in zip(found.rows[order], dual[order], power, strict=True):
         value = float(found.point.values[row])
         if amount <= 0 and value < -BINDING_PU:
             continue
@@ -441,6 +526,7 @@ def _listed(task: Task, found: Found, dual: FloatArray) -> tuple[BindingLimit, .
                 dual=float(amount) / size,
                 unit=task.limits.unit(int(row)),
                 excess=value * size if value > task.parameters.violation_pu_max else 0.0,
+                price=float(amount / kw),
             )
         )
     return tuple(listed)

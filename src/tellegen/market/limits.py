@@ -196,17 +196,25 @@ class Limits:
         does to its voltage at no load, which is its driving-point impedance. So the curve does not depend on the path
         of the search.
         """
-        network = self.factors.network
-        kind = self.kind[rows]
+        kind, kw_per_unit = self.kind[rows], self.kw_per_unit(rows)
         voltage = kind <= LimitType.VOLTAGE_MAX
-        kw_per_unit = np.where(kind == LimitType.RATING, self.scale[rows] * network.base_kva, self.scale[rows])
-        if voltage.any():
-            kw_per_unit[voltage] = network.base_kva / self.factors.driving_impedance(self.index[rows[voltage]])
         margin = np.where(voltage, parameters.margin_voltage_pu, parameters.margin_rating)
         kink = np.stack([np.zeros(rows.size), margin], axis=1)
         prices = abs(root_price) + np.array([parameters.penalty_margin_price, parameters.penalty_price])
         kw_per_unit = np.where(kind >= LimitType.EXPORT, OWN_PENALTY * kw_per_unit, kw_per_unit)
         return kink, kw_per_unit[:, None] * prices[None, :]
+
+    def kw_per_unit(self, rows: IntArray) -> FloatArray:
+        """Power in kW (kVA) that one row unit stands for, float64[k].
+
+        Of a voltage: the kW of demand at the node that move it by 1 pu at no load, by its driving-point impedance.
+        """
+        network, kind = self.factors.network, self.kind[rows]
+        voltage = kind <= LimitType.VOLTAGE_MAX
+        size = np.where(kind == LimitType.RATING, self.scale[rows] * network.base_kva, self.scale[rows])
+        if voltage.any():
+            size[voltage] = network.base_kva / self.factors.driving_impedance(self.index[rows[voltage]])
+        return np.asarray(size)
 
     def name(self, row: int) -> str:
         """What a limit is called: ``voltage of node 7 (lowest)``, ``rating of line 3 at node 7``, ``root import``.
@@ -283,7 +291,7 @@ def linear_rows(network: Network, connections: Connections, steps: Steps, groups
         index=np.concatenate([np.zeros(len(kinds)), groups.participant[own.group]]).astype(np.int64),
         matrix=sp.csr_matrix(sp.vstack([*parts, own.matrix])),
         level=level,
-        scale=np.maximum(np.abs(level), SCALE_KW_MIN),
+        scale=np.maximum(np.concatenate([np.abs(levels), own.size_kw]), SCALE_KW_MIN),
         name=tuple(names),
     )
 

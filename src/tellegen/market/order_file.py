@@ -17,8 +17,9 @@ import numpy as np
 from tellegen.errors import InputError
 from tellegen.grid.connections import Connector
 from tellegen.grid.network import IntArray, Network
-from tellegen.market.book import OrderBook
+from tellegen.market.book import NOT_ENERGISED, OrderBook
 from tellegen.market.capability import Agreements
+from tellegen.market.market_power import References
 from tellegen.records import Product, Side
 
 FILE_BYTES_MAX = 64 * 2**20
@@ -32,6 +33,7 @@ REQUIRED_COLUMNS = tuple(name for name in COLUMNS if name not in OPTIONAL_COLUMN
 LIMIT_COLUMNS = (
     "import_kw", "export_kw", "firm_import_kw", "firm_export_kw", "energy_up_kwh", "energy_down_kwh",
 )  # fmt: skip
+REFERENCE_COLUMNS = ("participant", "product", "price")
 AGREEMENT_COLUMNS = ("participant", "node", "phases", *LIMIT_COLUMNS)
 _PRODUCTS = {product.name.lower(): product for product in Product}
 _SIDES = {"buy": Side.BUY, "sell": Side.SELL}
@@ -76,7 +78,7 @@ def read_orders_csv(path: str | Path, network: Network) -> OrderFile:
     Columns ``participant,node,phases,product,side,price,quantity_kw,kvar_per_kw``; `phases`, `price` and
     `kvar_per_kw` may be empty, and the columns `phases` and `kvar_per_kw` may be missing. An empty price is a
     price-taker. Rows of one participant at one node, product and side are the steps of its curve, dearest first
-    for a buyer, cheapest first for a seller.
+    for a buyer, cheapest first for a seller. Orders at a bus that no source feeds are read and get nothing.
 
     Parameters
     ----------
@@ -158,13 +160,40 @@ def read_agreement_rows(source: object, rows: Iterable[tuple[int, Mapping[str, s
             values = [_limit(name, row.get(name, "")) for name in LIMIT_COLUMNS]
         except _RowError as refused:
             raise InputError(source, f"row {line}, {refused.field}", refused.problem) from None
-        if row["participant"] in number:
+        if row["participant"] in number and place != NOT_ENERGISED:
             who.append(number[row["participant"]])
             where.append(place)
             limits.append(values)
     columns = np.array(limits, dtype=np.float64).reshape(-1, len(LIMIT_COLUMNS)).T
     given = {name: column for name, column in zip(LIMIT_COLUMNS, columns, strict=True)}
     return Agreements.of(np.array(who, dtype=np.int64), np.array(where, dtype=np.int64), **given)
+
+
+def read_reference_rows(source: object, rows: Iterable[tuple[int, Mapping[str, str]]], orders: OrderFile) -> References:
+    """Read reference prices from rows of text under `REFERENCE_COLUMNS`; participants without an order are left out.
+
+    Raises
+    ------
+    InputError : names source, row and field, and what would be right.
+    """
+    number = {name: k for k, name in enumerate(orders.participants)}
+    known: dict[tuple[int, int], float] = {}
+    for line, row in rows:
+        try:
+            product, price = _product(row["product"]), _number("price", row["price"], PRICE_MAX)
+        except _RowError as refused:
+            raise InputError(source, f"row {line}, {refused.field}", refused.problem) from None
+        key = (number.get(row["participant"], -1), int(product))
+        if key in known:
+            raise InputError(source, f"row {line}", f"names {row['participant']} and {row['product']} again")
+        if key[0] >= 0:
+            known[key] = price
+    return References.of([who for who, _ in known], [what for _, what in known], list(known.values()))
+
+
+def read_references_csv(path: str | Path, orders: OrderFile) -> References:
+    """Read reference prices from a CSV file with a header of `REFERENCE_COLUMNS`."""
+    return read_reference_rows(path, _rows(Path(path), REFERENCE_COLUMNS, REFERENCE_COLUMNS), orders)
 
 
 def read_agreements_csv(path: str | Path, orders: OrderFile) -> Agreements:
@@ -203,6 +232,8 @@ def check_columns(
 
 def _place(connector: Connector, node: str, phases: str) -> int:
     """Where an order is connected, as `OrderBook.node` counts it."""
+    if node in connector.network.not_energised:
+        return NOT_ENERGISED
     try:
         return connector.place(node, "" if phases == "0" else phases)
     except ValueError as refused:

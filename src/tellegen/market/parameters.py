@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 
 from tellegen.errors import InputError
 
+STARTS_MAX = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
@@ -30,6 +32,8 @@ class Parameters:
         mismatch (per unit of power); largest excess over limits beyond what was listed as given way (per unit of
         voltage; share of a rating or of the root limit); largest optimality residual (currency/kWh).
     iterations_max : quadratic programs before the fallback is taken.
+    starts : places from which the search is run again where a clearing may have several optima (`market.optima`);
+        0: never.
     """
 
     price_cap: float = 5.0
@@ -44,6 +48,7 @@ class Parameters:
     violation_pu_max: float = 1e-7
     kkt_max: float = 1e-6
     iterations_max: int = 40
+    starts: int = 8
 
     def __post_init__(self) -> None:
         for spec in fields(self):
@@ -69,3 +74,5 @@ class Parameters:
                 raise InputError("market parameters", name, "must be positive")
         if self.iterations_max < 0:
             raise InputError("market parameters", "iterations_max", "must not be negative")
+        if not 0 <= self.starts <= STARTS_MAX:
+            raise InputError("market parameters", "starts", f"must be 0 to {STARTS_MAX}")

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tellegen.errors import InputError
-from tellegen.grid import Connector, factorise
+from tellegen.grid import Connector
 from tellegen.grid.network import ComplexArray
-from tellegen.market import BindingLimit, Clearing, Evidence, LimitType, OrderBook, OrderFile, Parameters
+from tellegen.market import (
+    NOT_ENERGISED,
+    BindingLimit,
+    Clearing,
+    Evidence,
+    Finding,
+    LimitType,
+    Mitigated,
+    OrderBook,
+    OrderFile,
+    Parameters,
+    PivotalTest,
+    clear_mitigated,
+)
 from tellegen.market import clear as clear_market
+from tellegen.market.clearing import Options
 from tellegen.records import Product
 from tellegen.workbench.declared import generator_offers, set_points
 from tellegen.workbench.feeder import Feeder
 from tellegen.workbench.flow import NEUTRAL, loading_frame, network_document, shown_nodes, voltage_frame
-from tellegen.workbench.orders import OrdersLike, read_agreements, read_orders
+from tellegen.workbench.orders import OrdersLike, read_agreements, read_orders, read_references
 from tellegen.workbench.tables import Columns, frame, rows
 
 if TYPE_CHECKING:
@@ -51,6 +66,7 @@ class ClearingResult:
     root_price : currency/kWh at which the root bought and sold.
     v_min, v_max : per unit, the limits given in place of the network's own, or None.
     clearing : the engine's own result.
+    mitigated : the test for market power that was asked for, or None.
     """
 
     feeder: Feeder
@@ -61,6 +77,7 @@ class ClearingResult:
     v_min: float | None
     v_max: float | None
     clearing: Clearing
+    mitigated: Mitigated | None = None
 
     @property
     def status(self) -> str:
@@ -117,7 +134,7 @@ class ClearingResult:
         """One row per order.
 
         Columns `row` (line of the file, position in a frame), `participant`, `node`, `phases`, `product`, `side`,
-        `quantity_kw` (kvar for reactive orders), `price` (currency/kWh or kvarh).
+        `quantity_kw` (kvar for reactive orders), `price` (currency/kWh or kvarh; null where no source feeds the bus).
         """
         return frame(
             self._awards(),
@@ -141,7 +158,8 @@ class ClearingResult:
 
         Columns `name`, `kind` (`LimitType` in small letters: ``voltage_max``, ``rating``, ``reserve_up``, ``export``,
         ...), `dual` (currency per hour and `unit` by which the limit would be widened), `unit`, `excess` (in `unit`;
-        above 0 the limit gave way), `price` (see `limit_price`).
+        above 0 the limit gave way), `price` (the dual per kWh or kVAh that
+        passes; of a voltage per kWh-equivalent).
         """
         limits = self.clearing.limits
         columns = {
@@ -150,7 +168,7 @@ class ClearingResult:
             "dual": [limit.dual for limit in limits],
             "unit": [limit.unit for limit in limits],
             "excess": [limit.excess for limit in limits],
-            "price": [self.limit_price(limit) for limit in limits],
+            "price": [limit.price for limit in limits],
         }
         return frame(columns, text=("name", "kind", "unit"), optional=("dual", "excess", "price"))
 
@@ -176,7 +194,7 @@ class ClearingResult:
                 {"product": name, "price": price, "range": [low, high]}
                 for name, price, low, high in zip(*self._reserve_columns().values(), strict=True)
             ],
-            "awards": rows(self._awards()),
+            "awards": self._award_rows(),
             "network": network_document(self.feeder.network, cleared.flow),
             "limits": [self._limit(limit) for limit in cleared.limits],
             "relaxations": [self._limit(limit) for limit in cleared.relaxations],
@@ -186,6 +204,12 @@ class ClearingResult:
                 "max_violation_pu": cleared.evidence.max_violation_pu,
                 "iterations": cleared.evidence.iterations,
             },
+            "optima": {
+                "starts": cleared.evidence.choice.starts,
+                "seen": cleared.evidence.choice.optima,
+                "welfare_spread": cleared.evidence.choice.spread,
+            },
+            **({} if self.mitigated is None else {"mitigation": [self._finding(f) for f in self.mitigated.findings]}),
             "warnings": list(self.warnings),
         }
 
@@ -199,25 +223,41 @@ class ClearingResult:
             return limit.name
         return limit.name.replace(f"participant {limit.index}", self.orders.participants[limit.index], 1)
 
-    def limit_price(self, limit: BindingLimit) -> float:
-        """The dual in currency/h per kW or kVA; of a voltage per kW that, at no load, moves it as the limit would move.
-
-        Where a limit gave way this is its penalty: the price of the root and 5 within the margin, 10 beyond.
-        """
-        if limit.kind > LimitType.VOLTAGE_MAX:
-            return limit.dual
-        network = self.feeder.network
-        impedance_pu = float(factorise(network).driving_impedance(np.array([limit.index]))[0])
-        return limit.dual * impedance_pu / network.base_kva
-
     def _limit(self, limit: BindingLimit) -> dict[str, Any]:
         return {
             "name": self.limit_name(limit),
             "dual": limit.dual,
             "unit": limit.unit,
             "excess": limit.excess,
-            "price": self.limit_price(limit),
+            "price": limit.price,
         }
+
+    def _finding(self, finding: Finding) -> dict[str, Any]:
+        names = self.orders.participants
+        return {
+            "participant": names[finding.participant],
+            "limit": finding.limit,
+            "limit_price": finding.dual_price,
+            "needed_kw": finding.needed_kw,
+            "own_kw": finding.own_kw,
+            "others_kw": finding.others_kw,
+            "besides": [names[k] for k in finding.besides],
+            "product": _PRODUCTS[finding.product],
+            "side": "buy" if finding.side > 0 else "sell",
+            "rows": self.orders.row[list(finding.rows)].tolist(),
+            "offered": finding.offered,
+            "reference": finding.reference,
+            "mitigated": finding.mitigated,
+            "price_before": finding.price_before,
+            "price_after": finding.price_after,
+        }
+
+    def _award_rows(self) -> list[dict[str, Any]]:
+        listed = rows(self._awards())
+        for row, place in zip(listed, self.orders.book.node.tolist(), strict=True):
+            if place == NOT_ENERGISED:
+                row |= {"price": None, "status": "not energised"}
+        return listed
 
     def _reserves(self) -> list[int]:
         """Places in `RESERVES` of the reserve products that are traded."""
@@ -277,7 +317,7 @@ class ClearingResult:
             "product": [_PRODUCTS[product] for product in book.product.tolist()],
             "side": ["buy" if side > 0 else "sell" for side in book.side.tolist()],
             "quantity_kw": self.clearing.award_kw[: len(book)].tolist(),
-            "price": price.tolist(),
+            "price": [None if math.isnan(each) else each for each in price.tolist()],
         }
 
     def __repr__(self) -> str:
@@ -299,6 +339,8 @@ def clear(
     orders_only: bool = False,
     agreements: OrdersLike | None = None,
     period_minutes: float = 5.0,
+    references: OrdersLike | None = None,
+    pivotal_test: PivotalTest | None = None,
     parameters: Parameters | None = None,
     warm: ClearingResult | None = None,
 ) -> ClearingResult:
@@ -318,6 +360,10 @@ def clear(
         may be, with the columns ``participant, node, phases, import_kw, export_kw, firm_import_kw, firm_export_kw,
         energy_up_kwh, energy_down_kwh``; what is empty or missing is no limit.
     period_minutes : how long the dispatch lasts; counts where stored energy stands behind reserve.
+    references : reference prices, of the kinds that `orders` may be, with the columns ``participant, product, price``;
+        with them, offers of who is pivotal on a binding limit are held to these (or to the default rule for who has
+        none) and the market is cleared again.
+    pivotal_test : thresholds of that test; given alone, it is run with the default rule for everybody.
     parameters : caps, penalties, acceptance; the defaults where absent.
     warm : the result of the interval before, on the same `feeder` object; it saves iterations, not accuracy.
 
@@ -362,10 +408,7 @@ def clear(
     if not orders_only:
         fixed = set_points(case, dispatchable=False)
         book = OrderBook.concat(book, generator_offers(case))
-    cleared = clear_market(
-        case.network,
-        book,
-        price,
+    options = Options(
         root_limit_kw=root_limit_kw,
         fixed_kva=fixed,
         loads=None if orders_only else case.loads,
@@ -377,9 +420,18 @@ def clear(
         warm=None if warm is None else warm.clearing.warm,
         tie_context="clear",
     )
+    mitigated = None
+    if references is None and pivotal_test is None:
+        cleared = clear_market(case.network, book, price, **options)
+    else:
+        known = None if references is None else read_references(references, file)
+        mitigated = clear_mitigated(
+            case.network, book, price, references=known, test=pivotal_test, **options
+        )  # fmt: skip
+        cleared = mitigated.clearing
     if not orders_only:
         np.add.at(fixed, case.loads.node, case.loads.p_kw + 1j * case.loads.q_kvar)
-    return ClearingResult(feeder, file, book, fixed, float(price), v_min, v_max, cleared)
+    return ClearingResult(feeder, file, book, fixed, float(price), v_min, v_max, cleared, mitigated)
 
 
 def _no_orders(feeder: Feeder) -> OrderFile:

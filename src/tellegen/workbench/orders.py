@@ -12,12 +12,15 @@ from tellegen.grid import Network
 from tellegen.market import (
     Agreements,
     OrderFile,
+    References,
     read_agreement_rows,
     read_agreements_csv,
     read_order_rows,
     read_orders_csv,
+    read_reference_rows,
+    read_references_csv,
 )
-from tellegen.market.order_file import AGREEMENT_COLUMNS, COLUMNS, REQUIRED_COLUMNS, check_columns
+from tellegen.market.order_file import AGREEMENT_COLUMNS, COLUMNS, REFERENCE_COLUMNS, REQUIRED_COLUMNS, check_columns
 
 if TYPE_CHECKING:
     import polars as pl
@@ -59,6 +62,20 @@ def read_agreements(agreements: OrdersLike, orders: OrderFile) -> Agreements:
     source = "agreements frame"
     columns, nan_is_missing = _columns(source, agreements, AGREEMENT_COLUMNS, AGREEMENT_COLUMNS[:2])
     return read_agreement_rows(source, _rows(AGREEMENT_COLUMNS, columns, nan_is_missing), orders)
+
+
+def read_references(references: OrdersLike, orders: OrderFile) -> References:
+    """Read reference prices from the same kinds of tables, with the columns ``participant, product, price``.
+
+    Raises
+    ------
+    InputError : names file or ``references frame``, row and field, and what would be right.
+    """
+    if isinstance(references, (str, Path)):
+        return read_references_csv(references, orders)
+    source = "references frame"
+    columns, nan_is_missing = _columns(source, references, REFERENCE_COLUMNS, REFERENCE_COLUMNS)
+    return read_reference_rows(source, _rows(REFERENCE_COLUMNS, columns, nan_is_missing), orders)
 
 
 def _columns(

@@ -222,6 +222,7 @@ def energise(draft: Draft) -> Case:
             kind=np.concatenate([draft.kind[where], draft.kind[where]]),
         ),
         aliases=aliases,
+        not_energised=tuple(draft.buses[bus] for bus in np.nonzero(~fed)[0]),
     )
     if draft.sequences is not None:
         sequences = _take_sequences(draft, draft.sequences, where, node, fed, root)
