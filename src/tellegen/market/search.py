@@ -32,7 +32,7 @@ from tellegen.market.qp import solve_program
 
 NEAR = 1e-4
 """Rows closer to their limit than this join the working set together with a hurt one."""
-ROWS_ADDED_MAX = 20
+ROWS_ADDED = 20
 BACKTRACKS_MAX = 6
 KKT_STOP = 1e-7
 """Residual at which the search ends, relative to the scale of prices."""
@@ -147,7 +147,7 @@ class _Search:
         self.damping = 0.0
         self.solution: Solution | None = None
         self.known: tuple[Point, IntArray, Slopes] | None = None
-        self.twins = Twins()
+        self.twins, self.adding = Twins(), ROWS_ADDED
         self.learned, self.patience = 0, PATIENCE
 
     def run(self) -> Found:
@@ -262,7 +262,9 @@ class _Search:
         if not hurt:
             return False
         near = np.flatnonzero(value > -NEAR)
-        worst = near[np.argsort(-value[near], kind="stable")[:ROWS_ADDED_MAX]]
+        worst = near[np.argsort(-value[near], kind="stable")[: self.adding]]
+        # Where every round finds as many again, a few at a time would take for ever.
+        self.adding = 2 * self.adding if worst.size == self.adding else ROWS_ADDED
         stair = np.zeros(self.rows.size, dtype=np.int64) if self.solution is None else self.solution.stair
         busy = (self.dual > 0) | (point.values[self.rows] > -NEAR) | (stair > 0)
         self.rows = np.concatenate([self.rows[busy], worst])
