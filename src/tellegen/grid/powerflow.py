@@ -110,10 +110,10 @@ class PowerFlow:
         network's `root_terminals` where it has any.
     losses_kw : root less all demand, as drawn at the solved voltage.
     terminal_pu : float64[K], current or apparent power at each branch terminal, as its limit's kind.
-    loading_percent : float64[K], of the rating; 0 where there is none.
+    rating_pu : float64[K], the network's.
     iterations : fixed-point and Newton steps.
-    mismatch_pu : largest ``|s + v conj(Y v)|`` over the free nodes, per unit of base power, beyond what the rounding
-        of voltages explains (which counts only at switches of microohms).
+    mismatch_pu : largest ``|s + v conj(Y v)|`` over the free nodes, per unit of base power; where it is above 1e-11,
+        beyond what the rounding of voltages explains (at switches of microohms).
     """
 
     voltage: ComplexArray
@@ -121,9 +121,15 @@ class PowerFlow:
     root_kvar: float
     losses_kw: float
     terminal_pu: FloatArray
-    loading_percent: FloatArray
+    rating_pu: FloatArray
     iterations: int
     mismatch_pu: float
+
+    @property
+    def loading_percent(self) -> FloatArray:
+        """Loading of each branch terminal, float64[K], of its rating; 0 where there is none."""
+        idle = np.zeros_like(self.terminal_pu)
+        return np.divide(100.0 * self.terminal_pu, self.rating_pu, out=idle, where=self.rating_pu > 0)
 
 
 _cache: OrderedDict[tuple[int, Engine], Factors] = OrderedDict()
@@ -390,9 +396,11 @@ def _measure(
     voltage[factors.free] = voltage_free
     current = factors.y_free @ voltage_free + factors.source_current
     error = np.abs(voltage_free * np.conj(draw.current(voltage_free) + current))
-    # Between nodes joined by a microohm, the rounding of the voltages themselves shows as power.
-    rounding = ROUNDING * (factors.y_size @ np.abs(voltage_free)) * np.abs(voltage_free)
-    mismatch = float((error - rounding).max(initial=0.0))
+    mismatch = float(error.max(initial=0.0))
+    if mismatch > MISMATCH_LIMIT_PU / 100:
+        # Between nodes joined by a microohm, the rounding of the voltages themselves shows as power.
+        rounding = ROUNDING * (factors.y_size @ np.abs(voltage_free)) * np.abs(voltage_free)
+        mismatch = float((error - rounding).max(initial=0.0))
     if not mismatch <= MISMATCH_LIMIT_PU:
         raise GridError(f"{network.name}: power flow stopped at a mismatch of {mismatch:.1e} pu")
     demand = complex(demand_kva.sum()) + complex(draw.drawn(draw.across(voltage_free))[0].sum()) * network.base_kva
@@ -404,20 +412,15 @@ def _measure(
         at = network.root_terminals
         root = -complex((voltage[network.branches.node[at]] * np.conj(branch[at])).sum()) * network.base_kva
     terminal = np.abs(branch)
-    power = network.branches.kind == LimitKind.APPARENT_POWER
-    terminal = np.where(power, terminal * np.abs(voltage[network.branches.node]), terminal)
+    power = np.flatnonzero(network.branches.kind == LimitKind.APPARENT_POWER)
+    terminal[power] *= np.abs(voltage[network.branches.node[power]])
     return PowerFlow(
         voltage=voltage,
         root_kw=root.real,
         root_kvar=root.imag,
         losses_kw=root.real - demand.real,
         terminal_pu=terminal,
-        loading_percent=np.divide(
-            100.0 * terminal,
-            network.branches.rating_pu,
-            out=np.zeros_like(terminal),
-            where=network.branches.rating_pu > 0,
-        ),
+        rating_pu=network.branches.rating_pu,
         iterations=iterations,
         mismatch_pu=mismatch,
     )

@@ -185,6 +185,10 @@ def own_limits(
 ) -> OwnLimits:
     """Rows of the groups' limits that the orders could reach."""
     channels, size = steps.channels, groups.participant.size
+    if not size:
+        nothing = np.zeros(0, dtype=np.int64)
+        empty = sp.csr_matrix((0, channels.place.size))
+        return OwnLimits(empty, np.zeros(0), nothing, nothing, np.zeros(0, dtype=bool), np.zeros(0))
     effect = effects(book)
     fixed = np.where(groups.of_order >= 0, steps.fixed_kw, 0.0)
     energy = (effect == Effect.DEMAND) & (book.product == 0)

@@ -12,15 +12,16 @@ import numpy as np
 from tellegen.errors import InputError
 from tellegen.grid.connections import Connections, wire, with_plain_loads
 from tellegen.grid.network import ComplexArray, FixedLoads, FloatArray, IntArray, Network
-from tellegen.grid.powerflow import GridError, PowerFlow, factorise, solve_powerflow
+from tellegen.grid.powerflow import Factors, GridError, PowerFlow, factorise, solve_powerflow
 from tellegen.market.book import NOT_ENERGISED, OrderBook
 from tellegen.market.capability import Agreements, group_orders, own_limits
 from tellegen.market.curvature import Curvature
 from tellegen.market.limits import Limits, LimitType, linear_rows
+from tellegen.market.operating_point import Point, Task, price_scale, residuals, weighted_terms
 from tellegen.market.optima import Choice, best_of_all, may_have_several
 from tellegen.market.parameters import Parameters
 from tellegen.market.pricing import NodalPrices, dual_range, nodal_prices
-from tellegen.market.search import Found, Guess, Point, Task, price_scale, residuals, search, weighted_terms
+from tellegen.market.search import Found, Guess, search
 from tellegen.market.steps import Effect, Scenario, Steps
 from tellegen.records import ClearingStatus, Product, Side
 from tellegen.units import INTERVALS_PER_HOUR
@@ -118,10 +119,12 @@ class Warm:
     """What one clearing leaves to the next on the same network; orders may come and go in between.
 
     Limits that bound, with their duals; curvature and voltages by scenario; prices; and the dispatch of steps that
-    were partly taken, by what they were (place, direction, price), for prices alone do not say how far those go.
+    were partly taken, by what they were (place, direction, price), for prices alone do not say how far those go. The
+    network's factors are held here, so that whoever clears many feeders in turn factorises none of them again.
     """
 
     network: Network
+    factors: Factors
     connections: Connections
     scenarios: tuple[Scenario, ...]
     row_key: IntArray
@@ -290,7 +293,7 @@ def clear_in_full(network: Network, book: OrderBook, root_price: float, **option
     bounds = (options.get("v_min"), options.get("v_max"), options.get("root_limit_kw"))
     period = options.get("period_hours", PERIOD_HOURS)
     task = _task(network, traded, options.get("fixed_kva"), options.get("loads"), options.get("agreements"),
-                 period, rules, float(root_price), float(reactive), bounds)  # fmt: skip
+                 period, rules, float(root_price), float(reactive), bounds, options.get("warm"))  # fmt: skip
     clearing, found = solve(
         task, traded, options.get("warm"), options.get("tie_context", ""), options.get("last_spread")
     )
@@ -339,8 +342,9 @@ def _task(
     root_price: float,
     root_reactive_price: float,
     bounds: tuple[float | FloatArray | None, float | FloatArray | None, float | None],
+    warm: Warm | None,
 ) -> Task:
-    factors = factorise(network)
+    factors = warm.factors if warm is not None and warm.network is network else factorise(network)
     wiring = wire(network, factors.free, loads, book.connections)
     fixed = np.zeros(wiring.places, dtype=np.complex128)
     if fixed_kva is not None:
@@ -533,6 +537,7 @@ def _warm(task: Task, book: OrderBook, found: Found, dual: FloatArray, nodal: No
     rows, steps, y = found.rows[keep], task.steps, found.point.y
     return Warm(
         network=task.network,
+        factors=task.factors,
         connections=book.connections,
         scenarios=steps.scenarios,
         row_key=task.limits.key[rows],

@@ -260,6 +260,8 @@ def node_name(network: Network, node: int) -> str:
 def linear_rows(network: Network, connections: Connections, steps: Steps, groups: Groups, own: OwnLimits) -> LinearRows:
     """Reserve required, where any is required or offered, and the participants' own limits."""
     effect = steps.channels.effect
+    if not own.level.size and not effect.any() and not (steps.required_kw > 0).any():
+        return LinearRows.none()
     parts: list[sp.csr_matrix] = []
     kinds, levels, names = [], [], []
     for k, (kind, effects_of, way) in enumerate(

@@ -29,7 +29,7 @@ from tellegen.grid.network import FloatArray, IntArray, Network
 from tellegen.market.book import OrderBook
 from tellegen.market.clearing import Clearing, InFull, Options, clear_in_full
 from tellegen.market.limits import LimitType
-from tellegen.market.search import slopes_at
+from tellegen.market.operating_point import slopes_at
 from tellegen.market.steps import Effect
 from tellegen.records import Product, Side
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from tellegen.grid.network import FloatArray, IntArray
 from tellegen.grid.powerflow import GridError
-from tellegen.market.search import Found, Guess, Task, price_scale, search
+from tellegen.market.operating_point import Task, price_scale
+from tellegen.market.search import Found, Guess, search
 
 NEGATIVE = 1e-6
 """A price below this share of the price scale, with a minus before it, is negative and not rounding."""

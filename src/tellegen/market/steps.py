@@ -34,6 +34,7 @@ class Effect(IntEnum):
 
 _ACTIVATION = np.array([[1.0, 0, 0, 0, 0], [1.0, 1.0, 0, 0, 0], [1.0, 0, -1.0, 0, 0]])
 """Demand that one unit of a channel adds in each `Scenario` (rows), by `Effect`; what is sold counts negative."""
+_CALLS = ((Scenario.UP, Effect.OFFER_UP), (Scenario.DOWN, Effect.OFFER_DOWN))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,6 +83,7 @@ class Steps:
     fixed_kva : complex128[3, places], demand of price-takers and of what cannot be moved, by `Scenario`.
     fixed_kw : float64[orders], award of orders, or parts of orders, that are not variables.
     required_kw : float64[2], reserve up and down required at any price, less what is offered at any price.
+    scenarios : the dispatch, and the calls of reserve that somebody offers.
     """
 
     width: FloatArray
@@ -95,6 +97,7 @@ class Steps:
     fixed_kva: ComplexArray
     fixed_kw: FloatArray
     required_kw: FloatArray
+    scenarios: tuple[Scenario, ...]
 
     @classmethod
     def of(
@@ -124,14 +127,17 @@ class Steps:
             row = int(np.argmax(outside))
             raise InputError("orders", f"row {row}, node {book.node[row]}", f"is not one of the {places} places")
         effect = effects(book)
-        moving = np.isin(effect, (Effect.REQUIRE_UP, Effect.REQUIRE_DOWN), invert=True)
+        moving = effect < Effect.REQUIRE_UP
         active = np.where((book.product != Product.REACTIVE) & moving, 1.0, 0.0)
         reactive = np.where(book.product == Product.REACTIVE, 1.0, book.kvar_per_kw * moving)
         taker = book.price_taker
         shed = np.zeros(len(book)) if curtailable_kw is None else np.where(taker, curtailable_kw, 0.0)
         fixed_kw = np.where(taker, book.quantity_kw - shed, 0.0)
         power = book.side * fixed_kw * (active + 1j * reactive)
-        fixed = np.stack([_on_places(places, book.node, power * row[effect]) for row in _ACTIVATION])
+        fixed = _on_places(places, book.node, power * _ACTIVATION[0, effect])[None].repeat(len(Scenario), axis=0)
+        for scenario, offer in _CALLS:
+            if (taker & (effect == offer)).any():
+                fixed[scenario] = _on_places(places, book.node, power * _ACTIVATION[scenario, effect])
         if fixed_kva is not None:
             given = np.asarray(fixed_kva, dtype=np.complex128)
             if given.shape != (places,) or not np.isfinite(given).all():
@@ -175,20 +181,14 @@ class Steps:
             required_kw=np.array(
                 [fixed_kw[a].sum() - fixed_kw[b].sum() for a, b in zip(reserve, offers, strict=True)], dtype=np.float64
             ),
+            scenarios=(
+                Scenario.DISPATCH,
+                *(call for call, offer in _CALLS if (book.quantity_kw[effect == offer] > 0).any()),
+            ),
         )
 
-    @property
-    def scenarios(self) -> tuple[Scenario, ...]:
-        """The dispatch, and the calls of reserve that somebody offers."""
-        found = [Scenario.DISPATCH]
-        for scenario, effect in ((Scenario.UP, Effect.OFFER_UP), (Scenario.DOWN, Effect.OFFER_DOWN)):
-            fixed = np.any(self.fixed_kva[scenario] != self.fixed_kva[0])
-            if fixed or np.any(self.channels.effect == effect):
-                found.append(scenario)
-        return tuple(found)
-
     def totals(self, y: FloatArray) -> FloatArray:
-        """What the variables add up to on each channel, float64[c]."""
+        """What variables, or values of theirs, add up to on each channel, float64[c]."""
         return np.bincount(self.channel, self.sign * y, minlength=self.channels.place.size).astype(np.float64)
 
     def demand_kva(self, y: FloatArray, scenario: int = Scenario.DISPATCH) -> ComplexArray:
@@ -228,6 +228,8 @@ class Steps:
 
 def effects(book: OrderBook) -> IntArray:
     """The `Effect` of each order, int64[orders]."""
+    if not (book.product > Product.REACTIVE).any():
+        return np.zeros(len(book), dtype=np.int64)
     buys = book.side == Side.BUY
     return np.select(
         [book.product == Product.RESERVE_UP, book.product == Product.RESERVE_DOWN],
@@ -243,6 +245,9 @@ def _on_places(places: int, at: IntArray, power: NDArray[np.complex128]) -> Comp
 
 def _grouped(keys: FloatArray) -> tuple[IntArray, IntArray]:
     """The group of each column of `keys`, and the first column of each group; groups in the order of their keys."""
+    keys = keys[(keys != keys[:, :1]).any(axis=1)]
+    if not keys.size:
+        return np.zeros(keys.shape[1], dtype=np.int64), np.zeros(min(keys.shape[1], 1), dtype=np.int64)
     order = np.lexsort(keys[::-1])
     fresh = np.ones(order.size, dtype=bool)
     fresh[1:] = (keys[:, order[1:]] != keys[:, order[:-1]]).any(axis=0)

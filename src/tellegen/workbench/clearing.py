@@ -156,9 +156,9 @@ class ClearingResult:
     def limits(self) -> pl.DataFrame:
         """Limits that bind.
 
-        Columns `name`, `kind` (``voltage_min``, ``voltage_max``, ``rating``, ``root_import``, ``root_export``), `dual`
-        (currency per hour and `unit` by which the limit would be widened), `unit`, `excess` (in `unit`; above 0 the
-        limit gave way), `price` (the dual per kWh or kVAh that passes; of a voltage per kWh-equivalent).
+        Columns `name`, `kind` (`LimitType` in small letters: ``voltage_max``, ``rating``, ``reserve_up``, ``export``,
+        ...), `dual` (currency per hour and `unit` by which the limit would be widened), `unit`, `excess` (in `unit`;
+        above 0 the limit gave way), `price` (see `limit_price`).
         """
         limits = self.clearing.limits
         columns = {
@@ -222,13 +222,20 @@ class ClearingResult:
             return limit.name
         return limit.name.replace(f"participant {limit.index}", self.orders.participants[limit.index], 1)
 
+    def limit_price(self, limit: BindingLimit) -> float:
+        """The dual in currency/h per kW or kVA; of a voltage per kW that, at no load, moves it as the limit would move.
+
+        Where a limit gave way this is its penalty: the price of the root and 5 within the margin, 10 beyond.
+        """
+        return limit.price
+
     def _limit(self, limit: BindingLimit) -> dict[str, Any]:
         return {
             "name": self.limit_name(limit),
             "dual": limit.dual,
             "unit": limit.unit,
             "excess": limit.excess,
-            "price": limit.price,
+            "price": self.limit_price(limit),
         }
 
     def _finding(self, finding: Finding) -> dict[str, Any]:
@@ -311,7 +318,7 @@ class ClearingResult:
         return {
             "row": file.row.tolist(),
             "participant": list(file.participant),
-            "node": [called.get(name, name) for name in file.node],
+            "node": [called.get(name, name) for name in map(file.connector.bus, file.node)],
             "phases": ["" if phases == "0" else phases for phases in file.phases],
             "product": [_PRODUCTS[product] for product in book.product.tolist()],
             "side": ["buy" if side > 0 else "sell" for side in book.side.tolist()],
