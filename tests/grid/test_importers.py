@@ -131,6 +131,7 @@ def test_ohms_and_kilowatts_are_converted_as_the_file_says(tmp_path: Path) -> No
         (("0.01 0.02", "nan 0.02"), "line 12", "'nan'"),
         (("0.01 0.02", "Inf 0.02"), "line 12", "finite"),
         (("0.01 0.02", "zero 0.02"), "line 12", "'zero'"),
+        (("1 -360 360; % a line", "0 -360 360;"), "line 7, bus 3", "not connected"),
         ((" 0.5  1  1 ", " 0.5  1 "), "line 7", "values in mpc.bus"),
         (("7  3  0", "7  1  0"), "mpc.bus", "no reference bus"),
         (("3  1  1.0", "7  1  1.0"), "line 7", "given once"),

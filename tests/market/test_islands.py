@@ -26,7 +26,7 @@ mpc.baseMVA = 1;
 mpc.bus = [
   1 3 0 0 0 0 1 1 0 0.4 1 1.1 0.8;
   2 1 0 0 0 0 1 1 0 0.4 1 1.1 0.8;
-  3 1 0.5 0 0 0 1 1 0 0.4 1 1.1 0.8;
+  3 4 0.5 0 0 0 1 1 0 0.4 1 1.1 0.8;
   4 4 0 0 0 0 1 1 0 0.4 1 1.1 0.8;
 ];
 mpc.gen = [ 1 0 0 10 -10 1 1 1 10 -10; ];
@@ -125,7 +125,7 @@ def test_a_book_without_any_energised_place_clears(street: Build) -> None:
 
 
 def test_importers_remember_what_they_leave_out(files: tuple[Path, Path]) -> None:
-    """Bus 3 hangs behind an open line, bus 4 is out of service: neither is a node, both have a name."""
+    """Buses 3 and 4 are isolated (type 4): neither is a node, both have a name."""
     case = load_case(str(files[0]))
     assert case.network.nodes == ("1", "2")
     assert set(case.network.not_energised) == {"3", "4"}
@@ -145,8 +145,30 @@ def test_awards_say_who_was_not_energised(files: tuple[Path, Path]) -> None:
         assert award["price"] is None
         assert award["status"] == "not energised"
     assert {price["node"] for price in told["prices"]} == {"1", "2"}
-    assert any("not connected to the root" in warning for warning in told["warnings"])
+    assert any("isolated buses" in warning for warning in told["warnings"])
     assert result.awards["price"].null_count() == 4
+
+
+def test_what_lies_behind_an_open_switch_is_named_and_left_out(tmp_path: Path) -> None:
+    pp = pytest.importorskip("pandapower", reason="needs the extra 'grids'")
+    net = pp.create_empty_network()
+    bus = [pp.create_bus(net, 0.4) for _ in range(3)]
+    pp.create_ext_grid(net, bus[0])
+    for a, b in ((0, 1), (1, 2)):
+        pp.create_line(net, bus[a], bus[b], 0.1, "NAYY 4x50 SE")
+    pp.create_switch(net, bus[1], 1, et="l", closed=False)
+    pp.create_load(net, bus[2], 0.02, name="mill")
+    path = tmp_path / "open.json"
+    pp.to_json(net, str(path))
+    orders = [
+        {"participant": who, "node": node, "product": "energy", "side": "buy", "price": 0.5, "quantity_kw": 4}
+        for who, node in (("shop", 1), ("mill", 2))
+    ]
+    result = clear_file(load_network(str(path)), orders, root_price=ROOT)
+    assert result.awards["quantity_kw"].to_list() == pytest.approx([4.0, 0.0])
+    assert result.awards["price"].to_list()[1] is None
+    assert result.root_kw == pytest.approx(4.0, abs=0.1)  # the mill's 20 kW are not drawn either
+    assert any("not connected to the root" in warning for warning in result.warnings)
 
 
 def test_a_pandapower_feeder_split_in_two_trades_at_the_root_price_in_both(tmp_path: Path) -> None:

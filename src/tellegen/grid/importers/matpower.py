@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tellegen.errors import InputError
 from tellegen.grid.elements import Elements
-from tellegen.grid.importers.draft import Draft, energise, listed
+from tellegen.grid.importers.draft import Draft, energise, fed_buses, listed
 from tellegen.grid.importers.piecewise import Segment, segments, with_segments
 from tellegen.grid.network import Case, FixedLoads, Generators, LimitKind
 
@@ -226,6 +226,12 @@ def case_of_text(source: str, name: str, text: str) -> Case:
 
     warnings = [f"not read: {listed(found.unread)}"] if found.unread else []
     draft = _draft(source, name, base_mva, found, warnings)
+    numbers, lines = draft.buses, found.matrices["bus"].lines
+    isolated = draft.in_service if draft.in_service is not None else np.ones(len(numbers), dtype=np.bool_)
+    for bus in np.nonzero(~fed_buses(draft) & isolated)[0].tolist():
+        raise InputError(
+            source, f"line {lines[bus]}, bus {numbers[bus]}", "is not connected to the reference bus; make it type 4"
+        )
     return energise(draft)
 
 
