@@ -242,7 +242,7 @@ BAD_ORDERS = {
     "a product nobody knows": (["a,2,,gas,buy,0.3,1,"], ["row 2", "'gas'"]),
     "nobody behind the order": ([",2,,energy,buy,0.3,1,"], ["row 2", "participant"]),
     "a field too few": (["a,2,,energy,buy,0.3"], ["row 2", "6 fields"]),
-    "no orders at all": ([], ["holds no orders"]),
+    "no orders at all": ([], ["holds no rows"]),
     "a quote that never ends": (['"a,2,,energy,buy,0.3,1,'], ["row", "CSV"]),
 }
 

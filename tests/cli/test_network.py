@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tellegen.grid import load_case, network_from_json
+from tellegen.grid import load_case
 
 Tellegen = Callable[..., Any]
 
@@ -73,10 +73,13 @@ def test_a_converted_network_is_the_same_and_no_file_is_lost(
     out = tmp_path / "street.json"
     path = street()
     assert tellegen("network", "convert", "--network", path, "--out", out).status == 0
-    network = network_from_json(out.read_bytes())
-    original = load_case(str(path)).network
+    assert (
+        tellegen("powerflow", "--network", out, "--json").out == tellegen("powerflow", "--network", path, "--json").out
+    )
+    network, original = load_case(str(out)).network, load_case(str(path)).network
     assert network.nodes == original.nodes
     assert abs(network.admittance - original.admittance).max() == 0
+    assert load_case(str(out)).root_price == load_case(str(path)).root_price
     before = out.read_bytes()
     refused = tellegen("network", "convert", "--network", street(r=0.2), "--out", out)
     assert refused.status == 2
@@ -85,3 +88,23 @@ def test_a_converted_network_is_the_same_and_no_file_is_lost(
     assert tellegen("network", "convert", "--network", street(r=0.2), "--out", out, "--force").status == 0
     assert out.read_bytes() != before
     assert tellegen("network", "convert", "--network", path, "--out", tmp_path / "street.m").status == 2
+
+
+def test_a_three_phase_network_is_converted_with_its_loads_and_controls(tmp_path: Path, tellegen: Tellegen) -> None:
+    pytest.importorskip("dss", reason="dss-python is not installed (extra `plant`)")
+    script, out, orders = tmp_path / "street.dss", tmp_path / "street.json", tmp_path / "orders.csv"
+    script.write_text(
+        "clear\nnew circuit.street basekv=0.4 bus1=head mvasc3=20 mvasc1=20\n"
+        "new line.a bus1=head bus2=end r1=0.1 x1=0.05 r0=0.3 x0=0.1 c1=0 c0=0\n"
+        "new load.a bus1=end.2 phases=1 kv=0.23 kw=5 model=2\nset voltagebases=[0.4]\ncalcvoltagebases\n"
+        "buscoords map.csv\nsolve\n"
+    )
+    (tmp_path / "map.csv").write_text("head, 1, 2\n")
+    assert tellegen("network", "convert", "--network", script, "--out", out).status == 0
+    orders.write_text(
+        "participant,node,phases,product,side,price,quantity_kw\nsun,end,1,energy,sell,0.1,4\nweld,END,2-3,energy,buy,0.9,3\n"
+    )
+    words = ("--orders", orders, "--root-price", 0.3, "--json")
+    one, other = (json.loads(tellegen("clear", "--network", file, *words).out) for file in (script, out))
+    assert one == other
+    assert [award["node"] for award in one["awards"]] == ["end", "end"]

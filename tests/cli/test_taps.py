@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 
 from tellegen.cli import taps
-from tellegen.grid import Dispatch, FixedLoads, LoadLaw, load_case
+from tellegen.grid import Connections, Dispatch, FixedLoads, LoadLaw, load_case
 from tellegen.market import OrderBook
 from tellegen.records import Product, Side
 
@@ -158,31 +157,31 @@ def test_orders_are_cleared_and_settled_at_their_dispatch(tmp_path: Path, telleg
     assert {v["node"]: v["after"] for v in document["voltages"]} == pytest.approx(wanted, abs=1e-9)
 
 
-@dataclass(frozen=True)
-class Legs:
-    """Connections of customers: two legs of row 0 to ground, row 1 between two nodes."""
-
-    start: Any
-    node: Any
-    other: Any
-    share: Any
-
-
 def test_awards_at_connections_are_drawn_leg_by_leg(street: Path) -> None:
     network = load_case(str(street)).network
     size = len(network.nodes)
-    book = OrderBook.of([2, size, size + 1], [Side.BUY, Side.SELL, Side.BUY], 0.1, [4, 6, 8], kvar_per_kw=[0, 0.5, 0])
-
-    class Book:
-        node, product, side, kvar_per_kw = book.node, book.product, book.side, book.kvar_per_kw
-        connections = Legs(np.array([0, 2, 3]), np.array([3, 4, 5]), np.array([-1, -1, 3]), np.array([0.5, 0.5, 1.0]))
-
+    book = OrderBook.of(
+        [2, size, size + 1, 2],
+        [Side.BUY, Side.SELL, Side.BUY, Side.SELL],
+        0.1,
+        [4, 6, 8, 5],
+        kvar_per_kw=[0, 0.5, 0, 0],
+        product=[Product.ENERGY, Product.ENERGY, Product.ENERGY, Product.RESERVE_UP],
+        connections=Connections(
+            np.array([0, 2, 3]),
+            np.array([3, 4, 5]),
+            np.array([-1, -1, 3]),
+            np.array([0.5, 0.5, 1.0]),
+            ("two", "between"),
+        ),
+    )
     one = np.ones(1)
     given = Dispatch(
         np.zeros(size, dtype=complex),
         FixedLoads(("x",), np.array([4]), one, one, None, LoadLaw(one, 2 * one, 2 * one, one, one, one, one)),
     )
-    drawn = taps.awarded(network, Book(), np.array([4.0, 6.0, 8.0]), given)  # type: ignore[arg-type]
+    drawn = taps.awarded(network, book, np.array([4.0, 6.0, 8.0, 5.0]), given)
+    # Reserve that nobody calls draws nothing.
     assert drawn.demand_kva[2] == 4
     assert drawn.demand_kva.sum() == 4
     loads = drawn.loads
@@ -193,4 +192,3 @@ def test_awards_at_connections_are_drawn_leg_by_leg(street: Path) -> None:
     assert loads.p_kw.tolist() == [1, -3, -3, 8]
     assert loads.q_kvar.tolist() == [1, -1.5, -1.5, 0]
     assert loads.law.p_exponent.tolist() == [2, 0, 0, 0]
-    assert {int(Product.ENERGY)} == set(book.product.tolist())

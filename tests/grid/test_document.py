@@ -132,6 +132,15 @@ def test_a_balanced_case_comes_back_with_elements_and_generators(tmp_path: Path)
     assert same(case_from_json(case_to_json(case)), case)
 
 
+def test_the_map_and_the_lengths_of_lines_come_back() -> None:
+    """Buses that the file does not place are NaN; a network of an earlier day has no map."""
+    case = small(coordinates=np.array([[1.5, -0.0], [np.nan, np.nan]]), lengths_km=(("line 0", 0.25), ("x", 3.0)))
+    assert same(case_from_json(case_to_json(case)), case)
+    document = json.loads(case_to_json(case))
+    del document["case"]["coordinates"], document["case"]["lengths_km"]
+    assert same(case_from_json(json.dumps(document).encode()), small())
+
+
 numbers = st.floats(allow_nan=False) | st.just(np.nan)
 
 
@@ -180,7 +189,7 @@ def test_a_balanced_network_recorded_in_the_first_format_is_read() -> None:
 
 
 FIELDS = {
-    Case: "network loads generators root_price warnings elements controls",
+    Case: "network loads generators root_price warnings elements lengths_km controls coordinates",
     Network: "name nodes phase base_kva base_kv admittance source source_voltage v_min v_max branches aliases "
     "root_terminals",
     Branches: "element node current_rows rating_pu kind",
@@ -240,6 +249,9 @@ SPOILT = {
     "a number too large for a place": (put("network.source", [2**70]), "too large"),
     "two sources at one node": (put("network.source", [0, 0]), "source"),
     "a list for a table": (put("loads", []), "is list, not dict"),
+    "a node without place on the map": (put("coordinates", [[1.0, 2.0]]), "coordinates"),
+    "half a place on the map": (put("coordinates", [[1.0, 2.0], [1.0]]), "same shape"),
+    "a map of words": (put("coordinates", [["here", 2.0], [1.0, 2.0]]), "'here'"),
     "a kind of limit that nobody knows": (put("network.branches.kind", [5]), "kind of limit"),
 }
 

@@ -298,22 +298,40 @@ def test_ratings_become_limits_of_current_and_power(tmp_path: Path, ours: Solve)
     assert percent["line.l"] == pytest.approx(100 * amperes / 50, rel=0.01)
 
 
-def test_lines_are_loaded_as_opendss_loads_them(opendss: Solve, ours: Solve) -> None:
-    """law 10: currents over ratings, the worst end and conductor of each line."""
+def test_lines_carry_the_currents_that_opendss_finds(opendss: Solve, ours: Solve) -> None:
+    """law 10: amperes at the worst end and conductor of each line."""
     path = feeder("ieee13/IEEE13Nodeckt.dss")
     case, flow = ours(path)
     engine_circuit = opendss(path).engine.ActiveCircuit
-    percent: dict[str, float] = {}
-    for element, value in zip(case.network.branches.element, flow.loading_percent.tolist(), strict=True):
-        percent[element] = max(percent.get(element, 0.0), value)
-    lines = [element for element in percent if element.startswith("line.")]
+    branches, network = case.network.branches, case.network
+    ampere = flow.terminal_pu * network.base_kva / network.base_kv[branches.node]
+    lines = sorted({element for element in branches.element if element.startswith("line.")})
     for element in lines:
         engine_circuit.SetActiveElement(element)
-        active = engine_circuit.ActiveCktElement
-        amperes = np.asarray(active.CurrentsMagAng, dtype=float)[::2].max()
+        theirs = np.asarray(engine_circuit.ActiveCktElement.CurrentsMagAng, dtype=float)[::2].max()
+        worst = max(ampere[k] for k, name in enumerate(branches.element) if name == element)
         # The 671-692 switch is a tenth of a microohm: its current is a difference of nearly equal voltages.
-        assert percent[element] == pytest.approx(100 * amperes / active.NormalAmps, rel=1e-5)
+        assert worst == pytest.approx(theirs, rel=1e-5)
     assert len(lines) == 12
+
+
+def test_a_line_is_rated_where_the_script_says_so(tmp_path: Path, ours: Solve) -> None:
+    """OpenDSS assumes 400 A of every line that says nothing; no such limit is in the file."""
+    path = circuit(
+        tmp_path,
+        "new linecode.bare nphases=3 r1=.1 x1=.2 r0=.3 x0=.6 units=km",
+        "new linecode.cable like=bare normamps=250",
+        "new line.none bus1=s bus2=a length=1 units=km linecode=bare",
+        "new line.coded bus1=a bus2=b length=1 units=km linecode=cable",
+        "new line.own bus1=b bus2=c length=1 units=km linecode=bare normamps=123",
+        "new line.plain bus1=c bus2=d length=1 units=km r1=.1 x1=.2 r0=.3 x0=.6 normamps=400",
+        "new load.d bus1=d phases=3 kv=12.47 kw=900 kvar=300",
+    )
+    case, _ = ours(path)
+    branches, network = case.network.branches, case.network
+    ampere = branches.rating_pu * network.base_kva / network.base_kv[branches.node]
+    rated = {name: round(float(a), 6) for name, a in zip(branches.element, ampere, strict=True) if name[:4] == "line"}
+    assert rated == {"line.none": np.inf, "line.coded": 250, "line.own": 123, "line.plain": 400}
 
 
 def test_nodes_carry_phases_bases_and_the_limits_of_the_file(tmp_path: Path, ours: Solve) -> None:
@@ -393,7 +411,7 @@ def test_matrices_that_opendss_never_set_are_not_read() -> None:
             garbage = '"CMatrix" : [[0.0, Nan], [+Inf, 5e-324]], ' if flags else ""
             return f'[{{"Name" : "c", {garbage}"Cuf" : [2.0], "Enabled" : true}}]'
 
-    (row,) = _table(Capacitors(), stated=True)
+    (row,) = _table(Capacitors(), stated=True, blank=True)
     assert row["CMatrix"] is None
     assert row["Cuf"] == [2.0]
     assert row["given"] == ("Name", "Cuf", "Enabled")
@@ -474,3 +492,11 @@ def test_drawn_feeders_agree(seed: int, tmp_path: Path, opendss: Solve, ours: So
     """law 10: connections in cascade, floating deltas and loads that unbalance them."""
     path = circuit(tmp_path, *random_feeder(seed), bases="12.47 4.16 0.48")
     agree(path, opendss, ours, differences, FLOATING_PU)
+
+
+def test_a_script_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Standard output holds the answer alone, whatever a script asks OpenDSS to say."""
+    path = circuit(tmp_path, "new line.l bus1=s bus2=b r1=0.1 x1=0.1 normamps=200", "new load.a bus1=b kv=12.47 kw=9")
+    path.write_text(path.read_text() + "help\nhelp command\n? load.a.kw\nshow taps\n")
+    load_case(str(path))
+    assert capfd.readouterr() == ("", "")

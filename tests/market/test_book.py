@@ -28,17 +28,25 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_a_file_is_read_row_by_row(network: Network, tmp_path: Path) -> None:
-    text = HEADER + "anna,3,,energy,buy,0.5,2,0.3\n\nanna,3,,Energy,BUY,0.2,1,\nben,7,0,reactive,sell,,4,\n"
+    text = (
+        HEADER + "anna,3,,energy,buy,0.5,2,0.3\n\nanna,3,,Energy,BUY,0.2,1,\nben,7,0,reactive,sell,,4,\n"
+        "ben,7,,reserve_up,sell,0.1,3,\nutility,0,,Reserve_Down,buy,,5,\n"
+    )
     file = read_orders_csv(write(tmp_path, text), network)
-    assert file.row.tolist() == [2, 4, 5]
-    assert file.participant == ("anna", "anna", "ben")
-    assert file.node == ("3", "3", "7")
-    assert file.book.node.tolist() == [3, 3, 7]
-    assert file.book.side.tolist() == [1, 1, -1]
-    assert file.book.product.tolist() == [Product.ENERGY, Product.ENERGY, Product.REACTIVE]
+    assert file.row.tolist() == [2, 4, 5, 6, 7]
+    assert file.participant == ("anna", "anna", "ben", "ben", "utility")
+    assert file.participants == ("anna", "ben", "utility")
+    assert file.book.participant.tolist() == [0, 0, 1, 1, 2]
+    assert file.node == ("3", "3", "7", "7", "0")
+    assert file.book.node.tolist() == [3, 3, 7, 7, 0]
+    assert file.book.side.tolist() == [1, 1, -1, -1, 1]
+    assert file.book.product.tolist() == [
+        Product.ENERGY, Product.ENERGY, Product.REACTIVE, Product.RESERVE_UP, Product.RESERVE_DOWN,
+    ]  # fmt: skip
     assert file.book.price[:2].tolist() == [0.5, 0.2]
-    assert file.book.price_taker.tolist() == [False, False, True]
-    assert file.book.kvar_per_kw.tolist() == [0.3, 0.0, 0.0]
+    assert file.book.price_taker.tolist() == [False, False, True, False, True]
+    assert file.book.kvar_per_kw.tolist() == [0.3, 0.0, 0.0, 0.0, 0.0]
+    assert len(file.book.connections) == 0
 
 
 def test_optional_columns_may_be_missing_and_order_is_free(network: Network, tmp_path: Path) -> None:
@@ -60,11 +68,11 @@ def test_optional_columns_may_be_missing_and_order_is_free(network: Network, tmp
         ("anna,3,,energy,buy,0.5,,", "row 2, quantity_kw ''", "not a number"),
         ("anna,3,,energy,buy,0.5,1e300,", "row 2, quantity_kw 1e300", "beyond the limit"),
         ("anna,3,,energy,buy,0.5,2,inf", "row 2, kvar_per_kw 'inf'", "finite"),
-        ("anna,3,,heat,buy,0.5,2,", "row 2, product 'heat'", "energy or reactive"),
-        ("anna,3,,reserve_up,buy,0.5,2,", "row 2, product 'reserve_up'", "reserves are not cleared yet"),
+        ("anna,3,,heat,buy,0.5,2,", "row 2, product 'heat'", "energy, reactive, reserve_up, reserve_down"),
+        ("anna,3,,reserve_up,sell,0.5,2,0.1", "row 2, kvar_per_kw", "goes with energy"),
         ("anna,3,,energy,short,0.5,2,", "row 2, side 'short'", "buy or sell"),
-        ("anna,3,1.2,energy,buy,0.5,2,", "row 2, phases '1.2'", "balanced"),
-        ("anna,3,,reactive,buy,0.5,2,0.3", "row 2, kvar_per_kw", "reactive power itself"),
+        ("anna,3,1.2,energy,buy,0.5,2,", "row 2, node '3'", "phases '1.2', but the network is balanced"),
+        ("anna,3,,reactive,buy,0.5,2,0.3", "row 2, kvar_per_kw", "goes with energy"),
         (",3,,energy,buy,0.5,2,", "row 2, participant", "empty"),
         ("anna,3,,energy,buy,0.5,2", "row 2", "7 fields"),
         ("a,3,,energy,buy,0.5,2,\na,3,,energy,buy,0.5,2,", "row 3", "repeats row 2"),
@@ -83,8 +91,8 @@ def test_what_is_wrong_is_named(network: Network, tmp_path: Path, row: str, plac
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "no orders"),
-        (HEADER, "no orders"),
+        ("", "holds no rows"),
+        (HEADER, "holds no rows"),
         ("participant,node,product,side,quantity_kw\na,3,energy,buy,2\n", "missing"),
         (HEADER.replace("price", "cost"), "missing"),
         (HEADER.strip() + ",colour\n", "not known"),

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tellegen.grid.elimination import Engine, prefer_engine, preferred_engine
 from tellegen.market.active_set import active_sets, descend
 from tellegen.market.interior_point import interior_point
 from tellegen.market.price_search import PriceSearch
 from tellegen.market.program import Program, Solution
 from tellegen.market.qp import solve_program
+
+
+@pytest.fixture(params=[Engine.SUPERLU, Engine.SWEEPS], autouse=True, scope="module")
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """Array code and compiled loops alike."""
+    before = preferred_engine()
+    if prefer_engine(request.param) != request.param:
+        pytest.skip("compiled loops need the extra 'fast'")
+    yield request.param
+    prefer_engine(before)
 
 
 def random_program(seed: int, size: int = 40, rows: int = 6, rank: int = 12) -> Program:
@@ -240,3 +253,21 @@ def test_no_rows_and_no_variables() -> None:
     answer = solve_program(program, np.full(40, -1), np.zeros(0, dtype=np.int64))
     assert answer.exact
     assert_optimal(program, answer)
+
+
+@pytest.mark.parametrize(("size", "rows", "rank"), [(300, 20, 12), (300, 2, 12), (40, 6, 30), (40, 0, 5), (40, 6, 0)])
+def test_arrays_and_compiled_loops_find_the_same(size: int, rows: int, rank: int) -> None:
+    pytest.importorskip("numba", reason="compiled loops need the extra 'fast'")
+    program, before, found = random_program(size + rows, size, rows, rank), preferred_engine(), []
+    for engine in (Engine.SUPERLU, Engine.SWEEPS):
+        prefer_engine(engine)
+        search = PriceSearch(program, np.full(size, 0.5), np.full(rows, 1.0), 1.0)
+        for _ in range(5):
+            bound, stair = search.climb()
+        answer = active_sets(program, bound, stair, search.y, search.dual)
+        assert answer is not None
+        found.append(answer)
+    prefer_engine(before)
+    assert found[0].bound.tolist() == found[1].bound.tolist()
+    assert found[0].y == pytest.approx(found[1].y, abs=1e-9)
+    assert found[0].dual @ program.rows == pytest.approx(found[1].dual @ program.rows, abs=1e-9)

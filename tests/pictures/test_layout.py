@@ -68,12 +68,12 @@ def test_no_two_stretches_of_wire_share_a_row(tree: tuple[list[int], list[float]
 def test_coordinates_of_the_file_are_used_and_gaps_are_filled_between_neighbours(street: Feeder) -> None:
     assert not bus_places(street)[1]
     places = np.array([[0.0, 0], [1, 0], [2, 0], [np.nan, np.nan], [1, 1], [1, 2]])
-    drawn, own = bus_places(Feeder("mapped", replace(street.case, places=places)))
+    drawn, own = bus_places(Feeder("mapped", replace(street.case, coordinates=places)))
     assert own
     np.testing.assert_allclose(drawn[[0, 1, 2, 4, 5]], places[[0, 1, 2, 4, 5]])
     np.testing.assert_allclose(drawn[3], [2, 0])
     places[2:] = np.nan
-    assert not bus_places(Feeder("half", replace(street.case, places=places)))[1]
+    assert not bus_places(Feeder("half", replace(street.case, coordinates=places)))[1]
 
 
 def test_a_diagram_needs_no_picture_library(street_file: Path, street: Feeder) -> None:

@@ -63,7 +63,9 @@ def test_frames_and_document_tell_the_same(result: ClearingResult) -> None:
     assert [price["energy"] for price in document["prices"]] == result.prices["energy"].to_list()
     assert [price["energy_parts"]["voltage"] for price in document["prices"]] == result.prices["voltage_part"].to_list()
     assert document["evidence"]["iterations"] == result.evidence.iterations
-    assert result.reserve_prices.columns == ["product", "price"]
+    assert result.reserve_prices.columns == ["product", "price", "low", "high"]
+    assert result.reserve_prices.is_empty()
+    assert document["reserve_prices"] == []
 
 
 def test_the_parts_of_a_price_sum_to_it(result: ClearingResult) -> None:
@@ -155,5 +157,46 @@ def test_bus_coordinates_of_a_script_are_kept(tmp_path: Path) -> None:
     assert nodes.filter(node="end").select("phase", "x", "y").rows() == [(2, 13.0, 24.0)]
     assert nodes.filter(node="mid")["x"].to_list() == [None] * 3
     assert "vsource.source" not in nodes["node"].to_list()
-    with pytest.raises(InputError, match="not cleared yet"):
-        clear(feeder, root_price=0.3)
+
+
+PHASES = """clear
+new circuit.street basekv=0.4 bus1=head phases=3 mvasc3=20 mvasc1=20
+new linecode.c nphases=3 r1=0.3 x1=0.1 r0=1.2 x0=0.3 c1=0 c0=0 units=km
+new line.a bus1=head bus2=mid linecode=c length=0.3 units=km
+new line.b bus1=mid.2 bus2=end.2 phases=1 r1=0.5 x1=0 r0=0.5 x0=0 c1=0 c0=0 length=0.2 units=km
+new load.a bus1=end.2 phases=1 kv=0.23 kw=5 model=2
+new load.b bus1=mid.1.3 phases=1 conn=delta kv=0.4 kw=3
+set voltagebases=[0.4]
+calcvoltagebases
+solve
+"""
+
+
+def test_a_three_phase_street_with_reserve_from_order_to_document(tmp_path: Path, tellegen: Tellegen) -> None:
+    """Phases, pairs of phases and reserve pass through frames and documents; the root's ideal node stays hidden."""
+    pytest.importorskip("dss", reason="dss-python is not installed (extra `plant`)")
+    script, file, limits = tmp_path / "street.dss", tmp_path / "orders.csv", tmp_path / "limits.csv"
+    script.write_text(PHASES)
+    file.write_text(
+        "participant,node,phases,product,side,price,quantity_kw\n"
+        "sun,end,2,energy,sell,0.01,6\nsun,end,2,reserve_down,sell,0.02,6\nweld,mid,1-3,energy,buy,0.9,4\n"
+        "shop,mid,,energy,buy,0.8,6\nbank,mid,,reserve_up,sell,0.05,3\nutility,head,,reserve_up,buy,1,2\n"
+        "utility,head,,reserve_down,buy,,3\n"
+    )
+    limits.write_text("participant,node,export_kw\nsun,end,5\n")
+    feeder = load_network(script)
+    found = clear(feeder, file, root_price=0.3, agreements=limits)
+    assert found.status == "optimal"
+    # The agreement names the bus, which is one phase here, as the order's own words do.
+    assert found.awards["quantity_kw"].to_list() == pytest.approx([5, 3, 4, 6, 2, 2, 3], abs=1e-6)
+    assert dict(found.reserve_prices.select("product", "price").iter_rows()) == pytest.approx(
+        {"reserve_up": 0.05, "reserve_down": 0.02}, abs=1e-6
+    )
+    assert ("export of sun at node end.2", "export") in found.limits.select("name", "kind").rows()
+    shown = found.prices.select("node", "phase").rows()
+    assert shown == [(bus, phase) for bus in ("head", "mid") for phase in (1, 2, 3)] + [("end", 2)]
+    document = json.loads(found.to_json())
+    assert [price["reserve_up"] for price in document["prices"]] == found.prices["reserve_up"].to_list()
+    words = ("clear", "--network", script, "--orders", file, "--root-price", 0.3, "--agreements", limits)
+    assert tellegen(*words, "--json").out == found.to_json() + "\n"
+    assert "reserve up 0.050000 per kW and h" in tellegen(*words).out

@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -127,7 +128,8 @@ def run_benchmark(benchmarks: Mapping[str, Benchmark], name: str, options: Optio
     asked = Options() if options is None else options
     entry.measure(asked, report)
     machine = (
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, numpy {np.__version__}"
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, numpy {np.__version__}, "
+        f"{'compiled elimination' if find_spec('numba') else 'SuperLU (extra `fast` is not installed)'}"
     )
     return Result(name, entry.workload, machine, asked.quick, tuple(report.figures), tuple(report.notes))
 

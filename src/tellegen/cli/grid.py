@@ -19,6 +19,8 @@ NetworkOption = Annotated[
 ]
 _PHASES = 3
 """Nodes of higher number are neutrals, whose voltage says nothing about supply."""
+LIMITS_SHOWN = 12
+"""Limits that are printed for people, those that gave way at the largest cost first."""
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 
 
@@ -141,8 +143,12 @@ def _print_clearing(result: ClearingResult) -> None:
     print(f"prices {min(energy):.6f} to {max(energy):.6f} per kWh")
     for reserve in document["reserve_prices"]:
         print(f"{reserve['product'].replace('_', ' ')} {reserve['price']:.6f} per kW and h")
-    for limit in result.clearing.limits:
-        gave = f", gave way by {limit.excess:.3g} {limit.unit}" if limit.excess else ""
+    limits = sorted(result.clearing.limits, key=lambda limit: -limit.excess * limit.dual)
+    for limit in limits[:LIMITS_SHOWN]:
+        price = result.limit_price(limit)
+        gave = f", gave way by {limit.excess:.3g} {limit.unit} at {price:.6g} per kWh" if limit.excess else ""
         print(f"limit: {result.limit_name(limit)}, {limit.dual:.6g} per h and {limit.unit}{gave}")
+    if len(limits) > LIMITS_SHOWN:
+        print(f"and {len(limits) - LIMITS_SHOWN} more limits; --json lists all")
     if result.reason:
         print(f"fallback: {result.reason}")

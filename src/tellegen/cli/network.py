@@ -13,7 +13,7 @@ import typer
 from tellegen.cli import app
 from tellegen.cli.pictures import network_show
 from tellegen.errors import InputError
-from tellegen.grid import load_case, network_to_json
+from tellegen.grid import Network, case_to_json, load_case
 from tellegen.grid.health import Severity, examine
 
 NetworkOption = Annotated[
@@ -34,8 +34,7 @@ def check(
     """Health report: what looks wrong in a network; exit status 1 where it has errors."""
     case = load_case(network)
     findings = examine(case)
-    hidden = 0 if case.network.root_terminals is None else case.network.source.size
-    nodes = len(case.network.nodes) - hidden
+    nodes = _nodes(case.network)
     counts = Counter(finding.severity for finding in findings)
     ok = not counts[Severity.ERROR]
     if as_json:
@@ -64,17 +63,19 @@ def convert(
     out: Annotated[Path, typer.Option(help="File to write, *.json.")],
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Write a network as tellegen's own JSON document."""
+    """Write a network, with its loads and generators, as tellegen's own JSON document."""
     if out.exists() and not force:
         raise InputError(out, "file", "exists already; choose another name or give --force")
     if out.suffix.lower() != ".json":
         raise InputError(out, "name", "must end in .json")
     case = load_case(network)
-    try:
-        content = network_to_json(case.network)
-    except ValueError as problem:
-        raise InputError(network, "network", f"cannot be written ({problem})") from None
+    content = case_to_json(case)
     part = out.with_name(out.name + ".part")
     part.write_bytes(content)
     part.replace(out)
-    print(f"{out}: {len(case.network.nodes)} nodes, {len(content)} bytes")
+    print(f"{out}: {_nodes(case.network)} nodes, {len(content)} bytes")
+
+
+def _nodes(network: Network) -> int:
+    """Nodes of the file itself: not the ideal ones behind a source's impedance."""
+    return len(network.nodes) - (0 if network.root_terminals is None else network.source.size)

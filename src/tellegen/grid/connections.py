@@ -118,9 +118,17 @@ class Connector:
             name=tuple(self._name),
         )
 
+    def bus(self, name: str) -> str:
+        """What the network calls a bus; a name in capitals may mean one in small letters, as OpenDSS keeps them."""
+        return name.lower() if name not in self._phases and name.lower() in self._phases else name
+
     def _find(self, bus: str, phases: str) -> int:
+        bus = self.bus(bus)
         if bus not in self._phases:
-            raise ValueError("is not in the network; `tellegen powerflow` lists nodes")
+            inner, dot, end = bus.rpartition(".")
+            if dot and inner in self._phases and end.isdigit():
+                raise ValueError(f"is not in the network; name node {inner} and phases {end}")
+            raise ValueError("is not in the network; `tellegen powerflow --json` lists nodes")
         here = self._phases[bus]
         if here == [0]:
             if phases not in ("", "0"):
@@ -138,7 +146,7 @@ class Connector:
         if phase == GROUND:
             return GROUND
         if (bus, phase) not in self._node:
-            there = ", ".join(str(p) for p in self._phases[bus])
+            there = ", ".join(str(p) for p in sorted(self._phases[bus]))
             raise ValueError(f"has no phase {phase}; its phases are {there}")
         return self._node[bus, phase]
 

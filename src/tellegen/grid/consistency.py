@@ -74,6 +74,8 @@ def check_case(case: Case) -> None:
         _lengths(elements, ("node_shunt_pu",), nodes, "nodes")
         _within(elements.from_node, 0, nodes, "elements.from_node")
         _within(elements.to_node, 0, nodes, "elements.to_node")
+    if case.coordinates is not None and case.coordinates.shape != (nodes, 2):
+        raise ValueError(f"coordinates are {case.coordinates.shape}, not two for each of {nodes} nodes")
     if case.controls is not None:
         _check_controls(case.controls, nodes, len(case.network.branches.element))
 

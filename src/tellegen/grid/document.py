@@ -1,8 +1,9 @@
 """Networks and cases as text: canonical JSON that gives back the same numbers, bit for bit.
 
-The fields of the dataclasses are the fields of the document, written and read by their annotations. Arrays are lists, a
-complex array a list of real and one of imaginary parts, a sparse matrix its shape and triplets; numbers that are not
-finite are the words ``inf``, ``-inf``, ``nan``. A field with a default may be missing in a document of an earlier day.
+The fields of the dataclasses are the fields of the document, written and read by their annotations. Arrays are lists
+(of rows, where they have two dimensions), a complex array a list of real and one of imaginary parts, a sparse matrix
+its shape and triplets; numbers that are not finite are the words ``inf``, ``-inf``, ``nan``. A field with a default may
+be missing in a document of an earlier day.
 """
 
 from __future__ import annotations
@@ -177,10 +178,10 @@ def _number(value: float) -> float | str:
     return float(value) if np.isfinite(value) else str(float(value))
 
 
-def _numbers(values: Any) -> list[float | str]:
-    listed: list[float | str] = values.tolist()
+def _numbers(values: Any) -> list[Any]:
+    listed: list[Any] = values.tolist()
     if not np.isfinite(values).all():
-        listed = [_number(float(value)) for value in values]
+        listed = [_numbers(row) if values.ndim > 1 else _number(float(row)) for row in values]
     return listed
 
 
@@ -255,11 +256,17 @@ def _array(value: Any, scalar: type[Any], place: str) -> Any:
         return whole
     items = _typed(value, list, place)
     if scalar is np.float64:
+        if items and type(items[0]) is list:
+            return np.stack([_row(item, place) for item in items])
         return np.array([_real(item, place) for item in items], dtype=np.float64)
     kind = bool if scalar is np.bool_ else int
     for item in items:
         _typed(item, kind, place)
     return np.array(items, dtype=scalar)
+
+
+def _row(value: Any, place: str) -> Any:
+    return np.array([_real(item, place) for item in _typed(value, list, place)], dtype=np.float64)
 
 
 def _matrix(value: Any, place: str) -> sp.csr_matrix:

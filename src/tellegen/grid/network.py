@@ -113,7 +113,7 @@ class Network:
             return self.nodes.index(called)
         except ValueError:
             raise InputError(
-                self.name, f"node '{name}'", "is not in the network; `tellegen powerflow` lists nodes"
+                self.name, f"node '{name}'", "is not in the network; `tellegen powerflow --json` lists nodes"
             ) from None
 
 

@@ -111,23 +111,26 @@ def _settle(
     free, tight = np.flatnonzero(bound == 0), np.flatnonzero(stair % 2 == 1)
     tread = levels[np.arange(stair.size), np.minimum(stair // 2, 2)]
     dual = np.where(stair % 2 == 1, dual, tread)
-    slope, excess = program.gradient(y, dual), program.excess(y)
+    slope, excess = program.conditions(y, dual)
     if free.size + tight.size == 0:
         return y, dual, slope, excess
     system = _system(program, free, tight, row_scale)
     target = program.kink[tight, np.minimum(stair[tight] // 2, 1)]
     y = y.copy()
-    price_scale = float(np.abs(program.linear).max(initial=1e-12))
+    price_scale, last = float(np.abs(program.linear).max(initial=1e-12)), np.inf
     for _ in range(PASSES_MAX):
         answer = system.solve(slope[free], target - excess[tight])
         if answer is None:
             return None
         y[free] += answer[0]
         dual[tight] += answer[1]
-        slope, excess = program.gradient(y, dual), program.excess(y)
+        slope, excess = program.conditions(y, dual)
         gap = float((np.abs(target - excess[tight]) / row_scale[tight]).max(initial=0.0))
-        if max(gap, float(np.abs(slope[free]).max(initial=0.0)) / price_scale) <= TINY / 10:
+        left = max(gap, float(np.abs(slope[free]).max(initial=0.0)) / price_scale)
+        # Rows that what is free cannot move stay where they are.
+        if left <= TINY / 10 or left > last / 2:
             break
+        last = left
     return y, dual, slope, excess
 
 

@@ -16,9 +16,10 @@ from tellegen.market.book import OrderBook
 from tellegen.market.capability import Agreements, group_orders, own_limits
 from tellegen.market.curvature import Curvature
 from tellegen.market.limits import Limits, LimitType, linear_rows
+from tellegen.market.operating_point import Point, Task, price_scale, residuals, weighted_terms
 from tellegen.market.parameters import Parameters
 from tellegen.market.pricing import NodalPrices, dual_range, nodal_prices
-from tellegen.market.search import Found, Guess, Point, Task, price_scale, residuals, search, weighted_terms
+from tellegen.market.search import Found, Guess, search
 from tellegen.market.steps import Effect, Scenario, Steps
 from tellegen.records import ClearingStatus, Product, Side
 from tellegen.units import INTERVALS_PER_HOUR

@@ -22,7 +22,7 @@ from tellegen.market.impedance_curvature import impedance_curvature
 from tellegen.market.steps import Scenario, Steps
 
 EXACT_CHANNELS_MAX = 200
-COLUMNS_MAX = 80
+COLUMNS_MAX = 30
 FAINT = 1e-5
 """A direction of less curvature than this share of the largest is left to the diagonal."""
 NEGLIGIBLE = 1e-10
@@ -79,7 +79,7 @@ def bend_of(curvature: Sequence[Curvature], steps: Steps) -> tuple[FloatArray, F
 def _slim(factor: FloatArray, metric: FloatArray) -> tuple[FloatArray, FloatArray]:
     """The strongest directions of a factor, and the diagonal of the rest: kW and kvar of one channel move together."""
     scaled = factor * metric[:, None]
-    values, vectors = la.eigh(scaled.T @ scaled)
+    values, vectors = la.eigh(scaled.T @ scaled, driver="evd", check_finite=False)
     keep = np.flatnonzero(values > FAINT * float(values.max(initial=0.0)))[-COLUMNS_MAX:][::-1]
     slim = factor @ vectors[:, keep]
     return np.asarray(slim), np.maximum((factor**2).sum(axis=1) - (slim**2).sum(axis=1), 0.0)
@@ -140,11 +140,10 @@ def curvature_at(
     if channels.size <= EXACT_CHANNELS_MAX:
         inner, rest = _exact(product(np.eye(channels.size))), np.zeros(channels.size)
     else:
-        heavy = np.flatnonzero(weight)
-        price = (weight[heavy] @ point.gradients(quantity[heavy], index[heavy])).astype(np.complex128)
         places, at = np.unique(channels % size, return_inverse=True)
+        price = point.weighted_gradient(quantity, index, weight, places)
         reach = np.maximum(width[places], width[size + places])
-        both, own = impedance_curvature(point, price[places], places, reach)
+        both, own = impedance_curvature(point, price, places, reach)
         chosen = np.where(channels < size, at, places.size + at)
         inner, rest = both[chosen], own[chosen]
     factor = np.zeros((2 * size, inner.shape[1]))

@@ -26,7 +26,7 @@ from tellegen.grid.network import ComplexArray, FloatArray, IntArray
 from tellegen.grid.powerflow import Factors
 from tellegen.grid.sensitivity import Linearisation
 
-RANK = 60
+RANK = 24
 OVERSAMPLING = 10
 REACH_MIN = 1e-3
 """Places that move less than this share of the most count as moving that much."""
@@ -43,7 +43,9 @@ class Shape:
     factors, wiring : of the network; places : int64[p].
     metric : float64[p], square root of how far each may move.
     basis : float64[p, r], orthonormal; image : complex128[p, r], ``metric Q^H Z Q metric basis``.
-    driving : complex128[p], diagonal of ``Q^H Z Q``; voltage : float64[p], magnitude of voltages it was seen at.
+    driving : complex128[p], diagonal of ``Q^H Z Q``.
+    ends, falls : sparse [N, n] and [p, N], from free voltages to what they are across, and these to places.
+    voltage : float64[p], magnitude of voltages it was seen at.
     """
 
     factors: Factors
@@ -53,6 +55,8 @@ class Shape:
     basis: FloatArray
     image: ComplexArray
     driving: ComplexArray
+    ends: sp.csr_matrix
+    falls: sp.csr_matrix
     voltage: FloatArray
 
 
@@ -77,12 +81,13 @@ def impedance_curvature(
     """
     shape = _shape(point, places, reach)
     base, count = point.factors.network.base_kva, places.size
-    voltage = np.abs(_across(point, places)[1])
+    voltage = shape.falls @ np.abs(shape.ends @ point.voltage)
     # A voltage that has moved since scales the form on both sides; on one side, squared, once it is made symmetric.
     weight = np.conj(price) * (shape.voltage / np.maximum(voltage, 1e-3)) ** 2
     inner = (shape.basis * weight[:, None]).T @ shape.image
     same, mixed = inner.real + inner.real.T, inner.imag - inner.imag.T
-    values, vectors = la.eigh(np.block([[same, mixed], [mixed.T, same]]) / base)
+    whole = np.block([[same, mixed], [mixed.T, same]]) / base
+    values, vectors = la.eigh(whole, driver="evd", check_finite=False)
     keep = np.flatnonzero(values > 1e-9 * float(np.abs(values).max(initial=0.0)))[::-1]
     modes = vectors[:, keep] * np.sqrt(values[keep])
     rank = shape.basis.shape[1]
@@ -93,8 +98,8 @@ def impedance_curvature(
     return factor, np.maximum(own - (factor**2).sum(axis=1), 0.0)
 
 
-def _across(point: Linearisation, places: IntArray) -> tuple[sp.csr_matrix, ComplexArray]:
-    """Currents [n, p] that a unit of ``conj(ds)`` at each place draws, and a voltage [p] that stands for each."""
+def _across(point: Linearisation, places: IntArray) -> tuple[sp.csr_matrix, sp.csr_matrix, sp.csr_matrix]:
+    """Currents [n, p] that a unit of ``conj(ds)`` at each place draws; and `Shape.ends`, `Shape.falls`."""
     wiring, factors = point.wiring, point.factors
     size = len(factors.network.nodes)
     ends = sp.csr_matrix(
@@ -106,11 +111,11 @@ def _across(point: Linearisation, places: IntArray) -> tuple[sp.csr_matrix, Comp
         falls = sp.csr_matrix(wiring.ports[:, places])
         if wiring.incidence is not None:
             ends = sp.csr_matrix(sp.hstack([ends, wiring.incidence[:, wiring.power.size :]]))
-    volt = ends.T @ point.voltage
+    to_ends = sp.csr_matrix(ends.T)
+    volt = to_ends @ point.voltage
     turn = np.divide(1.0, np.conj(volt), out=np.zeros_like(volt), where=np.abs(volt) > 1e-3)
     across = sp.csr_matrix(ends @ sp.diags(turn) @ falls)
-    mean = abs(falls).T @ np.abs(volt)
-    return across, mean.astype(np.complex128)
+    return across, to_ends, sp.csr_matrix(abs(falls).T)
 
 
 def _shape(point: Linearisation, places: IntArray, reach: FloatArray) -> Shape:
@@ -143,7 +148,7 @@ def _alike(one: Wiring, other: Wiring) -> bool:
 
 def _make_shape(point: Linearisation, places: IntArray, reach: FloatArray) -> Shape:
     lu = point.factors.lu
-    across, voltage = _across(point, places)
+    across, ends, falls = _across(point, places)
     back = sp.csr_matrix(across.conj().T)
     metric = np.sqrt(np.maximum(reach, REACH_MIN * float(reach.max(initial=0.0))) + 1e-300)
 
@@ -167,7 +172,9 @@ def _make_shape(point: Linearisation, places: IntArray, reach: FloatArray) -> Sh
         basis=sample @ chosen,
         image=first @ chosen,
         driving=_driving(point.factors, across),
-        voltage=np.abs(voltage),
+        ends=ends,
+        falls=falls,
+        voltage=falls @ np.abs(ends @ point.voltage),
     )
 
 

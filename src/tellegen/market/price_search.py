@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
+from tellegen.grid.elimination import Engine, preferred_engine
 from tellegen.grid.network import FloatArray, IntArray
 from tellegen.market.program import Program
 
-SOFTNESS_FACTOR = 0.1
+SOFTNESS_FACTOR = 0.05
 """Price range over which steps answer, from one centre to the next; also how firmly duals keep their place."""
 FIRMNESS = 1e-3
 """Share of what all variables could answer to a row that its dual's own centre adds, at softness 1."""
@@ -73,7 +74,7 @@ class PriceSearch:
         self.y = np.clip(y, 0.0, program.upper)
         self.dual = np.clip(dual, 0.0, program.penalty[:, 1])
         self.z = program.total(self.y) @ program.factor
-        self.across = np.concatenate([program.factor, program.rows.T], axis=1)
+        self.across = program.across
         reach = np.abs(program.gain)
         price = float(np.median(np.abs(program.linear) / reach)) if reach.size else 0.0
         self.price = max(price, 1e-12)
@@ -91,6 +92,52 @@ class PriceSearch:
         self.squared = program.gain**2 * self.rate
         price = self.across @ np.concatenate([self.z, self.dual])
         slope = program.linear - soft * centre + program.spread(price)
+        if preferred_engine() is Engine.SWEEPS:
+            self._climb_compiled(slope)
+        else:
+            self._climb_arrays(slope, dual_centre)
+        self.softness *= SOFTNESS_FACTOR
+        first, last = program.penalty.T
+        bound = (self.y >= program.upper).astype(np.int64) - (self.y <= 0.0)
+        stair = (self.dual > 0).astype(np.int64) + (self.dual >= first) + (self.dual > first) + (self.dual >= last)
+        return bound, stair
+
+    def _climb_compiled(self, slope: FloatArray) -> None:
+        # Importing numba takes longer than many a command.
+        from tellegen.market import ascent
+
+        program, dual = self.program, self.dual.copy()
+        first, last = np.ascontiguousarray(program.penalty.T)
+        z, kink = self.z.copy(), np.ascontiguousarray(program.kink[:, 1])
+        self.y, steps = ascent.climb(
+            self.across,
+            z.size,
+            program.channel,
+            program.gain,
+            program.upper,
+            self.rate,
+            slope,
+            z,
+            dual,
+            self.firm_now,
+            program.limit,
+            kink,
+            first,
+            last,
+            self.side,
+            LEVEL * self.price,
+            NEWTON_STEPS_MAX,
+            OVERSHOOT,
+            TRIAL_STOP,
+            TRIALS_MAX,
+            BOX_GUESSES_MAX,
+            BOX_ROUNDS_MAX,
+        )
+        self.z, self.dual = z, dual
+        self.newton_steps += int(steps)
+
+    def _climb_arrays(self, slope: FloatArray, dual_centre: FloatArray) -> None:
+        program = self.program
         for _ in range(NEWTON_STEPS_MAX):
             self.newton_steps += 1
             piece = self._piece(slope, dual_centre)
@@ -108,11 +155,6 @@ class PriceSearch:
             if share == 1.0 and self._same(piece, slope):
                 break
         self.y = _clip(-slope * self.rate, program.upper)
-        self.softness *= SOFTNESS_FACTOR
-        first, last = program.penalty.T
-        bound = (self.y >= program.upper).astype(np.int64) - (self.y <= 0.0)
-        stair = (self.dual > 0).astype(np.int64) + (self.dual >= first) + (self.dual > first) + (self.dual >= last)
-        return bound, stair
 
     def _piece(self, slope: FloatArray, dual_centre: FloatArray) -> _Piece:
         program, rank = self.program, self.z.size

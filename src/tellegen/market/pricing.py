@@ -17,8 +17,9 @@ import numpy as np
 from tellegen.grid.network import ComplexArray, FloatArray, IntArray
 from tellegen.market.curvature import bend_of
 from tellegen.market.limits import LimitType
+from tellegen.market.operating_point import Point, Task, slopes_at, weighted_terms
 from tellegen.market.qp import solve_program
-from tellegen.market.search import Found, Point, Task, build_program, slopes_at, weighted_terms
+from tellegen.market.search import Found, build_program
 from tellegen.market.steps import Scenario
 
 ACTIVE_TOLERANCE = 1e-8

@@ -12,7 +12,7 @@ A row is elastic: its penalty is convex and piecewise linear, 0 up to the limit,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -43,11 +43,24 @@ class Program:
     limit: FloatArray
     kink: FloatArray
     penalty: FloatArray
+    _known: dict[str, FloatArray] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def across(self) -> FloatArray:
+        """What a channel's demand does to the coordinates ``factor' x`` and to the rows, float64[c, r + k]."""
+        if "across" not in self._known:
+            self._known["across"] = np.ascontiguousarray(np.concatenate([self.factor, self.rows.T], axis=1))
+        return self._known["across"]
+
+    def conditions(self, y: FloatArray, dual: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """`gradient` and `excess` in one go."""
+        total = self.total(y)
+        price = self.factor @ (total @ self.factor) + dual @ self.rows
+        return self.linear + self.diagonal * y + self.spread(price), self.rows @ total - self.limit
 
     def gradient(self, y: FloatArray, dual: FloatArray) -> FloatArray:
         """Derivative of the Lagrangian with respect to y, bounds left out."""
-        price = self.factor @ (self.total(y) @ self.factor) + dual @ self.rows
-        return np.asarray(self.linear + self.diagonal * y + self.spread(price), dtype=np.float64)
+        return self.conditions(y, dual)[0]
 
     def excess(self, y: FloatArray) -> FloatArray:
         """How far each row is beyond its limit, float64[k]."""
@@ -63,9 +76,14 @@ class Program:
 
     def row_size(self) -> FloatArray:
         """Largest effect of one variable on each row, float64[k], positive."""
-        reach = np.zeros(self.factor.shape[0])
-        np.maximum.at(reach, self.channel, np.abs(self.gain))
-        return np.asarray((np.abs(self.rows) * reach).max(axis=1, initial=0.0) + 1e-300, dtype=np.float64)
+        if "row_size" not in self._known:
+            order = np.argsort(self.channel, kind="stable")
+            channel, reach = self.channel[order], np.zeros(self.factor.shape[0])
+            heads = np.flatnonzero(np.diff(channel, prepend=-1))
+            if heads.size:
+                reach[channel[heads]] = np.maximum.reduceat(np.abs(self.gain)[order], heads)
+            self._known["row_size"] = (np.abs(self.rows) * reach).max(axis=1, initial=0.0) + 1e-300
+        return self._known["row_size"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,20 +8,27 @@ program's accuracy has to be trusted. Limits enter as rows when they are hurt.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tellegen.grid.connections import Wiring
-from tellegen.grid.network import ComplexArray, FloatArray, IntArray, Network
-from tellegen.grid.powerflow import Factors, GridError, PowerFlow, solve_powerflow
-from tellegen.grid.sensitivity import Linearisation, Quantity, linearise
+from tellegen.grid.network import ComplexArray, FloatArray, IntArray
+from tellegen.grid.powerflow import GridError, solve_powerflow
+from tellegen.grid.sensitivity import linearise
 from tellegen.market.curvature import Curvature, bend_of, covers, curvature_at, reach_of
-from tellegen.market.limits import Limits
-from tellegen.market.parameters import Parameters
+from tellegen.market.operating_point import (
+    Point,
+    Slopes,
+    Task,
+    Twins,
+    network_pull,
+    price_scale,
+    residuals,
+    slopes_at,
+    weighted_terms,
+)
 from tellegen.market.program import Program, Solution
 from tellegen.market.qp import solve_program
-from tellegen.market.steps import Scenario, Steps
 
 NEAR = 1e-4
 """Rows closer to their limit than this join the working set together with a hurt one."""
@@ -36,81 +43,12 @@ REFRESH_CONTRACTION = 0.3
 PARALLEL = 1e-9
 """Rows whose directions differ by less (one less their cosine) are one limit met twice: two ends of a line, lines in
 series, legs of a split phase."""
-TWIN_SLACK = 1e-8
-"""Excess in row units that is let pass in a row beyond that of its twin in the working set."""
+PATIENCE = 6
+"""Rounds that the curvature is left to learn from steps before it is computed again."""
+SECANTS_MAX = 20
+SECANT_MIN = 1e-3
+"""A step teaches nothing where what is lacking is more nearly across it than this cosine."""
 STALLS_MAX = 4
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Task:
-    """What is to be cleared, in the search's terms; root prices in currency/kWh and currency/kvarh."""
-
-    network: Network
-    factors: Factors
-    wiring: Wiring
-    steps: Steps
-    limits: Limits
-    root_price: float
-    root_reactive_price: float
-    parameters: Parameters
-    _known: dict[bytes, tuple[FloatArray, FloatArray]] = field(default_factory=dict, repr=False)
-
-    def penalties(self, rows: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Penalty curves of some rows, as `Limits.penalties`; kept, for they cost a solve each."""
-        key = rows.tobytes()
-        if key not in self._known:
-            self._known[key] = self.limits.penalties(rows, self.parameters, self.root_price)
-        return self._known[key]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Point:
-    """One dispatch with its power flows, one per scenario.
-
-    Attributes
-    ----------
-    y : float64[m]; totals : float64[c], what it adds up to on each channel.
-    flows, lines : power flow and its linearisation, per scenario.
-    values : float64[R], of all limits.
-    """
-
-    y: FloatArray
-    totals: FloatArray
-    flows: tuple[PowerFlow, ...]
-    lines: tuple[Linearisation, ...]
-    values: FloatArray
-
-    @property
-    def flow(self) -> PowerFlow:
-        """Power flow of the dispatch."""
-        return self.flows[0]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Slopes:
-    """Derivatives at a point with respect to channels: of the root's cost float64[c], of rows float64[k, c]."""
-
-    cost: FloatArray
-    rows: FloatArray
-
-
-@dataclass(frozen=True, slots=True)
-class Twins:
-    """Rows left out because another says the same: (row, the one that is kept, how much steeper the row is)."""
-
-    pairs: tuple[tuple[int, int, float], ...] = ()
-
-    def joined(self, row: int, kept: int, steeper: float) -> Twins:
-        """With one more; what followed the row follows the one that is kept."""
-        moved = ((r, kept, f * steeper) if k == row else (r, k, f) for r, k, f in self.pairs if r != kept)
-        return Twins((*(pair for pair in moved if pair[0] != row), (int(row), int(kept), float(steeper))))
-
-    def allowed(self, values: FloatArray) -> FloatArray:
-        """Excess that each row may show without being hurt, float64[R]: that of its twin, and a little."""
-        slack = np.zeros(values.size)
-        for row, kept, steeper in self.pairs:
-            slack[row] = TWIN_SLACK + max(float(values[kept]), 0.0) * steeper
-        return slack
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,54 +89,6 @@ def search(task: Task, guess: Guess) -> Found:
     GridError : not even the fixed demand alone has a power flow.
     """
     return _Search(task, guess).run()
-
-
-def slopes_at(task: Task, point: Point, rows: IntArray, known: tuple[IntArray, Slopes] | None = None) -> Slopes:
-    """Derivatives of the root's cost and of some rows at a point; `known` are those of other rows there."""
-    limits, channels = task.limits, task.steps.channels
-    by_channel = np.zeros((rows.size, point.totals.size))
-    fresh = np.ones(rows.size, dtype=bool)
-    cost = np.zeros(point.totals.size)
-    if known is not None:
-        order = np.argsort(known[0], kind="stable")
-        place = np.minimum(np.searchsorted(known[0][order], rows), max(known[0].size - 1, 0))
-        fresh = known[0][order][place] != rows if known[0].size else fresh
-        by_channel[~fresh] = known[1].rows[order[place[~fresh]]]
-        cost = known[1].cost
-    for scenario, line in zip(task.steps.scenarios, point.lines, strict=True):
-        mine = np.flatnonzero(fresh & (limits.quantity[rows] >= 0) & (limits.scenario[rows] == scenario))
-        priced = scenario == Scenario.DISPATCH and known is None
-        if not mine.size and not priced:
-            continue
-        ahead = _ROOT if priced else _ROOT[:0]
-        quantity = np.concatenate([ahead, limits.quantity[rows[mine]]])
-        index = np.concatenate([0 * ahead, limits.index[rows[mine]]])
-        raw = channels.combine(line.gradients(quantity, index, channels.place), scenario)
-        by_channel[mine] = raw[ahead.size :] * (limits.sign[rows[mine]] / limits.scale[rows[mine]])[:, None]
-        if priced:
-            cost = task.root_price * raw[0] + task.root_reactive_price * raw[1]
-    own = np.flatnonzero(fresh & (limits.quantity[rows] < 0))
-    if own.size:
-        linear = limits.linear.matrix[rows[own] - limits.first_linear].toarray()
-        by_channel[own] = linear / limits.scale[rows[own]][:, None]
-    return Slopes(cost, by_channel)
-
-
-def weighted_terms(
-    task: Task, rows: IntArray, dual: FloatArray, scenario: Scenario, *, root: bool = True
-) -> tuple[IntArray, IntArray, FloatArray]:
-    """Quantities, their indices and their weights in the Lagrangian of one scenario, linear rows left out."""
-    limits = task.limits
-    mine = np.flatnonzero((limits.quantity[rows] >= 0) & (limits.scenario[rows] == scenario) & (dual != 0))
-    quantity, index = limits.quantity[rows[mine]], limits.index[rows[mine]]
-    weight = dual[mine] * limits.sign[rows[mine]] / limits.scale[rows[mine]]
-    if scenario != Scenario.DISPATCH or not root:
-        return quantity, index, weight
-    prices = np.array([task.root_price, task.root_reactive_price])
-    return np.concatenate([_ROOT, quantity]), np.concatenate([0 * _ROOT, index]), np.concatenate([prices, weight])
-
-
-_ROOT = np.array([Quantity.ROOT_KW, Quantity.ROOT_KVAR], dtype=np.int64)
 
 
 def build_program(
@@ -245,53 +135,6 @@ def build_program(
     )
 
 
-def price_scale(task: Task) -> float:
-    """Size of prices in this task, currency/kWh."""
-    mean = float(np.abs(task.steps.price).mean()) if task.steps.price.size else 0.0
-    return max(abs(task.root_price), abs(task.root_reactive_price), mean, 1e-6)
-
-
-def residuals(
-    task: Task, point: Point, rows: IntArray, dual: FloatArray, twins: Twins | None = None
-) -> tuple[float, float]:
-    """Optimality residual (currency/kWh) and violation (row units) of a point with duals; `twins` follow theirs."""
-    steps = task.steps
-    slope = steps.price + steps.slope * point.y + steps.spread(_lagrangian(task, point, rows, dual))
-    tiny = 1e-9 * steps.width
-    low, high = point.y <= tiny, point.y >= steps.width - tiny
-    wrong = np.where(low, np.maximum(-slope, 0.0), np.where(high, np.maximum(slope, 0.0), np.abs(slope)))
-    gap = np.maximum(point.values, 0.0)
-    if twins is not None:
-        gap = np.maximum(gap - twins.allowed(point.values), 0.0)
-    gap[rows] = _stair_gap(task, point.values[rows], rows, dual)
-    return float(wrong.max(initial=0.0)), float(gap.max(initial=0.0))
-
-
-def _lagrangian(task: Task, point: Point, rows: IntArray, dual: FloatArray) -> FloatArray:
-    """Derivative by channels of what the network adds to the Lagrangian, one adjoint per scenario."""
-    limits, channels = task.limits, task.steps.channels
-    total = np.zeros(point.totals.size)
-    for scenario, line in zip(task.steps.scenarios, point.lines, strict=True):
-        terms = weighted_terms(task, rows, dual, scenario)
-        if terms[0].size:
-            total += channels.combine(line.weighted_gradient(*terms, channels.place), scenario)
-    own = np.flatnonzero(limits.quantity[rows] < 0)
-    if own.size:
-        matrix = limits.linear.matrix[rows[own] - limits.first_linear]
-        total += matrix.T @ (dual[own] / limits.scale[rows[own]])
-    return total
-
-
-def _stair_gap(task: Task, value: FloatArray, rows: IntArray, dual: FloatArray) -> FloatArray:
-    """Distance in row units between a row's value and what its dual allows on the penalty staircase."""
-    kink, penalty = task.penalties(rows)
-    tiny = 1e-9 * penalty[:, 0]
-    edges = [np.full(rows.size, -np.inf), kink[:, 0], kink[:, 1], np.full(rows.size, np.inf)]
-    low = np.where(dual <= tiny, edges[0], np.where(dual <= penalty[:, 0] + tiny, edges[1], edges[2]))
-    high = np.where(dual < penalty[:, 0] - tiny, edges[1], np.where(dual < penalty[:, 1] - tiny, edges[2], edges[3]))
-    return np.asarray(np.maximum(np.maximum(low - value, value - high), 0.0))
-
-
 class _Search:
     """State of one search; `run` is the loop."""
 
@@ -305,6 +148,7 @@ class _Search:
         self.solution: Solution | None = None
         self.known: tuple[Point, IntArray, Slopes] | None = None
         self.twins = Twins()
+        self.learned, self.patience = 0, PATIENCE
 
     def run(self) -> Found:
         task, stop = self.task, KKT_STOP * price_scale(self.task)
@@ -313,13 +157,15 @@ class _Search:
             self._refresh()
         else:
             self.bend = bend_of(self.curvature, task.steps)
-        kkt, violation = residuals(task, self.point, self.rows, self.dual)
+        kkt, violation = np.inf, np.inf
         best, stalls, rounds = np.inf, 0, 0
         # Without variables there is nothing to choose: only what the limits let go has to be priced.
         while rounds < task.parameters.iterations_max:
+            before, slopes = self.point, (self.rows, self._slopes())
             fresh_rows, backtracked = self._round()
             rounds += 1
-            last, (kkt, violation) = kkt, residuals(task, self.point, self.rows, self.dual, self.twins)
+            pull = network_pull(task, self.point, self.rows, self.dual)
+            last, (kkt, violation) = kkt, residuals(task, self.point, self.rows, self.dual, self.twins, pull)
             if kkt <= stop and violation <= VIOLATION_STOP:
                 break
             merit = kkt / stop + violation / VIOLATION_STOP
@@ -327,6 +173,7 @@ class _Search:
             best = min(best, merit)
             if stalls >= STALLS_MAX and self._acceptable(kkt, violation):
                 break
+            self._learn(before, slopes, pull)
             self._steer(fresh_rows, backtracked, kkt > REFRESH_CONTRACTION * last and rounds > 1)
         assert self.curvature is not None
         return Found(
@@ -344,12 +191,34 @@ class _Search:
     def _acceptable(self, kkt: float, violation: float) -> bool:
         return kkt <= self.task.parameters.kkt_max and violation <= self.task.parameters.violation_pu_max
 
+    def _learn(self, before: Point, slopes: tuple[IntArray, Slopes], pull: FloatArray) -> None:
+        """Add to the curvature what the last step showed that it lacks (symmetric rank one, kept definite)."""
+        rows, known = slopes
+        dual = np.zeros(known.rows.shape[0])
+        order = np.argsort(self.rows, kind="stable")
+        place = np.minimum(np.searchsorted(self.rows[order], rows), self.rows.size - 1) if self.rows.size else rows
+        if self.rows.size:
+            same = self.rows[order][place] == rows
+            dual[same] = self.dual[order[place[same]]]
+            if float(self.dual.sum()) - float(dual.sum()) > 1e-12 * float(self.dual.sum()):
+                return
+        step = self.point.totals - before.totals
+        factor, rest = self.bend
+        own = self.task.steps.totals(rest * (self.point.y - before.y))
+        lacking = pull - known.cost - dual @ known.rows - factor @ (step @ factor) - own
+        bent = float(lacking @ step)
+        size = float(np.linalg.norm(lacking) * np.linalg.norm(step))
+        if bent > SECANT_MIN * size and self.learned < SECANTS_MAX:
+            self.bend = (np.column_stack([factor, lacking / np.sqrt(bent)]), rest)
+            self.learned += 1
+
     def _steer(self, fresh_rows: bool, backtracked: bool, slow: bool) -> None:
         if backtracked:
             self.damping = max(2 * self.damping, 0.25)
         else:
             self.damping = self.damping / 4 if self.damping > 0.01 else 0.0
-        if backtracked or (slow and not fresh_rows):
+        self.patience = max(self.patience - 1, 0)
+        if backtracked or (slow and not fresh_rows and self.patience == 0):
             self._refresh()
 
     def _start(self, y: FloatArray) -> Point:
@@ -434,6 +303,7 @@ class _Search:
             found.append(curvature_at(line, quantity, index, weight, channels, width))
         self.curvature = tuple(found)
         self.bend = bend_of(self.curvature, steps)
+        self.learned, self.patience = 0, PATIENCE
 
     def _round(self) -> tuple[bool, bool]:
         """One quadratic program and the move it asks for; whether rows were added, whether it was cut short."""

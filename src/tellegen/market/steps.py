@@ -188,7 +188,7 @@ class Steps:
         )
 
     def totals(self, y: FloatArray) -> FloatArray:
-        """What the variables add up to on each channel, float64[c]."""
+        """What variables, or values of theirs, add up to on each channel, float64[c]."""
         return np.bincount(self.channel, self.sign * y, minlength=self.channels.place.size).astype(np.float64)
 
     def demand_kva(self, y: FloatArray, scenario: int = Scenario.DISPATCH) -> ComplexArray:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tellegen.errors import InputError
-from tellegen.grid import Connector
+from tellegen.grid import Connector, factorise
 from tellegen.grid.network import ComplexArray
 from tellegen.market import BindingLimit, Clearing, Evidence, LimitType, OrderBook, OrderFile, Parameters
 from tellegen.market import clear as clear_market
@@ -139,9 +139,9 @@ class ClearingResult:
     def limits(self) -> pl.DataFrame:
         """Limits that bind.
 
-        Columns `name`, `kind` (``voltage_min``, ``voltage_max``, ``rating``, ``root_import``, ``root_export``), `dual`
-        (currency per hour and `unit` by which the limit would be widened), `unit`, `excess` (in `unit`; above 0 the
-        limit gave way).
+        Columns `name`, `kind` (`LimitType` in small letters: ``voltage_max``, ``rating``, ``reserve_up``, ``export``,
+        ...), `dual` (currency per hour and `unit` by which the limit would be widened), `unit`, `excess` (in `unit`;
+        above 0 the limit gave way), `price` (see `limit_price`).
         """
         limits = self.clearing.limits
         columns = {
@@ -150,8 +150,9 @@ class ClearingResult:
             "dual": [limit.dual for limit in limits],
             "unit": [limit.unit for limit in limits],
             "excess": [limit.excess for limit in limits],
+            "price": [self.limit_price(limit) for limit in limits],
         }
-        return frame(columns, text=("name", "kind", "unit"), optional=("dual", "excess"))
+        return frame(columns, text=("name", "kind", "unit"), optional=("dual", "excess", "price"))
 
     @property
     def reserve_prices(self) -> pl.DataFrame:
@@ -198,8 +199,25 @@ class ClearingResult:
             return limit.name
         return limit.name.replace(f"participant {limit.index}", self.orders.participants[limit.index], 1)
 
+    def limit_price(self, limit: BindingLimit) -> float:
+        """The dual in currency/h per kW or kVA; of a voltage per kW that, at no load, moves it as the limit would move.
+
+        Where a limit gave way this is its penalty: the price of the root and 5 within the margin, 10 beyond.
+        """
+        if limit.kind > LimitType.VOLTAGE_MAX:
+            return limit.dual
+        network = self.feeder.network
+        impedance_pu = float(factorise(network).driving_impedance(np.array([limit.index]))[0])
+        return limit.dual * impedance_pu / network.base_kva
+
     def _limit(self, limit: BindingLimit) -> dict[str, Any]:
-        return {"name": self.limit_name(limit), "dual": limit.dual, "unit": limit.unit, "excess": limit.excess}
+        return {
+            "name": self.limit_name(limit),
+            "dual": limit.dual,
+            "unit": limit.unit,
+            "excess": limit.excess,
+            "price": self.limit_price(limit),
+        }
 
     def _reserves(self) -> list[int]:
         """Places in `RESERVES` of the reserve products that are traded."""
@@ -254,7 +272,7 @@ class ClearingResult:
         return {
             "row": file.row.tolist(),
             "participant": list(file.participant),
-            "node": [called.get(name, name) for name in file.node],
+            "node": [called.get(name, name) for name in map(file.connector.bus, file.node)],
             "phases": ["" if phases == "0" else phases for phases in file.phases],
             "product": [_PRODUCTS[product] for product in book.product.tolist()],
             "side": ["buy" if side > 0 else "sell" for side in book.side.tolist()],

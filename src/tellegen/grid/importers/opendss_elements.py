@@ -124,6 +124,9 @@ def _checked(script: Script, name: str, ends: list[int], admittance: ComplexArra
     return Primitive(name, np.array(ends, dtype=np.int64), admittance)
 
 
+ASSUMED_AMPERES = 400.0
+
+
 def _inverse_fails(script: Script, name: str) -> InputError:
     return InputError(script.source, name, "has a singular impedance matrix; give it an impedance above zero")
 
@@ -137,8 +140,17 @@ def _line(script: Script, nodes: Nodes, row: Row) -> Element:
         admittance = line(impedance, np.array(row["CMatrix"]) * length, script.frequency_hz)
     except np.linalg.LinAlgError:
         raise _inverse_fails(script, name) from None
-    amperes = float(row["NormAmps"])
-    return _finish(script, name, ends, admittance, rating=np.full(2 * phases, amperes if amperes > 0 else np.inf))
+    rating = np.full(2 * phases, _line_amperes(script, row))
+    return _finish(script, name, ends, admittance, rating=rating)
+
+
+def _line_amperes(script: Script, row: Row) -> float:
+    """What a line may carry; ``inf`` where the script does not say. OpenDSS then assumes 400 A, whatever the line."""
+    amperes, code = float(row["NormAmps"]), str(row.get("LineCode") or "").lower()
+    # A line takes the ampacity of its code along as if it were its own.
+    own = "NormAmps" in row[GIVEN] and (not code or amperes != ASSUMED_AMPERES)
+    stated = own or code in script.rated_codes or bool(row.get("Geometry") or row.get("Spacing"))
+    return amperes if stated and amperes > 0 else np.inf
 
 
 def _transformer(script: Script, nodes: Nodes, row: Row) -> Element:
@@ -258,7 +270,7 @@ def _reactor(script: Script, nodes: Nodes, row: Row) -> Element:
     ends = _shunt_ends(nodes, row, name, phases, delta)
     value = np.full(phases, admittance, dtype=np.complex128)
     matrix = star_or_delta(value, delta, len(ends) if delta else phases)
-    amperes = float(row["NormAmps"])
+    amperes = float(row["NormAmps"]) if "NormAmps" in row[GIVEN] else 0.0
     series = not delta and all(k != GROUND for k in ends[phases:])
     rating = np.full(len(ends), amperes if amperes > 0 else np.inf) if series else None
     return _finish(script, name, ends, matrix, rating=rating)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,7 @@ class Script:
     coordinates : where buses stand on the script's map, (x, y) by name; those without coordinates are left out.
     output_kva : power that converters inject, kW + j kvar by element name, as OpenDSS solved them.
     standing : names of controls that act between periods and have no model here.
+    rated_codes : line codes (lower case) that say what their lines may carry.
     """
 
     source: str
@@ -68,6 +71,7 @@ class Script:
     output_kva: dict[str, complex]
     standing: tuple[str, ...]
     coordinates: dict[str, tuple[float, float]]
+    rated_codes: frozenset[str]
 
 
 def run_script(path: Path) -> Script:
@@ -93,7 +97,7 @@ def run_script(path: Path) -> Script:
     engine.AllowForms = False
     try:
         # Reports that a script asks for (show, export) go where nobody looks, not beside the user's files.
-        with tempfile.TemporaryDirectory() as folder:
+        with _muted(engine), tempfile.TemporaryDirectory() as folder:
             engine.DataPath = folder
             engine.Text.Command = f'redirect "{path.resolve()}"'
             if engine.NumCircuits == 0:
@@ -101,6 +105,18 @@ def run_script(path: Path) -> Script:
             return _read(engine, str(path))
     except DSSException as failure:
         raise InputError(path, "OpenDSS", f"refuses the script: {_one_line(str(failure), path)}") from None
+
+
+@contextmanager
+def _muted(engine: Any) -> Iterator[None]:
+    """Drop what a script would print (`help`, say), which would stand amid a document on standard output."""
+    api = engine._api_util
+    silence = api.ffi.callback("int32_t(void*, char*, int32_t, int64_t, int32_t)", lambda *_: 0)
+    api.lib.DSS_RegisterMessageCallback(silence)
+    try:
+        yield
+    finally:
+        api.lib.DSS_RegisterMessageCallback(api.ffi.NULL)
 
 
 def _one_line(message: str, path: Path) -> str:
@@ -123,7 +139,8 @@ def _read(engine: Any, source: str) -> Script:
     tables: dict[str, list[Row]] = {}
     for kind in (*READ, *CONTROLS):
         circuit.SetActiveClass(kind)
-        tables[kind] = _table(circuit.ActiveClass, stated=kind in ("Capacitor", "Reactor"))
+        unset = kind in ("Capacitor", "Reactor")
+        tables[kind] = _table(circuit.ActiveClass, stated=unset or kind == "Line", blank=unset)
     return Script(
         source=source,
         name=str(circuit.Name),
@@ -138,16 +155,28 @@ def _read(engine: Any, source: str) -> Script:
         output_kva=_outputs(circuit, tables),
         standing=_standing(circuit),
         coordinates=_coordinates(circuit),
+        rated_codes=_rated_codes(circuit),
     )
 
 
-def _table(kind: Any, *, stated: bool) -> list[Row]:
-    """Enabled rows of the active class with all properties; where asked, key `GIVEN` lists those the script set."""
+def _rated_codes(circuit: Any) -> frozenset[str]:
+    circuit.SetActiveClass("LineCode")
+    if int(circuit.ActiveClass.Count) == 0:
+        return frozenset()
+    rows: list[Row] = json.loads(circuit.ActiveClass.ToJSON(0))
+    return frozenset(str(row["Name"]).lower() for row in rows if "NormAmps" in row or "Ratings" in row)
+
+
+def _table(kind: Any, *, stated: bool, blank: bool) -> list[Row]:
+    """Enabled rows of the active class with all properties.
+
+    Key `GIVEN` lists those the script set, where that is `stated`; `blank` leaves matrices out.
+    """
     if int(kind.Count) == 0:
         return []
     text = str(kind.ToJSON(FULL))
     # Matrices of capacitors and reactors that were never set are printed as whatever lies in memory, even not numbers.
-    rows: list[Row] = json.loads(_MATRIX.sub(r'"\1":null', text) if stated else text)
+    rows: list[Row] = json.loads(_MATRIX.sub(r'"\1":null', text) if blank else text)
     if stated:
         for row, given in zip(rows, json.loads(kind.ToJSON(0)), strict=True):
             row[GIVEN] = tuple(given)
