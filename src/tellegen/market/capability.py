@@ -216,9 +216,9 @@ def own_limits(
         (-1, Effect.OFFER_DOWN, down, groups.most_in_kw, groups.energy_down_kwh),
     ):
         # What is sold stands negative in its channel: u = -(given + x).
-        most = reach(Effect.DEMAND, -float(direction)) - direction * demand + reach(offer, -1.0) - given
+        moved, called = reach(Effect.DEMAND, -float(direction)) - direction * demand, reach(offer, -1.0) - given
         for (d, u), level in ((power, limit), (stored, limit_kwh / hours)):
-            kept = np.flatnonzero(np.isfinite(level) & (most > level - 1e-12))
+            kept = np.flatnonzero(np.isfinite(level) & (d * moved + u * called > level - 1e-12))
             row = np.full(size + 1, -1, dtype=np.int64)
             row[kept] = np.arange(kept.size)
             value = np.where(moves, -direction * d, np.where(channels.effect == offer, -u, 0.0))

@@ -125,8 +125,14 @@ class Limits:
         size = len(network.nodes)
         below = np.isin(factors.free, _root_nodes(network), invert=True) & (network.phase[factors.free] <= PHASES)
         free = factors.free[below]
-        low = np.broadcast_to(np.asarray(network.v_min if v_min is None else v_min, dtype=np.float64), (size,))[free]
-        high = np.broadcast_to(np.asarray(network.v_max if v_max is None else v_max, dtype=np.float64), (size,))[free]
+        levels = [
+            np.asarray(own if level is None else level, dtype=np.float64)
+            for own, level in ((network.v_min, v_min), (network.v_max, v_max))
+        ]
+        shape = next((level.shape for level in levels if level.shape not in ((), (size,))), None)
+        if shape is not None:
+            raise InputError(network.name, f"voltage limits of shape {shape}", f"must be one number or {size}")
+        low, high = (np.broadcast_to(level, (size,))[free] for level in levels)
         wrong = ~(low < high)
         if wrong.any():
             node = network.nodes[int(free[np.argmax(wrong)])]

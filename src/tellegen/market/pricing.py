@@ -26,7 +26,7 @@ ACTIVE_TOLERANCE = 1e-8
 RANK_TOLERANCE = 1e-9
 PRICE_TOLERANCE = 1e-7
 NUDGE = 1e-6
-"""Share of the flexible quantity by which total demand is moved to find the ends of a price range."""
+"""Share of the quantity traded by which total demand is moved to find the ends of a price range."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,10 +97,12 @@ def dual_range(task: Task, found: Found) -> tuple[FloatArray, FloatArray] | None
     if not binding.any() or _independent(task, point, rows[binding]):
         return None
     fixed = np.abs(task.steps.fixed_kva[0])
-    nudge = NUDGE * float(task.steps.width.sum() + fixed.sum())
+    # What is traded, not what is asked for: an order that nobody could serve must not widen the range.
+    traded = float(point.y.sum() + fixed.sum())
+    nudge = NUDGE * (traded if traded > 0 else float(task.steps.width.min(initial=np.inf)))
     trading = (fixed > 0).astype(np.float64)
     trading[task.steps.channels.place] = 1.0
-    if not trading.any() or nudge == 0.0:
+    if not trading.any() or not np.isfinite(nudge):
         return None
     effect = (nudge / trading.sum()) * (row_prices(task, point, rows).real @ trading)
     asked = np.isin(task.limits.kind[rows], (LimitType.RESERVE_UP, LimitType.RESERVE_DOWN))
@@ -125,7 +127,8 @@ def _independent(task: Task, point: Point, rows: IntArray) -> bool:
     Two ends of one line bind together and share a dual in any proportion: that leaves no price open.
     """
     width = task.steps.width
-    inside = (point.y > 1e-7 * width) & (point.y < (1 - 1e-7) * width)
+    near = 1e-7 * np.minimum(width, point.y.max(initial=0.0))
+    inside = (point.y > near) & (point.y < width - near)
     channels = slopes_at(task, point, rows).rows
     size = np.maximum(np.abs(channels).max(axis=1, initial=0.0), 1e-300)[:, None]
     matrix = (task.steps.spread(channels / size) * width)[:, inside]
