@@ -31,6 +31,9 @@ BINDING_PU = 1e-6
 INDIFFERENT = 1e-4
 """Steps whose gain at the last prices is below this share of the price scale start where they stood."""
 PERIOD_HOURS = 1.0 / INTERVALS_PER_HOUR
+PRICE_MAX = 1e6
+SHORT_CIRCUIT_KW = 1e5
+"""Steps wider than this are cut to what a short circuit at their place would draw, which no market can exceed."""
 KEPT_PU = 1e-5
 """Rows nearer than this to their limit start in the next interval's working set."""
 
@@ -288,10 +291,14 @@ def clear_in_full(network: Network, book: OrderBook, root_price: float, **option
     for name, value in (("root_price", root_price), ("root_reactive_price", reactive)):
         if not np.isfinite(value):
             raise InputError("clearing", name, "must be finite")
+    period = options.get("period_hours", PERIOD_HOURS)
+    if not 0 < period < np.inf:
+        raise InputError("clearing", f"period_hours {period:g}", "must be positive and finite")
+    if max(abs(root_price), abs(reactive)) > PRICE_MAX:
+        raise InputError("clearing", f"root price {root_price:g}", f"is beyond the limit of {PRICE_MAX:g}")
     energised = np.flatnonzero(book.node != NOT_ENERGISED)
     traded = book if energised.size == len(book) else book.take(energised)
     bounds = (options.get("v_min"), options.get("v_max"), options.get("root_limit_kw"))
-    period = options.get("period_hours", PERIOD_HOURS)
     task = _task(network, traded, options.get("fixed_kva"), options.get("loads"), options.get("agreements"),
                  period, rules, float(root_price), float(reactive), bounds, options.get("warm"))  # fmt: skip
     clearing, found = solve(
@@ -311,7 +318,7 @@ def solve(
     reason, choice = "", Choice()
     found: Found | None
     try:
-        found = search(task, _guess(task, book, warm))
+        found = _searched(task, book, warm)
         nodal = nodal_prices(task, found.point, found.rows, found.dual)
         if task.parameters.starts and may_have_several(task, nodal.energy):
             first, (found, choice) = found, best_of_all(task, found)
@@ -329,6 +336,19 @@ def solve(
     if found is None or reason:
         return _fallback(task, book, found, reason, tie_context, last_spread), None
     return _outcome(task, book, found, nodal, choice, tie_context), found
+
+
+def _searched(task: Task, book: OrderBook, warm: Warm | None) -> Found:
+    """Where the search ends; one that the last interval led astray begins again without it."""
+    try:
+        found = search(task, _guess(task, book, warm))
+    except GridError:
+        if warm is None:
+            raise
+    else:
+        if found.settled or warm is None:
+            return found
+    return search(task, _guess(task, book, None))
 
 
 def _task(
@@ -365,10 +385,24 @@ def _task(
         curtailable_kw=groups.curtailable_kw,
         curtailment_price=rules.curtailment_price,
     )
+    steps = _within_reach(factors, steps)
     own = own_limits(book, groups, steps, period_hours=period_hours, reserve_hours=rules.reserve_hours)
     linear = linear_rows(network, book.connections, steps, groups, own)
     limits = Limits.of(factors, *bounds, scenarios=steps.scenarios, linear=linear)
     return Task(network, factors, wiring, steps, limits, root_price, root_reactive_price, rules)
+
+
+def _within_reach(factors: Factors, steps: Steps) -> Steps:
+    """Steps no wider than the network could serve: one order beyond all measure must not set that of the search."""
+    wide = np.flatnonzero(steps.width > SHORT_CIRCUIT_KW)
+    place = steps.channels.place[steps.channel[wide]]
+    free = np.isin(place, factors.free)
+    if not free.any():
+        return steps
+    width = steps.width.copy()
+    short = factors.network.base_kva / factors.driving_impedance(place[free])
+    width[wide[free]] = np.minimum(width[wide[free]], short)
+    return replace(steps, width=width)
 
 
 def _guess(task: Task, book: OrderBook, warm: Warm | None) -> Guess:
@@ -417,11 +451,16 @@ def _outcome(
     dual, kkt, violation = found.dual, found.kkt, found.violation
     duals = dual_range(task, found)
     if duals is not None:
-        dual = (duals[0] + duals[1]) / 2
-        nodal = nodal_prices(task, point, rows, dual)
-        ends = [nodal_prices(task, point, rows, end) for end in duals]
-        kkt, violation = residuals(task, point, rows, dual, found.twins)
-    listed = _listed(task, found, dual)
+        rows, middle = duals[0], (duals[1] + duals[2]) / 2
+        ends += [nodal_prices(task, point, rows, end) for end in duals[1:]]
+        dual = np.concatenate([dual, np.zeros(rows.size - dual.size)])
+        evidence = residuals(task, point, rows, middle, found.twins)
+        # Where the middle of the range is no optimum to the digits asked for, the price stays where it was found.
+        if evidence[0] <= task.parameters.kkt_max and evidence[1] <= task.parameters.violation_pu_max:
+            dual, (kkt, violation) = middle, evidence
+            nodal = nodal_prices(task, point, rows, dual)
+            ends = ends[1:]
+    listed = _listed(task, point, rows, dual)
     relaxed = tuple(limit for limit in listed if limit.excess > 0)
     return Clearing(
         status=ClearingStatus.RELAXED if relaxed else ClearingStatus.OPTIMAL,
@@ -434,7 +473,7 @@ def _outcome(
         limits=listed,
         relaxations=relaxed,
         evidence=Evidence(_mismatch(point), kkt, violation, found.iterations, choice),
-        warm=_warm(task, book, found, dual, nodal),
+        warm=_warm(task, book, found, nodal),
         tie_context=tie_context,
         called=tuple(zip(task.steps.scenarios[1:], point.flows[1:], strict=True)),
     )
@@ -508,13 +547,15 @@ def _ties(steps: Steps) -> IntArray:
     return np.where(part & (count[steps.member] > 1), steps.member, -1)
 
 
-def _listed(task: Task, found: Found, dual: FloatArray) -> tuple[BindingLimit, ...]:
+def _listed(task: Task, point: Point, rows: IntArray, dual: FloatArray) -> tuple[BindingLimit, ...]:
     listed = []
-    order = np.argsort(found.rows, kind="stable")
-    power = task.limits.kw_per_unit(found.rows[order])
-    for row, amount, kw in zip(found.rows[order], dual[order], power, strict=True):
-        value = float(found.point.values[row])
-        if amount <= 0 and value < -BINDING_PU:
+    order = np.argsort(rows, kind="stable")
+    power = task.limits.kw_per_unit(rows[order])
+    for row, amount, kw in zip(rows[order], dual[order], power, strict=True):
+        value = float(point.values[row])
+        # Many a participant stands at the edge of its own limit without being held by it.
+        own = task.limits.kind[row] >= LimitType.EXPORT
+        if amount <= 0 and (own or value < -BINDING_PU):
             continue
         size = task.limits.unit_size(int(row))
         listed.append(
@@ -532,7 +573,8 @@ def _listed(task: Task, found: Found, dual: FloatArray) -> tuple[BindingLimit, .
     return tuple(listed)
 
 
-def _warm(task: Task, book: OrderBook, found: Found, dual: FloatArray, nodal: NodalPrices) -> Warm:
+def _warm(task: Task, book: OrderBook, found: Found, nodal: NodalPrices) -> Warm:
+    dual = found.dual
     keep = (dual > 0) | (found.point.values[found.rows] > -KEPT_PU)
     rows, steps, y = found.rows[keep], task.steps, found.point.y
     return Warm(

@@ -17,7 +17,7 @@ import numpy as np
 from tellegen.grid.network import ComplexArray, FloatArray, IntArray
 from tellegen.market.curvature import bend_of
 from tellegen.market.limits import LimitType
-from tellegen.market.operating_point import Point, Task, slopes_at, weighted_terms
+from tellegen.market.operating_point import TWIN_SLACK, Point, Task, price_scale, slopes_at, weighted_terms
 from tellegen.market.qp import solve_program
 from tellegen.market.search import Found, build_program
 from tellegen.market.steps import Scenario
@@ -25,6 +25,8 @@ from tellegen.market.steps import Scenario
 ACTIVE_TOLERANCE = 1e-8
 RANK_TOLERANCE = 1e-9
 PRICE_TOLERANCE = 1e-7
+TWIN_TOLERANCE = 1e-4
+"""Prices closer than this, relative to their scale, are those of two ends of one line and no range."""
 NUDGE = 1e-6
 """Share of the quantity traded by which total demand is moved to find the ends of a price range."""
 
@@ -83,13 +85,64 @@ def nodal_prices(task: Task, point: Point, rows: IntArray, dual: FloatArray) -> 
     return NodalPrices(np.ascontiguousarray(parts.real), np.ascontiguousarray(parts.imag), reserve, required)
 
 
-def dual_range(task: Task, found: Found) -> tuple[FloatArray, FloatArray] | None:
-    """Two dual vectors between which the optimum leaves the prices open, or None where they are unique.
+def dual_range(task: Task, found: Found) -> tuple[IntArray, FloatArray, FloatArray] | None:
+    """Rows, and two vectors of their duals between which the optimum leaves the prices open; None where it does not.
 
     Duals are unique where the binding rows are independent in what is free to move. Where they are not, the quadratic
     program at the optimum is solved again with total demand, and the reserve that is required, a little lower and a
-    little higher, spread evenly over the places that trade: two whole vectors (law 7).
+    little higher, spread evenly over the places that trade: two whole vectors (law 7). A row that was left out for its
+    twin opens a range too where the two differ at some place, if at none that trades: the dual stands at either.
     """
+    rows, first, second = found.rows, found.dual, found.dual
+    ends = _moved_ends(task, found)
+    if ends is not None:
+        first, second = ends
+    tight = _tight_twins(task, found)
+    if tight is not None:
+        kept, left_out, steeper = tight
+        rows = np.concatenate([rows, left_out])
+        idle = np.zeros(left_out.size)
+        first, last = np.concatenate([first, idle]), np.concatenate([second, idle])
+        moved = last.copy()
+        moved[found.rows.size :] = last[kept] / steeper
+        moved[kept] = 0.0
+        if not _same_prices(task, found.point, rows, last - moved):
+            return rows, first, moved
+        rows, first, second = found.rows, first[: found.rows.size], second
+    return None if ends is None else (rows, first, second)
+
+
+def _tight_twins(task: Task, found: Found) -> tuple[IntArray, IntArray, FloatArray] | None:
+    """Of rows with a dual and a twin at its limit: places in `found.rows`, the twins, how much steeper these are."""
+    where = {int(row): k for k, row in enumerate(found.rows) if found.dual[k] > 0}
+    values = found.point.values
+    pairs = {
+        where[kept]: (row, steeper)
+        for row, kept, steeper in found.twins.pairs
+        if kept in where and values[row] > max(values[kept], 0.0) * steeper - TWIN_SLACK
+    }
+    if not pairs:
+        return None
+    twins = list(pairs.values())
+    return (
+        np.array(list(pairs), dtype=np.int64),
+        np.array([row for row, _ in twins], dtype=np.int64),
+        np.array([steeper for _, steeper in twins], dtype=np.float64),
+    )
+
+
+def _same_prices(task: Task, point: Point, rows: IntArray, difference: FloatArray) -> bool:
+    """Whether a difference of duals changes no price at any place."""
+    for scenario, line in zip(task.steps.scenarios, point.lines, strict=True):
+        terms = weighted_terms(task, rows, difference, scenario, root=False)
+        if not terms[0].size:
+            continue
+        if float(np.abs(line.weighted_gradient(*terms)).max(initial=0.0)) > TWIN_TOLERANCE * price_scale(task):
+            return False
+    return True
+
+
+def _moved_ends(task: Task, found: Found) -> tuple[FloatArray, FloatArray] | None:
     point, rows = found.point, found.rows
     kink, _ = task.penalties(rows)
     value = point.values[rows][:, None]

@@ -151,7 +151,8 @@ class _Search:
         self.learned, self.patience = 0, PATIENCE
 
     def run(self) -> Found:
-        task, stop = self.task, KKT_STOP * price_scale(self.task)
+        task = self.task
+        stop = min(KKT_STOP * price_scale(task), task.parameters.kkt_max)
         self._add_rows(self.point)
         if self.curvature is None or not covers(self.curvature, task.steps):
             self._refresh()
