@@ -7,7 +7,7 @@ prices with their parts and range, the power flow, evidence), and from it the in
 from tellegen.market.auction import Auction, double_auction
 from tellegen.market.book import NOT_ENERGISED, OrderBook
 from tellegen.market.capability import Agreements
-from tellegen.market.clearing import BindingLimit, Clearing, Evidence, Prices, Warm, clear
+from tellegen.market.clearing import clear
 from tellegen.market.facts import Facts, awards, clearing_table, price_table, schedules, to_records
 from tellegen.market.limits import LimitType
 from tellegen.market.market_power import Finding, Mitigated, PivotalTest, References, clear_mitigated
@@ -21,6 +21,7 @@ from tellegen.market.order_file import (
     read_reference_rows,
     read_references_csv,
 )
+from tellegen.market.outcome import BindingLimit, Clearing, Evidence, Prices, Warm
 from tellegen.market.parameters import Parameters
 from tellegen.market.steps import Scenario
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tellegen.grid.network import IntArray
-from tellegen.market.clearing import Clearing
+from tellegen.market.outcome import Clearing
 from tellegen.records import Awards, Clearings, Orders, Prices, Product, RecordError, Schedules
 from tellegen.units import (
     INTERVALS_PER_HOUR,

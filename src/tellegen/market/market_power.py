@@ -27,9 +27,10 @@ from numpy.typing import ArrayLike
 from tellegen.errors import InputError
 from tellegen.grid.network import FloatArray, IntArray, Network
 from tellegen.market.book import OrderBook
-from tellegen.market.clearing import Clearing, InFull, Options, clear_in_full
+from tellegen.market.clearing import InFull, Options, clear_in_full
 from tellegen.market.limits import LimitType
 from tellegen.market.operating_point import slopes_at
+from tellegen.market.outcome import Clearing
 from tellegen.market.steps import Effect
 from tellegen.records import Product, Side
 

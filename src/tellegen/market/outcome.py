@@ -1,0 +1,318 @@
+"""What a clearing says: prices, awards, limits that bind, evidence; made from where the search ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tellegen.grid.connections import Connections
+from tellegen.grid.network import ComplexArray, FloatArray, IntArray, Network
+from tellegen.grid.powerflow import Factors, PowerFlow
+from tellegen.market.book import NOT_ENERGISED, OrderBook
+from tellegen.market.curvature import Curvature
+from tellegen.market.limits import LimitType
+from tellegen.market.operating_point import Point, Task, residuals, weighted_terms
+from tellegen.market.optima import Choice
+from tellegen.market.pricing import NodalPrices, dual_range, nodal_prices
+from tellegen.market.search import Found
+from tellegen.market.steps import Scenario, Steps
+from tellegen.records import ClearingStatus, Product, Side
+
+BINDING_PU = 1e-6
+"""A limit with a dual, or nearer than this, is listed as binding."""
+KEPT_PU = 1e-5
+"""Rows nearer than this to their limit start in the next interval's working set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Prices at every place (nodes, then the book's connections), float64[places] each.
+
+    Energy in currency/kWh, reactive in currency/kvarh. ``energy == root + losses + congestion + voltage``; `low` and
+    `high` are the ends of its range. `reactive_parts` float64[4, places] in the same order sum to `reactive`.
+    `reserve` float64[2, places], currency/h per kW: what reserve up and down is paid there, the wires' part included;
+    `required` float64[2]: what those pay who require it; `required_low`, `required_high` the ends of its range.
+    """
+
+    energy: FloatArray
+    root: FloatArray
+    losses: FloatArray
+    congestion: FloatArray
+    voltage: FloatArray
+    low: FloatArray
+    high: FloatArray
+    reactive: FloatArray
+    reactive_parts: FloatArray
+    reserve: FloatArray
+    required: FloatArray
+    required_low: FloatArray
+    required_high: FloatArray
+
+    def of_orders(self, book: OrderBook) -> FloatArray:
+        """The price that each order of a book pays or is paid, float64[orders]; NaN where nothing is energised."""
+        product, at = book.product, book.node
+        buys = book.side == Side.BUY
+        up, down = (np.where(buys, self.required[k], self.reserve[k, at]) for k in range(2))
+        of_product = [product == kind for kind in (Product.REACTIVE, Product.RESERVE_UP, Product.RESERVE_DOWN)]
+        price = np.select(of_product, [self.reactive[at], up, down], self.energy[at])
+        return np.asarray(np.where(at == NOT_ENERGISED, np.nan, price))
+
+
+@dataclass(frozen=True, slots=True)
+class BindingLimit:
+    """A limit that binds.
+
+    Attributes
+    ----------
+    name : in words; kind : what it is on.
+    index : node index, branch terminal row, participant, or 0 for the root and for reserve.
+    scenario : the state of the network in which it binds.
+    dual : currency/h per `unit` by which the limit would be widened; >= 0.
+    unit : ``pu``, ``kVA``, ``kVA at nominal voltage`` or ``kW``.
+    excess : how far the limit is exceeded, in `unit` (0 unless relaxed).
+    price : the dual per kWh (kVAh) that passes, of a voltage per kWh-equivalent: what penalty curves are stated in.
+    """
+
+    name: str
+    kind: LimitType
+    index: int
+    scenario: Scenario
+    dual: float
+    unit: str
+    excess: float
+    price: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """On what a clearing was accepted.
+
+    Attributes
+    ----------
+    ac_mismatch_pu : power-flow mismatch of the dispatch.
+    kkt_residual : largest optimality residual, currency/kWh.
+    max_violation_pu : largest excess over a limit beyond what is listed as relaxed: pu of voltage, share of a rating.
+    iterations : quadratic programs solved on the way to the optimum that was taken.
+    choice : which optimum was taken, where there may have been several.
+    """
+
+    ac_mismatch_pu: float
+    kkt_residual: float
+    max_violation_pu: float
+    iterations: int
+    choice: Choice = field(default_factory=Choice)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Warm:
+    """What one clearing leaves to the next on the same network; orders may come and go in between.
+
+    Limits that bound, with their duals; curvature and voltages by scenario; prices; and the dispatch of steps that
+    were partly taken, by what they were (place, direction, price), for prices alone do not say how far those go. The
+    network's factors are held here, so that whoever clears many feeders in turn factorises none of them again.
+    """
+
+    network: Network
+    factors: Factors
+    connections: Connections
+    scenarios: tuple[Scenario, ...]
+    row_key: IntArray
+    dual: FloatArray
+    curvature: tuple[Curvature, ...]
+    voltages: tuple[ComplexArray, ...]
+    prices: NodalPrices
+    marginal: dict[tuple[float, ...], float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clearing:
+    """The outcome of one clearing.
+
+    Attributes
+    ----------
+    status : optimal, relaxed (some limits gave way at the published penalty) or fallback (administrative).
+    welfare : currency/h, value to buyers less cost of sellers and of the root. Price-takers name no value: theirs
+        counts as zero, what of it is flexible as the curtailment price.
+    rent : currency/h, what all demand pays at nodal prices less the cost of the root.
+    prices, award_kw : per node; float64 per order (kvar for reactive orders), side as the order.
+    tie : int64 per order: orders with the same number >= 0 are equal and were awarded pro rata; -1 is alone.
+    flow : the AC power flow of the dispatch; called : those with all reserve up or down called, where some is offered.
+    limits : limits that bind; relaxations : those of them that gave way.
+    evidence : on which the clearing was accepted.
+    warm : for the next interval; None after a fallback.
+    reason : why the fallback was taken, else empty.
+    tie_context : names the clearing where integers are allocated among ties.
+    """
+
+    status: ClearingStatus
+    welfare: float
+    rent: float
+    prices: Prices
+    award_kw: FloatArray
+    tie: IntArray
+    flow: PowerFlow
+    limits: tuple[BindingLimit, ...]
+    relaxations: tuple[BindingLimit, ...]
+    evidence: Evidence
+    warm: Warm | None
+    reason: str = ""
+    tie_context: str = ""
+    called: tuple[tuple[Scenario, PowerFlow], ...] = ()
+
+
+def mismatch_of(point: Point) -> float:
+    """Largest power-flow mismatch of all scenarios, per unit."""
+    return max(flow.mismatch_pu for flow in point.flows)
+
+
+def outcome_of(
+    task: Task, book: OrderBook, found: Found, nodal: NodalPrices, choice: Choice, tie_context: str
+) -> Clearing:
+    """The clearing of a search that settled, with `nodal` prices where it ended."""
+    point, rows = found.point, found.rows
+    ends = [nodal]
+    dual, kkt, violation = found.dual, found.kkt, found.violation
+    duals = dual_range(task, found)
+    if duals is not None:
+        rows, middle = duals[0], (duals[1] + duals[2]) / 2
+        ends += [nodal_prices(task, point, rows, end) for end in duals[1:]]
+        dual = np.concatenate([dual, np.zeros(rows.size - dual.size)])
+        evidence = residuals(task, point, rows, middle, found.twins)
+        # Where the middle of the range is no optimum to the digits asked for, the price stays where it was found.
+        if evidence[0] <= task.parameters.kkt_max and evidence[1] <= task.parameters.violation_pu_max:
+            dual, (kkt, violation) = middle, evidence
+            nodal = nodal_prices(task, point, rows, dual)
+            ends = ends[1:]
+    listed = _listed(task, point, rows, dual)
+    relaxed = tuple(limit for limit in listed if limit.excess > 0)
+    return Clearing(
+        status=ClearingStatus.RELAXED if relaxed else ClearingStatus.OPTIMAL,
+        welfare=welfare_of(task, point.y, point.flow),
+        rent=rent_of(task, book, nodal, _load_prices(task, point, rows, dual), point.y, point.flow),
+        prices=prices_of(nodal, ends),
+        award_kw=task.steps.awards(point.y, book.quantity_kw),
+        tie=ties_of(task.steps),
+        flow=point.flow,
+        limits=listed,
+        relaxations=relaxed,
+        evidence=Evidence(mismatch_of(point), kkt, violation, found.iterations, choice),
+        warm=_warm(task, book, found, nodal),
+        tie_context=tie_context,
+        called=tuple(zip(task.steps.scenarios[1:], point.flows[1:], strict=True)),
+    )
+
+
+def prices_of(nodal: NodalPrices, ends: Sequence[NodalPrices] = ()) -> Prices:
+    """Prices with their ranges between `ends`."""
+    root, losses, congestion, voltage = nodal.energy_parts
+    energy = np.stack([nodal.energy, *(end.energy for end in ends)])
+    required = np.stack([nodal.required, *(end.required for end in ends)])
+    return Prices(
+        energy=nodal.energy,
+        root=root,
+        losses=losses,
+        congestion=congestion,
+        voltage=voltage,
+        low=energy.min(axis=0),
+        high=energy.max(axis=0),
+        reactive=nodal.reactive,
+        reactive_parts=nodal.reactive_parts,
+        reserve=nodal.reserve,
+        required=nodal.required,
+        required_low=required.min(axis=0),
+        required_high=required.max(axis=0),
+    )
+
+
+def welfare_of(task: Task, y: FloatArray, flow: PowerFlow) -> float:
+    """Value to buyers less cost of sellers and of the root, currency/h."""
+    root = task.root_price * flow.root_kw + task.root_reactive_price * flow.root_kvar
+    return -task.steps.cost(y) - root
+
+
+def rent_of(
+    task: Task, book: OrderBook, nodal: NodalPrices, loads: ComplexArray, y: FloatArray, flow: PowerFlow
+) -> float:
+    """What demand and those who require reserve pay, less what reserve is paid and less the cost of the root.
+
+    `loads` complex128[L]: prices (energy + j reactive) of the network's own loads with laws.
+    """
+    demand, prices = task.steps.demand_kva(y), prices_of(nodal)
+    paid = nodal.energy @ demand.real + nodal.reactive @ demand.imag
+    drawn = _drawn_kva(task, flow)
+    paid += loads.real @ drawn.real + loads.imag @ drawn.imag
+    reserve = np.isin(book.product, (Product.RESERVE_UP, Product.RESERVE_DOWN))
+    award = task.steps.awards(y, book.quantity_kw)
+    paid += float((book.side * award * prices.of_orders(book))[reserve].sum())
+    return float(paid) - task.root_price * flow.root_kw - task.root_reactive_price * flow.root_kvar
+
+
+def _drawn_kva(task: Task, flow: PowerFlow) -> ComplexArray:
+    """What the network's own loads with laws draw, complex128[L]."""
+    wiring = task.wiring
+    draw = wiring.draw(np.zeros(wiring.places, dtype=np.complex128))
+    power, _ = draw.drawn(draw.across(flow.voltage[task.factors.free]))
+    return power[: wiring.power.size] * task.network.base_kva
+
+
+def _load_prices(task: Task, point: Point, rows: IntArray, dual: FloatArray) -> ComplexArray:
+    """Prices of the network's own loads with laws, complex128[L]: energy + j reactive."""
+    if not task.wiring.power.size:
+        return np.zeros(0, dtype=np.complex128)
+    total = np.zeros(task.wiring.power.size, dtype=np.complex128)
+    for scenario, line in zip(task.steps.scenarios, point.lines, strict=True):
+        total += line.load_gradient(*weighted_terms(task, rows, dual, scenario))
+    return total
+
+
+def ties_of(steps: Steps) -> IntArray:
+    """The variable that each order shares with others, -1 for one alone."""
+    part = steps.member >= 0
+    count = np.bincount(steps.member[part], minlength=steps.width.size + 1)
+    return np.where(part & (count[steps.member] > 1), steps.member, -1)
+
+
+def _listed(task: Task, point: Point, rows: IntArray, dual: FloatArray) -> tuple[BindingLimit, ...]:
+    listed = []
+    order = np.argsort(rows, kind="stable")
+    power = task.limits.kw_per_unit(rows[order])
+    for row, amount, kw in zip(rows[order], dual[order], power, strict=True):
+        value = float(point.values[row])
+        # Many a participant stands at the edge of its own limit without being held by it.
+        own = task.limits.kind[row] >= LimitType.EXPORT
+        if amount <= 0 and (own or value < -BINDING_PU):
+            continue
+        size = task.limits.unit_size(int(row))
+        listed.append(
+            BindingLimit(
+                name=task.limits.name(int(row)),
+                kind=LimitType(task.limits.kind[row]),
+                index=int(task.limits.index[row]),
+                scenario=Scenario(task.limits.scenario[row]),
+                dual=float(amount) / size,
+                unit=task.limits.unit(int(row)),
+                excess=value * size if value > task.parameters.violation_pu_max else 0.0,
+                price=float(amount / kw),
+            )
+        )
+    return tuple(listed)
+
+
+def _warm(task: Task, book: OrderBook, found: Found, nodal: NodalPrices) -> Warm:
+    dual = found.dual
+    keep = (dual > 0) | (found.point.values[found.rows] > -KEPT_PU)
+    rows, steps, y = found.rows[keep], task.steps, found.point.y
+    return Warm(
+        network=task.network,
+        factors=task.factors,
+        connections=book.connections,
+        scenarios=steps.scenarios,
+        row_key=task.limits.key[rows],
+        dual=dual[keep],
+        curvature=found.curvature,
+        voltages=tuple(flow.voltage for flow in found.point.flows),
+        prices=nodal,
+        marginal={steps.identity(int(k)): float(y[k]) for k in np.flatnonzero((y > 0) & (y < steps.width))},
+    )
