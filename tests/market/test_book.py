@@ -10,7 +10,7 @@ import pytest
 
 from tellegen.errors import InputError
 from tellegen.grid.network import Network
-from tellegen.market import OrderBook, order_file, read_orders_csv
+from tellegen.market import OrderBook, clear, order_file, read_orders_csv
 from tellegen.records import Orders, Product
 
 HEADER = "participant,node,phases,product,side,price,quantity_kw,kvar_per_kw\n"
@@ -159,3 +159,22 @@ def test_a_book_refuses_what_cannot_be_cleared(change: dict[str, object], proble
     given = {"node": [1], "side": 1, "price": 0.3, "quantity_kw": [1.0], **change}
     with pytest.raises(InputError, match=problem):
         OrderBook.of(**given)  # type: ignore[arg-type]
+
+
+def test_a_linear_piece_falls_or_rises_along_its_quantity(tmp_path: Path, tree: Callable[..., Network]) -> None:
+    """Two pieces of a buyer's curve: from 0.50 to 0.30 over 4 kW, then from 0.30 on; the price is met in between."""
+    network = tree([0], np.array([1e-9 + 0j]))
+    path = tmp_path / "orders.csv"
+    path.write_text(
+        "participant,node,product,side,price,quantity_kw,slope\n"
+        "anna,1,energy,buy,0.5,4,0.05\nanna,1,energy,buy,0.3,4,0.01\n"
+    )
+    book = read_orders_csv(path, network).book
+    assert book.slope.tolist() == [0.05, 0.01]
+    assert clear(network, book, 0.4).award_kw == pytest.approx([2.0, 0.0], abs=1e-5)
+    path.write_text(path.read_text().replace("0.3,4,0.01", "0.35,4,0.01"))
+    with pytest.raises(InputError, match="follows 0.3 in row 2: steps must fall"):
+        read_orders_csv(path, network)
+    path.write_text("participant,node,product,side,price,quantity_kw,slope\nanna,1,energy,buy,,4,0.05\n")
+    with pytest.raises(InputError, match="slope 0.05, must be empty or positive"):
+        read_orders_csv(path, network)

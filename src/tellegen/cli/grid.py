@@ -43,9 +43,7 @@ def clear(
     network: NetworkOption,
     orders: Annotated[
         Path,
-        typer.Option(
-            help="CSV with the columns participant, node, phases, product, side, price, quantity_kw, kvar_per_kw."
-        ),
+        typer.Option(help="CSV: participant, node, phases, product, side, price, quantity_kw, kvar_per_kw, slope."),
     ],
     root_price: Annotated[float | None, typer.Option(help="Price per kWh at which the root buys and sells.")] = None,
     root_limit_kw: Annotated[

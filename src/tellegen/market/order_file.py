@@ -27,8 +27,9 @@ ROWS_MAX = 1_000_000
 QUANTITY_KW_MAX = 1e9
 PRICE_MAX = 1e6
 KVAR_PER_KW_MAX = 1e3
-COLUMNS = ("participant", "node", "phases", "product", "side", "price", "quantity_kw", "kvar_per_kw")
-OPTIONAL_COLUMNS = ("phases", "kvar_per_kw")
+COLUMNS = ("participant", "node", "phases", "product", "side", "price", "quantity_kw", "kvar_per_kw", "slope")
+OPTIONAL_COLUMNS = ("phases", "kvar_per_kw", "slope")
+SLOPE_MAX = 1e6
 REQUIRED_COLUMNS = tuple(name for name in COLUMNS if name not in OPTIONAL_COLUMNS)
 LIMIT_COLUMNS = (
     "import_kw", "export_kw", "firm_import_kw", "firm_export_kw", "energy_up_kwh", "energy_down_kwh",
@@ -106,7 +107,7 @@ def read_order_rows(source: object, rows: Iterable[tuple[int, Mapping[str, str]]
     InputError : names source, row and field, and what would be right; there is no row, or there are too many.
     """
     connector = Connector(network)
-    parsed: list[tuple[int, Product, Side, float, float, float]] = []
+    parsed: list[tuple[int, Product, Side, float, float, float, float]] = []
     lines: list[int] = []
     names, nodes, phases = [], [], []
     last: dict[tuple[str, ...], tuple[int, float]] = {}
@@ -127,7 +128,7 @@ def read_order_rows(source: object, rows: Iterable[tuple[int, Mapping[str, str]]
         phases.append(row["phases"])
     if not parsed:
         raise InputError(source, "the table", f"holds no orders; give a row each under {','.join(COLUMNS)}")
-    at, product, side, price, quantity, kvar = zip(*parsed, strict=True)
+    at, product, side, price, quantity, kvar, slope = zip(*parsed, strict=True)
     number = {name: k for k, name in enumerate(dict.fromkeys(names))}
     book = OrderBook.of(
         at,
@@ -135,6 +136,7 @@ def read_order_rows(source: object, rows: Iterable[tuple[int, Mapping[str, str]]
         price,
         quantity,
         kvar_per_kw=kvar,
+        slope=slope,
         product=product,
         participant=[number[name] for name in names],
         connections=connector.table(),
@@ -240,7 +242,7 @@ def _place(connector: Connector, node: str, phases: str) -> int:
         raise _RowError(f"node '{node}'", str(refused)) from None
 
 
-def _order(connector: Connector, row: Mapping[str, str]) -> tuple[int, Product, Side, float, float, float]:
+def _order(connector: Connector, row: Mapping[str, str]) -> tuple[int, Product, Side, float, float, float, float]:
     """Place, product, side, price (NaN: a price-taker), quantity and kvar per kW of one row."""
     if not row["participant"]:
         raise _RowError("participant", "is empty; every order names who stands behind it")
@@ -255,7 +257,10 @@ def _order(connector: Connector, row: Mapping[str, str]) -> tuple[int, Product, 
     kvar = _number("kvar_per_kw", row["kvar_per_kw"] or "0", KVAR_PER_KW_MAX)
     if kvar and product != Product.ENERGY:
         raise _RowError("kvar_per_kw", f"must be empty: it goes with energy, and the order is for {row['product']}")
-    return place, product, side, price, quantity, kvar
+    slope = _number("slope", row["slope"] or "0", SLOPE_MAX)
+    if slope < 0 or (slope and math.isnan(price)):
+        raise _RowError(f"slope {row['slope']}", "must be empty or positive, and belongs to an order with a price")
+    return place, product, side, price, quantity, kvar, slope
 
 
 def _product(text: str) -> Product:
@@ -287,7 +292,7 @@ def _check_new(line: int, row: Mapping[str, str], seen: dict[tuple[str, ...], in
 def _check_monotone(
     line: int,
     row: Mapping[str, str],
-    order: tuple[int, Product, Side, float, float, float],
+    order: tuple[int, Product, Side, float, float, float, float],
     last: dict[tuple[str, ...], tuple[int, float]],
 ) -> None:
     side, price = order[2], order[3]
@@ -299,7 +304,7 @@ def _check_monotone(
     if before is not None and (price - before[1]) * side > 0:
         rule = "fall for a buyer" if side == Side.BUY else "rise for a seller"
         raise _RowError(f"price {price:g}", f"follows {before[1]:g} in row {before[0]}: steps must {rule}")
-    last[curve] = (line, price)
+    last[curve] = (line, price - side * order[6] * order[4])
 
 
 def _rows(
