@@ -173,8 +173,8 @@ def test_a_linear_piece_falls_or_rises_along_its_quantity(tmp_path: Path, tree: 
     assert book.slope.tolist() == [0.05, 0.01]
     assert clear(network, book, 0.4).award_kw == pytest.approx([2.0, 0.0], abs=1e-5)
     path.write_text(path.read_text().replace("0.3,4,0.01", "0.35,4,0.01"))
-    with pytest.raises(InputError, match="follows 0.3 in row 2: steps must fall"):
+    with pytest.raises(InputError, match=r"follows 0\.3 in row 2: steps must fall"):
         read_orders_csv(path, network)
     path.write_text("participant,node,product,side,price,quantity_kw,slope\nanna,1,energy,buy,,4,0.05\n")
-    with pytest.raises(InputError, match="slope 0.05, must be empty or positive"):
+    with pytest.raises(InputError, match=r"slope 0\.05 must be empty or positive"):
         read_orders_csv(path, network)

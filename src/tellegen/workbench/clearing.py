@@ -350,8 +350,8 @@ def clear(
     ----------
     feeder : from `load_network`.
     orders : a Polars or pandas frame, a list of dicts, or the path of a CSV file, with the columns ``participant, node,
-        phases, product, side, price, quantity_kw, kvar_per_kw, slope`` (`phases`, `kvar_per_kw` and `slope` may be missing; no price is
-        a price-taker); None: no orders but the file's own generators.
+        phases, product, side, price, quantity_kw, kvar_per_kw, slope`` (`phases`, `kvar_per_kw` and `slope` may be
+        missing; no price is a price-taker); None: no orders but the file's own generators.
     root_price : currency/kWh at which the root buys and sells; None: the file's reference cost.
     root_limit_kw : largest power through the root, both ways; None: no limit.
     v_min, v_max : per unit, for all nodes; None: the network's own limits.
