@@ -30,7 +30,14 @@ def run_peer(peer: Peer, python: Path, instance: Arrays, timeout_s: float) -> Ar
         environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1")}
         try:
             done = subprocess.run(  # noqa: S603
-                command, capture_output=True, text=True, timeout=timeout_s, check=False, env=environment
+                # Some peers write a log wherever they stand.
+                command,
+                capture_output=True,
+                text=True,
+                timeout=timeout_s,
+                check=False,
+                env=environment,
+                cwd=folder,
             )
         except subprocess.TimeoutExpired:
             raise PeerError(f"no result within {timeout_s:g} s") from None
