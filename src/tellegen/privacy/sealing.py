@@ -20,9 +20,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
@@ -72,7 +71,7 @@ def row_salt(salt_key: bytes, row: int) -> bytes:
 def batch_identity(header: Header) -> bytes:
     """SHA-256 over the header without its row count, row root and payload digest."""
     known = replace(header, rows=0, row_root=FRESH, payload_sha256=FRESH)
-    return hashlib.sha256(json.dumps(asdict(known), sort_keys=True, separators=(",", ":")).encode()).digest()
+    return hashlib.sha256(known.to_bytes()).digest()
 
 
 def seal_rows(

@@ -16,9 +16,20 @@ from tellegen.records.market import (
     Side,
     Submissions,
 )
-from tellegen.records.metering import Energy, Quality, Readings, ValidationRule
+from tellegen.records.metering import DailyRoots, Energy, Quality, Readings, Refusal, Refusals, ValidationRule
 from tellegen.records.money import Account, Line, Postings, Statements
-from tellegen.records.registry import OPERATOR, AllocationKeys, Customers, Document, Erasures
+from tellegen.records.registry import (
+    OPERATOR,
+    Admissions,
+    AllocationKeys,
+    Connections,
+    Customers,
+    Document,
+    Erasures,
+    Revocations,
+    Role,
+)
+from tellegen.records.submission import Route, Statement, bids_body, parse_bids_body
 from tellegen.records.table import NOBODY, RecordError, Table, column
 
 TABLES: dict[str, type[Table]] = {
@@ -35,6 +46,11 @@ TABLES: dict[str, type[Table]] = {
         Customers,
         AllocationKeys,
         Erasures,
+        Admissions,
+        Revocations,
+        Connections,
+        Refusals,
+        DailyRoots,
         Postings,
         Statements,
     )
@@ -46,11 +62,14 @@ __all__ = [
     "OPERATOR",
     "TABLES",
     "Account",
+    "Admissions",
     "AllocationKeys",
     "Awards",
     "ClearingStatus",
     "Clearings",
+    "Connections",
     "Customers",
+    "DailyRoots",
     "Device",
     "Document",
     "Energy",
@@ -64,14 +83,22 @@ __all__ = [
     "Quality",
     "Readings",
     "RecordError",
+    "Refusal",
+    "Refusals",
+    "Revocations",
+    "Role",
+    "Route",
     "Schedules",
     "SealedBatch",
     "Side",
+    "Statement",
     "Statements",
     "Submissions",
     "Table",
     "ValidationRule",
+    "bids_body",
     "column",
     "leaf_hash",
+    "parse_bids_body",
     "tree_root",
 ]

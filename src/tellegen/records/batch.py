@@ -33,6 +33,8 @@ class Header:
     rows : number of rows.
     row_root : hex root of the RFC 6962 tree over the row hashes.
     payload_sha256 : hex digest of the payload file as stored.
+    evidence : what the sender signed (`submission.Evidence` as text); empty for what the operator says itself, and
+        then no part of the canonical form.
     """
 
     kind: str
@@ -47,10 +49,11 @@ class Header:
     rows: int
     row_root: str
     payload_sha256: str
+    evidence: str = ""
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: sorted keys, no spaces, ASCII."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode("ascii")
+        return _canonical(asdict(self))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Header:
@@ -65,7 +68,7 @@ class Header:
             fields["causes"] = tuple(fields["causes"])
             header = cls(**fields)
             texts = [header.kind, header.name, header.feeder, header.market, header.source]
-            texts += [header.row_root, header.payload_sha256]
+            texts += [header.row_root, header.payload_sha256, header.evidence]
             counts = (header.interval, header.intervals, header.known_at, header.rows, *header.causes)
             if any(type(t) is not str for t in texts) or any(type(c) is not int for c in counts):
                 raise TypeError("a field has the wrong type")
@@ -74,6 +77,12 @@ class Header:
         if header.to_bytes() != data:
             raise RecordError("log entry is not in canonical form")
         return header
+
+
+def _canonical(fields: dict[str, object]) -> bytes:
+    if not fields["evidence"]:
+        del fields["evidence"]
+    return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode("ascii")
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,3 +69,52 @@ class Energy(Table):
     reactive_varh: NDArray[np.int64] = column("<i8", "varh", "net reactive withdrawal")
     quality: NDArray[np.uint8] = column("|u1", "Quality", "measured, estimated or corrected")
     rule: NDArray[np.uint8] = column("|u1", "ValidationRule", "check that rejected the reading")
+
+
+class Refusal(IntEnum):
+    """Why a row of a submission was not taken; the others of its batch are."""
+
+    NONE = 0
+    UNKNOWN = 1
+    REVOKED = 2
+    CODE = 3
+    REPLAYED = 4
+    STALE_COUNTER = 5
+    OTHER_FEEDER = 6
+    SIGNATURE = 7
+    OUT_OF_RANGE = 8
+    DUPLICATE = 9
+    MALFORMED = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Refusals(Table):
+    """Rows of a recorded submission that do not count, and why; the batch is the one cause of this one.
+
+    For bids a row is that of the `Submissions`; its orders do not count either.
+    """
+
+    kind: ClassVar[str] = "refusals"
+
+    row: NDArray[np.int32] = column("<i4", "1", "row number in the submission as recorded")
+    refusal: NDArray[np.uint8] = column("|u1", "Refusal", "why it was refused")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DailyRoots(Table):
+    """What each meter says of its own day, signed by the meter itself: proof to a third party.
+
+    The root is that of an RFC 6962 tree over the meter's readings of the UTC day in the order of their counters; a
+    leaf is SHA-256(0x00 || interval as int64, little-endian || canonical bytes of the reading, code included). Signed,
+    with Ed25519: ``"tellegen-day@v1\\n<meter>\\n<day>\\n<readings>\\n<root hex>\\n"``.
+    """
+
+    kind: ClassVar[str] = "daily_roots"
+    subject: ClassVar[str | None] = "customer"
+
+    customer: NDArray[np.int32] = column("<i4", "1", "customer number")
+    meter: NDArray[np.int64] = column("<i8", "1", "serial number of the meter")
+    day: NDArray[np.int64] = column("<i8", "d", "UTC day since the epoch")
+    readings: NDArray[np.int32] = column("<i4", "1", "number of readings")
+    root: NDArray[np.void] = column("|V32", "bytes", "root of the tree over them")
+    signature: NDArray[np.void] = column("|V64", "bytes", "Ed25519 signature of the meter")

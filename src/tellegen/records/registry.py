@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import ClassVar
 
 import numpy as np
@@ -46,6 +47,69 @@ class Erasures(Table):
     kind: ClassVar[str] = "erasures"
 
     customer: NDArray[np.int32] = column("<i4", "1", "customer number")
+
+
+class Role(IntEnum):
+    """What an admitted identity may do."""
+
+    METER = 1
+    HEAD_END = 2
+    PARTICIPANT = 3
+    GATEWAY = 4
+    WITNESS = 5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Admissions(Table):
+    """Identities admitted by certificate; a later row of the same name is its key rotated.
+
+    A head-end or gateway is known by `name`, a meter by its serial number, a participant by its customer number; the
+    other fields of those kinds are empty or 0. Public: it says who may speak, not what was said.
+    """
+
+    kind: ClassVar[str] = "admissions"
+
+    role: NDArray[np.uint8] = column("|u1", "Role", "what the identity may do")
+    number: NDArray[np.int64] = column("<i8", "1", "meter serial or customer number; 0 for named roles")
+    name: NDArray[np.bytes_] = column("|S100", "ASCII", "name of a head-end, gateway or witness")
+    public_key: NDArray[np.void] = column("|V32", "bytes", "Ed25519 key")
+    certificate_sha256: NDArray[np.void] = column("|V32", "bytes", "fingerprint of the certificate (DER)")
+    valid_from: NDArray[np.int64] = column("<i8", "s", "since the epoch, UTC")
+    valid_until: NDArray[np.int64] = column("<i8", "s", "since the epoch, UTC, exclusive")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Revocations(Table):
+    """Certificates that no longer count, from a time on."""
+
+    kind: ClassVar[str] = "revocations"
+
+    certificate_sha256: NDArray[np.void] = column("|V32", "bytes", "fingerprint of the certificate (DER)")
+    revoked_at: NDArray[np.int64] = column("<i8", "s", "since the epoch, UTC; may lie before it became known")
+    reason: NDArray[np.uint8] = column("|u1", "RFC 5280 CRLReason", "why it was revoked")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Connections(Table):
+    """The registry of assets: what hangs where, from an interval on (a fact with two times, law 2).
+
+    A later row about the same customer and device replaces the earlier one from its interval on; `known_at` of the
+    batch says when that became known. ``node`` -1: disconnected.
+    """
+
+    kind: ClassVar[str] = "connections"
+    subject: ClassVar[str | None] = "customer"
+
+    customer: NDArray[np.int32] = column("<i4", "1", "customer number")
+    device: NDArray[np.uint8] = column("|u1", "Device", "LOAD: the connection point itself; else the asset behind it")
+    asset: NDArray[np.int64] = column("<i8", "1", "serial number of the asset; that of the meter for LOAD")
+    feeder: NDArray[np.bytes_] = column("|S32", "ASCII", "feeder it hangs on")
+    node: NDArray[np.int32] = column("<i4", "1", "node index in the feeder's network; -1: disconnected")
+    phases: NDArray[np.uint8] = column("|u1", "bits", "1, 2, 4 for phases 1, 2, 3; 0: all")
+    from_interval: NDArray[np.int64] = column("<i8", "1", "first market interval of which this holds")
+    capacity_w: NDArray[np.int64] = column("<i8", "W", "rated power of the asset, or of the connection")
+    import_limit_w: NDArray[np.int64] = column("<i8", "W", "most that may be withdrawn")
+    export_limit_w: NDArray[np.int64] = column("<i8", "W", "most that may be injected")
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,8 @@ class Table:
                 exact = given.astype(want)
                 if given.dtype != want and not np.array_equal(exact, given):
                     raise RecordError(f"{self.kind}.{spec.name}: a value does not fit {want.str}")
+            if want.kind == "S" and exact is not None and not np.array_equal(exact.astype(given.dtype), given):
+                raise RecordError(f"{self.kind}.{spec.name}: a text is longer than {want.itemsize} bytes")
             if exact is None:
                 raise RecordError(
                     f"{self.kind}.{spec.name}: {given.dtype} given, {want.str} ({spec.metadata['unit']}) needed"
