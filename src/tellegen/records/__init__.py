@@ -16,7 +16,18 @@ from tellegen.records.market import (
     Side,
     Submissions,
 )
-from tellegen.records.metering import DailyRoots, Energy, Quality, Readings, Refusal, Refusals, ValidationRule
+from tellegen.records.metering import (
+    DailyRoots,
+    Editor,
+    EditReason,
+    Edits,
+    Energy,
+    Quality,
+    Readings,
+    Refusal,
+    Refusals,
+    ValidationRule,
+)
 from tellegen.records.money import Account, Line, Postings, Statements
 from tellegen.records.registry import (
     OPERATOR,
@@ -43,6 +54,7 @@ TABLES: dict[str, type[Table]] = {
         Clearings,
         Readings,
         Energy,
+        Edits,
         Customers,
         AllocationKeys,
         Erasures,
@@ -72,6 +84,9 @@ __all__ = [
     "DailyRoots",
     "Device",
     "Document",
+    "EditReason",
+    "Editor",
+    "Edits",
     "Energy",
     "Erasures",
     "Header",

@@ -21,7 +21,7 @@ class Quality(IntEnum):
 
 
 class ValidationRule(IntEnum):
-    """The check that rejected a reading (0: none did)."""
+    """The check that rejected a reading (0: none did); the numbers are on record and are never given anew."""
 
     NONE = 0
     AUTHENTICATION = 1
@@ -32,6 +32,38 @@ class ValidationRule(IntEnum):
     ZERO = 6
     VOLTAGE = 7
     AFTER_GAP = 8
+    INTERVAL_SIZE = 9
+    SPIKE = 10
+    SUM_CHECK = 11
+    CONSECUTIVE = 12
+    DUPLICATE = 13
+    UNIT = 14
+    MULTIPLIER = 15
+    HIGH_LOW = 16
+    PROLONGED_ESTIMATION = 17
+
+
+class Editor(IntEnum):
+    """Who made an edit."""
+
+    RULE = 1
+    PERSON = 2
+    METER = 3
+
+
+class EditReason(IntEnum):
+    """Where the quantities of an edit come from."""
+
+    INTERPOLATION = 1
+    SIMILAR_DAY = 2
+    PROFILE = 3
+    AVERAGE = 4
+    MEASURED_SHAPE = 5
+    EVEN_SPREAD = 6
+    LATE_READING = 7
+    FIELD_VISIT = 8
+    METER_EXCHANGE = 9
+    AGREEMENT = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,6 +101,30 @@ class Energy(Table):
     reactive_varh: NDArray[np.int64] = column("<i8", "varh", "net reactive withdrawal")
     quality: NDArray[np.uint8] = column("|u1", "Quality", "measured, estimated or corrected")
     rule: NDArray[np.uint8] = column("|u1", "ValidationRule", "check that rejected the reading")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Edits(Table):
+    """New versions of interval energy; what they replace stays on record.
+
+    Version 0 of an interval is what was first recorded of it. The last version that was known at a time is what was
+    believed then.
+    """
+
+    kind: ClassVar[str] = "edits"
+    subject: ClassVar[str | None] = "customer"
+
+    customer: NDArray[np.int32] = column("<i4", "1", "customer number; 0 is the substation")
+    interval: NDArray[np.int64] = column("<i8", "1", "first market interval")
+    intervals: NDArray[np.int32] = column("<i4", "1", "market intervals that the meter's interval spans")
+    version: NDArray[np.int32] = column("<i4", "1", "one more than the version it replaces")
+    import_wh: NDArray[np.int64] = column("<i8", "Wh", "withdrawn in the interval")
+    export_wh: NDArray[np.int64] = column("<i8", "Wh", "injected in the interval")
+    reactive_varh: NDArray[np.int64] = column("<i8", "varh", "net reactive withdrawal")
+    quality: NDArray[np.uint8] = column("|u1", "Quality", "measured, estimated or corrected")
+    rule: NDArray[np.uint8] = column("|u1", "ValidationRule", "check that the replaced version failed; 0: none")
+    editor: NDArray[np.uint8] = column("|u1", "Editor", "a rule, a person, or the meter itself, late")
+    reason: NDArray[np.uint8] = column("|u1", "EditReason", "where the new quantities come from")
 
 
 class Refusal(IntEnum):
