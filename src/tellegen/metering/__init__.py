@@ -1,25 +1,51 @@
-"""What happened? Meters and their keys, and the validation and estimation of what they send.
+"""What happened? Meters and their keys, and the validation, estimation and editing of what they send.
 
-In: readings as they arrive, and what was accepted before. Out: one row of energy per customer and
-interval, measured where the reading passes every check, estimated where it does not. The raw reading
-stays on record either way.
+In: readings as they arrive, and what was accepted before; or load profiles, from files and pushes. Out: one row of
+energy per customer and interval, measured where the reading passes every check, estimated where it does not; or edits,
+new versions with their rule and reason. The raw reading stays on record either way.
 """
 
+from tellegen.metering.checks import Findings, Rules, check
 from tellegen.metering.devices import MeteringError, MeterKeys, authenticate, tagged
+from tellegen.metering.editing import Editing, Outcome, edit, outcomes
 from tellegen.metering.estimate import daily_profile, energy_from_registers, longest_stillness
+from tellegen.metering.gaps import Estimates, Methods, estimate
+from tellegen.metering.load_profile import Channel, LoadProfile, ProfileRows, Quantity, Sites, Unit, flag, profile_of
 from tellegen.metering.validation import Estimate, Limits, MeterState, Registers, validate
+from tellegen.metering.versions import believed, late_reading, next_version
 
 __all__ = [
+    "Channel",
+    "Editing",
     "Estimate",
+    "Estimates",
+    "Findings",
     "Limits",
+    "LoadProfile",
     "MeterKeys",
     "MeterState",
     "MeteringError",
+    "Methods",
+    "Outcome",
+    "ProfileRows",
+    "Quantity",
     "Registers",
+    "Rules",
+    "Sites",
+    "Unit",
     "authenticate",
+    "believed",
+    "check",
     "daily_profile",
+    "edit",
     "energy_from_registers",
+    "estimate",
+    "flag",
+    "late_reading",
     "longest_stillness",
+    "next_version",
+    "outcomes",
+    "profile_of",
     "tagged",
     "validate",
 ]

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tellegen.metering.devices import MeteringError
+from tellegen.metering.runs import Runs
 from tellegen.records import Energy, Quality, ValidationRule
 from tellegen.units import IntArray, check_rows
 
@@ -56,12 +57,7 @@ def longest_stillness(past_import_wh: ArrayLike, past_export_wh: ArrayLike) -> I
     moved = check_rows(past_import_wh, "past import") + check_rows(past_export_wh, "past export")
     if not len(moved):
         return np.full(moved.shape[-1], NOT_KNOWN, dtype=np.int64)
-    longest = np.zeros(moved.shape[1], dtype=np.int64)
-    run = np.zeros_like(longest)
-    for row in moved:
-        run = np.where(row == 0, run + 1, 0)
-        longest = np.maximum(longest, run)
-    return longest
+    return Runs.of((moved == 0).T).longest(moved.shape[1])
 
 
 def energy_from_registers(

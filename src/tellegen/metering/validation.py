@@ -26,13 +26,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tellegen.metering.devices import MeteringError
+from tellegen.metering.load_profile import Quantity
+from tellegen.metering.runs import BoolArray
+from tellegen.metering.spans import backwards, beyond_capacity
 from tellegen.records import Energy, Quality, Readings, ValidationRule
-from tellegen.units import INTERVALS_PER_HOUR, IntArray, check_rows
-
-BoolArray = NDArray[np.bool_]
+from tellegen.units import MARKET_INTERVAL_S, IntArray, check_rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -238,11 +238,10 @@ def validate(
 def _register_rule(sent: Registers, base: Registers, intervals: IntArray, still: IntArray, limits: Limits) -> IntArray:
     """First rule that the movement of the registers since `base` breaks; `still` counts intervals without any."""
     moved = sent.since(base)
-    negative = (moved.import_wh < 0) | (moved.export_wh < 0)
-    # registers count whole Wh, so a difference may show almost 1 Wh more than flowed
-    most = limits.fuse_w * intervals // INTERVALS_PER_HOUR + 1
-    high = (moved.import_wh > most) | (moved.export_wh > most)
-    high |= (moved.reactive_varh > most) | (moved.reactive_varh < -most)
+    minutes = intervals * (MARKET_INTERVAL_S // 60)
+    channels = tuple(zip(Quantity, (moved.import_wh, moved.export_wh, moved.reactive_varh), strict=True))
+    negative = np.logical_or.reduce([backwards(quantity, wh) for quantity, wh in channels])
+    high = np.logical_or.reduce([beyond_capacity(wh, limits.fuse_w, minutes) for _, wh in channels])
     return np.select(
         [negative, high, still > limits.longest_still],
         [np.int64(ValidationRule.NEGATIVE), np.int64(ValidationRule.HIGH), np.int64(ValidationRule.ZERO)],
