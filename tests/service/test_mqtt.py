@@ -1,0 +1,268 @@
+"""Readings by MQTT: acknowledged when durable, delivered again when not, answered where the sender asks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tellegen.errors import InputError
+from tellegen.records import RecordError, Route, Statement
+from tellegen.service.mqtt import (
+    REPLY_TOPIC,
+    ROWS_TYPE,
+    Broker,
+    Reply,
+    _answer,
+    _reply_topic,
+    statement_of,
+    subscribe,
+    topic_of,
+)
+
+SIGNATURE = b"s" * 64
+
+
+def submission(sequence: int, body: bytes = b"rows") -> tuple[Statement, str, bytes]:
+    statement = Statement.of(Route.READINGS, "head-end 1", "grid/F+1#é%".replace("é", "e"), "", 7, sequence, body)
+    return statement, topic_of(statement), SIGNATURE + body
+
+
+@given(
+    st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=100),
+    st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=100),
+    st.integers(0, 2**40),
+    st.integers(0, 2**63 - 1),
+    st.binary(min_size=1, max_size=20),
+)
+def test_every_submission_has_a_topic_of_its_own(source: str, feeder: str, interval: int, sequence: int, body: bytes):
+    statement = Statement.of(Route.READINGS, source, feeder, "", interval, sequence, body)
+    topic = topic_of(statement)
+    assert not set(topic) & set("+#")
+    assert statement_of(topic, SIGNATURE + body) == (statement, SIGNATURE, body)
+
+
+@given(st.text(max_size=60), st.binary(max_size=80))
+def test_any_message_is_a_submission_or_refused(topic: str, payload: bytes) -> None:
+    for at in (topic, f"tellegen/readings/{topic}", f"tellegen/readings/a/b/{topic}/1"):
+        with contextlib.suppress(RecordError):
+            statement_of(at, payload)
+
+
+def test_what_is_no_submission_is_named() -> None:
+    _, topic, payload = submission(1)
+    for wrong, content, said in (
+        ("tellegen/readings/a/b/1", payload, "SOURCE/FEEDER/INTERVAL/SEQUENCE"),
+        ("tellegen/readings/a/b/x/1", payload, "numbers from 0"),
+        (topic, SIGNATURE, "64 bytes are not a signature and a body"),
+    ):
+        with pytest.raises(RecordError, match=said):
+            statement_of(wrong, content)
+
+
+def test_a_sender_cannot_have_its_receipt_read_as_readings() -> None:
+    """Else a reply would be a submission, whose reply is one again."""
+    for asked, answered in (
+        ("plant/receipts", "plant/receipts"),
+        ("tellegen/readings/a/b/1/2", f"{REPLY_TOPIC}/a/b/1/2"),
+        ("$SYS/broker", f"{REPLY_TOPIC}/a/b/1/2"),
+        ("plant/#", f"{REPLY_TOPIC}/a/b/1/2"),
+    ):
+        message = SimpleNamespace(topic="tellegen/readings/a/b/1/2", properties=SimpleNamespace(ResponseTopic=asked))
+        assert _reply_topic(message) == answered
+
+
+def test_correlation_data_come_back_and_acknowledgements_keep_their_order() -> None:
+    """MQTT 5, with the client replaced: the reply of the second is there first, and waits."""
+    pytest.importorskip("aiomqtt", reason="aiomqtt is not installed (extra `meters`)")
+    told: list[tuple[object, ...]] = []
+
+    class Client:
+        def __init__(self) -> None:
+            self._client = SimpleNamespace(ack=lambda mid, qos: told.append(("ack", mid, qos)))
+
+        async def publish(self, topic: str, body: bytes, *, qos: int, properties: object) -> None:
+            told.append((topic, body, properties.CorrelationData, properties.ContentType))  # type: ignore[attr-defined]
+
+    async def run() -> None:
+        arrived: asyncio.Queue = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        finals = [loop.create_future() for _ in range(2)]
+        for mid, final in enumerate(finals):
+            asked = SimpleNamespace(ResponseTopic=f"plant/{mid}", CorrelationData=bytes((mid,)))
+            await arrived.put((SimpleNamespace(topic="t", mid=mid, qos=1, properties=asked), final))
+        task = asyncio.create_task(_answer(Client(), arrived))
+        finals[1].set_result(Reply("text/plain", b"second"))
+        await asyncio.sleep(0)
+        assert told == []
+        finals[0].set_result(Reply("text/plain", b"first"))
+        while len(told) < 4:
+            await asyncio.sleep(0)
+        task.cancel()
+
+    asyncio.run(run())
+    assert told == [
+        ("plant/0", b"first", b"\x00", "text/plain"),
+        ("ack", 0, 1),
+        ("plant/1", b"second", b"\x01", "text/plain"),
+        ("ack", 1, 1),
+    ]
+
+
+@dataclass
+class Record:
+    """An intake that knows each submission once, is busy when told to be, and may hold its last word."""
+
+    busy: int = 0
+    hold: asyncio.Event | None = None
+    taken: dict[str, int] = field(default_factory=dict)
+    asked: int = 0
+
+    async def take(self, statement: Statement, signature: bytes, body: bytes, content_type: str) -> Reply:
+        self.asked += 1
+        assert (signature, content_type) == (SIGNATURE, ROWS_TYPE)
+        if self.busy:
+            self.busy -= 1
+            return Reply("application/problem+json", b"busy", 0.0)
+        if self.hold is not None:
+            await self.hold.wait()
+        index = self.taken.setdefault(statement.name(), len(self.taken))
+        return Reply("text/plain", f"receipt {index}".encode())
+
+
+@contextlib.asynccontextmanager
+async def running_broker() -> AsyncIterator[int]:
+    """An in-process broker on a port of the system's choice."""
+    amqtt_broker = pytest.importorskip("amqtt.broker", reason="amqtt is not installed")
+    logging.getLogger("amqtt").setLevel(logging.CRITICAL)
+    logging.getLogger("transitions").setLevel(logging.CRITICAL)
+    broker = amqtt_broker.Broker(
+        {
+            "listeners": {"default": {"type": "tcp", "bind": "127.0.0.1:0"}},
+            "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+        }
+    )
+    await broker.start()
+    try:
+        yield broker._servers["default"].instance.sockets[0].getsockname()[1]
+    finally:
+        await broker.shutdown()
+
+
+@contextlib.asynccontextmanager
+async def receiving(port: int, record: Record) -> AsyncIterator[None]:
+    ready = asyncio.Event()
+    at = Broker("127.0.0.1", port, version_5=False)  # amqtt speaks 3.1.1
+    task = asyncio.create_task(subscribe(at, record.take, ready.set))
+    await asyncio.wait([task, asyncio.create_task(ready.wait())], return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        task.result()
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, InputError):
+            await task
+
+
+def run(scenario) -> None:
+    pytest.importorskip("aiomqtt", reason="aiomqtt is not installed (extra `meters`)")
+    asyncio.run(asyncio.wait_for(scenario(), 12))
+
+
+def test_readings_arrive_and_receipts_come_back() -> None:
+    """Also those sent twice, those sent while the intake is busy, and what is no submission."""
+
+    async def scenario() -> None:
+        import aiomqtt
+
+        record = Record(busy=2)
+        async with running_broker() as port, receiving(port, record), aiomqtt.Client("127.0.0.1", port) as sender:
+            await sender.subscribe(f"{REPLY_TOPIC}/#", qos=1)
+            for sequence in (1, 2, 1):
+                _, topic, payload = submission(sequence)
+                await sender.publish(topic, payload, qos=1)
+            await sender.publish("tellegen/readings/a/b/1/x", SIGNATURE + b"rows", qos=1)
+            replies = []
+            async for message in sender.messages:
+                replies.append((str(message.topic).rsplit("/", 1)[1], bytes(message.payload)))
+                if len(replies) == 4:
+                    break
+        assert replies[:3] == [("1", b"receipt 0"), ("2", b"receipt 1"), ("1", b"receipt 0")]
+        assert b"numbers from 0" in replies[3][1]
+        assert (record.taken, record.asked) == ({"readings/1": 0, "readings/2": 1}, 5)
+
+    run(scenario)
+
+
+CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK = 1, 2, 3, 4, 8, 9
+
+
+async def packets(reader: asyncio.StreamReader) -> AsyncIterator[tuple[int, bytes]]:
+    """MQTT 3.1.1 control packets: type, and what follows the length."""
+    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        while True:
+            (kind,) = await reader.readexactly(1)
+            size, shift, more = 0, 0, True
+            while more:
+                (byte,) = await reader.readexactly(1)
+                size, shift, more = size | (byte & 127) << shift, shift + 7, byte > 127
+            yield kind >> 4, await reader.readexactly(size)
+
+
+def test_nothing_is_acknowledged_before_it_is_durable() -> None:
+    """A scripted broker sends one message twice, as after a crash, and writes down what comes back, and when."""
+    told: list[object] = []
+    record = Record(hold=asyncio.Event())
+    _, topic, payload = submission(5)
+    told_all = asyncio.Event()
+
+    async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async for kind, content in packets(reader):
+            if kind == CONNECT:
+                writer.write(bytes((CONNACK << 4, 2, 0, 0)))
+            elif kind == SUBSCRIBE:
+                writer.write(bytes((SUBACK << 4, 3)) + content[:2] + b"\x01")
+                for mid, header in ((9, PUBLISH << 4 | 2), (10, PUBLISH << 4 | 10)):  # the second marked as repeated
+                    sent = len(topic).to_bytes(2, "big") + topic.encode() + mid.to_bytes(2, "big") + payload
+                    writer.write(bytes((header, 128 | len(sent) & 127, len(sent) >> 7)) + sent)
+            elif kind == PUBLISH:
+                told.append("receipt 0" if content.endswith(b"receipt 0") else content)
+                at = 2 + int.from_bytes(content[:2], "big")
+                writer.write(bytes((PUBACK << 4, 2)) + content[at : at + 2])
+            elif kind == PUBACK:
+                told.append(int.from_bytes(content[:2], "big"))
+                if told[-1] == 10:
+                    told_all.set()
+        writer.close()
+
+    async def scenario() -> None:
+        server = await asyncio.start_server(broker, "127.0.0.1", 0)
+        async with server, receiving(server.sockets[0].getsockname()[1], record):
+            while record.asked < 2:
+                await asyncio.sleep(0.001)
+            for _ in range(50):
+                await asyncio.sleep(0)
+            told.append("durable")
+            record.hold.set()
+            await told_all.wait()
+
+    run(scenario)
+    assert told == ["durable", "receipt 0", 9, "receipt 0", 10]
+    assert record.taken == {"readings/5": 0}
+
+
+def test_a_broker_that_is_not_there_is_one_line() -> None:
+    async def scenario() -> None:
+        with pytest.raises(InputError, match=r"MQTT broker 127\.0\.0\.1:1: the connection failed"):
+            await subscribe(Broker("127.0.0.1", 1), Record().take)
+
+    run(scenario)
+    assert "secret" not in repr(Broker("h", password="secret"))
