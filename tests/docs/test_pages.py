@@ -16,6 +16,7 @@ from tellegen.cli import (  # noqa: F401 - commands register on import
     day,
     doctor,
     grid,
+    meters,
     network,
     record,
     rules,
@@ -26,7 +27,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 FILE = re.compile(r"^File `([\w.-]+)`[^\n]*:\n\n```\w+\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 CONSOLE = re.compile(
-    r"^```console\n\$ tellegen ((?:clear|powerflow|network|rules|settle-taps) [^\n]*)\n(.*?)^```$",
+    r"^```console\n\$ tellegen ((?:clear|powerflow|network|rules|settle-taps|meters) [^\n]*)\n(.*?)^```$",
     re.DOTALL | re.MULTILINE,
 )
 LINK = re.compile(r"\]\(([\w-]+\.md)?(?:#([\w-]+))?\)")
@@ -40,6 +41,8 @@ def page_files(request, tmp_path, monkeypatch):
     text = request.param.read_text(encoding="utf-8")
     if ".dss`:" in text:
         pytest.importorskip("dss", reason="dss-python is not installed (extra `plant`)")
+    if "meters decode" in text:
+        pytest.importorskip("dlms_cosem", reason="dlms-cosem is not installed (extra `meters`)")
     if "import pictures" in text:
         pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra `pictures`)")
     for name, content in FILE.findall(text):

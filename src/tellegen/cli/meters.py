@@ -1,0 +1,244 @@
+"""``tellegen meters``: check and complete a load profile; decode what a DLMS meter pushed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tellegen.cli import app, errors
+from tellegen.errors import InputError
+
+if TYPE_CHECKING:
+    from tellegen.metering import Editing, Outcome
+    from tellegen.metering.dlms import Keys, Push
+    from tellegen.metering.files import ProfileFile
+
+FRAMES_BYTES_MAX = 16 * 2**20
+DAYS_SHOWN = 40
+REJECTIONS_SHOWN = 20
+EDIT_COLUMNS = ("meter", "start", "minutes", "import_wh", "export_wh", "reactive_varh", "rule", "reason")
+_HEX = b"0123456789abcdefABCDEF \t\r\n"
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
+
+meters_app = typer.Typer(no_args_is_help=True, help="Load profiles of meters: validate, estimate, edit; decode pushes.")
+app.add_typer(meters_app, name="meters")
+
+
+@meters_app.command()
+def validate(
+    file: Annotated[Path, typer.Argument(help="Load profile, .csv or .parquet; the layout is in docs/metering.md.")],
+    edits: Annotated[Path | None, typer.Option(help="CSV file to write with every edit, its rule and reason.")] = None,
+    capacity_kw: Annotated[
+        float | None, typer.Option(min=0.001, help="What each connection can carry; without it HIGH is not checked.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file of edits if it exists.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check a load profile and estimate what fails; exit status 1 where rows were rejected or intervals stay open."""
+    import numpy as np
+
+    from tellegen.metering import Sites, edit, outcomes, profile_of
+    from tellegen.metering.files import read_profile
+
+    if edits is not None and edits.exists() and not force:
+        raise InputError(edits, "file", "exists already; choose another name or give --force")
+    found = read_profile(file)
+    if not len(found.rows):
+        raise InputError(file, "the table", f"holds no usable row of {found.rejected}: {found.rejections[0]}")
+    meters = np.unique(found.rows.meter)
+    nothing = np.zeros_like(meters)
+    capacity_w = nothing if capacity_kw is None else nothing + round(capacity_kw * 1000)
+    profile, repeats = profile_of(found.rows, Sites(meters, capacity_w, nothing, nothing))
+    editing = edit(profile, sites=Sites(meters, capacity_w, nothing, nothing))
+    days = outcomes(editing)
+    if edits is not None:
+        _write(edits, editing)
+    if as_json:
+        print(json.dumps(_document(file, found, repeats.tolist(), editing, days)))
+    else:
+        _print(found, len(repeats), editing, days)
+    for rejection in found.rejections[:REJECTIONS_SHOWN]:
+        errors.print(f"tellegen: {file}: {rejection}")
+    if found.rejected > REJECTIONS_SHOWN:
+        errors.print(f"tellegen: {file}: {found.rejected} rows rejected in all")
+    if found.rejected or any(day.unresolved for day in days):
+        raise typer.Exit(1)
+
+
+@meters_app.command()
+def decode(
+    file: Annotated[str, typer.Argument(help="Frames as they follow each other, binary or hex digits; - is stdin.")],
+    keys: Annotated[
+        Path | None, typer.Option(help="Two lines of 32 hex digits: encryption key, authentication key.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decode DLMS/COSEM load-profile pushes (needs the extra `meters`)."""
+    from tellegen.metering.dlms import decode as decode_frames
+
+    source = "stdin" if file == "-" else file
+    with sys.stdin.buffer if file == "-" else Path(file).open("rb") as stream:
+        content = stream.read(FRAMES_BYTES_MAX + 1)
+    if len(content) > FRAMES_BYTES_MAX:
+        raise InputError(source, "the input", f"is longer than the {FRAMES_BYTES_MAX} bytes that are read")
+    if not content.strip(_HEX):
+        try:
+            content = bytes.fromhex(content.decode())
+        except ValueError:
+            raise InputError(source, "the input", "has an odd number of hex digits") from None
+    pushes = decode_frames(content, _keys(keys), source)
+    if as_json:
+        print(json.dumps([_push_document(push) for push in pushes]))
+    else:
+        for push in pushes:
+            _print_push(push)
+
+
+def _keys(path: Path | None) -> Keys | None:
+    """Keys come from a file, so that no list of processes shows them; errors never quote them."""
+    from tellegen.metering.dlms import Keys
+
+    if path is None:
+        return None
+    try:
+        encryption, authentication = (bytes.fromhex(line) for line in path.read_text("ascii").split())
+    except ValueError:
+        raise InputError(path, "the file", "does not hold two keys of 32 hex digits, a line each") from None
+    return Keys(encryption, authentication)
+
+
+def _edit_rows(editing: Editing) -> Iterator[tuple[object, ...]]:
+    """Edits under `EDIT_COLUMNS`; what a meter does not measure is None."""
+    import numpy as np
+
+    from tellegen.metering.editing import name
+    from tellegen.records import EditReason, ValidationRule
+    from tellegen.units import MARKET_INTERVAL_S
+
+    profile = editing.raw
+    metered = [channel.metered.tolist() for channel in profile.channels]
+    edits = editing.edits(np.arange(profile.shape[0]))  # rows of the profile stand for customers
+    columns = (
+        edits.customer, edits.interval, edits.import_wh, edits.export_wh, edits.reactive_varh, edits.rule, edits.reason,
+    )  # fmt: skip
+    for row, interval, *quantities, rule, reason in zip(*(column.tolist() for column in columns), strict=True):
+        said = [wh if measures[row] else None for wh, measures in zip(quantities, metered, strict=True)]
+        meter, start = int(profile.meter[row]), _time(interval * MARKET_INTERVAL_S)
+        yield meter, start, profile.interval_s // 60, *said, name(ValidationRule(rule)), name(EditReason(reason))
+
+
+def _time(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _write(path: Path, editing: Editing) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(EDIT_COLUMNS)
+    writer.writerows(_edit_rows(editing))
+    part = path.with_name(path.name + ".part")
+    part.write_text(text.getvalue(), encoding="utf-8")
+    part.replace(path)
+
+
+def _document(
+    file: Path, found: ProfileFile, repeats: list[int], editing: Editing, days: list[Outcome]
+) -> dict[str, object]:
+    from tellegen.metering.editing import name
+
+    profile = editing.raw
+    return {
+        "file": str(file),
+        "meters": profile.shape[0],
+        "intervals": profile.shape[1],
+        "interval_minutes": profile.interval_s // 60,
+        "start": _time(profile.first * profile.interval_s),
+        "rows": len(found.rows),
+        "rejected": found.rejected,
+        "rejections": [
+            {"line": r.line, "field": r.field, "problem": r.problem, "remedy": r.remedy} for r in found.rejections
+        ],
+        "repeats": repeats,
+        "contradictory_spans": editing.findings.contradictory,
+        "unconserved_spans": editing.estimates.unconserved,
+        "days": [
+            {
+                "meter": day.meter,
+                "date": day.date,
+                "rules": {name(rule): count for rule, count in day.rules},
+                "estimated": {name(reason): count for reason, count in day.reasons},
+                "unresolved": day.unresolved,
+            }
+            for day in days
+        ],
+        "edits": [dict(zip(EDIT_COLUMNS, row, strict=True)) for row in _edit_rows(editing)],
+    }
+
+
+def _print(found: ProfileFile, repeats: int, editing: Editing, days: list[Outcome]) -> None:
+    from collections import Counter
+
+    from tellegen.metering.editing import name
+
+    profile = editing.raw
+    print(
+        f"{profile.shape[0]} meters, {profile.shape[1]} intervals of {profile.interval_s // 60} minutes from "
+        f"{_time(profile.first * profile.interval_s)}: {len(found.rows)} rows read, {found.rejected} rejected, "
+        f"{repeats} repeated"
+    )
+    counts: Counter[str] = Counter()
+    for day in days:
+        counts.update({name(rule): count for rule, count in day.rules})
+    for rule, count in counts.most_common():
+        print(f"  {rule:<22}{count:>8}")
+    edited = int(editing.replaced.any(axis=0).sum())
+    print(f"{edited} intervals estimated, {sum(day.unresolved for day in days)} stay open")
+    for day in days[:DAYS_SHOWN]:
+        print(f"  {day.meter} {day.date}  {day.text}")
+    if len(days) > DAYS_SHOWN:
+        print(f"  and {len(days) - DAYS_SHOWN} more days; --json lists all")
+    if editing.findings.contradictory or editing.estimates.unconserved:
+        print(
+            f"registers: {editing.findings.contradictory} spans go backwards or beyond the connection, "
+            f"{editing.estimates.unconserved} hold less than was measured in them"
+        )
+
+
+def _push_document(push: Push) -> dict[str, object]:
+    rows = push.rows
+    quantities = ("import_wh", "export_wh", "reactive_varh")
+    return {
+        "device": push.device,
+        "invoke_id": push.invoke_id,
+        "authenticated": push.authenticated,
+        "system_title": push.system_title.hex(),
+        "counter": push.counter,
+        "period_s": push.period_s,
+        "rows": [
+            {"end": _time(int(rows.end_s[k]))}
+            | {
+                quantity: int(rows.register[q, k]) if rows.has_register[q, k] else None
+                for q, quantity in enumerate(quantities)
+            }
+            for k in range(len(rows))
+        ],
+    }
+
+
+def _print_push(push: Push) -> None:
+    document = _push_document(push)
+    how = f"authenticated, counter {push.counter}" if push.authenticated else "in the clear: nobody vouches for it"
+    print(f"{push.device or 'unnamed meter'}: push {push.invoke_id}, {how}, every {push.period_s} s")
+    print(f"  {'end':<20}{'import_wh':>14}{'export_wh':>14}{'reactive_varh':>15}")
+    rows: list[dict[str, object]] = document["rows"]  # type: ignore[assignment]
+    for row in rows:
+        registers = ["" if value is None else str(value) for value in list(row.values())[1:]]
+        print(f"  {row['end']:<20}{registers[0]:>14}{registers[1]:>14}{registers[2]:>15}".rstrip())
