@@ -21,6 +21,11 @@ BENCHMARKS = {
     "record": Benchmark(
         "288 batches of 121 meter readings, encrypted per customer, one commit each", "tellegen.assess.record_speed"
     ),
+    "vee": Benchmark(
+        "validation, estimation and editing: a million meters and one interval, a thousand meters and a day of "
+        "5 minutes with registers at midnight; a day read from CSV",
+        "tellegen.assess.validation_speed",
+    ),
     "peers": Benchmark(
         "the same markets, limits binding, in other engines (Ipopt, second-order cones, branch-flow programs, "
         "pandapower), each judged by one AC power flow; the same order book without a network in others",

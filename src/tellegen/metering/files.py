@@ -206,6 +206,8 @@ class _Columns:
 
     def number(self, name: str, factor: IntArray | int, limit: int, unit: str) -> tuple[IntArray, BoolArray]:
         """Exact multiples of `unit`: the number as written times `factor`; and whether there is one."""
+        if name not in self.frame.columns:
+            return np.zeros(self.lines.size, dtype=np.int64), np.zeros(self.lines.size, dtype=np.bool_)
         text = self.text(name)
         there = (text != "").to_numpy().copy()
         parts = text.str.extract_groups(_NUMBER).struct.unnest()
@@ -274,7 +276,9 @@ def _read(
         tagged & ~tag.str.contains(r"^[0-9a-fA-F]{32}$").to_numpy(), "tag", "'{}' is not a code", "write 32 hex digits"
     )
     good = np.flatnonzero(~columns.bad)
-    tags = b"".join(bytes.fromhex(text) if text else bytes(16) for text in tag.gather(good).to_list())
+    tags = bytes(16 * good.size)
+    if tagged.any():
+        tags = b"".join(bytes.fromhex(text) if text else bytes(16) for text in tag.gather(good).to_list())
     rejections = sorted([*ragged, *columns.rejections], key=lambda rejection: rejection.line)[:REJECTIONS_MAX]
     if not good.size and not rejections:
         raise InputError(source, "the file", f"holds no rows; give a header of {LAYOUT} and a row each")
