@@ -130,7 +130,7 @@ def test_any_text_is_read_or_refused_in_one_way(text: str) -> None:
 @given(st.data())
 @settings(max_examples=60)
 def test_damaged_parquet_is_read_or_refused(data: st.DataObject) -> None:
-    frame = pl.DataFrame({"meter": [7, 8], "end": ["2026-01-01T00:15Z"] * 2, "import": [1, 2]})
+    frame = pl.DataFrame({"meter": [7, 8] * 50, "end": ["2026-01-01T00:15Z"] * 100, "import": [1, 2] * 50})
     content = bytearray(parquet(frame))
     for _ in range(data.draw(st.integers(1, 3))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
@@ -138,7 +138,7 @@ def test_damaged_parquet_is_read_or_refused(data: st.DataObject) -> None:
         found = read_parquet(bytes(content))
     except InputError:
         return
-    assert len(found.rows) + found.rejected <= 10
+    assert len(found.rows) + found.rejected <= 100
 
 
 def test_a_thousand_meters_and_a_day_are_read_as_columns() -> None:

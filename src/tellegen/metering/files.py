@@ -138,7 +138,7 @@ def read_parquet(content: bytes, source: object = "Parquet") -> ProfileFile:
         frame = pl.read_parquet(io.BytesIO(content), columns=list(schema))
         frame.columns = names
         frame = frame.select(_as_text(name, dtype, source) for name, dtype in frame.schema.items())
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:  # a panic: damaged pages
         raise InputError(source, "the file", f"is not readable Parquet: {error}".splitlines()[0]) from None
     return _read(frame, np.arange(1, frame.height + 1, dtype=np.int64), [], "", source)
 
