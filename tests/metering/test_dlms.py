@@ -87,6 +87,7 @@ def test_a_ciphered_push_needs_its_keys_and_passes_under_no_others() -> None:
 
 
 @given(st.data())
+@settings(deadline=None)
 def test_no_byte_of_a_ciphered_push_can_be_changed(data: st.DataObject) -> None:
     apdu = bytearray(cosem.ciphered(cosem.notification(cosem.push_body(quarter_hours(5, 6))), KEY, AUTH))
     at = data.draw(st.integers(0, len(apdu) - 1))
@@ -143,6 +144,7 @@ def test_lengths_that_lie_cost_nothing() -> None:
 
 
 @given(st.binary(max_size=200))
+@settings(deadline=None)
 def test_noise_is_refused_in_one_way(noise: bytes) -> None:
     for content in (noise, cosem.wrapper(noise), cosem.wrapper(b"\x0f\x40\x00\x00\x01\x00" + noise)):
         with pytest.raises(InputError) as refused:
@@ -151,7 +153,7 @@ def test_noise_is_refused_in_one_way(noise: bytes) -> None:
 
 
 @given(st.data())
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_damaged_frames_decode_or_are_refused(data: st.DataObject) -> None:
     frame = bytearray(
         cosem.wrapper(cosem.notification(cosem.push_body(quarter_hours(5, 6, 9), scalers={cosem.IMPORT: (0, 30)})))

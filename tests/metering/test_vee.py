@@ -162,7 +162,7 @@ def as_sets(flags: np.ndarray) -> list[set[ValidationRule]]:
 
 
 @given(profiles())
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_checks_find_what_a_person_finds_meter_by_meter(profile: LoadProfile) -> None:
     flags = check(profile, RULES, SITES).flags[0]
     for row in range(profile.shape[0]):
@@ -217,7 +217,7 @@ def naive_estimates(profile: LoadProfile, row: int, bad: list[bool]) -> tuple[li
 
 
 @given(profiles(days=16))
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 def test_estimates_are_those_of_a_person_meter_by_meter(profile: LoadProfile) -> None:
     bare = replace(profile.channels[0], known=np.zeros_like(profile.channels[0].known))
     profile = hourly(bare, profile.first)
@@ -231,7 +231,7 @@ def test_estimates_are_those_of_a_person_meter_by_meter(profile: LoadProfile) ->
 
 
 @given(profiles(days=6))
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_estimates_share_out_exactly_what_the_registers_say(profile: LoadProfile) -> None:
     """law 1: an edited span sums to the difference of its registers, unless what was measured is more than that."""
     editing = edit(profile, RULES, METHODS, SITES)
@@ -249,7 +249,7 @@ def test_estimates_share_out_exactly_what_the_registers_say(profile: LoadProfile
 
 
 @given(profiles(days=6))
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_what_was_edited_passes_and_is_not_edited_again(profile: LoadProfile) -> None:
     """Only what nothing is known of stays open; what was read is never changed."""
     before = [profile.channels[0].value.copy(), profile.channels[0].present.copy()]
