@@ -15,6 +15,7 @@ from tellegen.errors import InputError
 from tellegen.journal import JournalError
 from tellegen.records import Connections, Device, KeyGenerations, Refusal, Role
 from tellegen.registry import (
+    Authority,
     Directory,
     Identity,
     NotAdmittedError,
@@ -239,4 +240,11 @@ def test_a_shard_with_a_name_that_will_not_do_leaves_nothing_behind(tmp_path: Pa
         create_shard(tmp_path / "s", "x" * 65, NOW)
     assert not (tmp_path / "s").exists()
     with pytest.raises(InputError, match="tellegen registry init"), open_shard(tmp_path / "s"):
+        pass
+
+
+def test_a_shard_whose_root_certificate_is_not_its_own_is_not_opened(shard: Shard) -> None:
+    other = Authority("city.example/shard-1", bytes(32), bytes(32), NOW)
+    (shard.path / "registry" / "root.pem").write_text(other.root_pem)
+    with pytest.raises(RegistryError, match="not the certificate of this vault"), open_shard(shard.path):
         pass

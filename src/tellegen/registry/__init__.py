@@ -13,7 +13,7 @@ from tellegen.registry.directory import KINDS, SOURCES, Directory, NotAdmittedEr
 from tellegen.registry.identity import Identity, RegistryError, words
 from tellegen.registry.numbers import NumberIndex
 from tellegen.registry.registrar import Refused, Registrar, Request, admissions_of, rotation_message
-from tellegen.registry.shard import METER_PURPOSE, SIGNING_PURPOSE, Shard, create_shard, open_shard
+from tellegen.registry.shard import METER_PURPOSE, SIGNING_PURPOSE, Shard, create_shard, open_registrar, open_shard
 from tellegen.registry.versions import NONE, Versions
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "check_connections",
     "connection",
     "create_shard",
+    "open_registrar",
     "open_shard",
     "read_csv",
     "requested_key",
