@@ -111,6 +111,19 @@ def test_a_revoked_key_endorses_nobody(shard: Shard) -> None:
     assert refused.refusal == Refusal.UNKNOWN
 
 
+def test_a_revoked_key_is_not_certified_again(shard: Shard) -> None:
+    """Not by asking once more, and not by finishing an interrupted enrolment of many."""
+    meter = Identity(Role.METER, 7)
+    _, (old,), _ = shard.registrar.admit([request(meter, 1)], NOW, vouched=True)
+    shard.registrar.revoke(old.fingerprint, Reason.KEY_COMPROMISE, NOW + 5)
+    _, issued, (refused,) = shard.registrar.admit([request(meter, 1)], NOW + 6, vouched=True)
+    assert not issued
+    assert "make a new key" in refused.reason
+    assert admit_many(shard.registrar, [request(meter, 1)], NOW + 6, processes=1)[0] == 0
+    assert shard.directory.keys(Role.METER, [7], NOW + 6) == [None]
+    assert shard.registrar.admit([request(meter, 2)], NOW + 7, vouched=True)[1]
+
+
 def test_a_revocation_is_felt_at_once_and_listed(shard: Shard) -> None:
     _, (certificate,), _ = shard.registrar.admit([request(NORTH, 1)], NOW, vouched=True)
     shard.registrar.revoke(certificate.fingerprint, Reason.KEY_COMPROMISE, NOW + 9, since=NOW + 5)

@@ -215,6 +215,10 @@ class Directory:
         """Revoked certificates by fingerprint: from when on, when that became known, and the reason (RFC 5280)."""
         return dict(self._revoked)
 
+    def is_revoked(self, fingerprint: bytes) -> bool:
+        """Whether a certificate was ever revoked."""
+        return fingerprint in self._revoked
+
     # What is connected
 
     def meters_of(

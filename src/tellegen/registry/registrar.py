@@ -96,12 +96,25 @@ class Registrar:
                 if not vouched:
                     self._check_endorsement(request, known_at)
                 self._check_name(request.identity, names)
-                issued.append(self.authority.issue(request.identity, request.request, known_at, days))
+                certificate = self.authority.issue(request.identity, request.request, known_at, days)
+                self.check_key(certificate)
+                issued.append(certificate)
             except _UnendorsedError as error:
                 refused.append(Refused(row, error.refusal, str(error)))
             except RegistryError as error:
                 refused.append(Refused(row, Refusal.MALFORMED, str(error)))
         return (self.admit_issued(issued, known_at) if issued else None), issued, refused
+
+    def check_key(self, certificate: Certificate) -> None:
+        """A key that was revoked is not certified again.
+
+        Raises
+        ------
+        RegistryError : this identity had a certificate for the same key, and it was revoked.
+        """
+        for before in self.certificates.of(certificate.identity):
+            if before.public_key == certificate.public_key and self.directory.is_revoked(before.fingerprint):
+                raise RegistryError(f"{certificate.identity}: a certificate of this key was revoked; make a new key")
 
     def admit_issued(self, certificates: Sequence[Certificate], known_at: int) -> int:
         """Put the admission of certificates on record; returns its journal index."""
@@ -157,14 +170,14 @@ class Registrar:
         return self._put(generations, known_at)
 
     def revocation_list(self, now: int) -> str:
-        """The list of revoked certificates as it stands on record, PEM; its number is the size of the journal."""
+        """The list of revoked certificates as it stands on record, PEM; the time is its number."""
         revoked = []
         for fingerprint, facts in self.directory.revoked().items():
             certificate = self.certificates.by_fingerprint(fingerprint)
             if certificate is not None:
                 since, _, reason = min(facts)
                 revoked.append((certificate.serial, since, Reason(reason)))
-        return self.authority.revocation_list(revoked, len(self.journal), now)
+        return self.authority.revocation_list(revoked, now, now)
 
     @staticmethod
     def _check_name(identity: Identity, names: dict[str, Role]) -> None:
