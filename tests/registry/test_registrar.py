@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tellegen.errors import InputError
 from tellegen.journal import JournalError
@@ -20,6 +23,7 @@ from tellegen.registry import (
     Identity,
     NotAdmittedError,
     Reason,
+    Refused,
     RegistryError,
     Request,
     Shard,
@@ -28,7 +32,9 @@ from tellegen.registry import (
     connection,
     create_shard,
     open_shard,
+    parse_requests,
     read_csv,
+    requests_body,
     rotation_message,
     signing_request,
     write_csv,
@@ -261,3 +267,31 @@ def test_a_shard_whose_root_certificate_is_not_its_own_is_not_opened(shard: Shar
     (shard.path / "registry" / "root.pem").write_text(other.root_pem)
     with pytest.raises(RegistryError, match="not the certificate of this vault"), open_shard(shard.path):
         pass
+
+
+def test_requests_come_back_from_lines_of_text_as_they_went() -> None:
+    asked = [request(SEVEN, 1), replace(request(NORTH, 2), endorsement=b"e" * 64)]
+    assert parse_requests(requests_body(asked)) == asked
+
+
+def test_a_line_that_cannot_be_read_does_not_cost_the_others(shard: Shard) -> None:
+    lines = requests_body([request(SEVEN, 1)]) + b"junk\n" + requests_body([request(NORTH, 2)])
+    _, issued, refused = shard.registrar.admit(parse_requests(lines), NOW, vouched=True)
+    assert [c.identity for c in issued] == [SEVEN, NORTH]
+    assert [(r.row, r.reason) for r in refused] == [(1, "not a JSON object in one line")]
+
+
+FIELD = st.recursive(st.none() | st.integers() | st.text(max_size=6) | st.booleans(), st.lists, max_leaves=3)
+NAMES = st.sampled_from(["role", "number", "name", "request", "endorsement", "other"])
+
+
+@given(st.one_of(st.binary(max_size=80), st.dictionaries(NAMES, FIELD).map(lambda d: json.dumps(d).encode())))
+def test_no_line_does_more_than_be_refused(line: bytes) -> None:
+    assert all(isinstance(each, Refused) for each in parse_requests(line))
+
+
+def test_lines_have_limits() -> None:
+    with pytest.raises(RegistryError, match="at most 10000 requests"):
+        parse_requests(b"\n" * 10_001)
+    (refused,) = parse_requests(b" " * 20_000)
+    assert "at most 16384 bytes" in refused.reason

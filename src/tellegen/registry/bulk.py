@@ -11,7 +11,8 @@ from itertools import islice, repeat
 from tellegen.records import Refusal
 from tellegen.registry.authority import VALID_DAYS, Authority, Certificate, requested_key
 from tellegen.registry.identity import NUMBERED, Identity, RegistryError
-from tellegen.registry.registrar import Refused, Registrar, Request
+from tellegen.registry.registrar import Registrar
+from tellegen.registry.requests import Refused, Request
 
 CHUNK = 1000
 """Requests that are signed, stored and put on record together."""
