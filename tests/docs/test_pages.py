@@ -19,6 +19,7 @@ from tellegen.cli import (  # noqa: F401 - commands register on import
     meters,
     network,
     record,
+    registry,
     rules,
     taps,
 )

@@ -26,6 +26,11 @@ BENCHMARKS = {
         "5 minutes with registers at midnight; a day read from CSV",
         "tellegen.assess.validation_speed",
     ),
+    "enrolment": Benchmark(
+        "100,000 meters and participants certified, stored and put on record; look-ups among them; codes and counters "
+        "of a million meters",
+        "tellegen.assess.enrolment",
+    ),
     "peers": Benchmark(
         "the same markets, limits binding, in other engines (Ipopt, second-order cones, branch-flow programs, "
         "pandapower), each judged by one AC power flow; the same order book without a network in others",

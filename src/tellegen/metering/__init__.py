@@ -6,23 +6,26 @@ new versions with their rule and reason. The raw reading stays on record either 
 """
 
 from tellegen.metering.checks import Findings, Rules, check
-from tellegen.metering.devices import MeteringError, MeterKeys, authenticate, tagged
+from tellegen.metering.daily import check_roots, daily_leaves, daily_message, daily_root, meter_proof, sign_day
+from tellegen.metering.devices import Code, DeviceCodes, MeteringError
 from tellegen.metering.editing import Editing, Outcome, edit, outcomes
 from tellegen.metering.estimate import daily_profile, energy_from_registers, longest_stillness
 from tellegen.metering.gaps import Estimates, Methods, estimate
 from tellegen.metering.load_profile import Channel, LoadProfile, ProfileRows, Quantity, Sites, Unit, flag, profile_of
+from tellegen.metering.replay_window import ReplayWindow
 from tellegen.metering.validation import Estimate, Limits, MeterState, Registers, validate
 from tellegen.metering.versions import believed, late_reading, next_version
 
 __all__ = [
     "Channel",
+    "Code",
+    "DeviceCodes",
     "Editing",
     "Estimate",
     "Estimates",
     "Findings",
     "Limits",
     "LoadProfile",
-    "MeterKeys",
     "MeterState",
     "MeteringError",
     "Methods",
@@ -30,22 +33,27 @@ __all__ = [
     "ProfileRows",
     "Quantity",
     "Registers",
+    "ReplayWindow",
     "Rules",
     "Sites",
     "Unit",
-    "authenticate",
     "believed",
     "check",
+    "check_roots",
+    "daily_leaves",
+    "daily_message",
     "daily_profile",
+    "daily_root",
     "edit",
     "energy_from_registers",
     "estimate",
     "flag",
     "late_reading",
     "longest_stillness",
+    "meter_proof",
     "next_version",
     "outcomes",
     "profile_of",
-    "tagged",
+    "sign_day",
     "validate",
 ]

@@ -37,6 +37,7 @@ from tellegen.records.registry import (
     Customers,
     Document,
     Erasures,
+    KeyGenerations,
     Revocations,
     Role,
 )
@@ -61,6 +62,7 @@ TABLES: dict[str, type[Table]] = {
         Admissions,
         Revocations,
         Connections,
+        KeyGenerations,
         Refusals,
         DailyRoots,
         Postings,
@@ -90,6 +92,7 @@ __all__ = [
     "Energy",
     "Erasures",
     "Header",
+    "KeyGenerations",
     "Line",
     "Orders",
     "Postings",
