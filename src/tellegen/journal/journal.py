@@ -306,6 +306,16 @@ class Journal:
         """Every checkpoint, oldest first."""
         return tuple(self._checkpoints.signed)
 
+    @property
+    def folder(self) -> Path:
+        """Where its files lie."""
+        return self._folder
+
+    @property
+    def tree(self) -> MerkleTree:
+        """The tree over the entries, appended ones included; to be read only."""
+        return self._tree
+
     def __len__(self) -> int:
         return len(self._headers)
 
@@ -339,8 +349,8 @@ class Journal:
         wanted = [(n, v) for n, v in (("market", market), ("interval", interval), ("name", name)) if v is not None]
         return [i for i in among if all(getattr(self._headers[i], n) == v for n, v in wanted)]
 
-    def receipt(self, index: int) -> str:
-        """Proof that an entry is on record, under the newest checkpoint (C2SP tlog-proof).
+    def receipt(self, index: int, at: Checkpoint | None = None) -> str:
+        """Proof that an entry is on record (C2SP tlog-proof), under a checkpoint of this log, else the newest.
 
         It proves the entry's bytes, `Header.to_bytes`, to whoever knows the operator's key.
 
@@ -348,9 +358,9 @@ class Journal:
         ------
         JournalError : the entry is not committed; a receipt is final and comes after durability.
         """
-        return self._proof(index, None)
+        return self._proof(index, None, at or self.checkpoint)
 
-    def row_receipt(self, index: int, row: int) -> str:
+    def row_receipt(self, index: int, row: int, at: Checkpoint | None = None) -> str:
         """Proof that one row is on record, complete but for the row and its salt.
 
         A tlog-proof whose ``extra`` line carries, in base64, the inner proof::
@@ -376,18 +386,18 @@ class Journal:
         lines = [ROW_PROOF_MAGIC, f"row {row}", f"rows {header.rows}"]
         lines += [base64.b64encode(node).decode() for node in inner.inclusion_proof(row)]
         extra = "\n".join([*lines, "", header.to_bytes().decode(), ""])
-        return self._proof(index, extra.encode())
+        return self._proof(index, extra.encode(), at or self.checkpoint)
 
-    def _proof(self, index: int, extra: bytes | None) -> str:
+    def _proof(self, index: int, extra: bytes | None, at: Checkpoint) -> str:
         self._header(index)
-        if index >= self.checkpoint.size:
+        if index >= at.size or at.size > self.checkpoint.size:
             raise JournalError(f"entry {index} is not committed; receipts come after durability")
         lines = [PROOF_MAGIC]
         if extra is not None:
             lines.append(f"extra {base64.b64encode(extra).decode()}")
         lines.append(f"index {index}")
-        lines += [base64.b64encode(n).decode() for n in self._tree.inclusion_proof(index, self.checkpoint.size)]
-        return "\n".join([*lines, "", self.checkpoint.note])
+        lines += [base64.b64encode(n).decode() for n in self._tree.inclusion_proof(index, at.size)]
+        return "\n".join([*lines, "", at.note])
 
     def _header(self, index: int) -> Header:
         if not 0 <= index < len(self._headers):

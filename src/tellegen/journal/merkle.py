@@ -120,6 +120,17 @@ class MerkleTree:
             proof.append(self._range(start, stop))
         return proof[::-1]
 
+    def nodes(self, height: int, start: int, stop: int) -> bytes:
+        """Hashes of the complete subtrees of 2**height leaves, numbers `start` to `stop`, one after the other.
+
+        Raises
+        ------
+        MerkleError : the tree does not have them yet.
+        """
+        if not 0 <= start <= stop <= len(self) >> height:
+            raise MerkleError(f"a tree of {len(self)} has no subtrees {start} to {stop} of height {height}")
+        return b"".join(self._levels[height][start:stop])
+
     def _checked(self, size: int | None) -> int:
         stop = len(self) if size is None else size
         if not 0 <= stop <= len(self):
