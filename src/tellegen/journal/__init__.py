@@ -17,6 +17,7 @@ from tellegen.journal.cosignature import (
     strongest,
 )
 from tellegen.journal.extension import Extension
+from tellegen.journal.inspection import Problem, check, repair
 from tellegen.journal.journal import Journal
 from tellegen.journal.manifest import MANIFEST_NAME, published_files, write_manifest
 from tellegen.journal.merkle import MerkleTree, verify_consistency, verify_inclusion
@@ -36,12 +37,15 @@ __all__ = [
     "NoteSigner",
     "NoteVerifier",
     "Payload",
+    "Problem",
     "Segment",
     "Witness",
+    "check",
     "cosigned",
     "keep_cosignatures",
     "newest",
     "published_files",
+    "repair",
     "strongest",
     "tiles",
     "verify_consistency",
