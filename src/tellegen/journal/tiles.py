@@ -144,10 +144,9 @@ def _content(journal: Journal, tile: Tile, size: int) -> bytes:
         return hashes(journal.tree, tile, size)
     if tile.nodes.stop > size:
         raise NotFoundError(f"{tile.path}: the log has {size} entries")
-    entries = journal.entries()
     bundle = bytearray()
     for number in tile.nodes:
-        entry = entries[number].to_bytes()
+        entry = journal.entry(number).to_bytes()
         bundle += _LENGTH.pack(len(entry)) + entry
     return bytes(bundle)
 

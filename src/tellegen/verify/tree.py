@@ -132,3 +132,38 @@ def _extended(old: int, size: int, old_node: bytes, path: Sequence[bytes], whole
         return before, _inner(after, path[-1])
     before, after = _extended(old - k, size - k, old_node, path[:-1], False)
     return _inner(path[-1], before), _inner(path[-1], after)
+
+
+def complete_subtrees(
+    node: bytes, index: int, size: int, path: Sequence[bytes]
+) -> tuple[dict[tuple[int, int], bytes], bytes]:
+    """What an inclusion proof says of runs of 1, 2, 4, ... entries that the log never hashes otherwise; and its root.
+
+    Such a run has one hash in every tree that holds it, so two proofs of one log agree on all that both have.
+
+    Raises
+    ------
+    RefusedError : the path has the wrong length for this place in a tree of this size.
+    """
+    root_from_path(node, index, size, path)
+    found: dict[tuple[int, int], bytes] = {}
+    return found, _walk(node, index, 0, size, path, found)
+
+
+def _walk(
+    node: bytes, index: int, start: int, stop: int, path: Sequence[bytes], found: dict[tuple[int, int], bytes]
+) -> bytes:
+    if stop - start > 1:
+        middle = start + _split(stop - start)
+        left = index < middle
+        here = _walk(node, index, *((start, middle) if left else (middle, stop)), path[:-1], found)
+        _keep(found, (middle, stop) if left else (start, middle), path[-1])
+        node = _inner(here, path[-1]) if left else _inner(path[-1], here)
+    _keep(found, (start, stop), node)
+    return node
+
+
+def _keep(found: dict[tuple[int, int], bytes], run: tuple[int, int], node: bytes) -> None:
+    count = run[1] - run[0]
+    if count & (count - 1) == 0:
+        found[run] = node
