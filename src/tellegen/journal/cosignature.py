@@ -18,13 +18,15 @@ operator's note, followed by their lines.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
 from tellegen.journal.checkpoints import Checkpoint
+from tellegen.journal.extension import Extension
 from tellegen.journal.journal import Journal
 from tellegen.journal.note import (
     COSIGNATURE,
@@ -39,8 +41,13 @@ from tellegen.journal.note import (
 from tellegen.journal.segments import replace_file
 
 COSIGNED_NAME = "cosigned"
+_ATTEMPTS = 3
 _TIME = struct.Struct(">Q")
 _SIGNATURE_BYTES = _TIME.size + 64
+
+
+class NotCosignedError(JournalError):
+    """A witness would not sign: its answer says why."""
 
 
 def _message(time: int, text: str) -> bytes:
@@ -169,3 +176,54 @@ def keep_cosignatures(journal: Journal, checkpoint: Checkpoint, lines: Iterable[
     )
     replace_file(journal.folder / COSIGNED_NAME, merged.note.encode())
     return merged
+
+
+def ask_witness(
+    journal: Journal,
+    checkpoint: Checkpoint,
+    witness: CosignatureVerifier,
+    post: Callable[[bytes], tuple[int, str]],
+) -> SignatureLine:
+    """Have a witness cosign a checkpoint of this journal.
+
+    Parameters
+    ----------
+    journal, checkpoint : the log and what is to be cosigned.
+    witness : whose cosignature is wanted.
+    post : sends a request to the witness's ``add-checkpoint``; returns HTTP status and text.
+
+    Raises
+    ------
+    NotCosignedError : the witness refuses, has been shown more than the log has now, or another
+        history, or its answer is not its signature of this checkpoint.
+    """
+    before = cosigned(journal)
+    signed = before is not None and any(witness.owns(line) for line in split_note(before.note)[1])
+    old_size = before.size if before is not None and signed and before.size <= checkpoint.size else 0
+    for _ in range(_ATTEMPTS):
+        status, answer = post(str(Extension.of(journal, old_size, checkpoint)).encode())
+        if status == HTTPStatus.OK:
+            return _own_line(checkpoint, witness, answer)
+        known = answer.removesuffix("\n")
+        if status != HTTPStatus.CONFLICT or not (known.isascii() and known.isdigit() and len(known) < 20):
+            raise NotCosignedError(f"{witness.name} answers {status}: {known[:200]}")
+        if int(known) > checkpoint.size:
+            raise NotCosignedError(
+                f"{witness.name} has signed for {known} entries, the checkpoint has {checkpoint.size}: "
+                "there is a newer one, or the log was set back"
+            )
+        if int(known) == old_size:
+            raise NotCosignedError(f"{witness.name} has signed another root for {known} entries: two histories")
+        old_size = int(known)
+    raise NotCosignedError(f"{witness.name} names another size each time; is somebody else submitting?")
+
+
+def _own_line(checkpoint: Checkpoint, witness: CosignatureVerifier, answer: str) -> SignatureLine:
+    text, _ = split_note(checkpoint.note)
+    try:
+        lines = [SignatureLine.parse(line) for line in answer.removesuffix("\n").split("\n")]
+        own = next(line for line in lines if witness.owns(line))
+        witness.time_of(text, own)
+    except (JournalError, StopIteration):
+        raise NotCosignedError(f"the answer is not a cosignature by {witness.name}") from None
+    return own

@@ -19,6 +19,7 @@ from tellegen.verify.record import PublicRows
 from tellegen.verify.report import RefusedError
 
 _SENDERS = (Role.HEAD_END, Role.GATEWAY)
+_NUMBERED = (Role.METER, Role.PARTICIPANT)
 
 
 def verify_evidence(header: Header, public_key: bytes) -> Statement:
@@ -47,6 +48,7 @@ def verify_evidence(header: Header, public_key: bytes) -> Statement:
 
 @dataclass(frozen=True, slots=True)
 class _Key:
+    role: int
     public_key: bytes
     certificate: bytes
     valid_from: int
@@ -64,8 +66,9 @@ class _Senders:
         table = rows.table
         if isinstance(table, Admissions):
             for k in range(len(table)):
-                if table.role[k] in _SENDERS:
+                if table.role[k] not in _NUMBERED:
                     key = _Key(
+                        int(table.role[k]),
                         table.public_key[k].tobytes(),
                         table.certificate_sha256[k].tobytes(),
                         int(table.valid_from[k]),
@@ -78,11 +81,13 @@ class _Senders:
                 self._revoked_at[certificate] = min(at, self._revoked_at.get(certificate, at))
 
     def key(self, name: str, at: int) -> bytes:
-        """Newest key of a sender that was admitted, valid and not revoked at a time."""
+        """The key that counts at a time: that of the last admission from then or before, if nothing has ended it."""
         for key in reversed(self._keys.get(name, [])):
-            revoked_at = self._revoked_at.get(key.certificate)
-            if key.valid_from <= at < key.valid_until and (revoked_at is None or at < revoked_at):
-                return key.public_key
+            if key.valid_from <= at:
+                revoked_at = self._revoked_at.get(key.certificate)
+                if key.role in _SENDERS and at < key.valid_until and (revoked_at is None or at < revoked_at):
+                    return key.public_key
+                break
         raise RefusedError(f"no head-end or gateway {name!r} with a valid key is on record before it")
 
 

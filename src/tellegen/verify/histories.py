@@ -34,7 +34,7 @@ class Shown:
     Attributes
     ----------
     name : what to call it. head : signed by the operator.
-    subtrees : hashes of entries [start, stop) that are bound to the head; from a receipt with its entry.
+    subtrees : hashes of entries [start, stop) that are bound to the head, most from a receipt with its entry.
     """
 
     name: str
@@ -58,12 +58,11 @@ class Shown:
         RefusedError : not of this log, not signed by the key, or the receipt does not prove its entry.
         """
         operator = OperatorKey.parse(key)
-        if not is_receipt(text):
-            return cls(name, SignedHead.parse(text, operator).head, {})
-        head = SignedHead.parse(checkpoint_within(text), operator).head
-        proven = entry if entry is not None else entry_within(text)
+        note = checkpoint_within(text) if is_receipt(text) else text
+        head = SignedHead.parse(note, operator).head
+        proven = (entry if entry is not None else entry_within(text)) if is_receipt(text) else None
         if proven is None:
-            return cls(name, head, {})
+            return cls(name, head, {(0, head.size): head.root} if head.size.bit_count() == 1 else {})
         index, path = path_within(text)
         subtrees, root = complete_subtrees(leaf(proven), index, head.size, path)
         if root != head.root:
