@@ -97,7 +97,7 @@ def test_a_statement_says_what_was_signed_and_no_other_key_did(tmp_path: Path) -
 def test_what_nobody_was_admitted_to_sign_is_found(
     tmp_path: Path, batches: tuple[SealedBatch | Table, ...], problem: str
 ) -> None:
-    """Not admitted, admitted later, as a meter, under another name; expired, revoked, rotated: an old key never comes back."""
+    """Not admitted, admitted later, as a meter, under another name; expired, revoked, rotated for good."""
     ok, detail = finding(report(tmp_path, *batches))
     assert not ok
     assert detail.startswith(problem)

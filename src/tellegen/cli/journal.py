@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -101,8 +102,9 @@ def prove(
             document = {"receipt": text, "index": entry, "entry": header, "row": row, "key": journal.verifier.vkey}
         else:
             size = journal.checkpoint.size if to_size is None else to_size
-            signed = next((c for c in journal.checkpoints if c.size == size), None)
-            if signed is None or not 0 <= (from_size or 0) <= size:
+            number = bisect_left(journal.checkpoints, size, key=lambda checkpoint: checkpoint.size)
+            signed = journal.checkpoints[number] if number < len(journal.checkpoints) else None
+            if signed is None or signed.size != size or not 0 <= (from_size or 0) <= size:
                 sizes = ", ".join(str(c.size) for c in journal.checkpoints[-5:])
                 raise InputError(
                     directory, f"sizes {from_size} to {size}", f"; signed last are those of {sizes} entries"
@@ -132,14 +134,21 @@ def export(
 @journal_app.command()
 def check(directory: Directory, as_json: AsJson = False) -> None:
     """Check every byte of the journal's own files; each problem by its place."""
+    from tellegen.journal import Journal, JournalError, Problem, cosigned
     from tellegen.journal import check as problems_of
 
     problems = problems_of(directory)
+    if not problems:
+        with Journal.open(directory) as journal:
+            try:
+                cosigned(journal)
+            except JournalError as error:
+                problems = [Problem("cosigned", "", str(error))]
     if as_json:
         print(json.dumps({"ok": not problems, "problems": [asdict(problem) for problem in problems]}, indent=2))
     else:
         for problem in problems:
-            print(f"{problem}{' (`journal repair` puts it right)' if problem.repairable else ''}")
+            print(f"{problem}{'; `journal repair` puts it right' if problem.repairable else ''}")
         print("the journal is whole" if not problems else f"NO: {len(problems)} problems")
     sys.exit(1 if problems else 0)
 

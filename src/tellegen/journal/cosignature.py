@@ -38,9 +38,10 @@ from tellegen.journal.note import (
     parse_vkey,
     split_note,
 )
-from tellegen.journal.segments import replace_file
+from tellegen.journal.storage import replace_file
 
 COSIGNED_NAME = "cosigned"
+_REMEDY = "remove it, and have the log cosigned again"
 _ATTEMPTS = 3
 _TIME = struct.Struct(">Q")
 _SIGNATURE_BYTES = _TIME.size + 64
@@ -138,9 +139,9 @@ def cosigned(journal: Journal) -> Checkpoint | None:
     try:
         checkpoint = Checkpoint.parse(path.read_bytes().decode(), journal.verifier)
     except (UnicodeDecodeError, JournalError) as error:
-        raise JournalError(f"corruption: {path}: {error}") from None
+        raise JournalError(f"corruption: {path}: {error}; {_REMEDY}") from None
     if checkpoint.size > journal.checkpoint.size or journal.tree.root(checkpoint.size) != checkpoint.root:
-        raise JournalError(f"corruption: {path} is no state of this log")
+        raise JournalError(f"corruption: {path}: is no state of this log; {_REMEDY}")
     return checkpoint
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from tellegen.journal.cosignature import COSIGNED_NAME, cosigned, newest
 from tellegen.journal.journal import Journal
 from tellegen.journal.merkle import MerkleTree
 from tellegen.journal.note import JournalError
-from tellegen.journal.segments import replace_file, sync_folder
+from tellegen.journal.storage import FILES, adopt_draft, draft_file, replace_file
 
 TILE_HEIGHT = 8
 TILE_WIDTH = 1 << TILE_HEIGHT
@@ -114,7 +114,7 @@ def hashes(tree: MerkleTree, tile: Tile, size: int) -> bytes:
     height = TILE_HEIGHT * tile.level
     if tile.nodes.stop > size >> height:
         raise NotFoundError(f"{tile.path}: the log has {size} entries")
-    return tree.nodes(height, tile.nodes.start, tile.nodes.stop)
+    return b"".join(tree.node(height, number) for number in tile.nodes)
 
 
 def resource(journal: Journal, path: str) -> bytes:
@@ -182,26 +182,38 @@ def export(journal: Journal, folder: Path) -> Export:
             raise JournalError(f"{present}: is a head of another history of {before.origin}; keep it as evidence")
     elif folder.exists() and any(folder.iterdir()):
         raise JournalError(f"{folder} is not empty and holds no export; give a new folder")
-    files = written = 0
-    folders: set[Path] = set()
-    for tile in tiles(checkpoint.size, since):
-        path = folder / tile.path
-        if not path.exists():
-            content = _content(journal, tile, checkpoint.size)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(path, content, durable=False)
-            folders.update(p for p in path.parents if p == folder or folder in p.parents)
-            files, written = files + 1, written + len(content)
-        if tile.width == TILE_WIDTH:
-            _drop_partial(path)
-    for changed in sorted(folders):
-        sync_folder(changed)
+    new = list(tiles(checkpoint.size, since)) if since < checkpoint.size else []
+    written = _write(journal, folder, new, checkpoint.size)
     folder.mkdir(parents=True, exist_ok=True)
     witnessed = cosigned(journal)
-    heads = [(COSIGNED_NAME, witnessed)] if witnessed is not None else []
-    for name, head in [*heads, (CHECKPOINT_NAME, checkpoint)]:
-        replace_file(folder / name, head.note.encode())
-    return Export(checkpoint, files, written)
+    if witnessed is not None:
+        replace_file(folder / COSIGNED_NAME, witnessed.note.encode())
+    replace_file(present, checkpoint.note.encode())
+    return Export(checkpoint, len(new), written)
+
+
+def _write(journal: Journal, folder: Path, new: Sequence[Tile], size: int) -> int:
+    """Write tiles durably, all of them before the next checkpoint; what a cut-off export left is written again."""
+    folders: set[Path] = set()
+    written = 0
+    for tile in new:
+        path, content = folder / tile.path, _content(journal, tile, size)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft_file(FILES, path, content).close()
+        adopt_draft(FILES, path)
+        if tile.width == TILE_WIDTH:
+            _drop_partial(path)
+        folders.update(p for p in path.parents if p == folder or folder in p.parents)
+        written += len(content)
+    for tile in new:
+        file = FILES.open(folder / tile.path)
+        try:
+            file.sync()
+        finally:
+            file.close()
+    for changed in sorted(folders):
+        FILES.sync_folder(changed)
+    return written
 
 
 def _drop_partial(full: Path) -> None:

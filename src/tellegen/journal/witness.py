@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -29,7 +28,7 @@ from tellegen.journal.cosignature import Cosigner
 from tellegen.journal.extension import Extension
 from tellegen.journal.merkle import EMPTY_ROOT, verify_consistency
 from tellegen.journal.note import ED25519, JournalError, NoteVerifier, SignatureLine, check_key, key_id, split_note
-from tellegen.journal.segments import replace_file, sync_folder, write_all
+from tellegen.journal.storage import FILES, StoredFile, replace_file
 
 REQUEST_BYTES_MAX = 1 << 17
 _FILE_NAME_MAX = 200
@@ -88,11 +87,10 @@ class Witness:
             handle = os.open(folder / "witness.key", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
             raise JournalError(f"{folder}: holds a witness already") from None
-        try:
-            write_all(handle, f"{name} {seed.hex()}\n".encode())
+        with os.fdopen(handle, "wb") as file:
+            file.write(f"{name} {seed.hex()}\n".encode())
+            file.flush()
             os.fsync(handle)
-        finally:
-            os.close(handle)
         replace_file(folder / "witness.pub", f"{Cosigner(name, seed).verifier.vkey}\n".encode())
 
     @property
@@ -102,7 +100,7 @@ class Witness:
 
     def close(self) -> None:
         """Let another process have it."""
-        os.close(self._lock)
+        self._lock.close()
 
     def add_checkpoint(self, request: bytes) -> Reply:
         """Answer a request to cosign a checkpoint; what is signed is durable before it is signed."""
@@ -172,18 +170,12 @@ def _read_signer(folder: Path) -> Cosigner:
         raise InputError(path, "key", "cannot be read; it is one line, name and 64 hex digits") from None
 
 
-def _locked(folder: Path) -> int:
+def _locked(folder: Path) -> StoredFile:
     """Hold the folder against other processes."""
     if not (folder / "witness.key").is_file():
         raise InputError(folder, "witness.key", "is missing; is this the directory of a witness?")
-    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    sync_folder(folder)
-    if sys.platform != "win32":
-        import fcntl
-
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(handle)
-            raise JournalError(f"{folder}: another process is this witness") from None
-    return handle
+    lock = FILES.open(folder / "lock", write=True)
+    if not lock.lock():
+        lock.close()
+        raise JournalError(f"{folder}: another process is this witness")
+    return lock
