@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -20,6 +20,9 @@ from rich.table import Table
 
 from tellegen.cli import app
 from tellegen.errors import InputError
+
+if TYPE_CHECKING:
+    from tellegen.journal import Journal
 
 journal_app = typer.Typer(
     help="The log: inspect, prove, export, witness, compare, check, repair.", no_args_is_help=True
@@ -88,29 +91,44 @@ def prove(
     as_json: AsJson = False,
 ) -> None:
     """Print a proof from the public files: that an entry or row is on record, or that the log only grew."""
-    from tellegen.journal import Extension, Journal, strongest
+    from tellegen.journal import Journal
 
-    if (entry is None) == (from_size is None) or (row is not None and entry is None):
-        raise InputError("command line", "journal prove", "takes either --entry [--row] or --from [--to]")
     with Journal.open(directory) as journal:
-        if entry is not None:
-            if not 0 <= entry < len(journal):
-                raise InputError(directory, f"entry {entry}", f"is not on record; there are {len(journal)}, from 0")
-            at = strongest(journal, entry)
-            text = journal.receipt(entry, at) if row is None else journal.row_receipt(entry, row, at)
-            header = journal.entry(entry).to_bytes().decode()
-            document = {"receipt": text, "index": entry, "entry": header, "row": row, "key": journal.verifier.vkey}
+        if entry is not None and from_size is None:
+            document = _entry_proof(journal, entry, row)
+        elif from_size is not None and entry is None and row is None:
+            document = _growth_proof(journal, from_size, to_size)
         else:
-            size = journal.checkpoint.size if to_size is None else to_size
-            number = bisect_left(journal.checkpoints, size, key=lambda checkpoint: checkpoint.size)
-            signed = journal.checkpoints[number] if number < len(journal.checkpoints) else None
-            if signed is None or signed.size != size or not 0 <= (from_size or 0) <= size:
-                sizes = ", ".join(str(c.size) for c in journal.checkpoints[-5:])
-                place = f"sizes {from_size} to {size}"
-                raise InputError(directory, place, f"are not both there; the last checkpoints are of {sizes} entries")
-            text = str(Extension.of(journal, from_size or 0, signed))
-            document = {"proof": text, "from": from_size, "to": size, "key": journal.verifier.vkey}
-    print(json.dumps(document, indent=2) if as_json else text, end="\n" if as_json else "")
+            raise InputError("command line", "journal prove", "takes either --entry [--row] or --from [--to]")
+        document["key"] = journal.verifier.vkey
+    if as_json:
+        print(json.dumps(document, indent=2))
+    else:
+        print(document.get("receipt") or document["proof"], end="")
+
+
+def _entry_proof(journal: Journal, index: int, row: int | None) -> dict[str, object]:
+    from tellegen.journal import strongest
+
+    if not 0 <= index < journal.checkpoint.size:
+        size = journal.checkpoint.size
+        raise InputError(journal.folder, f"entry {index}", f"is not on record; there are {size}, from 0")
+    at = strongest(journal, index)
+    receipt = journal.receipt(index, at) if row is None else journal.row_receipt(index, row, at)
+    return {"receipt": receipt, "index": index, "entry": journal.entry_bytes(index).decode(), "row": row}
+
+
+def _growth_proof(journal: Journal, old_size: int, new_size: int | None) -> dict[str, object]:
+    from tellegen.journal import Extension
+
+    size = journal.checkpoint.size if new_size is None else new_size
+    signed = journal.checkpoints
+    number = bisect_left(signed, size, key=lambda checkpoint: checkpoint.size)
+    if number == len(signed) or signed[number].size != size or not 0 <= old_size <= size:
+        sizes = ", ".join(str(checkpoint.size) for checkpoint in signed[-5:])
+        problem = f"are not both there; the last checkpoints are of {sizes} entries"
+        raise InputError(journal.folder, f"sizes {old_size} to {size}", problem)
+    return {"proof": str(Extension.of(journal, old_size, signed[number])), "from": old_size, "to": size}
 
 
 @journal_app.command()

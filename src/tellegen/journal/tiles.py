@@ -146,7 +146,7 @@ def _content(journal: Journal, tile: Tile, size: int) -> bytes:
         raise NotFoundError(f"{tile.path}: the log has {size} entries")
     bundle = bytearray()
     for number in tile.nodes:
-        entry = journal.entry(number).to_bytes()
+        entry = journal.entry_bytes(number)
         bundle += _LENGTH.pack(len(entry)) + entry
     return bytes(bundle)
 
