@@ -68,7 +68,7 @@ def finding(found: Report) -> tuple[bool, str]:
 def test_what_an_admitted_sender_signed_verifies(tmp_path: Path) -> None:
     found = report(tmp_path, admission(HEAD_END), signed(1, 5, HEAD_END), signed(2, 6, HEAD_END))
     assert found.ok
-    assert finding(found) == (True, "2 batches signed by 1 senders whose keys were on record before")
+    assert finding(found) == (True, "2 batches are signed by senders whose keys were on record before: head-end 1")
 
 
 def test_a_statement_says_what_was_signed_and_no_other_key_did(tmp_path: Path) -> None:
@@ -115,4 +115,4 @@ def test_keys_turn_over_without_a_gap(tmp_path: Path) -> None:
         revocation(OTHER, 30),
         signed(4, 29, OTHER),
     )
-    assert finding(found) == (True, "4 batches signed by 1 senders whose keys were on record before")
+    assert finding(found) == (True, "4 batches are signed by senders whose keys were on record before: head-end 1")

@@ -38,7 +38,7 @@ _INTERRUPTED = 130
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """What the parser raises for a command line it cannot read; Typer exports only this child of it."""
 
-_COMMANDS = (
+COMMANDS = (
     "day", "record", "journal", "evidence", "witness", "grid", "network", "taps", "rules", "bench", "doctor"
 )  # fmt: skip
 """Modules of commands, in the order of the help: they register on import, and import what they need when they run."""

@@ -19,6 +19,7 @@ from tellegen.verify.record import PublicRows
 from tellegen.verify.report import RefusedError
 
 _SENDERS = (Role.HEAD_END, Role.GATEWAY)
+_NAMES_MAX = 5
 _NUMBERED = (Role.METER, Role.PARTICIPANT)
 
 
@@ -107,4 +108,9 @@ def check_senders(entries: Sequence[tuple[Header, bytes]], public: Sequence[Publ
             senders.learn(tables[index])
     if not count:
         return 0, "none on record: the operator speaks for every batch"
-    return count, f"{count} batches signed by {len(seen)} senders whose keys were on record before"
+    return count, f"{count} batches are signed by senders whose keys were on record before: {_names(seen)}"
+
+
+def _names(senders: set[str]) -> str:
+    names = sorted(senders)
+    return ", ".join(names[:_NAMES_MAX]) + (f" and {len(names) - _NAMES_MAX} more" if len(names) > _NAMES_MAX else "")

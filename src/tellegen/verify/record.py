@@ -152,9 +152,9 @@ def check_cosignatures(
     head = signed.head
     if head.size > len(entries) or root_of([leaf(data) for _, data in entries[: head.size]]) != head.root:
         raise RefusedError(f"the cosigned root at size {head.size} is not that of the entries")
-    strangers = f"; {len(signed.strangers)} by witnesses whose keys were not given" if signed.strangers else ""
-    by = f" by {', '.join(present)}" if present else ""
-    return len(present), f"{len(present)} cosignatures of the first {head.size} entries verify{by}{strangers}"
+    strangers = f"; not counted, as no key was given: {', '.join(signed.strangers)}" if signed.strangers else ""
+    by = f"cosigned by {', '.join(present)}" if present else "none verified"
+    return len(present), f"first {head.size} entries: {by}{strangers}"
 
 
 def check_proofs(entries: list[tuple[Header, bytes]], head: TreeHead) -> tuple[int, str]:
