@@ -84,6 +84,21 @@ def test_the_example_of_the_specification_is_read() -> None:
     assert len(lines[1].signature) == 72
 
 
+def test_a_cosignature_by_another_implementation_verifies() -> None:
+    """By litewitness of filippo.io/torchwood 0.9.0, for a log of this project."""
+    vkey = "witness.example/lite+27d4112b+BJ/357zaNZjG9H78Mo3gJobVo8doOe9dE3smVxo8AEq7"
+    text = "example.org/shard\n70000\nIfxV/lGkRqoqpMpEoxp7n5koR9h+/pML8PsiM+1txM8=\n"
+    signature = (
+        "J9QRKwAAAABrA6sqaDCmoWQPDAMa7zEZjL+fdvpfiRZ45yWkCKFB1RY7DapZgOgRspgnc5mnjPIluQ9nNntnTfwpSM/Jn9oQZ6toBg=="
+    )
+    line = SignatureLine.parse(f"— witness.example/lite {signature}")
+    verifier = CosignatureVerifier.parse(vkey)
+    assert verifier.vkey == vkey
+    assert verifier.time_of(text, line) == 1795402538
+    with pytest.raises(JournalError, match="does not verify"):
+        verifier.time_of(text.replace("70000", "70001"), line)
+
+
 def test_a_witness_signs_what_extends_what_it_signed_before(grow: Grow, log: Journal, witness: Witness) -> None:
     verifier = CosignatureVerifier.parse(witness.vkey)
     for old_size, growth in ((0, 0), (5, 4), (9, 300)):

@@ -38,11 +38,11 @@ def witness(
 
     if find_spec("uvicorn") is None:
         raise InputError("tellegen witness", "package uvicorn", "is not installed; pip install 'tellegen[service]'")
+    watched = [NoteVerifier.parse(vkey) for vkey in log]
     if not (directory / "witness.key").exists():
         if name is None:
             raise InputError(directory, "witness.key", "is missing; give --name NAME to make a new witness here")
         Witness.create(directory, name)
-    watched = [NoteVerifier.parse(vkey) for vkey in log]
     with socket.create_server((host, port)) as listener:
         keeper = Witness(directory, watched, lambda: int(time.time()))
         try:
