@@ -86,6 +86,8 @@ class NoteVerifier:
                 if data[:4] != _key_id(self.name, self.public_key):
                     continue
                 VerifyKey(self.public_key).verify(text.encode(), data[4:])
+                if base64.b64encode(data).decode() != encoded:
+                    raise ValueError("base64 with bits to spare")
             except (BadSignatureError, binascii.Error, ValueError):
                 raise JournalError(f"signature of {self.name} does not verify") from None
             return text

@@ -28,10 +28,9 @@ def _checksum(head: bytes, data: bytes) -> int:
     return zlib.crc32(data, zlib.crc32(head[:4]))
 
 
-def frame_of(data: bytes) -> bytes:
-    """The frame that holds `data`."""
-    head = len(data).to_bytes(4, "little")
-    return head + _checksum(head, data).to_bytes(4, "little") + data
+def _head(data: bytes) -> bytes:
+    length = len(data).to_bytes(4, "little")
+    return length + _checksum(length, data).to_bytes(4, "little")
 
 
 class Frame(NamedTuple):
@@ -213,7 +212,7 @@ class Segments:
                     file.write(start, b"".join(parts))
                     file.sync()
                 segment, at, start, parts = segment + 1, 0, 0, []
-            parts.append(frame_of(data))
+            parts += [_head(data), data]
             self._segments.append(segment)
             self._starts.append(at)
             self._lengths.append(len(data))
