@@ -347,6 +347,11 @@ class Journal:
         """The tree over the entries, appended ones included: for proofs and tiles; only the journal adds to it."""
         return self._tree
 
+    @property
+    def folder(self) -> Path:
+        """Where its files lie."""
+        return self._folder
+
     def __len__(self) -> int:
         return len(self._tree)
 
@@ -437,8 +442,8 @@ class Journal:
 
     # Proving
 
-    def receipt(self, index: int) -> str:
-        """Proof that an entry is on record, under the newest checkpoint (C2SP tlog-proof).
+    def receipt(self, index: int, at: Checkpoint | None = None) -> str:
+        """Proof that an entry is on record (C2SP tlog-proof), under a checkpoint of this log, else the newest.
 
         It proves the entry's bytes, `Header.to_bytes`, to whoever knows the operator's key.
 
@@ -446,7 +451,7 @@ class Journal:
         ------
         JournalError : the entry is not committed; a receipt is final and comes after durability.
         """
-        return self._proof(index, None, self.checkpoint)
+        return self._proof(index, None, at or self.checkpoint)
 
     def receipts(self, indices: Iterable[int]) -> list[str]:
         """Receipts of several entries, all under one checkpoint.
@@ -458,7 +463,7 @@ class Journal:
         checkpoint = self.checkpoint
         return [self._proof(index, None, checkpoint) for index in indices]
 
-    def row_receipt(self, index: int, row: int) -> str:
+    def row_receipt(self, index: int, row: int, at: Checkpoint | None = None) -> str:
         """Proof that one row is on record, complete but for the row and its salt.
 
         A tlog-proof whose ``extra`` line carries, in base64, the inner proof::
@@ -484,11 +489,11 @@ class Journal:
         lines = [ROW_PROOF_MAGIC, f"row {row}", f"rows {header.rows}"]
         lines += [base64.b64encode(node).decode() for node in inner.inclusion_proof(row)]
         extra = "\n".join([*lines, "", header.to_bytes().decode(), ""])
-        return self._proof(index, extra.encode(), self.checkpoint)
+        return self._proof(index, extra.encode(), at or self.checkpoint)
 
     def _proof(self, index: int, extra: bytes | None, checkpoint: Checkpoint) -> str:
         self._check_index(index)
-        if index >= checkpoint.size:
+        if index >= checkpoint.size or checkpoint.size > self.checkpoint.size:
             raise JournalError(f"entry {index} is not committed; receipts come after durability")
         lines = [PROOF_MAGIC]
         if extra is not None:
