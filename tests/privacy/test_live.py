@@ -94,7 +94,7 @@ def test_an_epoch_is_a_day_and_its_rows_go_with_its_key(vault: Vault) -> None:
 def test_a_destroyed_epoch_key_is_in_no_file(tmp_path: Path) -> None:
     with Vault.create(tmp_path, [1]) as vault:
         live(vault, keys_table([1]))
-        ((_, _, secret),) = vault._store.epochs()
+        ((_, _, _, secret),) = vault._store.epochs()
         assert secret is not None
         assert any(secret in p.read_bytes() for p in tmp_path.iterdir())
         vault.destroy_epoch(1)

@@ -11,6 +11,7 @@ from tellegen.journal.manifest import MANIFEST_NAME, published_files, write_mani
 from tellegen.journal.merkle import MerkleTree, verify_consistency, verify_inclusion
 from tellegen.journal.note import JournalError, NoteSigner, NoteVerifier
 from tellegen.journal.payload import LivePayload, Payload, Segment, Stub
+from tellegen.journal.stubs import put_stubs
 
 __all__ = [
     "MANIFEST_NAME",
@@ -25,6 +26,7 @@ __all__ = [
     "Segment",
     "Stub",
     "published_files",
+    "put_stubs",
     "verify_consistency",
     "verify_inclusion",
     "write_manifest",

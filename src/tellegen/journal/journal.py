@@ -321,14 +321,27 @@ class Journal:
         JournalError : no such entry, its rows have gone to the archive (which is named), or the stored bytes are not
             those the entry names.
         """
-        header = self._header(index)
-        written = len(self._headers) - len(self._pending)
-        data = self._pending[index - written][1] if index >= written else self._payloads.read(index)
+        header, data = self._header(index), self._stored(index)
         if Stub.is_stub(data):
-            raise JournalError(f"entry {index} is compacted: {Stub.from_bytes(data).file}")
+            raise JournalError(f"entry {index} is compacted: its rows are in {Stub.from_bytes(data).file}")
         if hashlib.sha256(data).hexdigest() != header.payload_sha256:
             raise JournalError(f"corruption: payload {index} of {self._folder} is not the one its entry names")
         return data
+
+    def archive_file(self, index: int) -> str | None:
+        """File to which an entry's rows have gone, from the directory of the journal; None where the payload is here.
+
+        Raises
+        ------
+        JournalError : no such entry, or what stands in the payload's place is damaged.
+        """
+        self._header(index)
+        data = self._stored(index)
+        return Stub.from_bytes(data).file if Stub.is_stub(data) else None
+
+    def _stored(self, index: int) -> bytes:
+        written = len(self._headers) - len(self._pending)
+        return self._pending[index - written][1] if index >= written else self._payloads.read(index)
 
     def find(
         self,

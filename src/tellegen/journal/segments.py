@@ -32,6 +32,11 @@ def _checksum(length: int, data: bytes) -> int:
     return zlib.crc32(data, zlib.crc32(length.to_bytes(4, "little")))
 
 
+def frame_bytes(data: bytes) -> bytes:
+    """A frame as it lies on disk."""
+    return _FRAME.pack(len(data), _checksum(len(data), data)) + data
+
+
 class Segments:
     """The frames of one folder, in order.
 

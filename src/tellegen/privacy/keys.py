@@ -83,19 +83,19 @@ class CustomerKeys:
         keys: list[bytes] = self._batch_keys[self._places(customers)].view(f"V{SECRET_BYTES}").ravel().tolist()
         return keys
 
-    def sealing(self, customer: int) -> SealingKeys:
-        """Cipher and nonce key of a customer.
+    def sealing(self, customers: NDArray[np.int64]) -> list[SealingKeys]:
+        """Cipher and nonce key of each given customer; those of a few thousand are kept.
 
         Raises
         ------
-        VaultError : the customer has no key.
+        VaultError : one of them has no key.
         """
-        known = self._sealing.get(customer)
-        if known is None:
-            if len(self._sealing) >= CIPHERS_KEPT_MAX:
-                self._sealing.clear()
-            known = self._sealing[customer] = SealingKeys.of(self.secret(customer))
-        return known
+        if len(self._sealing) > CIPHERS_KEPT_MAX:
+            self._sealing.clear()
+        missing = np.array([c for c in customers.tolist() if c not in self._sealing], dtype=np.int64)
+        secrets = self._secrets[self._places(missing)]
+        self._sealing |= {c: SealingKeys.of(s.tobytes()) for c, s in zip(missing.tolist(), secrets, strict=True)}
+        return [self._sealing[c] for c in customers.tolist()]
 
     def secret(self, customer: int) -> bytes:
         """Secret of a customer.

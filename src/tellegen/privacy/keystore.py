@@ -22,7 +22,8 @@ PRAGMA user_version = {_FORMAT};
 CREATE TABLE secret (customer INTEGER PRIMARY KEY, secret BLOB NOT NULL) STRICT;
 CREATE TABLE erased (customer INTEGER PRIMARY KEY) STRICT;
 CREATE TABLE purpose (name TEXT PRIMARY KEY, secret BLOB NOT NULL) STRICT;
-CREATE TABLE epoch (number INTEGER PRIMARY KEY, day INTEGER NOT NULL, secret BLOB) STRICT;
+CREATE TABLE epoch (number INTEGER PRIMARY KEY, day INTEGER NOT NULL, closed INTEGER NOT NULL, secret BLOB)
+    STRICT;
 """
 
 
@@ -92,9 +93,9 @@ class KeyStore:
         """The operator's secrets by purpose."""
         return dict(self._database.execute("SELECT name, secret FROM purpose ORDER BY name"))
 
-    def epochs(self) -> list[tuple[int, int, bytes | None]]:
-        """Number, UTC day and secret of each epoch, ascending; no secret where it was destroyed."""
-        return list(self._database.execute("SELECT number, day, secret FROM epoch ORDER BY number"))
+    def epochs(self) -> list[tuple[int, int, int, bytes | None]]:
+        """Number, UTC day, whether closed (1) and secret of each epoch, ascending; no secret where destroyed."""
+        return list(self._database.execute("SELECT number, day, closed, secret FROM epoch ORDER BY number"))
 
     def add(self, secrets: Iterable[tuple[int, bytes]]) -> None:
         """Store secrets of customers."""
@@ -106,7 +107,7 @@ class KeyStore:
 
     def add_epoch(self, number: int, day: int, secret: bytes) -> None:
         """Store the secret of an epoch, unless another process was faster: then its own stands."""
-        self._transact([("INSERT OR IGNORE INTO epoch VALUES (?, ?, ?)", [(number, day, secret)])])
+        self._transact([("INSERT OR IGNORE INTO epoch VALUES (?, ?, 0, ?)", [(number, day, secret)])])
 
     def erase(self, customer: int) -> None:
         """Destroy a customer's secret and remember that it was destroyed."""
@@ -117,9 +118,13 @@ class KeyStore:
             ]
         )
 
+    def close_epoch(self, number: int) -> None:
+        """Let nothing more be sealed in an epoch."""
+        self._transact([("UPDATE epoch SET closed = 1 WHERE number = ?", [(number,)])])
+
     def destroy_epoch(self, number: int) -> None:
         """Destroy the secret of an epoch; its number is never used again."""
-        self._destroy([("UPDATE epoch SET secret = NULL WHERE number = ?", [(number,)])])
+        self._destroy([("UPDATE epoch SET secret = NULL, closed = 1 WHERE number = ?", [(number,)])])
 
     def close(self) -> None:
         """Release the file."""

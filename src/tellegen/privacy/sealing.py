@@ -122,11 +122,11 @@ def seal_rows(header: Header, rows: NDArray[np.uint8], subjects: NDArray[np.int6
     customers, starts = np.unique(subjects[order[public:]], return_index=True)
     stops = [*(starts + public).tolist(), count]
     segments: list[Segment] = []
-    of_customers = zip(customers.tolist(), keys.batch_keys(customers), itertools.pairwise(stops), strict=True)
-    for customer, batch_key, (start, stop) in of_customers:
+    of_customers = zip(keys.sealing(customers), keys.batch_keys(customers), itertools.pairwise(stops), strict=True)
+    for sealing, batch_key, (start, stop) in of_customers:
         name = pseudonym(batch_key, identity)
         plain = number_bytes[4 * start : 4 * stop] + packed[start * row_bytes : stop * row_bytes]
-        segments.append(Segment(name, *encrypt(keys.sealing(customer), plain, identity, identity + name)))
+        segments.append(Segment(name, *encrypt(sealing, plain, identity, identity + name)))
     segments.sort(key=lambda segment: segment.pseudonym)  # the order must not tell who is who
     plain_rows = packed[: public * row_bytes]
     payload = Payload(row_bytes, b"".join(leaves), numbers[:public].astype(np.uint32), plain_rows, tuple(segments))
@@ -242,7 +242,8 @@ def _decrypt(what: str, identity: bytes, parts: Payload, keys: CustomerKeys, ope
         if segment is None:
             continue
         try:
-            plain = keys.sealing(customer).cipher.decrypt(segment.nonce, segment.ciphertext, identity + name)
+            (sealing,) = keys.sealing(np.array([customer]))
+            plain = sealing.cipher.decrypt(segment.nonce, segment.ciphertext, identity + name)
         except InvalidTag:
             raise VaultError(f"a segment of {what} fails under its key") from None
         split = 4 * (len(plain) // (4 + parts.row_bytes))

@@ -49,11 +49,13 @@ class Unsealed(NamedTuple):
 class Epoch:
     """A stretch of a UTC day (days since 1970) whose live batches are encrypted under one key.
 
-    The key is None once it has been destroyed: the epoch's rows then lie in the archive.
+    Once it is closed nothing more is sealed in it. The key is None once it has been destroyed: the rows then lie in
+    the archive.
     """
 
     number: int
     day: int
+    closed: bool
     keys: SealingKeys | None
 
 
@@ -160,16 +162,25 @@ class Vault:
             self._purposes = self._store.purposes()
         return self._purposes[purpose]
 
+    @property
+    def purposes(self) -> list[str]:
+        """For what the operator has secrets here."""
+        return sorted(self._purposes)
+
     def erase(self, customer: int) -> None:
         """Destroy a customer's key. No row of theirs can be read again; every proof still verifies.
 
         Raises
         ------
-        VaultError : there is no such key, or it is the operator's, without which nothing can be settled.
+        VaultError : there is no such key, or it is the operator's, without which nothing can be settled; or an
+            epoch's key is still there, under which rows of the customer may lie (compaction destroys it).
         """
         self._look()
         if customer == OPERATOR or customer not in self._keys:
             raise VaultError(f"customer {customer} has no key that may be destroyed")
+        live = [epoch.number for epoch in self._epochs if epoch.keys is not None]
+        if live:
+            raise VaultError(f"customer {customer} may have rows under the key of epoch {live[0]}; compact first")
         self._store.erase(customer)
         self._forget_erased()
 
@@ -184,25 +195,23 @@ class Vault:
         self._look()
         return list(self._epochs)
 
-    def destroy_epoch(self, number: int) -> None:
-        """Destroy the key of an epoch: none of its live payloads can be read again.
+    def close_epoch(self, number: int) -> None:
+        """Let nothing more be sealed in an epoch: what comes later is of another one."""
+        self._store.close_epoch(number)
+        self._epochs = self._read_epochs()
 
-        Raises
-        ------
-        VaultError : there was never such an epoch.
-        """
-        if number not in {epoch.number for epoch in self._epochs}:
-            raise VaultError(f"there is no epoch {number}")
+    def destroy_epoch(self, number: int) -> None:
+        """Destroy the key of an epoch: none of its live payloads can be read again."""
         self._store.destroy_epoch(number)
         self._epochs = self._read_epochs()
 
     def _epoch_at(self, known_at: int) -> tuple[int, SealingKeys]:
-        """The epoch in which something that becomes known is sealed: the newest of its day, or a new one."""
+        """The epoch in which what becomes known now is sealed: the newest open one of its day, or a new one."""
         self._look()
         day = known_at // SECONDS_PER_DAY
         while True:
             for epoch in reversed(self._epochs):
-                if epoch.day == day and epoch.keys is not None:
+                if epoch.day == day and not epoch.closed and epoch.keys is not None:
                     return epoch.number, epoch.keys
             number = len(self._epochs) + 1
             self._store.add_epoch(number, day, self._fresh(f"epoch {number}"))
@@ -216,7 +225,10 @@ class Vault:
         return keys
 
     def _read_epochs(self) -> list[Epoch]:
-        return [Epoch(n, day, SealingKeys.of(secret) if secret else None) for n, day, secret in self._store.epochs()]
+        return [
+            Epoch(n, day, bool(closed), SealingKeys.of(secret) if secret else None)
+            for n, day, closed, secret in self._store.epochs()
+        ]
 
     def _look(self) -> None:
         """Take over what another process has added or destroyed."""
@@ -318,6 +330,35 @@ class Vault:
         content = np.frombuffer(document.content, dtype=np.uint8).reshape(1, -1)
         return self._seal(header, content, subject)
 
+    # Archive
+
+    def archive_keys(self, customer: int, file: bytes) -> SealingKeys:
+        """Keys of a customer's block in one file of the archive.
+
+        Raises
+        ------
+        VaultError : the customer has no key.
+        """
+        return SealingKeys.of(derive(self._keys.secret(customer), f"archive {file.hex()}"))
+
+    def row_leaves(
+        self, header: Header, rows: NDArray[np.uint8], numbers: NDArray[np.int64], subjects: NDArray[np.int64]
+    ) -> list[bytes]:
+        """Leaf hashes of some rows of a batch.
+
+        Parameters
+        ----------
+        rows : uint8[n, row_bytes], canonical bytes.
+        numbers : int64[n], row numbers in the batch.
+        subjects : int64[n], customer number or `NOBODY`.
+
+        Raises
+        ------
+        VaultError : a customer has no key.
+        """
+        self._take_in(subjects)
+        return row_leaves(batch_identity(header), rows, numbers, subjects, self._keys)
+
     # Unsealing
 
     def unseal(self, header: Header, payload: bytes, *, check_rows: bool = False) -> Unsealed:
@@ -359,7 +400,7 @@ class Vault:
         subjects = schema.from_bytes(rows.tobytes()).subjects()
         present = ~np.isin(subjects, list(self._erased))
         if check_rows:
-            leaves = self._leaves_of(header, rows, subjects)
+            leaves = self.row_leaves(header, rows, np.arange(len(rows)), subjects)
             if tree_root(leaves).hex() != header.row_root:
                 raise VaultError(f"the rows of {header.kind} {header.name or header.interval} are not those on record")
         return rows, present
@@ -376,11 +417,8 @@ class Vault:
             return Payload.from_bytes(payload).hash_list()
         parts = LivePayload.from_bytes(payload)
         rows = open_live(header, parts, self._epoch_keys(parts.epoch))
-        return self._leaves_of(header, rows, TABLES[header.kind].from_bytes(rows.tobytes()).subjects())
-
-    def _leaves_of(self, header: Header, rows: NDArray[np.uint8], subjects: NDArray[np.int64]) -> list[bytes]:
-        self._take_in(subjects)
-        return row_leaves(batch_identity(header), rows, np.arange(len(rows)), subjects, self._keys)
+        subjects = TABLES[header.kind].from_bytes(rows.tobytes()).subjects()
+        return self.row_leaves(header, rows, np.arange(len(rows)), subjects)
 
     def unseal_document(self, header: Header, payload: bytes, *, check_rows: bool = False) -> Document | None:
         """Read a document back; None where its key is gone.
