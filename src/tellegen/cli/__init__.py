@@ -59,6 +59,7 @@ def main() -> None:
         "record",
         "journal",
         "evidence",
+        "archive",
         "witness",
         "grid",
         "network",

@@ -97,7 +97,7 @@ def prove(
             if not 0 <= entry < len(journal):
                 raise InputError(directory, f"entry {entry}", f"is not on record; there are {len(journal)}, from 0")
             at = strongest(journal, entry)
-            text = journal.receipt(entry, at) if row is None else journal.row_receipt(entry, row, at)
+            text = journal.receipt(entry, at) if row is None else journal.row_receipt(entry, row, at=at)
             header = journal.entry(entry).to_bytes().decode()
             document = {"receipt": text, "index": entry, "entry": header, "row": row, "key": journal.verifier.vkey}
         else:

@@ -17,7 +17,7 @@ from tellegen.journal.checkpoints import NOTE_LINES, Checkpoint, whole_notes
 from tellegen.journal.journal import ENTRY_BYTES_MAX, SEGMENT_BYTES_MAX, Journal, read_verifier
 from tellegen.journal.merkle import MerkleTree, entry_hash
 from tellegen.journal.note import JournalError, NoteSigner, NoteVerifier
-from tellegen.journal.payload import PAYLOAD_BYTES_MAX
+from tellegen.journal.payload import PAYLOAD_BYTES_MAX, Stub
 from tellegen.journal.segments import Frame, Segments, segment_name
 from tellegen.journal.storage import FILES, Storage, read_file, replace_file
 from tellegen.records import Header, RecordError
@@ -214,9 +214,14 @@ class _Inspection:
             named = self._digests[index] if index < len(self._digests) else ""
             if problem is not None:
                 yield problem
-            elif named and hashlib.sha256(frame.data).hexdigest() != named:
+            elif named and _digest(frame.data) != named:
                 name, place = f"payloads/{segment_name(frame.segment)}", f"frame {index} at byte {frame.at}"
                 yield Problem(name, place, f"is not the payload that entry {index} names")
+
+
+def _digest(stored: bytes) -> str:
+    """Digest of a payload, or the one that a stub in its place names."""
+    return (Stub.from_bytes(stored).payload_sha256 if Stub.is_stub(stored) else hashlib.sha256(stored).digest()).hex()
 
 
 def _head(note: bytes, verifier: NoteVerifier | None) -> Checkpoint:

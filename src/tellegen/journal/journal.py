@@ -44,7 +44,7 @@ from tellegen.journal.catalogue import Catalogue
 from tellegen.journal.checkpoints import Checkpoint, CheckpointFile
 from tellegen.journal.merkle import MerkleTree, entry_hash
 from tellegen.journal.note import JournalError, NoteSigner, NoteVerifier
-from tellegen.journal.payload import PAYLOAD_BYTES_MAX, Payload
+from tellegen.journal.payload import PAYLOAD_BYTES_MAX, LivePayload, Payload, Stub
 from tellegen.journal.segments import Segments
 from tellegen.journal.storage import FILES, Storage, read_file, replace_file
 from tellegen.records import Header, RecordError, SealedBatch
@@ -179,7 +179,7 @@ class Journal:
         copy = self._checkpoints.copy()
         self._checkpoints.load(None if self._signer is not None else copy)
         self._checkpoints.check_copy(copy)
-        if self._checkpoints.newest is None and (self._signer is None or self._log.path(0) in self._stored("log")):
+        if self._checkpoints.newest is None and (self._signer is None or self._storage.names(self._folder / "log")):
             raise JournalError(f"corruption: {self._folder} has no checkpoint; it is signed from its creation on")
         self._take_in()
         if self._signer is not None:
@@ -188,9 +188,6 @@ class Journal:
             self._checkpoints.recover()
             if self._checkpoints.newest is None:
                 self._sign(0, self._tree.root())
-
-    def _stored(self, part: str) -> list[Path]:
-        return [self._folder / part / name for name in self._storage.names(self._folder / part)]
 
     def _take_in(self) -> None:
         """Take in what the newest checkpoint covers, and hold it against its root."""
@@ -401,12 +398,12 @@ class Journal:
 
         Raises
         ------
-        JournalError : no such entry, or the stored bytes are not those the entry names.
+        JournalError : no such entry, its rows have gone to the archive (which is named), or the stored bytes are not
+            those the entry names.
         """
-        with self._state:
-            header = self.entry(index)
-            pending = self._pending_at(index)
-            data = pending[1].payload if pending is not None else self._payloads.read(index)
+        header, data = self.entry(index), self._stored(index)
+        if Stub.is_stub(data):
+            raise JournalError(f"entry {index} is compacted: its rows are in {Stub.from_bytes(data).file}")
         if hashlib.sha256(data).hexdigest() != header.payload_sha256:
             raise JournalError(f"corruption: payload {index} of {self._folder} is not the one its entry names")
         return data
@@ -419,6 +416,21 @@ class Journal:
     def _check_index(self, index: int) -> None:
         if not 0 <= index < len(self):
             raise JournalError(f"the journal has entries 0 to {len(self) - 1}, not {index}")
+
+    def archive_file(self, index: int) -> str | None:
+        """File to which an entry's rows have gone, from the directory of the journal; None where the payload is here.
+
+        Raises
+        ------
+        JournalError : no such entry, or what stands in the payload's place is damaged.
+        """
+        data = self._stored(index)
+        return Stub.from_bytes(data).file if Stub.is_stub(data) else None
+
+    def _stored(self, index: int) -> bytes:
+        with self._state:
+            pending = self._pending_at(index)
+            return pending[1].payload if pending is not None else self._payloads.read(index)
 
     def find(
         self,
@@ -463,8 +475,11 @@ class Journal:
         checkpoint = self.checkpoint
         return [self._proof(index, None, checkpoint) for index in indices]
 
-    def row_receipt(self, index: int, row: int, at: Checkpoint | None = None) -> str:
+    def row_receipt(self, index: int, row: int, leaves: list[bytes] | None = None, at: Checkpoint | None = None) -> str:
         """Proof that one row is on record, complete but for the row and its salt.
+
+        `leaves` are the leaf hashes of the entry's rows where the payload does not hold them: of a live batch from
+        the vault, of a compacted one from the archive.
 
         A tlog-proof whose ``extra`` line carries, in base64, the inner proof::
 
@@ -480,12 +495,19 @@ class Journal:
 
         Raises
         ------
-        JournalError : not committed, or no such row.
+        JournalError : not committed, no such row, or the leaves are not those of the entry's rows.
         """
         header = self.entry(index)
         if not 0 <= row < header.rows:
             raise JournalError(f"entry {index} has rows 0 to {header.rows - 1}, not {row}")
-        inner = MerkleTree(Payload.from_bytes(self.payload(index)).hash_list())
+        if leaves is None:
+            data = self.payload(index)
+            if LivePayload.is_live(data):
+                raise JournalError(f"entry {index} is live: its row hashes come from the vault")
+            leaves = Payload.from_bytes(data).hash_list()
+        inner = MerkleTree(leaves)
+        if inner.root().hex() != header.row_root:
+            raise JournalError(f"entry {index}: the row hashes do not rebuild its row root")
         lines = [ROW_PROOF_MAGIC, f"row {row}", f"rows {header.rows}"]
         lines += [base64.b64encode(node).decode() for node in inner.inclusion_proof(row)]
         extra = "\n".join([*lines, "", header.to_bytes().decode(), ""])

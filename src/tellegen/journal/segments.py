@@ -33,6 +33,11 @@ def _head(data: bytes) -> bytes:
     return length + _checksum(length, data).to_bytes(4, "little")
 
 
+def frame_bytes(data: bytes) -> bytes:
+    """A frame as it lies on disk."""
+    return _head(data) + data
+
+
 class Frame(NamedTuple):
     """A frame as it was found.
 
