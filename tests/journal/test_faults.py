@@ -18,7 +18,7 @@ from tellegen.assess.faults.flips import RUN, flip_bits, small_journal
 from tellegen.assess.faults.kills import kill_rounds, writer_command
 from tellegen.assess.faults.simulation import ContradictionError, Tally, simulate
 from tellegen.errors import InputError
-from tellegen.journal import Journal, JournalError, check, repair
+from tellegen.journal import Journal, JournalError, check, put_stubs, repair
 from tellegen.journal.storage import StoredFile
 
 KEY = hashlib.sha256(b"operator").digest()
@@ -98,6 +98,21 @@ def test_repair_puts_right_what_was_not_signed_and_nothing_else() -> None:
     with pytest.raises(JournalError, match=r"payloads/000000\.seg, frame 0 at byte 0: fails its checksum; cannot"):
         repair(RUN, FLIPS_KEY, storage=disk)
     assert {path: disk.bytes_of(path) for path in disk.paths()} == before
+
+
+def test_a_payload_that_went_to_the_archive_is_no_damage(tmp_path: Path) -> None:
+    with Journal.create(tmp_path, ORIGIN, KEY, segment_bytes_max=1000) as journal:
+        for sequence in range(9):
+            journal.append(batch_of("head-end 1", sequence, 0))
+            journal.commit(1)
+    assert put_stubs(tmp_path, {1: "archive/a.parquet", 5: "archive/a.parquet"}) > 0
+    assert check(tmp_path) == []
+    with Journal.open(tmp_path, KEY) as journal:
+        assert [journal.archive_file(index) for index in (1, 2)] == ["archive/a.parquet", None]
+        assert journal.payload(8) == batch_of("head-end 1", 8, 0).payload
+        assert journal.append(batch_of("head-end 1", 9, 1)) == 9
+        journal.commit(1)
+    assert check(tmp_path) == []
 
 
 def test_checkpoints_that_lost_their_end_are_not_repaired() -> None:
