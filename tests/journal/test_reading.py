@@ -57,6 +57,18 @@ def test_a_reader_believes_what_is_durable_and_no_more(tmp_path: Path) -> None:
         assert reader.refresh() == 2
 
 
+def test_a_reader_that_met_damage_goes_no_further(tmp_path: Path) -> None:
+    with Journal.create(tmp_path, ORIGIN, KEY) as writer:
+        reader = Journal.open(tmp_path)
+        writer.append(batch_of("head-end 1", 0, 5))
+        writer.commit(5)
+        file = tmp_path / "journal" / "log" / "000000.seg"
+        file.write_bytes(file.read_bytes()[:-1])
+        for problem in (r"corruption: .*000000\.seg: frame 0 at byte 0 is cut short", "is closed"):
+            with pytest.raises(JournalError, match=problem):
+                reader.refresh()
+
+
 def test_a_submission_is_found_by_source_and_name(tmp_path: Path) -> None:
     """The idempotency key: the same batch sent again is found where it was recorded, before and after a commit."""
     with Journal.create(tmp_path, ORIGIN, KEY) as journal:

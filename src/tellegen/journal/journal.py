@@ -209,14 +209,19 @@ class Journal:
 
         Raises
         ------
-        JournalError : corruption, or the disk refused.
+        JournalError : closed, corruption, or the disk refused; then the journal must be opened again.
         """
         with self._state:
+            if self._closed:
+                raise JournalError(f"{self._folder} is closed")
             try:
                 if self._signer is None and self._checkpoints.load(self._checkpoints.copy()):
                     self._take_in()
-            except OSError as error:
-                raise JournalError(f"{self._folder}: {error.strerror}") from error
+            except BaseException as error:
+                self.close()
+                if isinstance(error, OSError):
+                    raise JournalError(f"{self._folder}: {error.strerror}") from error
+                raise
             return len(self)
 
     # Writing
@@ -521,7 +526,9 @@ class Journal:
         if extra is not None:
             lines.append(f"extra {base64.b64encode(extra).decode()}")
         lines.append(f"index {index}")
-        lines += [base64.b64encode(n).decode() for n in self._tree.inclusion_proof(index, checkpoint.size)]
+        with self._state:  # a refresh takes in the checkpoint first, and then its entries
+            nodes = self._tree.inclusion_proof(index, checkpoint.size)
+        lines += [base64.b64encode(node).decode() for node in nodes]
         return "\n".join([*lines, "", checkpoint.note])
 
 
