@@ -114,7 +114,7 @@ def _entry_proof(journal: Journal, index: int, row: int | None) -> dict[str, obj
         size = journal.checkpoint.size
         raise InputError(journal.folder, f"entry {index}", f"is not on record; there are {size}, from 0")
     at = strongest(journal, index)
-    receipt = journal.receipt(index, at) if row is None else journal.row_receipt(index, row, at)
+    receipt = journal.receipt(index, at) if row is None else journal.row_receipt(index, row, at=at)
     return {"receipt": receipt, "index": index, "entry": journal.entry_bytes(index).decode(), "row": row}
 
 

@@ -24,7 +24,8 @@ from tellegen.journal.journal import Journal
 from tellegen.journal.manifest import MANIFEST_NAME, published_files, write_manifest
 from tellegen.journal.merkle import MerkleTree, verify_consistency, verify_inclusion
 from tellegen.journal.note import JournalError, NoteSigner, NoteVerifier
-from tellegen.journal.payload import Payload, Segment
+from tellegen.journal.payload import LivePayload, Payload, Segment, Stub
+from tellegen.journal.stubs import put_stubs
 from tellegen.journal.witness import Witness
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Extension",
     "Journal",
     "JournalError",
+    "LivePayload",
     "MerkleTree",
     "NotCosignedError",
     "NoteSigner",
@@ -42,6 +44,7 @@ __all__ = [
     "Payload",
     "Problem",
     "Segment",
+    "Stub",
     "Witness",
     "ask_witness",
     "check",
@@ -49,6 +52,7 @@ __all__ = [
     "keep_cosignatures",
     "newest",
     "published_files",
+    "put_stubs",
     "repair",
     "strongest",
     "tiles",

@@ -17,7 +17,7 @@ from tellegen.journal.checkpoints import NOTE_LINES, Checkpoint, whole_notes
 from tellegen.journal.journal import ENTRY_BYTES_MAX, SEGMENT_BYTES_MAX, Journal, read_verifier
 from tellegen.journal.merkle import MerkleTree, entry_hash
 from tellegen.journal.note import JournalError, NoteSigner, NoteVerifier
-from tellegen.journal.payload import PAYLOAD_BYTES_MAX
+from tellegen.journal.payload import PAYLOAD_BYTES_MAX, Stub
 from tellegen.journal.segments import Frame, Segments, segment_name
 from tellegen.journal.storage import FILES, Storage, read_file, replace_file
 from tellegen.records import Header, RecordError
@@ -69,22 +69,23 @@ def repair(path: Path | str, signing_key: bytes, *, storage: Storage = FILES) ->
     JournalError : damage to what was signed, which is never repaired: a mirror or a backup has the bytes.
     """
     folder = Path(path) / "journal"
+    key_problems = [problem for problem in check(path, storage=storage) if problem.file == "operator.pub"]
+    if key_problems:  # first, since without the key nothing else can be judged
+        verifier = _signer_of(storage, folder, signing_key).verifier
+        replace_file(folder / "operator.pub", (verifier.vkey + "\n").encode(), storage)
     problems = check(path, storage=storage)
     for problem in problems:
         if not problem.repairable:
-            raise JournalError(f"corruption: {folder}: {problem}; cannot be repaired, nothing was changed")
-    if any(problem.file == "operator.pub" for problem in problems):
-        verifier = _signer_of(storage, folder, signing_key).verifier
-        replace_file(folder / "operator.pub", (verifier.vkey + "\n").encode(), storage)
+            raise JournalError(f"corruption: {folder}: {problem}; cannot be repaired")
     if any(problem.file == "checkpoint" for problem in problems):
         newest = whole_notes(read_file(storage, folder / "checkpoints"))[-1]
         replace_file(folder / "checkpoint", newest, storage)
     Journal.open(path, signing_key, storage=storage).close()
-    return [str(problem) for problem in problems]
+    return [str(problem) for problem in key_problems + problems]
 
 
 def _signer_of(storage: Storage, folder: Path, signing_key: bytes) -> NoteSigner:
-    """The signer with this key, if it is the one of the newest checkpoint."""
+    """The signer with this key, which must be the one of the newest checkpoint."""
     newest = whole_notes(read_file(storage, folder / "checkpoints"))[-1].decode()
     signer = NoteSigner(newest.partition("\n")[0], signing_key)
     Checkpoint.parse(newest, signer.verifier)
@@ -152,9 +153,10 @@ class _Inspection:
     def _frames(self, part: str, frame_bytes_max: int) -> Iterator[tuple[int, Frame, Problem | None]]:
         """Frames that a checkpoint covers, numbered; then, where there is more, that there is."""
         segments = Segments(self._storage, self._folder / part, SEGMENT_BYTES_MAX, frame_bytes_max)
-        number = 0
+        number, last = 0, -1
         try:
             for frame in segments.walk(content=True):
+                last = frame.segment
                 place = f"frame {number} at byte {frame.at}"
                 name = f"{part}/{segment_name(frame.segment)}"
                 if number >= self._covered:
@@ -166,6 +168,10 @@ class _Inspection:
             if number < self._covered:
                 end = Problem(part, "", f"ends after frame {number}, {self._covered} are signed for")
                 yield number, Frame(0, 0, 0, b"", end.problem), end
+            for name in self._storage.names(self._folder / part):
+                if name > segment_name(last):
+                    stray = Problem(f"{part}/{name}", "", "lies beyond the last checkpoint", repairable=True)
+                    yield number, Frame(0, 0, 0, b"", stray.problem), stray
         except JournalError as error:
             yield number, Frame(0, 0, 0, b"", str(error)), Problem(part, "", str(error))
         finally:
@@ -208,9 +214,14 @@ class _Inspection:
             named = self._digests[index] if index < len(self._digests) else ""
             if problem is not None:
                 yield problem
-            elif named and hashlib.sha256(frame.data).hexdigest() != named:
+            elif named and _digest(frame.data) != named:
                 name, place = f"payloads/{segment_name(frame.segment)}", f"frame {index} at byte {frame.at}"
                 yield Problem(name, place, f"is not the payload that entry {index} names")
+
+
+def _digest(stored: bytes) -> str:
+    """Digest of a payload, or the one that a stub in its place names."""
+    return (Stub.from_bytes(stored).payload_sha256 if Stub.is_stub(stored) else hashlib.sha256(stored).digest()).hex()
 
 
 def _head(note: bytes, verifier: NoteVerifier | None) -> Checkpoint:

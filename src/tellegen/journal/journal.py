@@ -44,7 +44,7 @@ from tellegen.journal.catalogue import Catalogue
 from tellegen.journal.checkpoints import Checkpoint, CheckpointFile
 from tellegen.journal.merkle import MerkleTree, entry_hash
 from tellegen.journal.note import JournalError, NoteSigner, NoteVerifier
-from tellegen.journal.payload import PAYLOAD_BYTES_MAX, Payload
+from tellegen.journal.payload import PAYLOAD_BYTES_MAX, LivePayload, Payload, Stub
 from tellegen.journal.segments import Segments
 from tellegen.journal.storage import FILES, Storage, read_file, replace_file
 from tellegen.records import Header, RecordError, SealedBatch
@@ -71,7 +71,7 @@ class Journal:
         self._log = Segments(storage, folder / "log", segment_bytes_max, ENTRY_BYTES_MAX)
         self._payloads = Segments(storage, folder / "payloads", segment_bytes_max, PAYLOAD_BYTES_MAX)
         self._tree = MerkleTree()
-        self._catalogue = Catalogue(lambda index: self._tree.node(0, index))
+        self._catalogue = Catalogue()
         self._headers: dict[int, Header] = {}  # the latest asked for
         self._pending: list[tuple[bytes, SealedBatch]] = []  # entries, with their batches, not yet committed
         self._pending_bytes = 0
@@ -179,7 +179,7 @@ class Journal:
         copy = self._checkpoints.copy()
         self._checkpoints.load(None if self._signer is not None else copy)
         self._checkpoints.check_copy(copy)
-        if self._checkpoints.newest is None and (self._signer is None or self._log.path(0) in self._stored("log")):
+        if self._checkpoints.newest is None and (self._signer is None or self._storage.names(self._folder / "log")):
             raise JournalError(f"corruption: {self._folder} has no checkpoint; it is signed from its creation on")
         self._take_in()
         if self._signer is not None:
@@ -189,21 +189,15 @@ class Journal:
             if self._checkpoints.newest is None:
                 self._sign(0, self._tree.root())
 
-    def _stored(self, part: str) -> list[Path]:
-        return [self._folder / part / name for name in self._storage.names(self._folder / part)]
-
     def _take_in(self) -> None:
         """Take in what the newest checkpoint covers, and hold it against its root."""
         checkpoint = self._checkpoints.newest
         if checkpoint is None:
             return
-        for entry in self._log.scan(checkpoint.size):
-            leaf = entry_hash(entry)
-            try:
-                self._catalogue.add_bytes(entry, leaf)
-            except RecordError as error:
-                raise JournalError(f"corruption: entry {len(self._tree)} of {self._folder}: {error}") from None
-            self._tree.append(leaf)
+        try:
+            self._tree.extend(self._catalogue.extend(self._log.scan(checkpoint.size)))
+        except RecordError as error:
+            raise JournalError(f"corruption: entry {len(self._catalogue)} of {self._folder}: {error}") from None
         self._payloads.skim(checkpoint.size)
         if self._tree.root() != checkpoint.root:
             raise JournalError(
@@ -215,14 +209,19 @@ class Journal:
 
         Raises
         ------
-        JournalError : corruption, or the disk refused.
+        JournalError : closed, corruption, or the disk refused; then the journal must be opened again.
         """
         with self._state:
+            if self._closed:
+                raise JournalError(f"{self._folder} is closed")
             try:
                 if self._signer is None and self._checkpoints.load(self._checkpoints.copy()):
                     self._take_in()
-            except OSError as error:
-                raise JournalError(f"{self._folder}: {error.strerror}") from error
+            except BaseException as error:
+                self.close()
+                if isinstance(error, OSError):
+                    raise JournalError(f"{self._folder}: {error.strerror}") from error
+                raise
             return len(self)
 
     # Writing
@@ -252,15 +251,15 @@ class Journal:
             raise JournalError(f"batch {header.kind}: the payload is not the one its header names")
         with self._state:
             self._check_writable()
-            known = self._catalogue.index_of(leaf)
-            if known is not None:
-                return known
+            for known in self._catalogue.of_leaf(leaf):
+                if self._tree.node(0, known) == leaf:
+                    return known
             if self._pending_bytes + len(batch.payload) > PENDING_BYTES_MAX:
                 raise JournalError(f"more than {PENDING_BYTES_MAX} bytes wait for a commit; commit first")
             bad = [c for c in header.causes if not 0 <= c < len(self)]
             if bad:
                 raise JournalError(f"batch {header.kind}: cause {bad[0]} is not on record before it")
-            self._catalogue.add(header, leaf)
+            self._catalogue.extend([entry])
             self._pending.append((entry, batch))
             self._pending_bytes += len(batch.payload)
             return self._tree.append(leaf)
@@ -404,12 +403,12 @@ class Journal:
 
         Raises
         ------
-        JournalError : no such entry, or the stored bytes are not those the entry names.
+        JournalError : no such entry, its rows have gone to the archive (which is named), or the stored bytes are not
+            those the entry names.
         """
-        with self._state:
-            header = self.entry(index)
-            pending = self._pending_at(index)
-            data = pending[1].payload if pending is not None else self._payloads.read(index)
+        header, data = self.entry(index), self._stored(index)
+        if Stub.is_stub(data):
+            raise JournalError(f"entry {index} is compacted: its rows are in {Stub.from_bytes(data).file}")
         if hashlib.sha256(data).hexdigest() != header.payload_sha256:
             raise JournalError(f"corruption: payload {index} of {self._folder} is not the one its entry names")
         return data
@@ -422,6 +421,21 @@ class Journal:
     def _check_index(self, index: int) -> None:
         if not 0 <= index < len(self):
             raise JournalError(f"the journal has entries 0 to {len(self) - 1}, not {index}")
+
+    def archive_file(self, index: int) -> str | None:
+        """File to which an entry's rows have gone, from the directory of the journal; None where the payload is here.
+
+        Raises
+        ------
+        JournalError : no such entry, or what stands in the payload's place is damaged.
+        """
+        data = self._stored(index)
+        return Stub.from_bytes(data).file if Stub.is_stub(data) else None
+
+    def _stored(self, index: int) -> bytes:
+        with self._state:
+            pending = self._pending_at(index)
+            return pending[1].payload if pending is not None else self._payloads.read(index)
 
     def find(
         self,
@@ -440,7 +454,7 @@ class Journal:
     def submission(self, source: str, name: str) -> list[int]:
         """Indices of the entries that a source handed in under a name; empty where it did not."""
         with self._state:
-            headers = ((index, self.entry(index)) for index in self._catalogue.submitted(source, name))
+            headers = ((index, self.entry(index)) for index in self._catalogue.of_submission(source, name))
             return [index for index, header in headers if header.source == source and header.name == name]
 
     # Proving
@@ -466,8 +480,11 @@ class Journal:
         checkpoint = self.checkpoint
         return [self._proof(index, None, checkpoint) for index in indices]
 
-    def row_receipt(self, index: int, row: int, at: Checkpoint | None = None) -> str:
+    def row_receipt(self, index: int, row: int, leaves: list[bytes] | None = None, at: Checkpoint | None = None) -> str:
         """Proof that one row is on record, complete but for the row and its salt.
+
+        `leaves` are the leaf hashes of the entry's rows where the payload does not hold them: of a live batch from
+        the vault, of a compacted one from the archive.
 
         A tlog-proof whose ``extra`` line carries, in base64, the inner proof::
 
@@ -483,12 +500,19 @@ class Journal:
 
         Raises
         ------
-        JournalError : not committed, or no such row.
+        JournalError : not committed, no such row, or the leaves are not those of the entry's rows.
         """
         header = self.entry(index)
         if not 0 <= row < header.rows:
             raise JournalError(f"entry {index} has rows 0 to {header.rows - 1}, not {row}")
-        inner = MerkleTree(Payload.from_bytes(self.payload(index)).hash_list())
+        if leaves is None:
+            data = self.payload(index)
+            if LivePayload.is_live(data):
+                raise JournalError(f"entry {index} is live: its row hashes come from the vault")
+            leaves = Payload.from_bytes(data).hash_list()
+        inner = MerkleTree(leaves)
+        if inner.root().hex() != header.row_root:
+            raise JournalError(f"entry {index}: the row hashes do not rebuild its row root")
         lines = [ROW_PROOF_MAGIC, f"row {row}", f"rows {header.rows}"]
         lines += [base64.b64encode(node).decode() for node in inner.inclusion_proof(row)]
         extra = "\n".join([*lines, "", header.to_bytes().decode(), ""])
@@ -502,7 +526,9 @@ class Journal:
         if extra is not None:
             lines.append(f"extra {base64.b64encode(extra).decode()}")
         lines.append(f"index {index}")
-        lines += [base64.b64encode(n).decode() for n in self._tree.inclusion_proof(index, checkpoint.size)]
+        with self._state:  # a refresh takes in the checkpoint first, and then its entries
+            nodes = self._tree.inclusion_proof(index, checkpoint.size)
+        lines += [base64.b64encode(node).decode() for node in nodes]
         return "\n".join([*lines, "", checkpoint.note])
 
 

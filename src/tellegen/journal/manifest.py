@@ -24,7 +24,7 @@ from tellegen.journal.storage import replace_file
 
 MANIFEST_NAME = "manifest"
 MANIFEST_MAGIC = "tellegen-manifest@v1"
-UNPUBLISHED = frozenset({"journal", "vault"})
+UNPUBLISHED = frozenset({"journal", "vault", "archive"})
 """Folders of a run that a manifest does not list: one is signed by itself, the other is secret."""
 
 

@@ -93,7 +93,8 @@ class SignatureLine:
             data = base64.b64decode(encoded, validate=True)
         except (binascii.Error, ValueError):
             data = b""
-        if dash != "—" or not name or len(data) <= 4:
+        # bits to spare at the end of base64 would make two lines of one signature
+        if dash != "—" or not name or len(data) <= 4 or base64.b64encode(data).decode() != encoded:
             raise JournalError(f"not a signature line: {line!r}")
         return cls(name, data[:4], data[4:])
 

@@ -12,8 +12,8 @@ import struct
 import zlib
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tellegen.journal.note import JournalError
 from tellegen.journal.storage import Storage, StoredFile
@@ -28,14 +28,17 @@ def _checksum(head: bytes, data: bytes) -> int:
     return zlib.crc32(data, zlib.crc32(head[:4]))
 
 
-def frame_of(data: bytes) -> bytes:
-    """The frame that holds `data`."""
-    head = len(data).to_bytes(4, "little")
-    return head + _checksum(head, data).to_bytes(4, "little") + data
+def _head(data: bytes) -> bytes:
+    length = len(data).to_bytes(4, "little")
+    return length + _checksum(length, data).to_bytes(4, "little")
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+def frame_bytes(data: bytes) -> bytes:
+    """A frame as it lies on disk."""
+    return _head(data) + data
+
+
+class Frame(NamedTuple):
     """A frame as it was found.
 
     Attributes
@@ -214,7 +217,7 @@ class Segments:
                     file.write(start, b"".join(parts))
                     file.sync()
                 segment, at, start, parts = segment + 1, 0, 0, []
-            parts.append(frame_of(data))
+            parts += [_head(data), data]
             self._segments.append(segment)
             self._starts.append(at)
             self._lengths.append(len(data))

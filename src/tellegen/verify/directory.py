@@ -9,6 +9,7 @@ from typing import TypeVar
 from tellegen.errors import InputError
 from tellegen.records import Header
 from tellegen.verify import evidence, published, record
+from tellegen.verify.archive import Stub, check_archive
 from tellegen.verify.notes import OperatorKey, TreeHead, WitnessKey
 from tellegen.verify.report import RefusedError, Report, run_check
 
@@ -57,6 +58,7 @@ class _Verification:
         self._entries: list[tuple[Header, bytes]] | None = None
         self._heads: list[TreeHead] | None = None
         self._public: list[record.PublicRows] | None = None
+        self._stubs: list[Stub] = []
         self._manifest: published.Manifest | None = None
         self._published_ok = False
         self._postings: published.Columns | None = None
@@ -71,6 +73,7 @@ class _Verification:
             run_check("cosignatures", self._check_cosignatures),
             run_check("payloads", self._check_payloads),
             run_check("public rows", self._check_public),
+            run_check("archive", self._check_archive),
             run_check("inclusion proofs", self._check_proofs),
             run_check("senders", self._check_senders),
             run_check("price parts", lambda: record.check_prices(_need(self._public, "payloads"))),
@@ -105,8 +108,15 @@ class _Verification:
 
     def _check_payloads(self) -> tuple[int, str]:
         entries = _need(self._entries, "log")
-        rows, self._public = record.check_payloads(self._run, entries)
-        return len(entries), f"{len(entries)} payloads are those named; {rows} row hashes rebuild their row roots"
+        held = record.check_payloads(self._run, entries)
+        self._public, self._stubs = held.public, held.stubs
+        there = len(entries) - len(held.stubs)
+        told = f"{there} payloads are those named; {held.bound} row hashes rebuild their row roots"
+        return len(entries), told + (f"; {held.live} rows are live, bound by the vault alone" if held.live else "")
+
+    def _check_archive(self) -> tuple[int, str]:
+        tables = [batch.table for batch in _need(self._public, "payloads")]
+        return check_archive(self._run, self._stubs, tables)
 
     def _check_public(self) -> tuple[int, str]:
         count = sum(len(batch.table) for batch in _need(self._public, "payloads"))
