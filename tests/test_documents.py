@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from typing import Any
 import pytest
 import typer
 
-from tellegen.cli import app, bench, day, doctor, grid, record, rules, taps  # noqa: F401 - commands register on import
+from tellegen.cli import COMMANDS, app
+
+for module in COMMANDS:  # they register on import
+    import_module(f"tellegen.cli.{module}")
 
 PROJECT = Path(__file__).parents[1]
 DOCUMENTS = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("**/*.md"))]

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from tellegen.cli import (  # noqa: F401 - commands register on import
     app,
+    archive,
     bench,
     day,
     doctor,

@@ -31,10 +31,18 @@ BENCHMARKS = {
         "of a million meters",
         "tellegen.assess.enrolment",
     ),
+    "storage": Benchmark(
+        "a day of 5-minute registers and bids of 1,000 customers: sealed, journaled, compacted, read back",
+        "tellegen.assess.storage",
+    ),
     "peers": Benchmark(
         "the same markets, limits binding, in other engines (Ipopt, second-order cones, branch-flow programs, "
         "pandapower), each judged by one AC power flow; the same order book without a network in others",
         "tellegen.assess.peers.benchmark",
+    ),
+    "faults": Benchmark(
+        "a journal on a simulated disk, clock and network that fail; every bit flipped; a writer killed with signal 9",
+        "tellegen.assess.faults.benchmark",
     ),
 }
 """Every benchmark by name; one more is one more entry."""

@@ -20,11 +20,11 @@ from pathlib import Path
 
 from tellegen.journal.checkpoints import Checkpoint
 from tellegen.journal.note import JournalError, NoteSigner
-from tellegen.journal.segments import replace_file
+from tellegen.journal.storage import replace_file
 
 MANIFEST_NAME = "manifest"
 MANIFEST_MAGIC = "tellegen-manifest@v1"
-UNPUBLISHED = frozenset({"journal", "vault"})
+UNPUBLISHED = frozenset({"journal", "vault", "archive"})
 """Folders of a run that a manifest does not list: one is signed by itself, the other is secret."""
 
 

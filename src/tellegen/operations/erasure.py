@@ -10,18 +10,23 @@ customer had. Whoever holds all other customers' keys can still compute it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tellegen.books import fold
 from tellegen.errors import InputError
+from tellegen.journal import Journal
+from tellegen.operations.compaction import SECONDS_PER_DAY, compact, journals_of, open_for_writing
 from tellegen.operations.facts import ERASED_NAME, REAL_TIME, RecordedDay, read_day
 from tellegen.operations.publish import rebuild_books
-from tellegen.operations.recorder import Recorder, Span
+from tellegen.operations.recorder import SOURCE, Recorder, Span
 from tellegen.operations.run_directory import Run
-from tellegen.records import Account, Erasures, Line, Postings, Table
+from tellegen.privacy import Archive, Vault
+from tellegen.records import Account, Erasures, Header, Line, Postings, Table
+from tellegen.units import MARKET_INTERVAL_S
 
 
 def erase_customer(run: Run, name: str, *, known_at: int) -> int:
@@ -44,6 +49,86 @@ def erase_customer(run: Run, name: str, *, known_at: int) -> int:
     recorder.vault.erase(number)
     rebuild_books(run)
     return hidden
+
+
+def erase_from_shard(
+    directory: Path | str,
+    vault: Vault,
+    customer: int,
+    *,
+    known_at: int,
+    step: Callable[[str], None] = lambda what: None,
+) -> int:
+    """Erase a customer whose rows are sealed live or lie in the archive; returns how many rows nobody can read again.
+
+    Live rows stand under the key of an epoch, not the customer's own: so every epoch is compacted first, the day's
+    among them. Then the leaf hashes of the customer's rows are stored, so that everybody else's rows can still be
+    proved, what the customer owed and the erasure go on record, and the key is destroyed. Cut short by a crash, it is
+    finished by asking again.
+
+    Raises
+    ------
+    InputError : there is no journal, or no such customer.
+    JournalError, VaultError : as in `compaction.compact`.
+    """
+    if customer not in vault.customers:
+        raise InputError(directory, f"customer {customer}", "has no key: never enrolled, or erased already")
+    compact(directory, vault, known_at=known_at, until_day=known_at // SECONDS_PER_DAY, step=step)
+    hidden = 0
+    for folder in journals_of(directory):
+        archive = Archive(folder, vault)
+        with open_for_writing(folder, vault) as journal:
+            headers = dict(enumerate(journal.entries()))
+            for place in archive.files():
+                if customer in archive.customers(place):
+                    step(f"keep leaves of {place}")
+                    hidden += archive.keep_leaves(place, customer, headers)
+            step("put the erasure on record")
+            _put_erasure(journal, vault, archive, customer, known_at)
+    step("destroy the key")
+    vault.erase(customer)
+    return hidden
+
+
+def _put_erasure(journal: Journal, vault: Vault, archive: Archive, customer: int, known_at: int) -> None:
+    """What the customer owed, batch by batch, and that the key goes; nothing where it stands there already."""
+    interval = known_at // MARKET_INTERVAL_S
+    entries = journal.entries()
+    told = [
+        number
+        for index in journal.find(kind=Erasures.kind)
+        for number in _erasures(vault, entries[index], journal.payload(index)).customer.tolist()
+    ]
+    if customer in told:
+        return
+    for index in journal.find(kind=Postings.kind):
+        if entries[index].name == ERASED_NAME:
+            continue
+        postings = archive.unseal(journal, index).table
+        assert isinstance(postings, Postings)
+        remains = _remains(postings.take(postings.account == customer))
+        if len(remains):
+            journal.append(
+                vault.seal(
+                    remains,
+                    feeder=entries[index].feeder,
+                    interval=interval,
+                    intervals=1,
+                    source=SOURCE,
+                    known_at=known_at,
+                    name=ERASED_NAME,
+                    causes=(index,),
+                )
+            )
+    erasures = Erasures(customer=np.array([customer], dtype=np.int32))
+    journal.append(vault.seal(erasures, feeder="", interval=interval, intervals=1, source=SOURCE, known_at=known_at))
+    journal.commit(known_at)
+
+
+def _erasures(vault: Vault, header: Header, payload: bytes) -> Erasures:
+    table = vault.unseal(header, payload).table
+    assert isinstance(table, Erasures)
+    return table
 
 
 def without_customer(summary: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from tellegen.errors import InputError
+from tellegen.journal import strongest
 from tellegen.operations.run_directory import Run
+from tellegen.privacy import Archive
 from tellegen.records import NOBODY, Header
 
 
@@ -41,7 +43,7 @@ def prove_entry(run: Run, index: int) -> Proof:
     JournalError : there is no such entry.
     """
     journal = run.recorder.journal
-    receipt = journal.receipt(index)
+    receipt = journal.receipt(index, strongest(journal, index))
     return Proof(receipt, index, journal.entries()[index].to_bytes().decode(), journal.verifier.vkey)
 
 
@@ -54,7 +56,8 @@ def prove_row(run: Run, index: int, row: int) -> Proof:
     InputError : the row is of an erased customer; nobody can read it any more.
     """
     journal, vault = run.recorder.journal, run.recorder.vault
-    receipt = journal.row_receipt(index, row)
+    leaves = Archive(run.path, vault).leaves_of(journal, index)
+    receipt = journal.row_receipt(index, row, leaves, strongest(journal, index))
     header = journal.entries()[index]
     subject, content = _row(run, header, index, row)
     salt = b"" if subject == NOBODY else vault.salt(header, subject, row)
@@ -63,13 +66,13 @@ def prove_row(run: Run, index: int, row: int) -> Proof:
 
 def _row(run: Run, header: Header, index: int, row: int) -> tuple[int, bytes]:
     """Whom a row is about, and its canonical bytes."""
-    payload = run.recorder.journal.payload(index)
+    journal, vault = run.recorder.journal, run.recorder.vault
     if header.kind == "document":
-        document = run.recorder.vault.unseal_document(header, payload)
+        document = vault.unseal_document(header, journal.payload(index))
         if document is not None:
             return (0 if document.private else NOBODY), document.content
     else:
-        unsealed = run.recorder.vault.unseal(header, payload)
+        unsealed = Archive(run.path, vault).unseal(journal, index)
         if unsealed.present[row]:
             place = int(np.count_nonzero(unsealed.present[:row]))
             return int(unsealed.table.subjects()[place]), unsealed.table.rows()[place].tobytes()

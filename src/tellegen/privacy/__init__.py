@@ -4,7 +4,8 @@ In: tables and documents. Out: sealed batches for the journal; from them, with t
 again. Where a key has been destroyed the rows are gone and every proof still verifies (law 6).
 """
 
+from tellegen.privacy.archive import Archive
 from tellegen.privacy.keystore import VaultError
-from tellegen.privacy.vault import Unsealed, Vault
+from tellegen.privacy.vault import Epoch, Unsealed, Vault
 
-__all__ = ["Unsealed", "Vault", "VaultError"]
+__all__ = ["Archive", "Epoch", "Unsealed", "Vault", "VaultError"]

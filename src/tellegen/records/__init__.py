@@ -3,6 +3,7 @@
 In: arrays. Out: tables whose rows have one canonical byte form, and batch headers that bind them.
 """
 
+from tellegen.records.archive import Compactions
 from tellegen.records.batch import Header, SealedBatch, leaf_hash, tree_root
 from tellegen.records.market import (
     Awards,
@@ -65,6 +66,7 @@ TABLES: dict[str, type[Table]] = {
         KeyGenerations,
         Refusals,
         DailyRoots,
+        Compactions,
         Postings,
         Statements,
     )
@@ -81,6 +83,7 @@ __all__ = [
     "Awards",
     "ClearingStatus",
     "Clearings",
+    "Compactions",
     "Connections",
     "Customers",
     "DailyRoots",

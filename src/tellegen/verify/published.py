@@ -40,7 +40,9 @@ def unsigned_files(run: Path) -> list[str]:
     """Files of a run that only a manifest can vouch for."""
     found = (p for p in run.rglob("*") if p.is_symlink() or not p.is_dir())
     names = (p.relative_to(run) for p in found)
-    return sorted(n.as_posix() for n in names if n.parts[0] not in {"journal", "vault"} and n.parts != ("manifest",))
+    return sorted(
+        n.as_posix() for n in names if n.parts[0] not in {"journal", "vault", "archive"} and n.parts != ("manifest",)
+    )
 
 
 def read_manifest(run: Path, key: OperatorKey, head: TreeHead) -> Manifest | None:

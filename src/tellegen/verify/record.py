@@ -7,14 +7,15 @@ import itertools
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from tellegen.records import NOBODY, TABLES, Header, Prices, Table
-from tellegen.verify.notes import OperatorKey, TreeHead
+from tellegen.verify.archive import STUB_MAGIC, Stub
+from tellegen.verify.notes import OperatorKey, SignedHead, TreeHead, WitnessKey
 from tellegen.verify.report import RefusedError
 from tellegen.verify.tree import Tree, growing_roots, leaf, root_from_path, root_of
 
@@ -22,6 +23,9 @@ _NOTE_LINES = 5
 _SEGMENT_NAME = re.compile(r"\d{6}\.seg")
 _PAYLOAD_HEAD = struct.Struct("<4sIIII")
 _PAYLOAD_SEGMENT = struct.Struct("<16s12sI")
+_LIVE_MAGIC = b"TLP2"
+_LIVE_HEAD = struct.Struct("<4sIII12s")
+_TAG_BYTES = 16
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -32,6 +36,16 @@ class PublicRows:
     index: int
     header: Header
     table: Table
+
+
+@dataclass(frozen=True, slots=True)
+class Payloads:
+    """What the payloads hold: rows whose hashes were checked, rows that only the vault can bind, and stubs."""
+
+    bound: int
+    live: int
+    public: list[PublicRows]
+    stubs: list[Stub]
 
 
 def operator_key(run: Path, pinned: str | None) -> OperatorKey:
@@ -51,7 +65,7 @@ def check_files(run: Path) -> tuple[int, str]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         part, _, file = name.rpartition("/")
-        known = name in {"checkpoint", "checkpoints", "operator.pub"} or (
+        known = name in {"checkpoint", "checkpoints", "cosigned", "operator.pub"} or (
             part in {"log", "payloads"} and _SEGMENT_NAME.fullmatch(file)
         )
         if path.is_symlink() or not (known if path.is_file() else name in {"log", "payloads"}):
@@ -137,6 +151,26 @@ def check_history(entries: list[tuple[Header, bytes]], heads: list[TreeHead]) ->
     return len(heads), f"{len(heads)} signed roots are those of the {len(entries)} entries; each extends the one before"
 
 
+def check_cosignatures(
+    run: Path, key: OperatorKey, entries: list[tuple[Header, bytes]], witnesses: Sequence[WitnessKey]
+) -> tuple[int, str]:
+    """What witnesses have cosigned is a state of this log; those that were asked for are among them."""
+    path = run / "journal" / "cosigned"
+    signed = SignedHead.parse(path.read_bytes().decode(), key, witnesses) if path.exists() else None
+    present = [] if signed is None else [cosignature.witness for cosignature in signed.cosignatures]
+    for witness in witnesses:
+        if witness.name not in present:
+            raise RefusedError(f"not cosigned by {witness.name}")
+    if signed is None:
+        return 0, "absent: no witness has cosigned this log"
+    head = signed.head
+    if head.size > len(entries) or root_of([leaf(data) for _, data in entries[: head.size]]) != head.root:
+        raise RefusedError(f"the cosigned root at size {head.size} is not that of the entries")
+    strangers = f"; not counted, as no key was given: {', '.join(signed.strangers)}" if signed.strangers else ""
+    by = f"cosigned by {', '.join(present)}" if present else "none verified"
+    return len(present), f"first {head.size} entries: {by}{strangers}"
+
+
 def check_proofs(entries: list[tuple[Header, bytes]], head: TreeHead) -> tuple[int, str]:
     """An inclusion proof for every entry leads to the last signed root."""
     leaves = [leaf(data) for _, data in entries]
@@ -147,29 +181,41 @@ def check_proofs(entries: list[tuple[Header, bytes]], head: TreeHead) -> tuple[i
     return len(leaves), f"{len(leaves)} entries proved under the last checkpoint"
 
 
-def check_payloads(run: Path, entries: list[tuple[Header, bytes]]) -> tuple[int, list[PublicRows]]:
-    """Payloads are those the entries name; row hashes rebuild the row roots.
-
-    Returns
-    -------
-    Number of rows bound, and the public rows by batch.
-    """
-    total = 0
+def check_payloads(run: Path, entries: list[tuple[Header, bytes]]) -> Payloads:
+    """Payloads are those the entries name, or stubs of them; row hashes rebuild the row roots."""
+    bound = live = 0
     public: list[PublicRows] = []
+    stubs: list[Stub] = []
     stored = frames(run / "journal" / "payloads")
     for index, (header, _) in enumerate(entries):
         place, data = next(stored, ("", b""))
         if not place:
             raise RefusedError(f"payloads/ ends before the payload of entry {index}")
+        if data.startswith(STUB_MAGIC):
+            stubs.append(Stub.parse(index, header, data))
+            continue
         if hashlib.sha256(data).hexdigest() != header.payload_sha256:
             raise RefusedError(f"{place}: the payload is not the one that entry {index} names")
+        if data.startswith(_LIVE_MAGIC):
+            _check_live(index, header, data)
+            live += header.rows
+            continue
         rows = _check_rows(index, header, data)
-        total += header.rows
+        bound += header.rows
         if rows is not None:
             public.append(rows)
     for place, _ in stored:
         raise RefusedError(f"{place}: a payload that no entry names")
-    return total, public
+    return Payloads(bound, live, public, stubs)
+
+
+def _check_live(index: int, header: Header, data: bytes) -> None:
+    """All that can be seen of rows under an epoch's key is how many there are."""
+    row_bytes = TABLES[header.kind].row_dtype().itemsize if header.kind in TABLES else -1
+    if len(data) < _LIVE_HEAD.size or _LIVE_HEAD.unpack_from(data)[2:4] != (header.rows, row_bytes):
+        raise RefusedError(f"payload of entry {index} ({header.kind}) does not begin as its entry says")
+    if len(data) != _LIVE_HEAD.size + header.rows * row_bytes + _TAG_BYTES:
+        raise RefusedError(f"payload of entry {index} ({header.kind}) does not hold as many rows as it says")
 
 
 def _check_rows(index: int, header: Header, data: bytes) -> PublicRows | None:
@@ -189,7 +235,7 @@ def _check_rows(index: int, header: Header, data: bytes) -> PublicRows | None:
             raise RefusedError(f"{what} is cut short")
         length = _PAYLOAD_SEGMENT.unpack_from(data, at)[2]
         at += _PAYLOAD_SEGMENT.size + length
-        count, rest = divmod(length - 16, 4 + row_bytes)  # 16: the authentication tag
+        count, rest = divmod(length - _TAG_BYTES, 4 + row_bytes)
         hidden -= count
         if rest:
             raise RefusedError(f"{what} has a segment that is not whole rows")
