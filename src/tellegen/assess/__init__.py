@@ -30,6 +30,10 @@ BENCHMARKS = {
         "pandapower), each judged by one AC power flow; the same order book without a network in others",
         "tellegen.assess.peers.benchmark",
     ),
+    "faults": Benchmark(
+        "a journal on a simulated disk, clock and network that fail; every bit flipped; a writer killed with signal 9",
+        "tellegen.assess.faults.benchmark",
+    ),
 }
 """Every benchmark by name; one more is one more entry."""
 

@@ -60,12 +60,15 @@ class Options:
     quick : small workloads and few repetitions: a smoke test, whose figures say so by their workload.
     networks : network files, folders or specs to measure besides the ones that ship with the product.
     install : peers that are absent are installed first, into environments of their own.
+    seeds, kills : for `faults`, how many worlds are simulated and how many processes killed; 0: as many as it has.
     progress : told in words what is being measured.
     """
 
     quick: bool = False
     networks: tuple[str, ...] = ()
     install: bool = False
+    seeds: int = 0
+    kills: int = 0
     progress: Callable[[str], None] = lambda words: None
 
 

@@ -28,6 +28,8 @@ def bench(
     install: Annotated[
         bool, typer.Option("--install", help="For `peers`: install the peers that are absent, each by itself.")
     ] = False,
+    seeds: Annotated[int, typer.Option(min=0, help="For `faults`: how many worlds to simulate.")] = 0,
+    kills: Annotated[int, typer.Option(min=0, help="For `faults`: how many times to kill a writer.")] = 0,
 ) -> None:
     """Measure; every figure names its workload, and its target where it has one."""
     from tellegen.assess import BENCHMARKS, Options, run_benchmark
@@ -43,6 +45,8 @@ def bench(
         quick=quick,
         networks=tuple(networks or ()),
         install=install,
+        seeds=seeds,
+        kills=kills,
         progress=lambda words: errors.print(f"tellegen bench: {words}", highlight=False),
     )
     if out is not None and not out.parent.is_dir():

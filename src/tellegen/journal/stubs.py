@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import groupby
 from pathlib import Path
 
 from tellegen.journal.checkpoints import CheckpointFile
 from tellegen.journal.journal import SEGMENT_BYTES_MAX, Journal
+from tellegen.journal.note import JournalError
 from tellegen.journal.payload import PAYLOAD_BYTES_MAX, Stub
-from tellegen.journal.segments import Segments, frame_bytes, replace_file
+from tellegen.journal.segments import Segments, frame_bytes, segment_name
+from tellegen.journal.storage import FILES, replace_file
 
 
 def put_stubs(path: Path | str, files: Mapping[int, str], done: Callable[[str], None] = lambda what: None) -> int:
@@ -26,31 +29,30 @@ def put_stubs(path: Path | str, files: Mapping[int, str], done: Callable[[str], 
     ------
     JournalError : somebody else writes, or a payload is damaged.
     """
-    folder = Path(path) / "journal"
+    folder, freed = Path(path) / "journal", 0
     with Journal.open(path) as reader:
-        headers, verifier = reader.entries(), reader.verifier
-    lock = CheckpointFile(folder / "checkpoints", verifier)
-    lock.lock()
-    freed = 0
-    try:
-        payloads = Segments(folder / "payloads", SEGMENT_BYTES_MAX, PAYLOAD_BYTES_MAX)
-        of_segment: dict[int, list[int]] = {}
-        for index, place in enumerate(payloads.places):
-            of_segment.setdefault(place.segment, []).append(index)
-        for segment, indices in of_segment.items():
-            stored = {index: payloads.read(index) for index in indices}
-            if all(index not in files or Stub.is_stub(stored[index]) for index in indices):
-                continue
-            frames = []
-            for index in indices:
-                if index in files and not Stub.is_stub(stored[index]):
-                    stub = Stub(bytes.fromhex(headers[index].payload_sha256), files[index]).to_bytes()
-                    freed += len(stored[index]) - len(stub)
-                    stored[index] = stub
-                frames.append(frame_bytes(stored[index]))
-            name = f"{segment:06d}.seg"
-            replace_file(folder / "payloads" / name, b"".join(frames))
-            done(name)
-    finally:
-        lock.close()
+        lock = CheckpointFile(FILES, folder, reader.verifier)
+        lock.lock()
+        payloads = Segments(FILES, folder / "payloads", SEGMENT_BYTES_MAX, PAYLOAD_BYTES_MAX)
+        try:
+            numbered = zip(range(len(reader)), payloads.walk(content=True), strict=False)
+            for segment, frames in groupby(numbered, key=lambda found: found[1].segment):
+                stored: dict[int, bytes] = {}
+                for index, frame in frames:
+                    if frame.problem:
+                        raise JournalError(f"corruption: {payloads.path(segment)}: frame {index} {frame.problem}")
+                    stored[index] = frame.data
+                stubs = {
+                    index: Stub(bytes.fromhex(reader.entry(index).payload_sha256), files[index]).to_bytes()
+                    for index, data in stored.items()
+                    if index in files and not Stub.is_stub(data)
+                }
+                if stubs:
+                    freed += sum(len(stored[index]) - len(stub) for index, stub in stubs.items())
+                    kept = b"".join(frame_bytes(data) for data in (stored | stubs).values())
+                    replace_file(payloads.path(segment), kept)
+                    done(segment_name(segment))
+        finally:
+            payloads.close()
+            lock.close()
     return freed

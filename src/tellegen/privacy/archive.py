@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.ciphers.modes import ECB
 from numpy.typing import NDArray
 
 from tellegen.journal import Journal
-from tellegen.journal.segments import replace_file, sync_folder
+from tellegen.journal.storage import FILES, replace_file
 from tellegen.privacy.blocks import PLACE, block_dtype, pack_block, unpack_block
 from tellegen.privacy.keystore import VaultError
 from tellegen.privacy.sealing import encrypt
@@ -326,4 +326,4 @@ def _make_folder(folder: Path, top: Path) -> None:
     if not folder.is_dir():
         _make_folder(folder.parent, top)
         folder.mkdir(mode=0o700, exist_ok=True)
-        sync_folder(folder.parent)
+        FILES.sync_folder(folder.parent)
