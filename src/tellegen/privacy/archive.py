@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -140,14 +140,13 @@ class Archive:
         schema = TABLES[place.split("/")[1]]
         identity = _identity(place)
         wanted = None if customers is None else set(customers)
-        known = set(self._vault.customers)
         found = [np.empty(0, dtype=block_dtype(schema))]
         for customer, name, nonce, block in self._blocks(place):
             if wanted is not None and customer not in wanted:
                 continue
             if customer == NOBODY:
                 found.append(unpack_block(block, schema))
-            elif customer in known:
+            elif self._vault.holds(customer):
                 cipher = self._vault.archive_keys(customer, identity).cipher
                 try:
                     found.append(unpack_block(cipher.decrypt(nonce, block, identity + name), schema))
@@ -212,7 +211,7 @@ class Archive:
         ------
         VaultError : they cannot be had: keys are gone, or files damaged.
         """
-        header, place = journal.entries()[index], journal.archive_file(index)
+        header, place = journal.entry(index), journal.archive_file(index)
         if place is None:
             return self._vault.leaves(header, journal.payload(index))
         return self.leaves(place, {index: header})[index]
@@ -224,7 +223,7 @@ class Archive:
         ------
         VaultError : payload or file are damaged.
         """
-        header, place = journal.entries()[index], journal.archive_file(index)
+        header, place = journal.entry(index), journal.archive_file(index)
         if place is None:
             return self._vault.unseal(header, journal.payload(index))
         rows = self.rows(place)
@@ -235,8 +234,10 @@ class Archive:
 
     # Erasure
 
-    def keep_leaves(self, place: str, customer: int, entries: dict[int, Header]) -> int:
+    def keep_leaves(self, place: str, customer: int, entry: Callable[[int], Header]) -> int:
         """Store the leaf hashes of a customer's rows in a file, before the key goes; returns how many rows.
+
+        `entry` gives the header of a journal index (`Journal.entry`).
 
         Raises
         ------
@@ -250,7 +251,7 @@ class Archive:
         for index in np.unique(rows["@entry"]).tolist():
             part = rows[rows["@entry"] == index]
             subjects = np.full(len(part), customer, dtype=np.int64)
-            leaves = self._vault.row_leaves(entries[index], _canonical(part, schema), part["@row"], subjects)
+            leaves = self._vault.row_leaves(entry(index), _canonical(part, schema), part["@row"], subjects)
             kept["leaf"][at : at + len(part)] = np.frombuffer(b"".join(leaves), dtype="V32")
             at += len(part)
         (name,) = self._pseudonyms(_identity(place), np.array([customer]))
