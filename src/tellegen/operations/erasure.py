@@ -19,7 +19,7 @@ import numpy as np
 from tellegen.books import fold
 from tellegen.errors import InputError
 from tellegen.journal import Journal
-from tellegen.operations.compaction import SECONDS_PER_DAY, compact, journals_of, open_for_writing
+from tellegen.operations.compaction import compact, journals_of, open_for_writing
 from tellegen.operations.facts import ERASED_NAME, REAL_TIME, RecordedDay, read_day
 from tellegen.operations.publish import rebuild_books
 from tellegen.operations.recorder import SOURCE, Recorder, Span
@@ -73,7 +73,8 @@ def erase_from_shard(
     """
     if not vault.holds(customer):
         raise InputError(directory, f"customer {customer}", "has no key: never enrolled, or erased already")
-    compact(directory, vault, known_at=known_at, until_day=known_at // SECONDS_PER_DAY, step=step)
+    newest = max((epoch.day for epoch in vault.epochs), default=0)  # whatever the clock says today
+    compact(directory, vault, known_at=known_at, until_day=newest, step=step)
     hidden = 0
     for folder in journals_of(directory):
         archive = Archive(folder, vault)

@@ -3,7 +3,7 @@
 Columns of a file: ``pseudonym`` (16 bytes), ``nonce`` (12) and ``block``, the AES-256-GCM ciphertext of the customer's
 rows (`blocks`) under a key derived from the customer's secret for this file alone. The nonce is keyed BLAKE2b of the
 file's identity and the plaintext, as in `sealing`; associated data are identity and pseudonym. Public rows are one more
-block, with an empty pseudonym and nonce, in clear.
+block in clear, with an empty pseudonym and, for a nonce, 12 bytes of SHA-256 of identity and block.
 
 The file's identity is SHA-256 of its path. A pseudonym is one AES block, under the operator's key, of the customer
 number and eight bytes of that identity: no two are alike, and the operator finds a customer's block at once.
@@ -59,7 +59,7 @@ class Archive:
         >>> Archive.place("readings", "F 1", 20_000, 7)
         'archive/readings/F%201/2024-10-04.7.parquet'
         """
-        return f"archive/{kind}/{quote(feeder, safe='') or '-'}/{_date(day)}.{epoch}.parquet"
+        return f"archive/{kind}/{_folder(feeder)}/{_date(day)}.{epoch}.parquet"
 
     # Writing
 
@@ -86,7 +86,7 @@ class Archive:
         for customer, name, part in zip(customers.tolist(), pseudonyms, np.split(rows, starts[1:]), strict=True):
             plain = pack_block(part)
             if customer == NOBODY:
-                blocks.append((b"", b"", plain))
+                blocks.append((b"", _checksum(identity, plain), plain))
             else:
                 keys = self._vault.archive_keys(customer, identity)
                 blocks.append((name, *encrypt(keys, plain, identity, identity + name)))
@@ -105,7 +105,7 @@ class Archive:
 
     def files(self, kind: str = "*", feeder: str | None = None, day: int | None = None) -> list[str]:
         """Paths of the files, from the directory, in order."""
-        among = "*" if feeder is None else quote(feeder, safe="") or "-"
+        among = "*" if feeder is None else _folder(feeder)
         when = "*" if day is None else f"{_date(day)}.*"
         found = (self._directory / "archive").glob(f"{kind}/{among}/{when}.parquet")
         return sorted(path.relative_to(self._directory).as_posix() for path in found)
@@ -145,6 +145,8 @@ class Archive:
             if wanted is not None and customer not in wanted:
                 continue
             if customer == NOBODY:
+                if nonce != _checksum(identity, block):
+                    raise VaultError(f"{place}: the block of public rows is damaged")
                 found.append(unpack_block(block, schema))
             elif self._vault.holds(customer):
                 cipher = self._vault.archive_keys(customer, identity).cipher
@@ -316,6 +318,15 @@ def _canonical(rows: NDArray[np.void], schema: type[Table]) -> NDArray[np.uint8]
 
 def _identity(place: str) -> bytes:
     return hashlib.sha256(f"tellegen {place}".encode()).digest()
+
+
+def _folder(feeder: str) -> str:
+    """Name of a feeder as that of a folder; no two are alike, and none leads elsewhere."""
+    return quote(feeder, safe="").replace(".", "%2E") or "%"
+
+
+def _checksum(identity: bytes, block: bytes) -> bytes:
+    return hashlib.sha256(identity + block).digest()[:12]
 
 
 def _date(day: int) -> str:
