@@ -144,3 +144,12 @@ def test_a_quick_run_measures_everything(tellegen: Callable[..., Any], name: str
     figures = json.loads(answer.out)["figures"]
     assert len(figures) > 10
     assert all(np.isfinite(figure["value"]) for figure in figures)
+
+
+def test_the_storage_benchmark_reads_back_what_it_sealed_in_few_bytes() -> None:
+    """At most 1.2 bytes a value at rest, encryption included; what comes back is compared inside."""
+    result = run_benchmark(BENCHMARKS, "storage", Options(quick=True))
+    (judged,) = [figure for figure in result.figures if figure.target is not None]
+    assert judged.met
+    sizes = {figure.name: figure.value for figure in result.figures}
+    assert sizes["a read at rest with its code"] == pytest.approx(sizes["a read at rest, values only"] + 16)

@@ -186,6 +186,30 @@ def test_an_archive_file_shows_no_row_and_no_customer_twice(shard: Shard) -> Non
         assert readings(0, [1]).rows()[0]["tag"].tobytes() not in stored
 
 
+@pytest.mark.parametrize("folder", [".", "market"])
+def test_a_flipped_bit_in_a_block_is_noticed_by_whoever_reads(shard: Shard, folder: str) -> None:
+    """Blocks of customers fail under their keys, that of public rows by its checksum."""
+    import polars as pl
+
+    with shard.vault() as vault:
+        compact(shard.path, vault, known_at=NOW, until_day=FIRST_DAY)
+        archive = Archive(shard.path / folder, vault)
+        place = archive.files()[0]
+        frame = pl.read_parquet(shard.path / folder / place)
+        for row, block in enumerate(frame["block"].to_list()):
+            blocks = frame["block"].to_list()
+            blocks[row] = block[:20] + bytes([block[20] ^ 1]) + block[21:]
+            frame.with_columns(pl.Series("block", blocks)).write_parquet(shard.path / folder / place)
+            with pytest.raises(VaultError, match=r"fails under its key|is damaged"):
+                archive.rows(place)
+
+
+def test_no_name_of_a_feeder_leads_out_of_the_archive() -> None:
+    places = {Archive.place("readings", feeder, 0, 1) for feeder in ("..", ".", "", "a/b", "a%2Fb", "-", "*")}
+    assert len(places) == 7
+    assert all(len(Path(place).parts) == 4 and ".." not in Path(place).parts for place in places)
+
+
 class CrashError(Exception):
     """The power fails."""
 
@@ -293,6 +317,12 @@ def test_an_erased_customers_rows_are_gone_and_the_others_are_proved(shard: Shar
             assert vault.unseal(journal.entries()[index], journal.payload(index)).table.customer.tolist() == [customer]  # type: ignore[attr-defined]
         with pytest.raises(InputError, match="erased already"):
             erase_from_shard(shard.path, vault, customer, known_at=NOW)
+
+
+def test_a_clock_that_went_back_does_not_hinder_an_erasure(shard: Shard) -> None:
+    with shard.vault() as vault:
+        erase_from_shard(shard.path, vault, 1, known_at=FIRST_DAY * DAY - 7)
+        shard.check(vault, without=1)
 
 
 def test_what_an_erased_customer_owed_stays_on_record(shard: Shard) -> None:

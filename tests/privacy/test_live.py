@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tellegen.journal import Journal, JournalError, LivePayload, Payload
 from tellegen.privacy import Vault, VaultError
+from tellegen.privacy.keys import CustomerKeys, derive
 from tellegen.records import AllocationKeys, Postings, SealedBatch, Table, leaf_hash, tree_root
 from tellegen.verify import check_row_receipt
 
@@ -116,6 +117,26 @@ def test_two_processes_share_a_vault(tmp_path: Path) -> None:
         intake.erase(2)
         with pytest.raises(VaultError, match="customer 2 has no key"):
             live(market, keys_table([2]))
+
+
+def test_two_processes_cannot_give_one_customer_two_keys(tmp_path: Path) -> None:
+    with Vault.create(tmp_path, [1]) as one, Vault.open(tmp_path) as other:
+        one.enrol([2])
+        with pytest.raises(VaultError, match="another process has just enrolled"):
+            other.enrol([2])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 40), unique=True), st.integers(0, 40))
+def test_keys_may_be_added_in_any_portions(numbers: list[int], split: int) -> None:
+    """Whatever came first: every customer keeps the key of its own secret."""
+    secrets = {number: bytes([number]) * 32 for number in numbers}
+    keys = CustomerKeys((n, secrets[n]) for n in sorted(numbers[:split]))
+    keys.add((n, secrets[n]) for n in sorted(numbers[split:]))
+    keys.remove(numbers[:2])
+    assert keys.numbers.tolist() == sorted(numbers[2:])
+    assert all(keys.secret(number) == secrets[number] for number in numbers[2:])
+    assert keys.batch_keys(keys.numbers) == [derive(secrets[n], "batch") for n in sorted(numbers[2:])]
 
 
 def test_a_vault_is_opened_and_read_while_another_process_writes(tmp_path: Path) -> None:

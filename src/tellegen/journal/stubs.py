@@ -33,6 +33,7 @@ def put_stubs(path: Path | str, files: Mapping[int, str], done: Callable[[str], 
     with Journal.open(path) as reader:
         lock = CheckpointFile(FILES, folder, reader.verifier)
         lock.lock()
+        reader.refresh()  # whoever wrote until now has signed for it
         payloads = Segments(FILES, folder / "payloads", SEGMENT_BYTES_MAX, PAYLOAD_BYTES_MAX)
         try:
             numbered = zip(range(len(reader)), payloads.walk(content=True), strict=False)

@@ -207,7 +207,7 @@ def compactions_on_record(journal: Journal, vault: Vault) -> dict[str, bytes]:
     """Digest of each archive file that is on record, by its path."""
     found: dict[str, bytes] = {}
     for index in journal.find(kind=Compactions.kind):
-        table = vault.unseal(journal.entries()[index], journal.payload(index)).table
+        table = vault.unseal(journal.entry(index), journal.payload(index)).table
         assert isinstance(table, Compactions)
         for k in range(len(table)):
             kind, feeder = table.rows_of[k].decode(), table.feeder[k].decode()

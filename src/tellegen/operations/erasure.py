@@ -19,7 +19,7 @@ import numpy as np
 from tellegen.books import fold
 from tellegen.errors import InputError
 from tellegen.journal import Journal
-from tellegen.operations.compaction import SECONDS_PER_DAY, compact, journals_of, open_for_writing
+from tellegen.operations.compaction import compact, journals_of, open_for_writing
 from tellegen.operations.facts import ERASED_NAME, REAL_TIME, RecordedDay, read_day
 from tellegen.operations.publish import rebuild_books
 from tellegen.operations.recorder import SOURCE, Recorder, Span
@@ -71,18 +71,18 @@ def erase_from_shard(
     InputError : there is no journal, or no such customer.
     JournalError, VaultError : as in `compaction.compact`.
     """
-    if customer not in vault.customers:
+    if not vault.holds(customer):
         raise InputError(directory, f"customer {customer}", "has no key: never enrolled, or erased already")
-    compact(directory, vault, known_at=known_at, until_day=known_at // SECONDS_PER_DAY, step=step)
+    newest = max((epoch.day for epoch in vault.epochs), default=0)  # whatever the clock says today
+    compact(directory, vault, known_at=known_at, until_day=newest, step=step)
     hidden = 0
     for folder in journals_of(directory):
         archive = Archive(folder, vault)
         with open_for_writing(folder, vault) as journal:
-            headers = dict(enumerate(journal.entries()))
             for place in archive.files():
                 if customer in archive.customers(place):
                     step(f"keep leaves of {place}")
-                    hidden += archive.keep_leaves(place, customer, headers)
+                    hidden += archive.keep_leaves(place, customer, journal.entry)
             step("put the erasure on record")
             _put_erasure(journal, vault, archive, customer, known_at)
     step("destroy the key")
@@ -93,16 +93,15 @@ def erase_from_shard(
 def _put_erasure(journal: Journal, vault: Vault, archive: Archive, customer: int, known_at: int) -> None:
     """What the customer owed, batch by batch, and that the key goes; nothing where it stands there already."""
     interval = known_at // MARKET_INTERVAL_S
-    entries = journal.entries()
     told = [
         number
         for index in journal.find(kind=Erasures.kind)
-        for number in _erasures(vault, entries[index], journal.payload(index)).customer.tolist()
+        for number in _erasures(vault, journal.entry(index), journal.payload(index)).customer.tolist()
     ]
     if customer in told:
         return
     for index in journal.find(kind=Postings.kind):
-        if entries[index].name == ERASED_NAME:
+        if journal.entry(index).name == ERASED_NAME:
             continue
         postings = archive.unseal(journal, index).table
         assert isinstance(postings, Postings)
@@ -111,7 +110,7 @@ def _put_erasure(journal: Journal, vault: Vault, archive: Archive, customer: int
             journal.append(
                 vault.seal(
                     remains,
-                    feeder=entries[index].feeder,
+                    feeder=journal.entry(index).feeder,
                     interval=interval,
                     intervals=1,
                     source=SOURCE,

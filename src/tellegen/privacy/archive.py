@@ -3,7 +3,7 @@
 Columns of a file: ``pseudonym`` (16 bytes), ``nonce`` (12) and ``block``, the AES-256-GCM ciphertext of the customer's
 rows (`blocks`) under a key derived from the customer's secret for this file alone. The nonce is keyed BLAKE2b of the
 file's identity and the plaintext, as in `sealing`; associated data are identity and pseudonym. Public rows are one more
-block, with an empty pseudonym and nonce, in clear.
+block in clear, with an empty pseudonym and, for a nonce, 12 bytes of SHA-256 of identity and block.
 
 The file's identity is SHA-256 of its path. A pseudonym is one AES block, under the operator's key, of the customer
 number and eight bytes of that identity: no two are alike, and the operator finds a customer's block at once.
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -59,7 +59,7 @@ class Archive:
         >>> Archive.place("readings", "F 1", 20_000, 7)
         'archive/readings/F%201/2024-10-04.7.parquet'
         """
-        return f"archive/{kind}/{quote(feeder, safe='') or '-'}/{_date(day)}.{epoch}.parquet"
+        return f"archive/{kind}/{_folder(feeder)}/{_date(day)}.{epoch}.parquet"
 
     # Writing
 
@@ -86,7 +86,7 @@ class Archive:
         for customer, name, part in zip(customers.tolist(), pseudonyms, np.split(rows, starts[1:]), strict=True):
             plain = pack_block(part)
             if customer == NOBODY:
-                blocks.append((b"", b"", plain))
+                blocks.append((b"", _checksum(identity, plain), plain))
             else:
                 keys = self._vault.archive_keys(customer, identity)
                 blocks.append((name, *encrypt(keys, plain, identity, identity + name)))
@@ -105,7 +105,7 @@ class Archive:
 
     def files(self, kind: str = "*", feeder: str | None = None, day: int | None = None) -> list[str]:
         """Paths of the files, from the directory, in order."""
-        among = "*" if feeder is None else quote(feeder, safe="") or "-"
+        among = "*" if feeder is None else _folder(feeder)
         when = "*" if day is None else f"{_date(day)}.*"
         found = (self._directory / "archive").glob(f"{kind}/{among}/{when}.parquet")
         return sorted(path.relative_to(self._directory).as_posix() for path in found)
@@ -140,14 +140,15 @@ class Archive:
         schema = TABLES[place.split("/")[1]]
         identity = _identity(place)
         wanted = None if customers is None else set(customers)
-        known = set(self._vault.customers)
         found = [np.empty(0, dtype=block_dtype(schema))]
         for customer, name, nonce, block in self._blocks(place):
             if wanted is not None and customer not in wanted:
                 continue
             if customer == NOBODY:
+                if nonce != _checksum(identity, block):
+                    raise VaultError(f"{place}: the block of public rows is damaged")
                 found.append(unpack_block(block, schema))
-            elif customer in known:
+            elif self._vault.holds(customer):
                 cipher = self._vault.archive_keys(customer, identity).cipher
                 try:
                     found.append(unpack_block(cipher.decrypt(nonce, block, identity + name), schema))
@@ -212,7 +213,7 @@ class Archive:
         ------
         VaultError : they cannot be had: keys are gone, or files damaged.
         """
-        header, place = journal.entries()[index], journal.archive_file(index)
+        header, place = journal.entry(index), journal.archive_file(index)
         if place is None:
             return self._vault.leaves(header, journal.payload(index))
         return self.leaves(place, {index: header})[index]
@@ -224,7 +225,7 @@ class Archive:
         ------
         VaultError : payload or file are damaged.
         """
-        header, place = journal.entries()[index], journal.archive_file(index)
+        header, place = journal.entry(index), journal.archive_file(index)
         if place is None:
             return self._vault.unseal(header, journal.payload(index))
         rows = self.rows(place)
@@ -235,8 +236,10 @@ class Archive:
 
     # Erasure
 
-    def keep_leaves(self, place: str, customer: int, entries: dict[int, Header]) -> int:
+    def keep_leaves(self, place: str, customer: int, entry: Callable[[int], Header]) -> int:
         """Store the leaf hashes of a customer's rows in a file, before the key goes; returns how many rows.
+
+        `entry` gives the header of a journal index (`Journal.entry`).
 
         Raises
         ------
@@ -250,7 +253,7 @@ class Archive:
         for index in np.unique(rows["@entry"]).tolist():
             part = rows[rows["@entry"] == index]
             subjects = np.full(len(part), customer, dtype=np.int64)
-            leaves = self._vault.row_leaves(entries[index], _canonical(part, schema), part["@row"], subjects)
+            leaves = self._vault.row_leaves(entry(index), _canonical(part, schema), part["@row"], subjects)
             kept["leaf"][at : at + len(part)] = np.frombuffer(b"".join(leaves), dtype="V32")
             at += len(part)
         (name,) = self._pseudonyms(_identity(place), np.array([customer]))
@@ -315,6 +318,15 @@ def _canonical(rows: NDArray[np.void], schema: type[Table]) -> NDArray[np.uint8]
 
 def _identity(place: str) -> bytes:
     return hashlib.sha256(f"tellegen {place}".encode()).digest()
+
+
+def _folder(feeder: str) -> str:
+    """Name of a feeder as that of a folder; no two are alike, and none leads elsewhere."""
+    return quote(feeder, safe="").replace(".", "%2E") or "%"
+
+
+def _checksum(identity: bytes, block: bytes) -> bytes:
+    return hashlib.sha256(identity + block).digest()[:12]
 
 
 def _date(day: int) -> str:

@@ -39,7 +39,7 @@ class SealingKeys:
 
 
 class CustomerKeys:
-    """Keys by customer number, given with their secrets in ascending order.
+    """Keys by customer number.
 
     Attributes
     ----------
@@ -47,16 +47,25 @@ class CustomerKeys:
     """
 
     def __init__(self, secrets: Iterable[tuple[int, bytes]] = ()) -> None:
-        packed, batch_keys = bytearray(), bytearray()
+        self.numbers: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        self._secrets: NDArray[np.uint8] = np.empty((0, SECRET_BYTES), dtype=np.uint8)
+        self._batch_keys: NDArray[np.uint8] = np.empty((0, SECRET_BYTES), dtype=np.uint8)
+        self._sealing: dict[int, SealingKeys] = {}
+        self.add(secrets)
+
+    def add(self, secrets: Iterable[tuple[int, bytes]]) -> None:
+        """Take in customers who have no key here, in ascending order."""
+        packed, derived = bytearray(), bytearray()
         blake2b, label = hashlib.blake2b, b"tellegen batch"
         for number, secret in secrets:
             packed += number.to_bytes(8, "little") + secret
-            batch_keys += blake2b(label, key=secret, digest_size=SECRET_BYTES).digest()
+            derived += blake2b(label, key=secret, digest_size=SECRET_BYTES).digest()
         rows = np.frombuffer(packed, dtype=[("number", "<i8"), ("secret", "u1", SECRET_BYTES)])
-        self.numbers: NDArray[np.int64] = np.ascontiguousarray(rows["number"])
-        self._secrets: NDArray[np.uint8] = np.ascontiguousarray(rows["secret"])
-        self._batch_keys = np.frombuffer(batch_keys, dtype=np.uint8).reshape(-1, SECRET_BYTES)
-        self._sealing: dict[int, SealingKeys] = {}
+        batch_keys = np.frombuffer(derived, dtype=np.uint8).reshape(-1, SECRET_BYTES)
+        places = np.searchsorted(self.numbers, rows["number"])
+        self.numbers = np.insert(self.numbers, places, rows["number"])
+        self._secrets = np.insert(self._secrets, places, rows["secret"], axis=0)
+        self._batch_keys = np.insert(self._batch_keys, places, batch_keys, axis=0)
 
     def __contains__(self, customer: int) -> bool:
         return self.has_all(np.array([customer], dtype=np.int64))

@@ -2,7 +2,7 @@
 
 SQLite overwrites deleted content (``secure_delete``), and `erase` rebuilds the file besides. The
 rollback journal holds old pages while a transaction runs, so it is kept in place
-(``journal_mode=PERSIST``) and overwritten with zeros once the transaction is through. Copies that a
+(``journal_mode=PERSIST``), overwritten with zeros and emptied once the transaction is through. Copies that a
 file system or a disk makes by itself (snapshots, wear levelling) and backups are beyond it.
 """
 
@@ -98,8 +98,16 @@ class KeyStore:
         return list(self._database.execute("SELECT number, day, closed, secret FROM epoch ORDER BY number"))
 
     def add(self, secrets: Iterable[tuple[int, bytes]]) -> None:
-        """Store secrets of customers."""
-        self._transact([("INSERT INTO secret VALUES (?, ?)", secrets)])
+        """Store secrets of customers who have none.
+
+        Raises
+        ------
+        VaultError : one of them has one already.
+        """
+        try:
+            self._transact([("INSERT INTO secret VALUES (?, ?)", secrets)])
+        except sqlite3.IntegrityError:
+            raise VaultError("another process has just enrolled one of these customers; open the vault again") from None
 
     def add_purpose(self, name: str, secret: bytes) -> None:
         """Store a secret of the operator, unless another process was faster: then its own stands."""
@@ -167,6 +175,7 @@ class KeyStore:
                     file.write(bytes(self._journal.stat().st_size))
                     file.flush()
                     os.fsync(file.fileno())
+                    file.truncate(0)  # a rebuilt file leaves a long one, read through at every later write
         finally:
             self._database.execute("COMMIT")
 

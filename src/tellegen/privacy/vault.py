@@ -133,6 +133,10 @@ class Vault:
         """Numbers whose keys are here, ascending; 0 is the operator."""
         return [int(number) for number in self._keys.numbers]
 
+    def holds(self, customer: int) -> bool:
+        """Whether a customer's key is here."""
+        return customer in self._keys
+
     @property
     def erased(self) -> list[int]:
         """Numbers whose keys have been destroyed, ascending."""
@@ -144,7 +148,8 @@ class Vault:
 
         Raises
         ------
-        VaultError : a number is negative, or its key was destroyed (numbers are never used again).
+        VaultError : a number is negative, or its key was destroyed (numbers are never used again); another process
+            has just enrolled one of them.
         """
         self._look()
         new = np.setdiff1d(np.fromiter(customers, dtype=np.int64), self._keys.numbers).tolist()
@@ -152,8 +157,10 @@ class Vault:
             if number < OPERATOR or number in self._erased:
                 why = "erased" if number in self._erased else "negative"
                 raise VaultError(f"customer {number} cannot be enrolled: {why}")
-        self._store.add((n, self._fresh(f"customer {n}")) for n in new)
-        self._keys = CustomerKeys(self._store.secrets())
+        secrets = [(number, self._fresh(f"customer {number}")) for number in new]
+        if secrets:
+            self._store.add(secrets)
+            self._keys.add(secrets)
 
     def purpose_key(self, purpose: str) -> bytes:
         """A 32-byte secret of the operator's, made on first use (``"operator signing"``, ``"meters"``)."""

@@ -103,13 +103,12 @@ def tree_root(hashes: NDArray[np.uint8] | list[bytes]) -> bytes:
     Empty tree: SHA-256 of nothing. Odd nodes move up unchanged, which equals the RFC's split at the
     largest power of two.
     """
-    level = [bytes(h) for h in hashes]
+    level = hashes if isinstance(hashes, list) else [h.tobytes() for h in hashes]
     if not level:
         return hashlib.sha256(b"").digest()
     sha256 = hashlib.sha256
     while len(level) > 1:
-        paired = [sha256(b"\x01" + level[k] + level[k + 1]).digest() for k in range(0, len(level) - 1, 2)]
-        if len(level) % 2:
-            paired.append(level[-1])
-        level = paired
+        nodes = iter(level)
+        odd = level[-1:] if len(level) % 2 else []
+        level = [sha256(b"\x01" + left + right).digest() for left, right in zip(nodes, nodes, strict=False)] + odd
     return level[0]

@@ -42,7 +42,7 @@ def check_archive(run: Path, stubs: list[Stub], tables: list[Table]) -> tuple[in
             for row in table.rows().tolist():
                 kind, feeder, day, epoch, first, entries, rows, sha256 = row
                 date = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=day)).date()
-                name = quote(feeder.decode(), safe="") or "-"
+                name = _folder(feeder.decode())
                 recorded[f"archive/{kind.decode()}/{name}/{date}.{epoch}.parquet"] = first, entries, rows, sha256
     of_file: dict[str, list[Stub]] = defaultdict(list)
     for stub in stubs:
@@ -53,7 +53,7 @@ def check_archive(run: Path, stubs: list[Stub], tables: list[Table]) -> tuple[in
         first, entries, rows, _ = recorded[file]
         kind, feeder = file.split("/")[1:3]
         for stub in members:
-            if stub.header.kind != kind or (quote(stub.header.feeder, safe="") or "-") != feeder:
+            if stub.header.kind != kind or _folder(stub.header.feeder) != feeder:
                 raise RefusedError(f"entry {stub.index} is said to lie in {file}, which is of another kind or feeder")
         count = sum(stub.header.rows for stub in members)
         if (members[0].index, len(members), count) != (first, entries, rows):
@@ -65,3 +65,7 @@ def check_archive(run: Path, stubs: list[Stub], tables: list[Table]) -> tuple[in
     if not recorded:
         return 0, "none: no day has been compacted"
     return len(recorded), f"{len(recorded)} files are those on record; {len(stubs)} entries' rows lie in them"
+
+
+def _folder(feeder: str) -> str:
+    return quote(feeder, safe="").replace(".", "%2E") or "%"
