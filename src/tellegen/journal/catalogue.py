@@ -18,11 +18,11 @@ from tellegen.journal.merkle import HASH_BYTES, entry_hash
 from tellegen.journal.note import JournalError
 from tellegen.records import Header
 
-_TEXT = rb'"([^"\\]*(?:\\.[^"\\]*)*)"'
-_CANONICAL = re.compile(
-    rb'\{"causes":\[[0-9,]*\],(?:"evidence":"[^"\\]*",)?"feeder":"[^"\\]*","interval":(-?[0-9]+),"intervals":[0-9]+,'
-    rb'"kind":' + _TEXT + rb',"known_at":(-?[0-9]+),"market":' + _TEXT + rb',"name":' + _TEXT + rb","
-    rb'"payload_sha256":"[0-9a-f]{64}","row_root":"[0-9a-f]{64}","rows":[0-9]+,"source":' + _TEXT + rb"\}"
+# of an entry without a backslash; sets of one excluded character are what the engine skips over fastest
+_PLAIN = re.compile(
+    rb'\{"causes":\[[^\]]*\],(?:"evidence":"[^"]*",)?"feeder":"[^"]*","interval":(-?[0-9]+),"intervals":[0-9]+,'
+    rb'"kind":"([^"]*)","known_at":(-?[0-9]+),"market":"([^"]*)","name":"([^"]*)",'
+    rb'"payload_sha256":"[^"]*","row_root":"[^"]*","rows":[0-9]+,"source":"([^"]*)"\}'
 )
 _INTERVAL_MAX = 1 << 63
 _CODES_MAX = 1 << 16
@@ -114,7 +114,7 @@ class Catalogue:
         """
         leaves, submitted = bytearray(), array("Q")
         for entry in entries:
-            match = _CANONICAL.fullmatch(entry)
+            match = _PLAIN.fullmatch(entry) if b"\\" not in entry else None
             if match is not None:
                 interval, kind, known_at, market, name, source = match.groups()
                 about = kind, market, int(interval), name, int(known_at)

@@ -45,7 +45,7 @@ class Problem:
 
 
 def check(path: Path | str, *, storage: Storage = FILES) -> list[Problem]:
-    """Every problem of the journal under ``path/journal``; none if it is whole.
+    """Every problem of the journal under ``path/journal``; none if it is whole and nobody is writing it just now.
 
     Raises
     ------

@@ -177,11 +177,11 @@ class Journal:
 
     def _load(self) -> None:
         copy = self._checkpoints.copy()
-        self._checkpoints.load(None if self._signer is not None else copy)
+        verified = self._checkpoints.load(None if self._signer is not None else copy)
         self._checkpoints.check_copy(copy)
         if self._checkpoints.newest is None and (self._signer is None or self._storage.names(self._folder / "log")):
             raise JournalError(f"corruption: {self._folder} has no checkpoint; it is signed from its creation on")
-        self._take_in()
+        self._take_in(verified)
         if self._signer is not None:
             self._log.cut()
             self._payloads.cut()
@@ -189,20 +189,19 @@ class Journal:
             if self._checkpoints.newest is None:
                 self._sign(0, self._tree.root())
 
-    def _take_in(self) -> None:
-        """Take in what the newest checkpoint covers, and hold it against its root."""
-        checkpoint = self._checkpoints.newest
-        if checkpoint is None:
-            return
+    def _take_in(self, verified: Sequence[Checkpoint]) -> None:
+        """Take in what new checkpoints cover, and hold it against their roots."""
+        size = verified[-1].size if verified else 0
         try:
-            self._tree.extend(self._catalogue.extend(self._log.scan(checkpoint.size)))
+            self._tree.extend(self._catalogue.extend(self._log.scan(size)))
         except RecordError as error:
             raise JournalError(f"corruption: entry {len(self._catalogue)} of {self._folder}: {error}") from None
-        self._payloads.skim(checkpoint.size)
-        if self._tree.root() != checkpoint.root:
-            raise JournalError(
-                f"corruption: the entries of {self._folder} do not have the root signed at size {checkpoint.size}"
-            )
+        self._payloads.skim(size)
+        for checkpoint in verified:
+            if self._tree.root(checkpoint.size) != checkpoint.root:
+                raise JournalError(
+                    f"corruption: the entries of {self._folder} do not have the root signed at size {checkpoint.size}"
+                )
 
     def refresh(self) -> int:
         """For a reader: take in what the writer has committed since; returns the number of entries there are.
@@ -215,8 +214,8 @@ class Journal:
             if self._closed:
                 raise JournalError(f"{self._folder} is closed")
             try:
-                if self._signer is None and self._checkpoints.load(self._checkpoints.copy()):
-                    self._take_in()
+                if self._signer is None:
+                    self._take_in(self._checkpoints.load(self._checkpoints.copy()))
             except BaseException as error:
                 self.close()
                 if isinstance(error, OSError):
