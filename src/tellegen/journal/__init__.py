@@ -6,6 +6,7 @@ and a signed manifest of what was published from it. Formats stand where they ar
 """
 
 from tellegen.journal.checkpoints import Checkpoint
+from tellegen.journal.inspection import Problem, check, repair
 from tellegen.journal.journal import Journal
 from tellegen.journal.manifest import MANIFEST_NAME, published_files, write_manifest
 from tellegen.journal.merkle import MerkleTree, verify_consistency, verify_inclusion
@@ -21,8 +22,11 @@ __all__ = [
     "NoteSigner",
     "NoteVerifier",
     "Payload",
+    "Problem",
     "Segment",
+    "check",
     "published_files",
+    "repair",
     "verify_consistency",
     "verify_inclusion",
     "write_manifest",

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -313,6 +313,27 @@ class Journal:
         """Headers in the order of the log, so that position is index; appended ones included."""
         return tuple(self._headers)
 
+    def entry(self, index: int) -> Header:
+        """Header of one entry.
+
+        Raises
+        ------
+        JournalError : no such entry.
+        """
+        return self._header(index)
+
+    def submission(self, source: str, name: str) -> list[int]:
+        """Indices of the entries that a source handed in under a name; empty where it did not."""
+        return [i for i, h in enumerate(self._headers) if h.source == source and h.name == name]
+
+    def refresh(self) -> int:
+        """For a reader: take in what its writer has committed since; returns the number of entries there are."""
+        if self._signer is None:
+            fresh = Journal.open(self._folder.parent)
+            self.close()
+            self.__dict__.update(fresh.__dict__)
+        return len(self._headers)
+
     def payload(self, index: int) -> bytes:
         """Payload bytes of an entry.
 
@@ -349,6 +370,10 @@ class Journal:
         JournalError : the entry is not committed; a receipt is final and comes after durability.
         """
         return self._proof(index, None)
+
+    def receipts(self, indices: Iterable[int]) -> list[str]:
+        """Receipts of several entries, all under one checkpoint."""
+        return [self.receipt(index) for index in indices]
 
     def row_receipt(self, index: int, row: int) -> str:
         """Proof that one row is on record, complete but for the row and its salt.
