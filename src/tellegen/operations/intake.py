@@ -120,10 +120,10 @@ class Intake:
             newest = journal.entry(len(journal) - 1).known_at if len(journal) else 0
             time = RecordClock(not_before=newest) if clock is None else clock(newest)
             directory = Directory.of(journal, vault)
-            codes = DeviceCodes(
-                vault.purpose_key(METER_PURPOSE), directory.meters(), generations=directory.key_generations()
-            )
-            intake = cls(journal, vault, directory, codes, ReplayWindow(directory.meters()), bounds, time)
+            meters = directory.meters_of(np.array(vault.customers, dtype=np.int64))
+            meters = meters[meters >= 0]
+            codes = DeviceCodes(vault.purpose_key(METER_PURPOSE), meters, directory.key_generations())
+            intake = cls(journal, vault, directory, codes, ReplayWindow(meters), bounds, time)
             intake._fold_counters()
             intake._finish_last()
         except BaseException:

@@ -46,6 +46,10 @@ class RecordClock:
         self._at = elapsed()
         self.stepped_s = 0
 
+    def elapsed(self) -> float:
+        """The count of seconds, which no setting of the clock moves."""
+        return self._elapsed()
+
     def now(self) -> int:
         """The time, whole seconds; never less than before."""
         at = self._elapsed()

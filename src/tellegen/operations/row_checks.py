@@ -56,6 +56,7 @@ def _of_readings(
     _refuse(refusal, _elsewhere(readings.customer, statement, known_at, directory), Refusal.OTHER_FEEDER)
     revoked = directory.refusals(Role.METER, readings.meter, known_at, known_at) == Refusal.REVOKED
     _refuse(refusal, revoked, Refusal.REVOKED)
+    codes.enrol(readings.meter[refusal != Refusal.UNKNOWN])  # a meter exchanged or connected since
     _refuse(refusal, ~codes.check(readings, interval), Refusal.CODE)
     _refuse(refusal, _readings_out_of_range(readings), Refusal.OUT_OF_RANGE)
     # a forged row must not take the place of the genuine one with the same counter
