@@ -7,16 +7,19 @@ lists the checks. No key but the operator's public one is needed.
 """
 
 from tellegen.verify.directory import verify_directory
+from tellegen.verify.meters import ProvenReading, verify_meter_proof
 from tellegen.verify.receipts import ProvenEntry, ProvenRow, check_receipt, check_row_receipt
 from tellegen.verify.report import Check, RefusedError, Report
 
 __all__ = [
     "Check",
     "ProvenEntry",
+    "ProvenReading",
     "ProvenRow",
     "RefusedError",
     "Report",
     "check_receipt",
     "check_row_receipt",
     "verify_directory",
+    "verify_meter_proof",
 ]
