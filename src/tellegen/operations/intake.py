@@ -27,7 +27,6 @@ from tellegen.operations.intake_limits import IntakeLimits, Reason, RefusedBatch
 from tellegen.operations.rate import RowRate
 from tellegen.operations.record_clock import RecordClock
 from tellegen.operations.row_checks import connected, refusals
-from tellegen.operations.run_directory import METER_PURPOSE, SIGNING_PURPOSE
 from tellegen.operations.sent import RowProblem, Sent, SentBids, SentReadings
 from tellegen.privacy import Vault
 from tellegen.records import (
@@ -44,6 +43,7 @@ from tellegen.records import (
     Table,
 )
 from tellegen.registry import Directory, NotAdmittedError
+from tellegen.registry.shard import METER_PURPOSE, SIGNING_PURPOSE
 from tellegen.units import MARKET_INTERVAL_S
 
 MARKETS = ("day_ahead", "real_time")

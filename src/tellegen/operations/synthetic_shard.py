@@ -19,9 +19,9 @@ from numpy.typing import ArrayLike, NDArray
 from tellegen.errors import InputError
 from tellegen.journal import Journal
 from tellegen.operations.recorder import Recorder, Span
-from tellegen.operations.run_directory import METER_PURPOSE, SIGNING_PURPOSE
 from tellegen.privacy import Vault
 from tellegen.records import Admissions, Connections, Role
+from tellegen.registry.shard import METER_PURPOSE, SIGNING_PURPOSE
 from tellegen.units import MARKET_INTERVAL_S
 
 HEAD_END, GATEWAY = "head-end", "gateway"

@@ -24,7 +24,7 @@ from typing import Any
 
 import msgspec
 
-from tellegen.journal import Journal, JournalError
+from tellegen.journal import Journal, JournalError, tiles
 from tellegen.operations.intake_limits import IntakeLimits, Reason, RefusedBatchError
 from tellegen.records import Route, Statement
 from tellegen.service import problems
@@ -96,8 +96,8 @@ class Application:
                 fields = query(scope, ("from",), ("to",))
                 sizes = {name: number(name, text) for name, text in fields.items()}
                 return await self._of_log(partial(_consistency, start=sizes["from"], stop=sizes.get("to")))
-            case "/checkpoint":
-                return await self._of_log(lambda journal: journal.checkpoint.note.encode())
+        if path == "/checkpoint" or path.startswith("/tile/"):
+            return await self._of_log(lambda journal: tiles.resource(journal, path[1:]))
         for kind in problems.KINDS:
             if path == problems.TYPE_PREFIX + kind.name:
                 return 200, _JSON, _encode({"type": path, "title": kind.title, "status": int(kind.status)})
