@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tellegen.journal import Journal, JournalError
 from tellegen.metering import DeviceCodes
@@ -330,3 +332,36 @@ def test_three_times_the_load_drains_and_nothing_is_lost(bench: Bench) -> None:
             assert isinstance(table, Readings)
             found |= set(zip(table.customer.tolist(), table.counter.tolist(), strict=True))
     assert found == sent
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(
+    rows=st.integers(1, 4),
+    content=st.binary(min_size=4 * 68, max_size=4 * 68),
+    customer=st.integers(-(2**31), 2**31 - 1) | st.integers(0, 13),
+    register=st.integers(-(2**63), 2**63 - 1),
+)
+def test_readings_of_any_content_are_refused_row_by_row(
+    bench: Bench, rows: int, content: bytes, customer: int, register: int
+) -> None:
+    table = Readings.from_bytes(content[: rows * 68]).rows()
+    table["customer"][0], table["counter"][0] = customer, register
+    table["meter"][0] = bench.keys.meters_of([customer])[0]
+    error = refused(lambda: bench.send(readings(bench, Readings.from_rows(table), 7)))
+    assert (error.reason, len(error.rows)) == (Reason.NO_GOOD_ROW, rows)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(
+    content=st.binary(min_size=6 * 32, max_size=6 * 32), customer=st.integers(-(2**31), 2**31 - 1) | st.integers(0, 13)
+)
+def test_bids_of_any_content_are_refused_row_by_row(bench: Bench, content: bytes, customer: int) -> None:
+    orders = Orders.from_bytes(content)
+    submissions = Submissions(
+        customer=np.array([customer, 2, 3], dtype=np.int32),
+        order_rows=np.array([1, 2, 3], dtype=np.int32),
+        signature=np.zeros(3, dtype="V64"),
+    )
+    batch = bids_batch(bench.keys, submissions, orders, "F1", "real_time", FIRST + 12, 9)
+    error = refused(lambda: bench.send(batch))
+    assert (error.reason, len(error.rows)) == (Reason.NO_GOOD_ROW, 3)

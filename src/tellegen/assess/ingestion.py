@@ -15,6 +15,7 @@ import asyncio
 import hashlib
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -23,7 +24,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -131,25 +132,34 @@ def measure(options: Options, report: Report) -> None:
             raise InputError("bench ingestion", package, "is not installed; install tellegen with the extra `service`")
     customers = np.arange(1, (2_000 if options.quick else 100_000) + 1, dtype=np.int32)
     with tempfile.TemporaryDirectory() as folder:
-        for number, load in enumerate(QUICK if options.quick else FULL):
-            _measure_load(Path(folder) / f"one-{number}", load, 1, customers, options, report)
-        if not options.quick:
-            for load in FULL[2:]:
-                _measure_load(Path(folder) / f"two-{load.items_per_s}", load, 2, customers, options, report)
+        interval = int(time.time()) // MARKET_INTERVAL_S - 1
+        fresh = []
+        for number in range(1 if options.quick else 2):
+            options.progress(f"a shard of {customers.size} customers")
+            path, seed = Path(folder) / f"fresh-{number}", b"bench %d" % number
+            fresh.append(build_shard(path, {FEEDER: customers}, seed, first_interval=interval - 1))
+        for load in QUICK if options.quick else FULL:
+            _measure_load(load, fresh[:1], customers, interval, options, report)
+        for load in () if options.quick else FULL[2:]:
+            _measure_load(load, fresh, customers, interval, options, report)
         options.progress("peers: the same rows into SQLite, and into a bare file")
         _measure_peers(Path(folder), 20 if options.quick else 200, report)
 
 
 def _measure_load(
-    folder: Path, load: Load, shards: int, customers: NDArray[np.int32], options: Options, report: Report
+    load: Load,
+    fresh: Sequence[ShardKeys],
+    customers: NDArray[np.int32],
+    interval: int,
+    options: Options,
+    report: Report,
 ) -> None:
+    shards = len(fresh)
     what = f"{load.name}{', two shards' if shards > 1 else ''}"
     options.progress(f"{what}: {load.items_per_s or 'unbounded'} items/s for {load.seconds:g} s")
-    interval = int(time.time()) // MARKET_INTERVAL_S - 1
-    keys = [
-        build_shard(folder / str(k), {FEEDER: customers}, b"bench %d" % k, first_interval=interval - 1)
-        for k in range(shards)
-    ]
+    keys = [replace(each, path=each.path.with_name(f"{each.path.name} {what}")) for each in fresh]
+    for each, own in zip(fresh, keys, strict=True):
+        shutil.copytree(each.path, own.path)
     with ExitStack() as stack:
         servers = [stack.enter_context(_served(each.path)) for each in keys]
         before = [_cpu_seconds(address) for address in servers]
@@ -159,6 +169,7 @@ def _measure_load(
             [(each, address, load, shards, customers, interval) for each, address in zip(keys, servers, strict=True)],
         )
         server_cpu = sum(_cpu_seconds(address) for address in servers) - sum(before)
+    options.progress(f"{what}: looking for every batch on record")
     lost = sum(_missing(each, outcome) for each, outcome in zip(keys, outcomes, strict=True))
     latency = 1000 * np.concatenate([np.array(outcome.latency_s) for outcome in outcomes])
     accepted, elapsed = sum(o.accepted for o in outcomes), max(o.elapsed_s for o in outcomes)
