@@ -54,7 +54,6 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 def main() -> None:
     """Run the command line; turn errors of input into one line and exit status 2."""
     # Commands register themselves on import, in the order of the help; each imports what it needs when it runs.
-<<<<<<< HEAD
     for module in (
         "day",
         "record",
@@ -66,12 +65,10 @@ def main() -> None:
         "network",
         "taps",
         "rules",
+        "registry",
         "bench",
         "doctor",
     ):
-=======
-    for module in ("day", "record", "grid", "network", "taps", "rules", "registry", "bench", "doctor"):
->>>>>>> registry
         import_module(f"tellegen.cli.{module}")
     try:
         status = app(standalone_mode=False)
