@@ -54,6 +54,10 @@ class ShardKeys:
         _, secret = _keypair(self.seed, sender)
         return bytes(crypto_sign(message, secret)[:_SIGNATURE_BYTES])
 
+    def sender_seed(self, sender: str) -> bytes:
+        """Ed25519 seed, 32 bytes, of a sender (`HEAD_END` or `GATEWAY`)."""
+        return _secret(self.seed, sender)
+
     def customer_seed(self, customer: int) -> bytes:
         """Ed25519 seed, 32 bytes, with which a customer signs its bids."""
         return _secret(self.seed, f"customer {customer}")
