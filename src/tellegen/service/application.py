@@ -3,6 +3,7 @@
 ========================  ============================================================================================
 ``POST /v1/readings``     a head-end's batch of readings
 ``POST /v1/bids``         a gateway's batch of signed orders
+``POST /v1/admissions``   the operator's changes of the registry: admissions, revocations, connections, code keys
 ``GET /v1/receipt``       ``?entry=I``: the receipt of an entry (C2SP tlog-proof)
 ``GET /v1/consistency``   ``?from=SIZE&to=SIZE``: consistency proof, one hash a line in base64
 ``GET /checkpoint``       the newest checkpoint (C2SP tlog-checkpoint)
@@ -34,7 +35,7 @@ from tellegen.service.group_commit import Final, GroupCommit
 from tellegen.service.problems import ProblemError, refused_rows
 from tellegen.service.requests import BatchRequest, Receive, Scope, Send, number, query, read_body, too_large
 
-ROUTES = {"/v1/readings": Route.READINGS, "/v1/bids": Route.BIDS}
+ROUTES = {"/v1/readings": Route.READINGS, "/v1/bids": Route.BIDS, "/v1/admissions": Route.ADMISSIONS}
 _JSON, _TEXT = b"application/json", b"text/plain; charset=utf-8"
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
