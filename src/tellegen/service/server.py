@@ -27,8 +27,6 @@ HEADER_SECONDS_MAX = 10.0
 IDLE_SECONDS_MAX = 120
 DRAIN_SECONDS_MAX = 30
 BACKLOG = 1024
-SWITCH_INTERVAL_S = 0.001
-"""How long one thread may keep the interpreter from another: the event loop must not wait for a batch to be checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +132,6 @@ def serve(path: Path, options: ServerOptions, ready: Callable[[str], None]) -> N
     TellegenError : there is no shard at `path`, it is damaged, or it has another writer.
     InputError : the address cannot be had.
     """
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(path, options, ready))
 
