@@ -26,6 +26,11 @@ BENCHMARKS = {
         "5 minutes with registers at midnight; a day read from CSV",
         "tellegen.assess.validation_speed",
     ),
+    "ingestion": Benchmark(
+        "readings with their meters' codes and individually signed bids over HTTP to `tellegen serve`, receipts after "
+        "fsync; load from another process at a rate that does not wait; SQLite and a bare file as peers",
+        "tellegen.assess.ingestion",
+    ),
     "enrolment": Benchmark(
         "100,000 meters and participants certified, stored and put on record; look-ups among them; codes and counters "
         "of a million meters",

@@ -45,6 +45,7 @@ COMMANDS = (
     "evidence",
     "archive",
     "witness",
+    "serve",
     "registry",
     "meters",
     "grid",

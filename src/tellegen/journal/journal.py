@@ -35,6 +35,7 @@ import base64
 import hashlib
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import overload
@@ -262,6 +263,12 @@ class Journal:
             self._pending.append((entry, batch))
             self._pending_bytes += len(batch.payload)
             return self._tree.append(leaf)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is appended within is made final by one commit: one that begins meanwhile waits, or leaves it out."""
+        with self._state:
+            yield
 
     def commit(self, known_at: int) -> Checkpoint:
         """Make everything appended before this call durable, and sign for it.
