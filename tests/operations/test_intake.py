@@ -17,6 +17,7 @@ from nacl.signing import SigningKey
 
 from tellegen.journal import Journal, JournalError
 from tellegen.metering import DeviceCodes
+from tellegen.operations.compaction import compact
 from tellegen.operations.intake import Intake, Taken
 from tellegen.operations.intake_limits import IntakeLimits, Reason, RefusedBatchError
 from tellegen.operations.record_clock import RecordClock
@@ -24,6 +25,7 @@ from tellegen.operations.registry_changes import REGISTRAR, SentChanges, check_c
 from tellegen.operations.sent import SentBids, SentReadings
 from tellegen.operations.synthetic_batches import SignedBatch, bids_batch, bids_of, readings_batch, readings_of
 from tellegen.operations.synthetic_shard import HEAD_END, ShardKeys, build_shard
+from tellegen.privacy import Vault
 from tellegen.records import (
     Connections,
     KeyGenerations,
@@ -226,6 +228,29 @@ def test_a_replayed_reading_is_refused_after_a_restart_too(bench: Bench) -> None
     assert {p.refusal for p in error.rows} == {Refusal.REPLAYED}
 
 
+def test_counters_of_a_compacted_day_are_remembered(bench: Bench) -> None:
+    """Also who was connected meanwhile, which rows did not count, and that the batch is on record."""
+    forged = bench.readings().rows()
+    forged["tag"][0] = bytes(16)
+    batch = readings(bench, Readings.from_rows(forged))
+    first, _ = bench.final(batch)
+    change(bench, moved(bench), 1)
+    bench.intake.close()
+    day = NOW // 86_400
+    with Vault.open(bench.keys.path / "vault") as vault:
+        filed = compact(bench.keys.path, vault, known_at=NOW + 5, until_day=day)
+    assert filed.rows == 8 + 2  # refusals are about nobody, and stay
+    bench.wall[0] += 10
+    bench.open()
+    assert bench.intake.journal.archive_file(first.entries[0]) is not None
+    again = bench.send(batch)
+    assert (again.entries, again.refused, again.again) == (first.entries, first.refused, True)
+    taken, _ = bench.final(readings(bench, sequence=2))
+    assert {p.row: p.refusal for p in taken.refused} == dict.fromkeys(range(1, 8), Refusal.REPLAYED)
+    newcomer = bench.readings(customers=np.array([10], dtype=np.int32))
+    assert bench.send(readings(bench, newcomer, 3)).accepted == 1
+
+
 def test_a_refused_reading_does_not_use_up_its_counter(bench: Bench) -> None:
     forged = bench.readings().rows()
     forged["tag"][:4] = bytes(16)
@@ -378,8 +403,8 @@ def test_a_sender_that_is_revoked_is_heard_no_more(bench: Bench) -> None:
     assert refused(lambda: bench.send(batch)).reason is Reason.REVOKED_SOURCE
 
 
-def test_a_customer_who_moves_sends_for_its_new_feeder(bench: Bench) -> None:
-    moved = Connections(
+def moved(bench: Bench) -> Connections:
+    return Connections(
         customer=np.array([10, 50], dtype=np.int32),  # one from F2, one who is new
         device=np.zeros(2, dtype=np.uint8),
         asset=bench.keys.meters_of([10, 18]),
@@ -391,7 +416,10 @@ def test_a_customer_who_moves_sends_for_its_new_feeder(bench: Bench) -> None:
         import_limit_w=np.full(2, 1000),
         export_limit_w=np.full(2, 1000),
     )
-    change(bench, moved, 1)
+
+
+def test_a_customer_who_moves_sends_for_its_new_feeder(bench: Bench) -> None:
+    change(bench, moved(bench), 1)
     rows = bench.readings(customers=np.array([10, 18], dtype=np.int32)).rows()
     rows["customer"][1] = 50  # with a meter that the head-end had in stock
     sent = bench.codes.tag(Readings.from_rows(rows), INTERVAL)

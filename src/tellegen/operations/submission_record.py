@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tellegen.journal import Journal
 from tellegen.operations.sent import Sent, SentBids, SentReadings
-from tellegen.privacy import Vault
-from tellegen.records import Header, Orders, Readings, Refusal, Refusals, Statement, Submissions, Table
+from tellegen.privacy import Archive, Vault
+from tellegen.records import Header, Orders, Readings, Refusals, Statement, Submissions, Table
 
 ROW_KINDS = (Readings.kind, Submissions.kind)
 """Kinds whose rows are refused one by one."""
 
 
 class SubmissionRecord:
-    """What senders have handed in, read back from journal and vault."""
+    """What senders have handed in, read back from journal, archive and vault."""
 
     def __init__(self, journal: Journal, vault: Vault) -> None:
-        self._journal, self._vault = journal, vault
+        self._journal, self._archive = journal, Archive(journal.folder.parent, vault)
 
     def table(self, entry: int) -> Table:
         """Rows of an entry; those of erased customers are missing."""
-        return self._vault.unseal(self._journal.entry(entry), self._journal.payload(entry)).table
+        return self._archive.unseal(self._journal, entry).table
 
     def refusals_behind(self, batch: int) -> int | None:
         """Entry that names the rows of a batch that do not count; None where all do."""
@@ -57,11 +57,26 @@ class SubmissionRecord:
 
     def counted_readings(self, oldest: int) -> Iterator[Readings]:
         """Readings about interval `oldest` and later that count, but for a last entry without anything behind it."""
-        for batch in self._journal.find(kind=Readings.kind):
-            if self._journal.entry(batch).interval >= oldest and batch < len(self._journal) - 1:
-                table, present = self._vault.unseal(self._journal.entry(batch), self._journal.payload(batch))
-                assert isinstance(table, Readings)
-                yield table.take(self.refusal_of_rows(batch)[present] == Refusal.NONE)
+        batches = [
+            batch
+            for batch in self._journal.find(kind=Readings.kind)
+            if self._journal.entry(batch).interval >= oldest and batch < len(self._journal) - 1
+        ]
+        yield from (readings for _, readings in self.counted(batches))
+
+    def counted(self, batches: Sequence[int]) -> Iterator[tuple[int, Readings]]:
+        """Readings of batches that count and can be read, each with its batch; compacted ones come last."""
+        behind = {batch: self.refusals_behind(batch) for batch in batches}
+        refused = dict(self._archive.unseal_each(self._journal, [i for i in behind.values() if i is not None]))
+        for batch, (table, present) in self._archive.unseal_each(self._journal, batches):
+            assert isinstance(table, Readings)
+            counts = present.copy()
+            named = behind[batch]
+            if named is not None:
+                refusals = refused[named].table
+                assert isinstance(refusals, Refusals)
+                counts[refusals.row] = False
+            yield batch, table.take(counts[present])
 
     def unfinished(self) -> int | None:
         """The last entry, where it is a batch: a crash may have come before its refusals."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -225,14 +225,33 @@ class Archive:
         ------
         VaultError : payload or file are damaged.
         """
-        header, place = journal.entry(index), journal.archive_file(index)
-        if place is None:
-            return self._vault.unseal(header, journal.payload(index))
-        rows = self.rows(place)
-        rows = np.sort(rows[rows["@entry"] == index], order="@row")
-        present = np.zeros(header.rows, dtype=np.bool_)
-        present[rows["@row"]] = True
-        return Unsealed(_table(rows, TABLES[header.kind]), present)
+        return next(self.unseal_each(journal, [index]))[1]
+
+    def unseal_each(self, journal: Journal, indices: Iterable[int]) -> Iterator[tuple[int, Unsealed]]:
+        """Readable rows of entries wherever they lie, each with its index; every file is read once.
+
+        First come those whose payload is here, in the order given, then those of the archive, file by file.
+
+        Raises
+        ------
+        VaultError : a payload or file is damaged.
+        """
+        filed: dict[str, list[int]] = {}
+        for index in indices:
+            place = journal.archive_file(index)
+            if place is None:
+                yield index, self._vault.unseal(journal.entry(index), journal.payload(index))
+            else:
+                filed.setdefault(place, []).append(index)
+        for place, entries in filed.items():
+            rows = self.rows(place)
+            rows = rows[np.lexsort((rows["@row"], rows["@entry"]))]
+            for index in entries:
+                mine = rows[slice(*np.searchsorted(rows["@entry"], [index, index + 1]))]
+                header = journal.entry(index)
+                present = np.zeros(header.rows, dtype=np.bool_)
+                present[mine["@row"]] = True
+                yield index, Unsealed(_table(mine, TABLES[header.kind]), present)
 
     # Erasure
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tellegen.errors import TellegenError
 from tellegen.journal import Journal
-from tellegen.privacy import Vault
+from tellegen.privacy import Archive, Vault
 from tellegen.records import (
     Admissions,
     Connections,
@@ -89,10 +89,11 @@ class Directory:
     def of(cls, journal: Journal, vault: Vault) -> Directory:
         """Fold a journal; connections of erased customers are missing."""
         directory = cls()
-        entries = journal.entries()
+        archive = Archive(journal.folder.parent, vault)
         for kind in KINDS:
-            for index in journal.find(kind=kind):
-                directory.apply(entries[index], vault.unseal(entries[index], journal.payload(index)).table)
+            tables = {index: seen.table for index, seen in archive.unseal_each(journal, journal.find(kind=kind))}
+            for index in sorted(tables):
+                directory.apply(journal.entry(index), tables[index])
         return directory
 
     def apply(self, header: Header, table: Table) -> None:
