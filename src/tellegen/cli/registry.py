@@ -349,6 +349,26 @@ def crl(directory: Directory, out: Out = None) -> None:
         print(out)
 
 
+@registry_app.command("meter-proof")
+def prove(
+    directory: Directory,
+    meter: Annotated[int, typer.Option(help="Serial of the meter.")],
+    interval: Annotated[int, typer.Option(min=0, help="Market interval (300 s since 1970) that the reading ended.")],
+    out: Out = None,
+) -> None:
+    """Prove to a third party what a meter sent, by the day that it signed; `verify-proof` checks it."""
+    from tellegen.operations.meter_proofs import prove_reading
+    from tellegen.registry import open_shard
+
+    with open_shard(directory) as shard:
+        document = prove_reading(shard, meter, interval)
+    if out is None:
+        print(document)
+    else:
+        out.write_text(document + "\n", encoding="utf-8")
+        print(out)
+
+
 @registry_app.command("verify-proof")
 def verify_proof(
     file: Annotated[Path, typer.Argument(help="Proof of what a meter sent (JSON).")],

@@ -4,9 +4,10 @@ A batch is *taken* (checked, sealed, appended) and becomes final with the next *
 Taking may go on in one thread while another commits: what is taken meanwhile belongs to the commit after.
 
 Who is believed in what: the sender's Ed25519 signature says who brought the batch and that it is whole; a reading
-counts by its meter's code, a bid by its customer's signature. A batch stands on record as it was sent, refused rows
-included, with the sender's signature as evidence in its header; a batch of `Refusals` behind it names the rows that
-do not count. Not on record are rows without a canonical form and rows of nobody who is connected.
+counts by its meter's code, a signed day by its meter's signature, a bid by its customer's. A batch stands on record
+as it was sent, refused rows included, with the sender's signature as evidence in its header; a batch of `Refusals`
+behind it names the rows that do not count. Not on record are rows without a canonical form and rows of nobody who is
+connected.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from numpy.typing import NDArray
 
 from tellegen.journal import Journal, JournalError
 from tellegen.metering import DeviceCodes, ReplayWindow
+from tellegen.metering.daily import INTERVALS_PER_DAY
 from tellegen.operations.intake_limits import IntakeLimits, Reason, RefusedBatchError
 from tellegen.operations.rate import RowRate
 from tellegen.operations.record_clock import RecordClock
 from tellegen.operations.registry_changes import REGISTRAR, TABLES, SentChanges, check_changes
 from tellegen.operations.row_checks import connected, refusals
-from tellegen.operations.sent import RowProblem, Sent, SentBids, SentReadings
+from tellegen.operations.sent import RowProblem, Sent, SentBids, SentReadings, SentRoots
 from tellegen.operations.submission_record import ROW_KINDS, SubmissionRecord, statement_of
 from tellegen.privacy import Vault, VaultError
 from tellegen.records import (
@@ -226,7 +228,7 @@ class Intake:
     def _check_time(self, statement: Statement, now: int) -> None:
         if statement.route is Route.ADMISSIONS:
             wrong, newest = bool(statement.market), (now + self.limits.skew_s_max) // MARKET_INTERVAL_S
-        elif statement.route is Route.READINGS:
+        elif statement.route in (Route.READINGS, Route.DAILY_ROOTS):
             wrong, newest = bool(statement.market), (now + self.limits.skew_s_max) // MARKET_INTERVAL_S - 1
         else:
             wrong = statement.market not in MARKETS
@@ -236,6 +238,11 @@ class Intake:
                 Reason.MALFORMED,
                 f"market '{statement.market}' is none for {statement.route}; bids name one of {', '.join(MARKETS)}, "
                 "others none",
+            )
+        if statement.route is Route.DAILY_ROOTS and (statement.interval + 1) % INTERVALS_PER_DAY:
+            raise RefusedBatchError(
+                Reason.MALFORMED,
+                f"interval {statement.interval} does not end a UTC day; signed days name the last of their day",
             )
         oldest = now // MARKET_INTERVAL_S - self.limits.late_intervals_max
         if statement.interval < oldest:
@@ -304,6 +311,8 @@ class Intake:
         match sent:
             case SentReadings():
                 entries: tuple[int, ...] = (put(sent.readings),)
+            case SentRoots():
+                entries = (put(sent.roots),)
             case SentBids():
                 offered = put(sent.orders)
                 entries = (offered, put(sent.submissions, (offered,)))

@@ -1,7 +1,8 @@
 """Which rows of a submission count: who sent each of them, for where, and whether they were sent before.
 
-A reading stands under its meter's code, a bid under its customer's signature; what the batch's own signature says is
-who brought them. Every check works on whole columns, but for the codes and the signatures themselves.
+A reading stands under its meter's code, a signed day under its meter's signature, a bid under its customer's; what the
+batch's own signature says is who brought them. Every check works on whole columns, but for the codes and the
+signatures themselves.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from nacl.bindings import crypto_sign_open
 from nacl.exceptions import BadSignatureError
 from numpy.typing import NDArray
 
-from tellegen.metering import DeviceCodes, ReplayWindow
-from tellegen.operations.sent import Sent, SentBids, SentReadings
-from tellegen.records import Device, Orders, Product, Readings, Refusal, Role, Statement, Submissions
+from tellegen.metering import DeviceCodes, ReplayWindow, check_roots
+from tellegen.metering.daily import INTERVALS_PER_DAY
+from tellegen.operations.sent import Sent, SentBids, SentReadings, SentRoots
+from tellegen.records import DailyRoots, Device, Orders, Product, Readings, Refusal, Role, Statement, Submissions
 from tellegen.registry import Directory
 from tellegen.units import ROW_LIMIT, IntArray
 
@@ -38,6 +40,8 @@ def refusals(
     match sent:
         case SentReadings():
             return _of_readings(sent.readings, statement, known_at, directory, codes, replay)
+        case SentRoots():
+            return _of_roots(sent.roots, statement, known_at, directory)
         case SentBids():
             return _of_bids(sent.submissions, sent.orders, statement, known_at, directory)
 
@@ -62,6 +66,14 @@ def _of_readings(
     # a forged row must not take the place of the genuine one with the same counter
     genuine = np.flatnonzero(refusal == Refusal.NONE)
     refusal[genuine] = replay.check(readings.meter[genuine], readings.counter[genuine])
+    return refusal
+
+
+def _of_roots(roots: DailyRoots, statement: Statement, known_at: int, directory: Directory) -> NDArray[np.uint8]:
+    refusal = np.full(len(roots), Refusal.OUT_OF_RANGE, dtype=np.uint8)
+    of_day = roots.day == statement.interval // INTERVALS_PER_DAY
+    refusal[of_day] = check_roots(roots.take(of_day), directory, known_at)
+    _refuse(refusal, _elsewhere(roots.customer, statement, known_at, directory), Refusal.OTHER_FEEDER)
     return refusal
 
 

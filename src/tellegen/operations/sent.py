@@ -7,19 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tellegen.records import Orders, Readings, RecordError, Refusal, Submissions, parse_bids_body
+from tellegen.records import DailyRoots, Orders, Readings, RecordError, Refusal, Submissions, parse_bids_body
 from tellegen.units import IntArray
 
 REASONS = {
-    Refusal.UNKNOWN: "no such customer or meter is connected in this interval; enrol it first",
+    Refusal.UNKNOWN: "no such customer or meter is connected in this interval, or has a certificate; enrol it first",
     Refusal.REVOKED: "its certificate is revoked or has expired; enrol it with a new key",
     Refusal.CODE: "the authentication code is not that of this meter for this row and interval",
     Refusal.REPLAYED: "a reading with this counter was taken already; a new reading has a new counter",
     Refusal.STALE_COUNTER: "the counter is too far behind the newest one; read the meter again",
     Refusal.OTHER_FEEDER: "the customer hangs on another feeder in this interval; send the row for that feeder",
-    Refusal.SIGNATURE: "the signature is not the customer's over its own orders for this market and interval",
+    Refusal.SIGNATURE: "the signature is not the customer's over its orders, market and interval, or the meter's over its day",
     Refusal.OUT_OF_RANGE: "a value is outside what its column may hold",
-    Refusal.DUPLICATE: "an earlier row of this batch stands in its place: same meter and counter, or same customer",
+    Refusal.DUPLICATE: "an earlier row of this batch stands in its place: same meter and counter, or day, or customer",
     Refusal.MALFORMED: "the row cannot be read",
 }
 """What is wrong with a refused row, and what would be right."""
@@ -80,6 +80,46 @@ class SentReadings:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class SentRoots:
+    """Meters' signed days of a body.
+
+    Attributes
+    ----------
+    roots : one row a meter.
+    numbers : int64 per row, its number in the body.
+    problems : none; canonical rows can all be read.
+    """
+
+    roots: DailyRoots
+    numbers: IntArray
+    problems: tuple[RowProblem, ...] = ()
+
+    @classmethod
+    def from_bytes(cls, body: bytes) -> SentRoots:
+        """Read canonical rows.
+
+        Raises
+        ------
+        RecordError : not a whole number of rows.
+        """
+        roots = DailyRoots.from_bytes(body)
+        return cls(roots, np.arange(len(roots)))
+
+    @property
+    def rows(self) -> int:
+        """Rows to be worked on."""
+        return len(self.roots)
+
+    def customers(self) -> NDArray[np.int32]:
+        """Customer of each row."""
+        return self.roots.customer
+
+    def take(self, where: NDArray[np.bool_]) -> SentRoots:
+        """Some of the rows; their numbers stay."""
+        return SentRoots(self.roots.take(where), self.numbers[where])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class SentBids:
     """Bids of a body: a row is a submission, with the orders that it covers.
 
@@ -121,5 +161,5 @@ class SentBids:
         return SentBids(self.submissions.take(where), self.orders.take(covered), self.numbers[where], self.problems)
 
 
-Sent = SentReadings | SentBids
-__all__ = ["REASONS", "RecordError", "RowProblem", "Sent", "SentBids", "SentReadings"]
+Sent = SentReadings | SentRoots | SentBids
+__all__ = ["REASONS", "RecordError", "RowProblem", "Sent", "SentBids", "SentReadings", "SentRoots"]

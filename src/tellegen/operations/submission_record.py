@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellegen.journal import Journal
-from tellegen.operations.sent import Sent, SentBids, SentReadings
+from tellegen.operations.sent import Sent, SentBids, SentReadings, SentRoots
 from tellegen.privacy import Archive, Vault
-from tellegen.records import Header, Orders, Readings, Refusals, Statement, Submissions, Table
+from tellegen.records import DailyRoots, Header, Orders, Readings, Refusals, Statement, Submissions, Table
 
-ROW_KINDS = (Readings.kind, Submissions.kind)
+ROW_KINDS = (Readings.kind, DailyRoots.kind, Submissions.kind)
 """Kinds whose rows are refused one by one."""
 
 
@@ -52,6 +52,8 @@ class SubmissionRecord:
             orders = self.table(header.causes[0])
             assert isinstance(orders, Orders)
             return SentBids(table, orders, numbers)
+        if isinstance(table, DailyRoots):
+            return SentRoots(table, numbers)
         assert isinstance(table, Readings)
         return SentReadings(table, numbers)
 
@@ -62,14 +64,15 @@ class SubmissionRecord:
             for batch in self._journal.find(kind=Readings.kind)
             if self._journal.entry(batch).interval >= oldest and batch < len(self._journal) - 1
         ]
-        yield from (readings for _, readings in self.counted(batches))
+        for _, table in self.counted(batches):
+            assert isinstance(table, Readings)
+            yield table
 
-    def counted(self, batches: Sequence[int]) -> Iterator[tuple[int, Readings]]:
-        """Readings of batches that count and can be read, each with its batch; compacted ones come last."""
+    def counted(self, batches: Sequence[int]) -> Iterator[tuple[int, Table]]:
+        """Rows of batches that count and can be read, each table with its batch; compacted ones come last."""
         behind = {batch: self.refusals_behind(batch) for batch in batches}
         refused = dict(self._archive.unseal_each(self._journal, [i for i in behind.values() if i is not None]))
         for batch, (table, present) in self._archive.unseal_each(self._journal, batches):
-            assert isinstance(table, Readings)
             counts = present.copy()
             named = behind[batch]
             if named is not None:

@@ -3,10 +3,10 @@
 A head-end (concentrator) or a participant's gateway signs, with Ed25519, the text ::
 
     tellegen-batch@v1
-    ROUTE            "readings", "bids" or "admissions"
+    ROUTE            "readings", "daily-roots", "bids" or "admissions"
     SOURCE           its name in the registry
     FEEDER
-    MARKET           empty for readings
+    MARKET           empty but for bids
     INTERVAL         market interval that every row is about
     SEQUENCE         number that the source uses once
     SHA256-HEX       of the body as sent
@@ -14,8 +14,8 @@ A head-end (concentrator) or a participant's gateway signs, with Ed25519, the te
 each line ended by a newline. Source, route and sequence name the submission for ever: the same one again is the same
 record.
 
-The binary body of readings is their canonical rows. That of bids is the number of submissions (u32, little-endian),
-their canonical rows, and the canonical rows of the orders that they cover, in the same order.
+The binary body of readings and of daily roots is their canonical rows. That of bids is the number of submissions (u32,
+little-endian), their canonical rows, and the canonical rows of the orders that they cover, in the same order.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Route(StrEnum):
     """What a submission is made of."""
 
     READINGS = "readings"
+    DAILY_ROOTS = "daily-roots"
     BIDS = "bids"
     ADMISSIONS = "admissions"
 

@@ -1,17 +1,18 @@
 """The ASGI application of an intake: batches in, receipts out; the log for whoever audits it.
 
-========================  ============================================================================================
-``POST /v1/readings``     a head-end's batch of readings
-``POST /v1/bids``         a gateway's batch of signed orders
-``POST /v1/admissions``   the operator's changes of the registry: admissions, revocations, connections, code keys
-``GET /v1/receipt``       ``?entry=I``: the receipt of an entry (C2SP tlog-proof)
-``GET /v1/consistency``   ``?from=SIZE&to=SIZE``: consistency proof, one hash a line in base64
-``GET /checkpoint``       the newest checkpoint (C2SP tlog-checkpoint)
-``GET /tile/...``         tiles of the log (C2SP tlog-tiles)
-``GET /problems/NAME``    what a type of problem means
-``GET /healthz``          whether batches can be taken
-``GET /metrics``          counts, as Prometheus text
-========================  ============================================================================================
+=========================  ===========================================================================================
+``POST /v1/readings``      a head-end's batch of readings
+``POST /v1/daily-roots``   a head-end's batch of days that meters have signed
+``POST /v1/bids``          a gateway's batch of signed orders
+``POST /v1/admissions``    the operator's changes of the registry: admissions, revocations, connections, code keys
+``GET /v1/receipt``        ``?entry=I``: the receipt of an entry (C2SP tlog-proof)
+``GET /v1/consistency``    ``?from=SIZE&to=SIZE``: consistency proof, one hash a line in base64
+``GET /checkpoint``        the newest checkpoint (C2SP tlog-checkpoint)
+``GET /tile/...``          tiles of the log (C2SP tlog-tiles)
+``GET /problems/NAME``     what a type of problem means
+``GET /healthz``           whether batches can be taken
+``GET /metrics``           counts, as Prometheus text
+=========================  ===========================================================================================
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from tellegen.service.group_commit import Final, GroupCommit
 from tellegen.service.problems import ProblemError, refused_rows
 from tellegen.service.requests import BatchRequest, Receive, Scope, Send, number, query, read_body, too_large
 
-ROUTES = {"/v1/readings": Route.READINGS, "/v1/bids": Route.BIDS, "/v1/admissions": Route.ADMISSIONS}
+ROUTES = {f"/v1/{route}": route for route in Route}
 _JSON, _TEXT = b"application/json", b"text/plain; charset=utf-8"
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode

@@ -14,7 +14,7 @@ import numpy as np
 from msgspec import Meta
 
 from tellegen.operations.registry_changes import SentChanges
-from tellegen.operations.sent import RowProblem, Sent, SentBids, SentReadings
+from tellegen.operations.sent import RowProblem, Sent, SentBids, SentReadings, SentRoots
 from tellegen.records import Orders, Readings, RecordError, Refusal, Route, Submissions
 from tellegen.units import IntArray
 
@@ -127,6 +127,10 @@ def decode(route: Route, media_type: str, body: bytes, rows_max: int) -> Sent | 
         if media_type != ROWS:
             raise RecordError(f"admissions come as {ROWS}")
         return SentChanges.from_bytes(body)
+    if route is Route.DAILY_ROOTS:
+        if media_type != ROWS:
+            raise RecordError(f"daily roots come as {ROWS}")
+        return SentRoots.from_bytes(body)
     if media_type == ROWS:
         return SentReadings.from_bytes(body) if route is Route.READINGS else SentBids.from_bytes(body)
     if route is Route.READINGS:
