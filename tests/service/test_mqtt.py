@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
+import os
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tellegen.assess.load import Connection, post_request
 from tellegen.errors import InputError
+from tellegen.journal import Journal
+from tellegen.metering import DeviceCodes
+from tellegen.operations.synthetic_batches import readings_batch, readings_of
+from tellegen.operations.synthetic_shard import build_shard
 from tellegen.records import RecordError, Route, Statement
 from tellegen.service.mqtt import (
     REPLY_TOPIC,
@@ -26,6 +38,8 @@ from tellegen.service.mqtt import (
     subscribe,
     topic_of,
 )
+from tellegen.units import MARKET_INTERVAL_S
+from tellegen.verify.receipts import check_receipt
 
 SIGNATURE = b"s" * 64
 
@@ -266,3 +280,58 @@ def test_a_broker_that_is_not_there_is_one_line() -> None:
 
     run(scenario)
     assert "secret" not in repr(Broker("h", password="secret"))
+
+
+def test_readings_by_mqtt_and_by_http_are_one_record(tmp_path: Path) -> None:
+    """The real server: receipts come back on the reply topic, and the same batch over HTTP is the same entry."""
+    pytest.importorskip("uvicorn", reason="uvicorn is not installed (extra `service`)")
+    interval = int(time.time()) // MARKET_INTERVAL_S - 1
+    customers = np.arange(1, 4, dtype=np.int32)
+    keys = build_shard(tmp_path / "s", {"F 1/a": customers}, b"mqtt", first_interval=interval - 9)
+    codes = DeviceCodes(keys.meter_master, keys.meters_of(customers))
+    good, wrong = (
+        readings_batch(keys, readings_of(keys, codes, customers, interval, n), "F 1/a", interval, n) for n in (1, 2)
+    )
+
+    async def scenario() -> None:
+        import aiomqtt
+
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+        async with running_broker() as port:
+            url = f"mqtt://127.0.0.1:{port}?version=3.1.1"
+            server = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", "from tellegen.cli import main; main()", "serve", keys.path, "--mqtt", url),
+                stdout=subprocess.PIPE,
+                env=environment,
+            )
+            assert server.stdout is not None
+            address = (await server.stdout.readline()).decode().split()[-1]
+            async with aiomqtt.Client("127.0.0.1", port) as sender:
+                await sender.subscribe(f"{REPLY_TOPIC}/#", qos=1)
+                await sender.publish(topic_of(good.statement), good.signature + good.body, qos=1)
+                await sender.publish(topic_of(wrong.statement), bytes(64) + wrong.body, qos=1)
+                replies = []
+                async for message in sender.messages:
+                    replies.append(json.loads(bytes(message.payload)))
+                    if len(replies) == 2:
+                        break
+            assert replies[1]["type"] == "/problems/bad-signature"
+            async with await Connection.open(address) as connection:
+                again = json.loads((await connection.send(post_request(good))).body)
+            server.terminate()
+            assert await server.wait() == 0
+        assert (replies[0]["accepted"], again["again"], again["entries"]) == (3, True, replies[0]["entries"])
+        with Journal.open(keys.path) as journal:
+            entry = journal.entry(again["entries"][0]).to_bytes()
+        assert check_receipt(replies[0]["receipts"][0], entry, keys.vkey).index == again["entries"][0]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://h", "mqtt://", "mqtt://u:secret@h", "mqtt://h:x", "mqtt://h/topic", "mqtt://h?v=1"]
+)
+def test_an_address_of_no_broker_is_one_line(url: str) -> None:
+    with pytest.raises(InputError, match="must be mqtt://") as refused:
+        Broker.of(url)
+    assert "secret" not in str(refused.value)

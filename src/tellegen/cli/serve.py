@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -29,6 +30,10 @@ def serve(
     body_bytes: Annotated[int, typer.Option(min=1, help="Bytes of one body.")] = 4 << 20,
     pending_bytes: Annotated[int, typer.Option(min=1, help="Bytes of bodies in memory at one time.")] = 64 << 20,
     body_seconds: Annotated[float, typer.Option(min=0.1, help="Within which a body must be there.")] = 30.0,
+    mqtt: Annotated[
+        str | None,
+        typer.Option(help="Broker from which readings come too: mqtt://[user@]host[:port], or mqtts."),
+    ] = None,
     connections: Annotated[int, typer.Option(min=1, help="Connections open at one time.")] = 1000,
 ) -> None:
     """Take readings and bids for a shard, and answer with receipts; ends cleanly on SIGTERM or Ctrl-C."""
@@ -38,6 +43,7 @@ def serve(
     if (cert is None) != (key is None):
         raise InputError("serve", "--cert and --key", "come together; give both for TLS, or none")
     from tellegen.operations.intake_limits import IntakeLimits
+    from tellegen.service.mqtt import Broker
     from tellegen.service.server import ServerOptions
     from tellegen.service.server import serve as serve_intake
 
@@ -50,5 +56,7 @@ def serve(
         rows_per_s_max=rate,
         pending_bytes_max=pending_bytes,
     )
-    options = ServerOptions(host, port, cert, key, connections, body_seconds, limits)
+    # not on the command line, where everybody on the machine could read it
+    broker = None if mqtt is None else Broker.of(mqtt, os.environ.get("TELLEGEN_MQTT_PASSWORD"))
+    options = ServerOptions(host, port, cert, key, connections, body_seconds, limits, broker)
     serve_intake(directory, options, lambda address: print(f"tellegen serves {directory} at {address}", flush=True))

@@ -17,7 +17,7 @@ REASONS = {
     Refusal.REPLAYED: "a reading with this counter was taken already; a new reading has a new counter",
     Refusal.STALE_COUNTER: "the counter is too far behind the newest one; read the meter again",
     Refusal.OTHER_FEEDER: "the customer hangs on another feeder in this interval; send the row for that feeder",
-    Refusal.SIGNATURE: "the signature is not the customer's over its orders, market and interval, or the meter's over its day",
+    Refusal.SIGNATURE: "the customer has not signed these orders for this market and interval, or the meter this day",
     Refusal.OUT_OF_RANGE: "a value is outside what its column may hold",
     Refusal.DUPLICATE: "an earlier row of this batch stands in its place: same meter and counter, or day, or customer",
     Refusal.MALFORMED: "the row cannot be read",

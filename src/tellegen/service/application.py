@@ -20,8 +20,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -33,11 +35,23 @@ from tellegen.service import problems
 from tellegen.service.bodies import decode
 from tellegen.service.counters import Counters
 from tellegen.service.group_commit import Final, GroupCommit
+from tellegen.service.mqtt import Reply
 from tellegen.service.problems import ProblemError, refused_rows
-from tellegen.service.requests import BatchRequest, Receive, Scope, Send, number, query, read_body, too_large
+from tellegen.service.requests import (
+    BatchRequest,
+    Receive,
+    Scope,
+    Send,
+    check_media_type,
+    number,
+    query,
+    read_body,
+    too_large,
+)
 
 ROUTES = {f"/v1/{route}": route for route in Route}
 _JSON, _TEXT = b"application/json", b"text/plain; charset=utf-8"
+_DISK_FULL_RETRY_S = 10
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 _Answer = tuple[int, bytes, bytes]  # status, media type, body
@@ -112,20 +126,52 @@ class Application:
         most = self._limits.body_bytes_max
         if request.body_bytes is not None and request.body_bytes > most:
             raise too_large(most)
-        held = most if request.body_bytes is None else request.body_bytes
-        if self._body_bytes + held > self._limits.pending_bytes_max:
-            raise ProblemError(problems.BUSY, f"{self._body_bytes} bytes of batches are waiting", retry_after_s=1)
-        self._body_bytes += held
-        try:
+        with self._holding(most if request.body_bytes is None else request.body_bytes):
             body = await read_body(receive, most, self._body_seconds_max)
-            statement = request.statement(body)
-            read = partial(decode, route, request.media_type, body, self._limits.rows_max)
-            final = await self._group.submit(statement, request.signature, read)
+            return await self._submit(request.statement(body), request.signature, body, request.media_type)
+
+    async def take_message(self, statement: Statement, signature: bytes, body: bytes, content_type: str) -> Reply:
+        """Take a batch that came by MQTT (`mqtt.Take`): the same way, limits and answers as over HTTP.
+
+        What would be answered with 429, 503 or 507 is asked again later; the broker keeps it meanwhile.
+        """
+        try:
+            check_media_type(content_type)
+            if len(body) > self._limits.body_bytes_max:
+                raise too_large(self._limits.body_bytes_max)
+            with self._holding(len(body)):
+                _, _, answer = await self._submit(statement, signature, body, content_type)
+            return Reply(_JSON.decode(), answer)
+        except ProblemError as problem:
+            self._counters.refused_batches[problem.kind.name] += 1
+            again = problem.retry_after_s
+            if again is None and problem.kind.status == HTTPStatus.INSUFFICIENT_STORAGE:
+                again = _DISK_FULL_RETRY_S
+            return Reply(problems.MEDIA_TYPE.decode(), _encode(problem.document(f"/v1/{statement.route}")), again)
+        except Exception:
+            _log.exception("%s of %s failed", statement.name(), statement.source)
+            broken = ProblemError(problems.BROKEN, "an error of the service, not of the message; its log says more")
+            return Reply(problems.MEDIA_TYPE.decode(), _encode(broken.document(f"/v1/{statement.route}")))
+
+    @contextmanager
+    def _holding(self, size: int) -> Iterator[None]:
+        """Count the bytes of a body while it is in memory."""
+        if self._body_bytes + size > self._limits.pending_bytes_max:
+            raise ProblemError(problems.BUSY, f"{self._body_bytes} bytes of batches are waiting", retry_after_s=1)
+        self._body_bytes += size
+        try:
+            yield
+        finally:
+            self._body_bytes -= size
+
+    async def _submit(self, statement: Statement, signature: bytes, body: bytes, media_type: str) -> _Answer:
+        """Take a batch, and wait until it is final."""
+        read = partial(decode, statement.route, media_type, body, self._limits.rows_max)
+        try:
+            final = await self._group.submit(statement, signature, read)
         except RefusedBatchError as error:
             self._counters.refused_rows.update(row.refusal.name.lower() for row in error.rows)
             raise ProblemError.of(error) from error
-        finally:
-            self._body_bytes -= held
         return self._final(statement, final)
 
     def _final(self, statement: Statement, final: Final) -> _Answer:

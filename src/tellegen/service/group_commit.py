@@ -158,10 +158,12 @@ class GroupCommit:
                 except Exception as error:  # whatever it is, those who wait must hear of it
                     await loop.run_in_executor(self._taker, self._give_up, intake)
                     for waiting in members:
-                        waiting.done.set_exception(error)
+                        if not waiting.done.cancelled():  # who waited may have gone
+                            waiting.done.set_exception(error)
                 else:
                     for waiting, final in zip(members, finals, strict=True):
-                        waiting.done.set_result(final)
+                        if not waiting.done.cancelled():
+                            waiting.done.set_result(final)
 
     def _commit(self, intake: Intake, group: list[Taken]) -> list[Final]:
         start = time.perf_counter()

@@ -20,7 +20,7 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 from tellegen.errors import InputError
 from tellegen.records import RecordError, Route, Statement
@@ -81,6 +81,38 @@ class Broker:
     username: str | None = None
     password: str | None = None
     tls: bool = False
+
+    @classmethod
+    def of(cls, url: str, password: str | None = None) -> Broker:
+        """From ``mqtt://[user@]host[:port]``, or ``mqtts`` for TLS; ``?version=3.1.1`` for a broker before MQTT 5.
+
+        Raises
+        ------
+        InputError : it is none of that.
+
+        >>> Broker.of("mqtts://intake@broker.example")
+        Broker(broker.example:8883)
+        """
+        try:
+            parts = urlsplit(url)
+            port, tls = parts.port, parts.scheme == "mqtts"
+            good = parts.scheme in ("mqtt", "mqtts") and bool(parts.hostname) and parts.path in ("", "/")
+        except ValueError:
+            good = False
+        if not good or parts.password is not None or parts.query not in ("", "version=3.1.1", "version=5"):
+            raise InputError(
+                "MQTT broker",
+                "address",
+                "must be mqtt://[user@]host[:port][?version=3.1.1], or mqtts; no password in it",
+            )
+        return cls(
+            parts.hostname or "",
+            port or (8883 if tls else 1883),
+            version_5=parts.query != "version=3.1.1",
+            username=None if parts.username is None else unquote(parts.username),
+            password=password,
+            tls=tls,
+        )
 
     def __repr__(self) -> str:
         return f"Broker({self.host}:{self.port})"

@@ -50,8 +50,7 @@ class BatchRequest:
         """
         headers: dict[bytes, bytes] = dict(scope["headers"])
         media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
-        if media_type not in MEDIA_TYPES:
-            raise ProblemError(MEDIA, f"content-type '{media_type[:100]}'; send one of {', '.join(MEDIA_TYPES)}")
+        check_media_type(media_type)
         fields = query(scope, ("source", "feeder", "interval", "sequence"), ("market",))
         return cls(
             route=route,
@@ -77,6 +76,17 @@ class BatchRequest:
             return Statement(self.route, self.source, self.feeder, self.market, self.interval, self.sequence, digest)
         except RecordError as error:
             raise ProblemError(MALFORMED, str(error)) from None
+
+
+def check_media_type(media_type: str) -> None:
+    """Refuse a body of unknown form.
+
+    Raises
+    ------
+    ProblemError : it is none of `MEDIA_TYPES`.
+    """
+    if media_type not in MEDIA_TYPES:
+        raise ProblemError(MEDIA, f"content-type '{media_type[:100]}'; send one of {', '.join(MEDIA_TYPES)}")
 
 
 def query(scope: Scope, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, str]:

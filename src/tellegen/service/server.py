@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,12 +22,15 @@ from tellegen.operations.intake_limits import IntakeLimits
 from tellegen.service.application import Application
 from tellegen.service.counters import Counters
 from tellegen.service.group_commit import GroupCommit
+from tellegen.service.mqtt import Broker, Take, subscribe
 
 HEADER_BYTES_MAX = 16 << 10
 HEADER_SECONDS_MAX = 10.0
 IDLE_SECONDS_MAX = 120
 DRAIN_SECONDS_MAX = 30
 BACKLOG = 1024
+MQTT_RETRY_S = 5
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class ServerOptions:
     certificate, key : files, PEM, for TLS; both or none.
     connections_max : open at one time.
     body_seconds_max : within which a body must be there.
+    broker : where readings come from by MQTT too; None where they do not.
     """
 
     host: str = "127.0.0.1"
@@ -48,6 +53,7 @@ class ServerOptions:
     connections_max: int = 1000
     body_seconds_max: float = 30.0
     limits: IntakeLimits = field(default_factory=IntakeLimits)
+    broker: Broker | None = None
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -140,13 +146,17 @@ async def _serve(path: Path, options: ServerOptions, ready: Callable[[str], None
     counters = Counters()
     group = GroupCommit(lambda: Intake.open(path, options.limits), options.limits, counters)
     await group.start()
+    application = Application(group, options.limits, counters, options.body_seconds_max)
+    receiver: asyncio.Task[None] | None = None
     try:
         listener = _listen(options)
+        if options.broker is not None:
+            receiver = await _subscribed(_of_shard(options.broker, group), application.take_message)
         scheme = "http" if options.certificate is None else "https"
         host, port = listener.getsockname()[:2]
         address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
         config = uvicorn.Config(
-            Application(group, options.limits, counters, options.body_seconds_max),
+            application,
             http=LimitedProtocol,
             ws="none",
             lifespan="off",
@@ -162,7 +172,45 @@ async def _serve(path: Path, options: ServerOptions, ready: Callable[[str], None
         )
         await _Server(config, lambda: ready(address)).serve([listener])
     finally:
+        if receiver is not None:
+            receiver.cancel()  # what is under way there is not acknowledged, and comes again
+            await asyncio.wait([receiver])
         await group.stop()
+
+
+def _of_shard(broker: Broker, group: GroupCommit) -> Broker:
+    """The broker with a session for this shard alone: two clients of one name would throw each other out."""
+    assert group.intake is not None
+    _, key_id, _ = group.intake.journal.verifier.vkey.split("+", 2)
+    return replace(broker, identifier=f"tellegen-{key_id}")
+
+
+async def _subscribed(broker: Broker, take: Take) -> asyncio.Task[None]:
+    """A task that receives readings from a broker, once it does; from then on it outlasts lost connections.
+
+    Raises
+    ------
+    InputError : the broker cannot be reached.
+    """
+    ready = asyncio.Event()
+    task = asyncio.create_task(_receive(broker, take, ready))
+    waiting = asyncio.create_task(ready.wait())
+    await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if task.done():
+        task.result()
+    return task
+
+
+async def _receive(broker: Broker, take: Take, ready: asyncio.Event) -> None:
+    while True:
+        try:
+            await subscribe(broker, take, ready.set)
+        except InputError as error:
+            if not ready.is_set():
+                raise
+            _log.error("%s; trying again in %s s", error, MQTT_RETRY_S)
+        await asyncio.sleep(MQTT_RETRY_S)
 
 
 def _listen(options: ServerOptions) -> socket.socket:
