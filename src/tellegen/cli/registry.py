@@ -8,7 +8,10 @@ import csv
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +22,7 @@ from tellegen.cli import app, errors
 from tellegen.errors import InputError
 
 if TYPE_CHECKING:
-    from tellegen.records import Connections
+    from tellegen.records import Connections, Table
     from tellegen.registry import Certificate, Identity, Request, Shard
 
 registry_app = typer.Typer(
@@ -34,6 +37,9 @@ Number = Annotated[int | None, typer.Option(help="Serial of a meter, or number o
 Name = Annotated[str | None, typer.Option(help="Name of a head-end, gateway or witness.")]
 Days = Annotated[int, typer.Option(help="Days for which the certificate is valid.")]
 Out = Annotated[Path | None, typer.Option(help="File to write to.")]
+Server = Annotated[
+    str | None, typer.Option(help="Address of the shard's running intake, which then writes; nothing may run without.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 _DAYS = 3650
 _BULK_COLUMNS = ["number", "request"]
@@ -111,13 +117,14 @@ def enrol(
     name: Name = None,
     days: Days = _DAYS,
     out: Out = None,
+    server: Server = None,
     as_json: AsJson = False,
 ) -> None:
     """Certify a key as somebody's, and put the admission on record; the operator vouches for it."""
     from tellegen.registry import Request
 
     identity = _identity(role, number, name)
-    _admit(directory, Request(identity, csr.read_bytes()), csr, days, out, vouched=True, as_json=as_json)
+    _admit(directory, Request(identity, csr.read_bytes()), csr, days, out, server, vouched=True, as_json=as_json)
 
 
 @registry_app.command()
@@ -132,6 +139,7 @@ def rotate(
     ] = None,
     days: Days = _DAYS,
     out: Out = None,
+    server: Server = None,
     as_json: AsJson = False,
 ) -> None:
     """Put a new key in the place of an old one, from now on; what the old key signed before stays good."""
@@ -144,7 +152,7 @@ def rotate(
         except binascii.Error:
             raise InputError(endorsement, "file", "is not an endorsement; `request --replaces` makes one") from None
     asked = Request(_identity(role, number, name), csr.read_bytes(), signature)
-    _admit(directory, asked, csr, days, out, vouched=endorsement is None, as_json=as_json)
+    _admit(directory, asked, csr, days, out, server, vouched=endorsement is None, as_json=as_json)
 
 
 @registry_app.command("enrol-many")
@@ -177,13 +185,14 @@ def enrol_many(
 def import_connections(
     directory: Directory,
     file: Annotated[Path, typer.Argument(help="CSV of connections; `export` writes the same form.")],
+    server: Server = None,
     as_json: AsJson = False,
 ) -> None:
     """Put connections and assets on record: all rows of a file, or none."""
-    from tellegen.registry import RegistryError, open_shard, read_csv
+    from tellegen.registry import RegistryError, read_csv
 
     table = read_csv(file)
-    with open_shard(directory, write=True) as shard:
+    with _changing(directory, server) as shard:
         now = _now()
         try:
             index = shard.registrar.connect(table, now)
@@ -221,16 +230,17 @@ def revoke(
     since: Annotated[
         datetime | None, typer.Option(formats=["%Y-%m-%dT%H:%M:%S"], help="UTC; from then on it does not count. Now.")
     ] = None,
+    server: Server = None,
     as_json: AsJson = False,
 ) -> None:
     """Revoke the certificate that counts for somebody; the revocation goes on record."""
-    from tellegen.registry import Reason, open_shard
+    from tellegen.registry import Reason
 
     identity = _identity(role, number, name)
     reasons = {each.name.lower().replace("_", "-"): each for each in Reason}
     if reason not in reasons:
         raise InputError("command line", f"--reason {reason!r}", f"is none of {', '.join(reasons)}")
-    with open_shard(directory, write=True) as shard:
+    with _changing(directory, server) as shard:
         now = _now()
         standing = shard.directory.standing(identity.role, identity.number, identity.name, now)
         if standing is None:
@@ -248,15 +258,15 @@ def rotate_code(
     directory: Directory,
     meter: Annotated[int, typer.Option(help="Serial of the meter.")],
     from_counter: Annotated[int, typer.Option(help="First message counter under the new key.")],
+    server: Server = None,
     as_json: AsJson = False,
 ) -> None:
     """A meter codes its readings under a new key from a counter on; late readings below it stay good."""
     import numpy as np
 
     from tellegen.records import KeyGenerations
-    from tellegen.registry import open_shard
 
-    with open_shard(directory, write=True) as shard:
+    with _changing(directory, server) as shard:
         now = _now()
         known = shard.directory.key_generations()
         generation = int(known.generation[known.meter == meter].max(initial=0)) + 1
@@ -395,11 +405,17 @@ def verify_proof(
 
 
 def _admit(
-    directory: Path, asked: Request, csr: Path, days: int, out: Path | None, *, vouched: bool, as_json: bool
+    directory: Path,
+    asked: Request,
+    csr: Path,
+    days: int,
+    out: Path | None,
+    server: str | None,
+    *,
+    vouched: bool,
+    as_json: bool,
 ) -> None:
-    from tellegen.registry import open_shard
-
-    with open_shard(directory, write=True) as shard:
+    with _changing(directory, server) as shard:
         now = _now()
         index, issued, refused = shard.registrar.admit([asked], now, vouched=vouched, days=days)
         if index is None:
@@ -411,9 +427,30 @@ def _admit(
         _done(shard, index, now, facts, words, as_json=as_json)
 
 
+@contextmanager
+def _changing(directory: Path, server: str | None) -> Iterator[Shard]:
+    """A shard whose registrar puts changes on record: here, or through the intake that runs."""
+    from tellegen.operations.live_changes import hand_in
+    from tellegen.registry import SIGNING_PURPOSE, open_shard
+
+    with open_shard(directory, write=server is None) as shard:
+        if server is None:
+            yield shard
+            return
+        key = shard.registrar.vault.purpose_key(SIGNING_PURPOSE)
+
+        def put(table: Table, known_at: int) -> int:
+            return hand_in(server, table, key, known_at, time.time_ns())
+
+        yield replace(shard, registrar=replace(shard.registrar, hand_in=put))
+
+
 def _done(shard: Shard, index: int, now: int, facts: dict[str, Any], words: str, *, as_json: bool) -> None:
     """Make it durable, then show the receipt."""
-    shard.journal.commit(now)
+    if shard.registrar.hand_in is None:
+        shard.journal.commit(now)
+    else:
+        shard.journal.refresh()
     receipt = shard.journal.receipt(index)
     if as_json:
         print(json.dumps({**facts, "entry": index, "receipt": receipt}, indent=2))

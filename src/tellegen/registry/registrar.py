@@ -1,11 +1,12 @@
 """The registrar: the one way on to the record for identities, revocations and connections.
 
-It works on the journal of a running writer: what it appends is on record with that writer's next commit.
+It works on the journal of a running writer: what it appends is on record with that writer's next commit. Where that
+writer is another process, it hands each change in there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,9 +33,11 @@ class Registrar:
 
     Attributes
     ----------
-    journal, vault : of the shard; the journal is open for writing.
+    journal, vault : of the shard; the journal is open for writing, but for `hand_in`.
     directory : the fold of that journal; what goes on record is applied to it at once.
     authority, certificates : who signs certificates, and where they are kept.
+    hand_in : puts a table on record through the process that writes, and returns its journal index; None where the
+        journal is written here.
     """
 
     journal: Journal
@@ -42,6 +45,7 @@ class Registrar:
     directory: Directory
     authority: Authority
     certificates: CertificateStore
+    hand_in: Callable[[Table, int], int] | None = None
 
     def admit(
         self, requests: Sequence[Request | Refused], known_at: int, *, vouched: bool, days: int = VALID_DAYS
@@ -126,7 +130,8 @@ class Registrar:
         RegistryError : a row cannot stand (`assets.check_connections`); none of them is taken then.
         """
         check_connections(connections, self.directory)
-        self.vault.enrol(sorted({int(c) for c in connections.customer.tolist()} - {OPERATOR}))
+        if self.hand_in is None:  # else the writer enrols them
+            self.vault.enrol(sorted({int(c) for c in connections.customer.tolist()} - {OPERATOR}))
         return self._put(connections, known_at)
 
     def rotate_codes(self, generations: KeyGenerations, known_at: int) -> int:
@@ -171,6 +176,8 @@ class Registrar:
             ) from None
 
     def _put(self, table: Table, known_at: int) -> int:
+        if self.hand_in is not None:
+            return self.hand_in(table, known_at)
         batch = self.vault.seal(
             table,
             feeder="",

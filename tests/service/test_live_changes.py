@@ -1,0 +1,116 @@
+"""Whoever is admitted while the intake runs is heard at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+pytest.importorskip("uvicorn")
+pytest.importorskip("msgspec")
+
+from tellegen.assess.load import Connection, post_request
+from tellegen.journal import Journal
+from tellegen.metering import DeviceCodes
+from tellegen.operations.synthetic_batches import SignedBatch
+from tellegen.privacy import Vault
+from tellegen.records import Readings, Route, Statement
+from tellegen.registry import METER_PURPOSE
+from tellegen.units import MARKET_INTERVAL_S
+from tellegen.verify import check_receipt
+
+Tellegen = Callable[..., Any]
+HEAD = "customer,device,asset,feeder,node,phases,from_interval,capacity_w,import_limit_w,export_limit_w"
+
+
+@pytest.fixture
+def shard(tellegen: Tellegen, tmp_path: Path) -> Path:
+    path = tmp_path / "north"
+    tellegen("registry", "init", path, "--origin", "city.example/north")
+    tellegen("registry", "request", tmp_path / "head")
+    tellegen("registry", "enrol", path, tmp_path / "head.csr", "--role", "head-end", "--name", "NORTH")
+    return path
+
+
+@pytest.fixture
+def server(shard: Path) -> Iterator[str]:
+    command = [sys.executable, "-c", "from tellegen.cli import main; main()", "serve", str(shard)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src"), "OPENBLAS_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().split()[-1]
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def send(address: str, key: Path, codes: DeviceCodes, counter: int) -> dict[str, Any]:
+    interval = int(time.time()) // MARKET_INTERVAL_S - 1
+    row = Readings(
+        customer=np.array([7], dtype=np.int32),
+        meter=np.array([77]),
+        counter=np.array([counter]),
+        import_wh=np.array([5]),
+        export_wh=np.array([0]),
+        reactive_varh=np.array([0]),
+        voltage_mv=np.array([230_000]),
+        tag=np.zeros(1, dtype="V16"),
+    )
+    body = codes.tag(row, interval).rows().tobytes()
+    statement = Statement.of(Route.READINGS, "NORTH", "F1", "", interval, time.time_ns(), body)
+    secret: Any = load_pem_private_key(key.read_bytes(), None)
+    batch = SignedBatch(statement, secret.sign(statement.to_bytes()), body)
+
+    async def go() -> bytes:
+        async with await Connection.open(address) as connection:
+            return (await connection.send(post_request(batch))).body
+
+    return dict(json.loads(asyncio.run(go())))
+
+
+def test_a_meter_is_connected_and_heard_while_the_intake_runs(
+    tellegen: Tellegen, shard: Path, server: str, tmp_path: Path
+) -> None:
+    key, live = tmp_path / "head.key", ("--server", server)
+    with Vault.open(shard / "vault") as vault:
+        codes = DeviceCodes(vault.purpose_key(METER_PURPOSE), [77])
+    assert send(server, key, codes, 1)["refused"][0]["reason"] == "unknown"
+    (tmp_path / "new.csv").write_text(f"{HEAD}\n7,load,77,F1,3,0,0,9000,9000,4000\n")
+    beside = tellegen("registry", "import", shard, tmp_path / "new.csv")
+    assert (beside.status, "writer" in beside.err) == (2, True), beside.err
+    answer = tellegen("registry", "import", shard, tmp_path / "new.csv", *live, "--json")
+    assert answer.status == 0, answer.err
+    document = json.loads(answer.out)
+    with Journal.open(shard) as journal:
+        entry = journal.entry(document["entry"]).to_bytes()
+        assert check_receipt(document["receipt"], entry, journal.verifier.vkey).index == document["entry"]
+    assert send(server, key, codes, 1)["accepted"] == 1
+    assert send(server, key, codes, 1)["refused"][0]["reason"] == "replayed"
+    tellegen("registry", "request", tmp_path / "meter")
+    meter = ("--role", "meter", "--number", 77)
+    answer = tellegen("registry", "enrol", shard, tmp_path / "meter.csr", *meter, *live)
+    assert answer.status == 0, answer.err
+    assert tellegen("registry", "rotate-code", shard, "--meter", 77, "--from-counter", 10, *live).status == 0
+    assert send(server, key, codes, 10)["refused"][0]["reason"] == "code"
+    assert tellegen("registry", "revoke", shard, *meter, *live).status == 0
+    assert send(server, key, codes, 9)["refused"][0]["reason"] == "revoked"
+    again = tellegen("registry", "revoke", shard, *meter, *live)
+    assert (again.status, "revoked already" in again.err) == (2, True)
+
+
+def test_what_does_not_answer_is_one_line(tellegen: Tellegen, shard: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.csv").write_text(f"{HEAD}\n7,load,77,F1,3,0,0,9000,9000,4000\n")
+    for server, said in (("http://127.0.0.1:1", "does not answer"), ("ftp://h", "must begin with http")):
+        answer = tellegen("registry", "import", shard, tmp_path / "new.csv", "--server", server)
+        assert (answer.status, said in answer.err) == (2, True), answer.err
+    with Journal.open(shard) as journal:
+        assert len(journal) == 1
