@@ -2,7 +2,7 @@
 
 In: sealed batches. Out: an append-only log under signed checkpoints, receipts that prove inclusion,
 and a signed manifest of what was published from it. Formats stand where they are written:
-`journal.journal` (files), `segments` (frames), `payload`, `checkpoints`, `manifest`; for auditors
+`journal.journal` (files), `segments` (frames), `payload`, `receipts`, `checkpoints`, `manifest`; for auditors
 `tiles`, `extension` (consistency proofs) and `cosignature`; `witness` is who watches the log.
 """
 

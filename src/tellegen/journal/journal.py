@@ -31,7 +31,6 @@ next.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -46,6 +45,7 @@ from tellegen.journal.checkpoints import Checkpoint, CheckpointFile
 from tellegen.journal.merkle import MerkleTree, entry_hash
 from tellegen.journal.note import JournalError, NoteSigner, NoteVerifier
 from tellegen.journal.payload import PAYLOAD_BYTES_MAX, LivePayload, Payload, Stub
+from tellegen.journal.receipts import proof, row_proof
 from tellegen.journal.segments import Segments
 from tellegen.journal.storage import FILES, Storage, read_file, replace_file
 from tellegen.records import Header, RecordError, SealedBatch
@@ -54,9 +54,6 @@ ENTRY_BYTES_MAX = 65_535  # what a C2SP entry bundle can hold
 PENDING_BYTES_MAX = 1 << 29
 SEGMENT_BYTES_MAX = 1 << 28
 HEADERS_CACHED_MAX = 1024
-
-PROOF_MAGIC = "c2sp.org/tlog-proof@v1"
-ROW_PROOF_MAGIC = "tellegen-row-proof@v1"
 
 
 class Journal:
@@ -492,17 +489,7 @@ class Journal:
         `leaves` are the leaf hashes of the entry's rows where the payload does not hold them: of a live batch from
         the vault, of a compacted one from the archive.
 
-        A tlog-proof whose ``extra`` line carries, in base64, the inner proof::
-
-            tellegen-row-proof@v1
-            row NUMBER
-            rows COUNT
-            HASH                 base64, one per line, from the row's sibling upwards
-
-            HEADER               the log entry: canonical JSON
-
-        The row's leaf hash is SHA-256(0x00 || salt || canonical row bytes); its owner gets the salt
-        from the vault.
+        The form is that of `receipts.row_proof`, in the ``extra`` line of a tlog-proof.
 
         Raises
         ------
@@ -516,26 +503,15 @@ class Journal:
             if LivePayload.is_live(data):
                 raise JournalError(f"entry {index} is live: its row hashes come from the vault")
             leaves = Payload.from_bytes(data).hash_list()
-        inner = MerkleTree(leaves)
-        if inner.root().hex() != header.row_root:
-            raise JournalError(f"entry {index}: the row hashes do not rebuild its row root")
-        lines = [ROW_PROOF_MAGIC, f"row {row}", f"rows {header.rows}"]
-        lines += [base64.b64encode(node).decode() for node in inner.inclusion_proof(row)]
-        extra = "\n".join([*lines, "", header.to_bytes().decode(), ""])
-        return self._proof(index, extra.encode(), at or self.checkpoint)
+        return self._proof(index, row_proof(index, header, row, leaves), at or self.checkpoint)
 
     def _proof(self, index: int, extra: bytes | None, checkpoint: Checkpoint) -> str:
         self._check_index(index)
         if index >= checkpoint.size or checkpoint.size > self.checkpoint.size:
             raise JournalError(f"entry {index} is not committed; receipts come after durability")
-        lines = [PROOF_MAGIC]
-        if extra is not None:
-            lines.append(f"extra {base64.b64encode(extra).decode()}")
-        lines.append(f"index {index}")
         with self._state:  # a refresh takes in the checkpoint first, and then its entries
             nodes = self._tree.inclusion_proof(index, checkpoint.size)
-        lines += [base64.b64encode(node).decode() for node in nodes]
-        return "\n".join([*lines, "", checkpoint.note])
+        return proof(index, nodes, checkpoint, extra)
 
 
 class _Entries(Sequence[Header]):
