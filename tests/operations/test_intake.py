@@ -22,12 +22,13 @@ from tellegen.operations.intake import Intake, Taken
 from tellegen.operations.intake_limits import IntakeLimits, Reason, RefusedBatchError
 from tellegen.operations.record_clock import RecordClock
 from tellegen.operations.registry_changes import REGISTRAR, SentChanges, check_changes
-from tellegen.operations.sent import SentBids, SentReadings
+from tellegen.operations.sent import SentBids, SentReadings, SentRoots
 from tellegen.operations.synthetic_batches import SignedBatch, bids_batch, bids_of, readings_batch, readings_of
 from tellegen.operations.synthetic_shard import HEAD_END, ShardKeys, build_shard
 from tellegen.privacy import Vault
 from tellegen.records import (
     Connections,
+    DailyRoots,
     KeyGenerations,
     Orders,
     Readings,
@@ -483,4 +484,18 @@ def test_bids_of_any_content_are_refused_row_by_row(bench: Bench, content: bytes
     )
     batch = bids_batch(bench.keys, submissions, orders, "F1", "real_time", FIRST + 12, 9)
     error = refused(lambda: bench.send(batch))
+    assert (error.reason, len(error.rows)) == (Reason.NO_GOOD_ROW, 3)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(content=st.binary(min_size=120, max_size=120), customer=st.integers(-(2**31), 2**31 - 1) | st.integers(0, 13))
+def test_signed_days_of_any_content_are_refused_row_by_row(bench: Bench, content: bytes, customer: int) -> None:
+    last = NOW // 86_400 * 288 - 1
+    table = DailyRoots.from_bytes(content * 3).rows()
+    table["customer"][1:], table["day"][2] = customer, last // 288
+    table["meter"][2] = bench.keys.meters_of([customer])[0]
+    body = table.tobytes()
+    statement = Statement.of(Route.DAILY_ROOTS, HEAD_END, "F1", "", last, 3, body)
+    signature = bench.keys.sign_as(HEAD_END, statement.to_bytes())
+    error = refused(lambda: bench.intake.take(statement, signature, lambda: SentRoots.from_bytes(body)))
     assert (error.reason, len(error.rows)) == (Reason.NO_GOOD_ROW, 3)

@@ -19,7 +19,7 @@ import msgspec
 
 from tellegen.operations.intake import Taken
 from tellegen.operations.intake_limits import IntakeLimits, Reason, RefusedBatchError
-from tellegen.operations.sent import SentBids, SentReadings
+from tellegen.operations.sent import SentBids, SentReadings, SentRoots
 from tellegen.records import Orders, Readings, RecordError, Refusal, Route, Statement, Submissions, bids_body
 from tellegen.service.application import Application
 from tellegen.service.bodies import MEDIA_TYPES, MSGPACK, NDJSON, ROWS, decode
@@ -71,7 +71,9 @@ def check(route: Route, media_type: str, body: bytes, rows: int | None = None) -
         sent = decode(route, media_type, body, 50)
     except RecordError:
         return
-    assert isinstance(sent, SentReadings if route is Route.READINGS else SentBids)
+    kinds = {Route.READINGS: SentReadings, Route.DAILY_ROOTS: SentRoots, Route.BIDS: SentBids}
+    assert isinstance(sent, SentReadings | SentRoots | SentBids)
+    assert type(sent) is kinds[route]
     numbers = [*sent.numbers.tolist(), *(problem.row for problem in sent.problems)]
     assert len(set(numbers)) == len(numbers)
     if rows is not None:
@@ -82,7 +84,12 @@ def check(route: Route, media_type: str, body: bytes, rows: int | None = None) -
         assert int(sent.submissions.order_rows.sum(dtype=np.int64)) == len(sent.orders)
 
 
-@given(st.sampled_from([Route.READINGS, Route.BIDS]), st.sampled_from(MEDIA_TYPES), st.binary(max_size=400))
+@given(
+    st.sampled_from([Route.READINGS, Route.DAILY_ROOTS, Route.BIDS]),
+    st.sampled_from(MEDIA_TYPES),
+    st.binary(max_size=400),
+)
+@example(Route.DAILY_ROOTS, ROWS, bytes(240))
 @example(Route.READINGS, MSGPACK, b"\x91" * 5000)
 @example(Route.READINGS, NDJSON, b'{"tag":' * 5000)
 @example(Route.BIDS, NDJSON, b'{"orders":' + b"[" * 100_000)

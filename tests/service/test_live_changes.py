@@ -21,10 +21,10 @@ pytest.importorskip("msgspec")
 
 from tellegen.assess.load import Connection, post_request
 from tellegen.journal import Journal
-from tellegen.metering import DeviceCodes
+from tellegen.metering import DeviceCodes, sign_day
 from tellegen.operations.synthetic_batches import SignedBatch
 from tellegen.privacy import Vault
-from tellegen.records import Readings, Route, Statement
+from tellegen.records import DailyRoots, Readings, Route, Statement
 from tellegen.registry import METER_PURPOSE
 from tellegen.units import MARKET_INTERVAL_S
 from tellegen.verify import check_receipt
@@ -53,8 +53,11 @@ def server(shard: Path) -> Iterator[str]:
         assert process.wait(20) == 0
 
 
-def send(address: str, key: Path, codes: DeviceCodes, counter: int) -> dict[str, Any]:
-    interval = int(time.time()) // MARKET_INTERVAL_S - 1
+def secret(file: Path) -> Any:
+    return load_pem_private_key(file.read_bytes(), None)
+
+
+def reading(codes: DeviceCodes, counter: int, interval: int) -> Readings:
     row = Readings(
         customer=np.array([7], dtype=np.int32),
         meter=np.array([77]),
@@ -65,10 +68,18 @@ def send(address: str, key: Path, codes: DeviceCodes, counter: int) -> dict[str,
         voltage_mv=np.array([230_000]),
         tag=np.zeros(1, dtype="V16"),
     )
-    body = codes.tag(row, interval).rows().tobytes()
-    statement = Statement.of(Route.READINGS, "NORTH", "F1", "", interval, time.time_ns(), body)
-    secret: Any = load_pem_private_key(key.read_bytes(), None)
-    batch = SignedBatch(statement, secret.sign(statement.to_bytes()), body)
+    return codes.tag(row, interval)
+
+
+def send(address: str, key: Path, codes: DeviceCodes, counter: int) -> dict[str, Any]:
+    interval = int(time.time()) // MARKET_INTERVAL_S - 1
+    return post(address, key, Route.READINGS, interval, reading(codes, counter, interval))
+
+
+def post(address: str, key: Path, route: Route, interval: int, rows: Readings | DailyRoots) -> dict[str, Any]:
+    body = rows.rows().tobytes()
+    statement = Statement.of(route, "NORTH", "F1", "", interval, time.time_ns(), body)
+    batch = SignedBatch(statement, secret(key).sign(statement.to_bytes()), body)
 
     async def go() -> bytes:
         async with await Connection.open(address) as connection:
@@ -99,6 +110,11 @@ def test_a_meter_is_connected_and_heard_while_the_intake_runs(
     meter = ("--role", "meter", "--number", 77)
     answer = tellegen("registry", "enrol", shard, tmp_path / "meter.csr", *meter, *live)
     assert answer.status == 0, answer.err
+    last = int(time.time()) // 86_400 * 288 - 1
+    day = sign_day(reading(codes, 1, last), last, secret(tmp_path / "meter.key").sign)
+    assert post(server, key, Route.DAILY_ROOTS, last, day)["accepted"] == 1
+    forged = sign_day(reading(codes, 2, last), last, secret(key).sign)
+    assert post(server, key, Route.DAILY_ROOTS, last, forged)["refused"][0]["reason"] == "signature"
     assert tellegen("registry", "rotate-code", shard, "--meter", 77, "--from-counter", 10, *live).status == 0
     assert send(server, key, codes, 10)["refused"][0]["reason"] == "code"
     assert tellegen("registry", "revoke", shard, *meter, *live).status == 0

@@ -245,6 +245,7 @@ class Archive:
                 filed.setdefault(place, []).append(index)
         for place, entries in filed.items():
             rows = self.rows(place)
+            rows = rows[np.isin(rows["@entry"], entries)]
             rows = rows[np.lexsort((rows["@row"], rows["@entry"]))]
             for index in entries:
                 mine = rows[slice(*np.searchsorted(rows["@entry"], [index, index + 1]))]

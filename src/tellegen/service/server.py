@@ -206,7 +206,7 @@ async def _receive(broker: Broker, take: Take, ready: asyncio.Event) -> None:
     while True:
         try:
             await subscribe(broker, take, ready.set)
-        except InputError as error:
+        except Exception as error:  # whatever it is, readings must not stay away in silence
             if not ready.is_set():
                 raise
             _log.error("%s; trying again in %s s", error, MQTT_RETRY_S)
