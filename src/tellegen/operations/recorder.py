@@ -82,9 +82,13 @@ class Recorder:
         for index in self.journal.find(kind=kind.kind, market=market):
             header = entries[index]
             if name is None or header.name == name:
-                table = self.vault.unseal(header, self.journal.payload(index)).table
-                assert isinstance(table, kind)
-                yield index, header, table
+                yield index, header, self.table(index, kind)
+
+    def table(self, index: int, kind: type[T]) -> T:
+        """The table of a journal entry; rows of erased customers are missing."""
+        table = self.vault.unseal(self.journal.entry(index), self.journal.payload(index)).table
+        assert isinstance(table, kind)
+        return table
 
     def document(self, name: str) -> bytes:
         """Content of the latest document of a name; empty where it was erased or never put."""
