@@ -7,18 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tellegen.errors import InputError
 from tellegen.records import Connections, Device
 from tellegen.units import IntArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Connected:
-    """Everybody on the feeders of a shard in one interval, by feeder, then by customer.
+    """Everybody on the feeders of a shard in one interval: customers by feeder, then the substations.
 
     Attributes
     ----------
-    customer, node, meter, capacity_w : int64[n].
-    start : int64[feeders + 1]; rows ``start[k]`` up to ``start[k + 1]`` hang on feeder k.
+    customer, node, meter, capacity_w : int64[n + feeders].
+    start : int64[feeders + 1]; rows ``start[k]`` up to ``start[k + 1]`` are the customers on feeder k, in ascending
+        order, and row ``start[-1] + k`` is its substation.
     """
 
     customer: IntArray
@@ -27,26 +29,36 @@ class Connected:
     capacity_w: IntArray
     start: IntArray
 
+    @property
+    def customers(self) -> int:
+        """How many customers there are."""
+        return int(self.start[-1])
+
     def on(self, feeder: int) -> slice:
-        """Rows of a feeder."""
+        """Rows of a feeder's customers."""
         return slice(int(self.start[feeder]), int(self.start[feeder + 1]))
 
 
 class ConnectionHistory:
     """Connections as they became known; later ones replace earlier ones from their interval on.
 
-    >>> def row(feeder, node, first): return Connections(customer=[5], device=[0], asset=[77], feeder=[feeder],
-    ...     node=[node], phases=[0], from_interval=[first], capacity_w=[9000], import_limit_w=[9000],
-    ...     export_limit_w=[9000])
-    >>> history = ConnectionHistory(["F1", "F2"])
-    >>> history.add([row(b"F1", 3, 0), row(b"F2", 8, 10)])
+    Parameters
+    ----------
+    feeders : their names.
+    substations : the numbers under which the operator's own meters at the roots are registered.
+
+    >>> def row(number, feeder, node, first): return Connections(customer=[number], device=[0], asset=[70 + number],
+    ...     feeder=[feeder], node=[node], phases=[0], from_interval=[first], capacity_w=[9000],
+    ...     import_limit_w=[9000], export_limit_w=[9000])
+    >>> history = ConnectionHistory(["F1", "F2"], [8, 9])
+    >>> history.add([row(8, b"F1", 0, 0), row(9, b"F2", 0, 0), row(5, b"F1", 3, 0), row(5, b"F2", 4, 10)])
     >>> history.at(9).start.tolist(), history.at(10).start.tolist(), history.at(10).node.tolist()
-    ([0, 1, 1], [0, 0, 1], [8])
+    ([0, 1, 1], [0, 0, 1], [4, 0, 0])
     """
 
-    def __init__(self, feeders: Sequence[str]) -> None:
+    def __init__(self, feeders: Sequence[str], substations: Sequence[int]) -> None:
         self._number = {name.encode("ascii"): k for k, name in enumerate(feeders)}
-        self._feeders = len(feeders)
+        self._substations = np.array(substations, dtype=np.int64)
         self._rows = Connections.empty()
         self._feeder: IntArray = np.zeros(0, dtype=np.int64)
         self._latest: tuple[int, Connected] | None = None
@@ -58,28 +70,40 @@ class ConnectionHistory:
         everything = Connections.concat([self._rows, *batches])
         points = everything.take(everything.device == Device.LOAD)
         # of rows about one customer and interval the one recorded last counts, so arrival breaks the tie
-        order = np.lexsort((np.arange(len(points)), points.from_interval, points.customer))
-        self._rows = points.take(order)
+        self._rows = points.take(np.lexsort((np.arange(len(points)), points.from_interval, points.customer)))
         names, place = np.unique(self._rows.feeder, return_inverse=True)
         self._feeder = np.array([self._number.get(bytes(name), -1) for name in names], dtype=np.int64)[place]
         self._latest = None
 
     def at(self, interval: int) -> Connected:
-        """Who is connected in an interval, as known now; customers on feeders of other shards are left out."""
+        """Who is connected in an interval, as known now; customers on feeders of other shards are left out.
+
+        Raises
+        ------
+        InputError : a feeder has no meter at its substation.
+        """
         if self._latest is not None and self._latest[0] == interval:
             return self._latest[1]
-        rows = self._rows
+        rows, feeders = self._rows, len(self._number)
         holds = np.flatnonzero(rows.from_interval <= interval)
         customer = rows.customer[holds]
         last = holds[np.append(customer[1:] != customer[:-1], True)] if holds.size else holds
         last = last[(self._feeder[last] >= 0) & (rows.node[last] >= 0)]
-        order = last[np.argsort(self._feeder[last], kind="stable")]
+        root = np.isin(rows.customer[last], self._substations)
+        # substations come after all customers, each in the place of its feeder
+        group = self._feeder[last] + np.where(root, feeders, 0)
+        order = np.argsort(group, kind="stable")
+        start = np.searchsorted(group[order], np.arange(2 * feeders + 1))
+        if (np.diff(start[feeders:]) != 1).any():
+            name = list(self._number)[int(np.argmax(np.diff(start[feeders:]) != 1))].decode()
+            raise InputError("registry", f"feeder {name}", "needs one meter at its substation; connect it")
+        last = last[order]
         connected = Connected(
-            customer=rows.customer[order].astype(np.int64),
-            node=rows.node[order].astype(np.int64),
-            meter=rows.asset[order],
-            capacity_w=rows.capacity_w[order],
-            start=np.searchsorted(self._feeder[order], np.arange(self._feeders + 1)),
+            customer=rows.customer[last].astype(np.int64),
+            node=rows.node[last].astype(np.int64),
+            meter=rows.asset[last],
+            capacity_w=rows.capacity_w[last],
+            start=start[: feeders + 1],
         )
         self._latest = (interval, connected)
         return connected

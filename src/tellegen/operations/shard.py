@@ -39,6 +39,7 @@ from tellegen.operations.stages import Stages
 from tellegen.operations.submitted import Bids, Submitted
 from tellegen.privacy import Vault
 from tellegen.records import (
+    OPERATOR,
     Awards,
     Clearings,
     Energy,
@@ -106,9 +107,9 @@ class ShardMarket:
         self._rulebook = _rulebook(shard)
         self._rules: dict[date, Rules] = {}
         self._submitted = Submitted(Recorder(intake, vault, ""))
-        self._history = ConnectionHistory([feeder.name for feeder in self.feeders])
+        self._history = ConnectionHistory([f.name for f in self.feeders], [f.substation for f in self.feeders])
         self._connections = 0
-        self._meters = ShardMeters(self.feeders)
+        self._meters = ShardMeters()
         self._carry = np.zeros((0, 2), dtype=np.int64)
         self._warm: list[Warm | None] = [None] * len(self.feeders)
         self._spread: list[FloatArray | None] = [None] * len(self.feeders)
@@ -273,7 +274,7 @@ class ShardMarket:
             readings = self._submitted.readings(interval, size)
             connected = self._connected(interval)
         with self.stages("validate"):
-            energy, substations = self._meters.read(interval, readings, connected)
+            energy = self._meters.read(interval, readings, connected)
         rules = self._rules_of(interval)
         posted: list[tuple[int, Postings]] = []
         for k, feeder in enumerate(self.feeders):
@@ -285,11 +286,12 @@ class ShardMarket:
             here = connected.on(k)
             with self.stages("settle"):
                 measured = energy.take(np.arange(here.start, here.stop))
-                facts = interval_facts(interval, connected, here, cleared.period, measured, substations.take([k]))
+                substation = replace(energy.take([connected.customers + k]), customer=np.array([OPERATOR], dtype="i4"))
+                facts = interval_facts(interval, connected, here, cleared.period, measured, substation)
                 postings = settle_intervals(facts, rules.settlement)
             with self.stages("seal"):
                 recorder, span = self._recorder(feeder.name), Span(known_at, interval, 1, REAL_TIME)
-                said = Energy.concat([substations.take([k]), measured])
+                said = Energy.concat([substation, measured])
                 validated = recorder.put(said, span, name=f"{_READ}{size}")
                 entry = recorder.put(postings, span, causes=(validated, cleared.entry))
             posted.append((entry, postings))
@@ -299,8 +301,8 @@ class ShardMarket:
         with self.stages("post"):
             self.ledger.post_all(posted)
         return Settled(
-            customers=connected.customer.size,
-            estimated=int(np.count_nonzero(energy.quality)),
+            customers=connected.customers,
+            estimated=int(np.count_nonzero(energy.quality[: connected.customers])),
             postings=sum(len(postings) for _, postings in posted),
         )
 

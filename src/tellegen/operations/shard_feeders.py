@@ -24,13 +24,13 @@ class ShardFeeder:
     ----------
     name : as in the registry of connections.
     network : with the limits under which it is cleared. Feeders of one topology share the object, and its factors.
-    substation_meter : serial number of the operator's own meter at the root.
+    substation : number under which the operator's own meter at the root stands in the registry, like a customer's.
     root_limit_kw : largest power through the root; None: no limit.
     """
 
     name: str
     network: Network
-    substation_meter: int
+    substation: int
     root_limit_kw: float | None = None
 
 
@@ -49,7 +49,7 @@ def put_feeders(recorder: Recorder, feeders: Sequence[ShardFeeder], span: Span) 
         raise InputError("shard", "feeders", "two have one name; give each its own")
     for name, network in sorted(networks.items()):
         recorder.put_document(Document(_NETWORK + name, network_to_json(network), private=True), span)
-    listed = [[f.name, f.network.name, f.substation_meter, f.root_limit_kw] for f in feeders]
+    listed = [[f.name, f.network.name, f.substation, f.root_limit_kw] for f in feeders]
     recorder.put_document(Document(_LIST, json.dumps(listed).encode(), private=True), span)
 
 
@@ -68,4 +68,4 @@ def read_feeders(recorder: Recorder) -> list[ShardFeeder]:
         name: network_from_json(recorder.document(_NETWORK + name))
         for name in sorted({network for _, network, _, _ in listed})
     }
-    return [ShardFeeder(name, networks[network], meter, limit) for name, network, meter, limit in listed]
+    return [ShardFeeder(name, networks[network], substation, limit) for name, network, substation, limit in listed]

@@ -73,14 +73,14 @@ class Submitted:
             )
         return {feeder: _last_of_each(batches) for feeder, batches in parts.items()}
 
-    def readings(self, interval: int, size: int) -> dict[str, Readings]:
-        """Readings about an interval below a size of the journal that count, by feeder, in the order of the record."""
-        parts: dict[str, list[Readings]] = {}
+    def readings(self, interval: int, size: int) -> Readings:
+        """Readings about an interval below a size of the journal that count, in the order of the record."""
+        parts: list[Readings] = []
         for index in self._about(Readings, interval, size):
             header = self._record.journal.entry(index)
             table, counts = self._record.table(index, Readings), self._counts(index, header)
-            parts.setdefault(header.feeder, []).append(table if counts.all() else table.take(counts))
-        return {feeder: Readings.concat(tables) for feeder, tables in parts.items()}
+            parts.append(table if counts.all() else table.take(counts))
+        return Readings.concat(parts)
 
     def connections(self, first: int) -> tuple[list[Connections], int]:
         """Batches of connections from the `first` of them on, and how many there are now."""
