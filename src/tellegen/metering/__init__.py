@@ -5,21 +5,22 @@ interval, measured where the reading passes every check, estimated where it does
 stays on record either way.
 """
 
-from tellegen.metering.devices import MeteringError, MeterKeys, authenticate, tagged
+from tellegen.metering.devices import Code, DeviceCodes, MeteringError
 from tellegen.metering.estimate import daily_profile, energy_from_registers, longest_stillness
+from tellegen.metering.replay_window import ReplayWindow
 from tellegen.metering.validation import Estimate, Limits, MeterState, Registers, validate
 
 __all__ = [
+    "Code",
+    "DeviceCodes",
     "Estimate",
     "Limits",
-    "MeterKeys",
     "MeterState",
     "MeteringError",
     "Registers",
-    "authenticate",
+    "ReplayWindow",
     "daily_profile",
     "energy_from_registers",
     "longest_stillness",
-    "tagged",
     "validate",
 ]

@@ -155,7 +155,7 @@ def validate(
     interval : the interval that the readings close.
     readings : as they came, in any order; of several from one customer the authentic one with the
         highest counter counts. Readings of customers that are not in `state` are ignored.
-    authentic : bool per reading, from `authenticate`.
+    authentic : bool per reading, from `DeviceCodes.check`.
     state : after the interval before.
     limits, estimate : per customer, in the order of `state.customer`.
 

@@ -6,14 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellegen.metering import (
+    DeviceCodes,
     Estimate,
     Limits,
-    MeterKeys,
     MeterState,
-    authenticate,
     daily_profile,
     longest_stillness,
-    tagged,
     validate,
 )
 from tellegen.metering.validation import Registers
@@ -38,7 +36,7 @@ class Meters:
         self._number = np.concatenate([[OPERATOR], np.asarray(customers.customer)])
         self._serial = np.concatenate([[SUBSTATION_METER], np.asarray(customers.meter)])
         self._node = np.concatenate([[int(setup.network.source[0])], setup.node])
-        self._keys = MeterKeys(master_key, self._serial.tolist())
+        self._codes = DeviceCodes(master_key, self._serial)
         self._state = MeterState.installed(self._number, self._serial, Registers(*world.registers.whole()))
         net = setup.past_net_wh
         whole = np.concatenate([net.sum(axis=2, keepdims=True), net], axis=2)
@@ -63,7 +61,7 @@ class Meters:
         registers = np.stack(self._world.registers.whole())
         if self._faulty:
             registers = self._with_fault(interval, registers)
-        readings = tagged(
+        readings = self._codes.tag(
             Readings(
                 customer=self._number,
                 meter=self._serial,
@@ -75,11 +73,10 @@ class Meters:
                 tag=np.zeros(self._number.size, dtype="V16"),
             ),
             interval,
-            self._keys,
         )
         at = (interval - self._setup.first) % 288
         estimate = Estimate(*(profile[at] for profile in self._profile))
-        genuine = authenticate(readings, interval, self._keys)
+        genuine = self._codes.check(readings, interval)
         energy, self._state = validate(interval, readings, genuine, self._state, self._limits, estimate)
         return readings, energy
 

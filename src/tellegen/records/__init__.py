@@ -26,6 +26,7 @@ from tellegen.records.registry import (
     Customers,
     Document,
     Erasures,
+    KeyGenerations,
     Revocations,
     Role,
 )
@@ -49,6 +50,7 @@ TABLES: dict[str, type[Table]] = {
         Admissions,
         Revocations,
         Connections,
+        KeyGenerations,
         Refusals,
         DailyRoots,
         Postings,
@@ -75,6 +77,7 @@ __all__ = [
     "Energy",
     "Erasures",
     "Header",
+    "KeyGenerations",
     "Line",
     "Orders",
     "Postings",

@@ -90,6 +90,20 @@ class Revocations(Table):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class KeyGenerations(Table):
+    """Generations of the keys under which meters code their readings; generation 0 needs no row. No secret is in it.
+
+    A reading is coded under the generation that its counter falls in, so a late one stays good after a rotation.
+    """
+
+    kind: ClassVar[str] = "key_generations"
+
+    meter: NDArray[np.int64] = column("<i8", "1", "serial number of the meter")
+    generation: NDArray[np.int32] = column("<i4", "1", "generation of its key, from 1")
+    from_counter: NDArray[np.int64] = column("<i8", "1", "first message counter under it")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Connections(Table):
     """The registry of assets: what hangs where, from an interval on (a fact with two times, law 2).
 

@@ -1,0 +1,255 @@
+"""Who and what is connected, and who may speak: a fold of the journal, for look-ups by the thousand.
+
+Every answer depends on two times: the one asked about, and the one by which it was known. Without the second
+everything on record counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tellegen.errors import TellegenError
+from tellegen.journal import Journal
+from tellegen.privacy import Vault
+from tellegen.records import (
+    Admissions,
+    Connections,
+    Device,
+    Header,
+    KeyGenerations,
+    Refusal,
+    Revocations,
+    Role,
+    Table,
+)
+from tellegen.registry.versions import NONE, Versions
+from tellegen.units import IntArray
+
+KINDS = (Admissions.kind, Revocations.kind, Connections.kind, KeyGenerations.kind)
+"""Kinds of records that a directory is a fold of."""
+SOURCES = (Role.HEAD_END, Role.GATEWAY)
+"""Roles that hand in batches."""
+NOWHERE = -1
+"""Node of what is disconnected; meter of a customer without one."""
+KEY_BYTES = 32
+
+ByteArray = NDArray[np.uint8]
+
+
+class NotAdmittedError(TellegenError):
+    """Somebody speaks who may not; `refusal` says why in one number, the text with a remedy."""
+
+    def __init__(self, refusal: Refusal, who: str) -> None:
+        self.refusal = refusal
+        super().__init__(f"{who} {_REASONS[refusal]}")
+
+
+_REASONS = {
+    Refusal.UNKNOWN: "is not admitted; enrol it first (`tellegen registry enrol`)",
+    Refusal.REVOKED: "has a certificate that is revoked or not valid at this time; enrol it with a new key",
+}
+
+
+class Directory:
+    """Identities and connections as they stand on record.
+
+    >>> from tellegen.records import Admissions
+    >>> directory = Directory()
+    >>> row = dict(role=[Role.HEAD_END], number=[0], name=[b"head-end 1"], public_key=np.array([bytes(32)], "V32"),
+    ...            certificate_sha256=np.array([bytes(32)], "V32"), valid_from=[100], valid_until=[200])
+    >>> header = Header("admissions", "", "", "", 0, 1, "operator", 90, (), 1, "", "")
+    >>> directory.apply(header, Admissions(**row))
+    >>> len(directory.source_key("head-end 1", at=150))
+    32
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[bytes, int] = {}
+        self._identities = {
+            role: Versions(Admissions, "number", "valid_from") for role in (Role.METER, Role.PARTICIPANT)
+        }
+        self._named = Versions(Admissions, "number", "valid_from")  # number: order in which names came up
+        self._connections = {device: Versions(Connections, "customer", "from_interval") for device in Device}
+        self._generations: list[KeyGenerations] = []
+        self._revoked: dict[bytes, list[tuple[int, int]]] = {}
+        self._revoked_prefixes = np.empty(0, dtype=np.uint64)
+
+    @classmethod
+    def of(cls, journal: Journal, vault: Vault) -> Directory:
+        """Fold a journal; connections of erased customers are missing."""
+        directory = cls()
+        entries = journal.entries()
+        for kind in KINDS:
+            for index in journal.find(kind=kind):
+                directory.apply(entries[index], vault.unseal(entries[index], journal.payload(index)).table)
+        return directory
+
+    def apply(self, header: Header, table: Table) -> None:
+        """Take in the next batch on record; kinds other than `KINDS` say nothing here."""
+        match table:
+            case Admissions():
+                self._admit(table, header.known_at)
+            case Revocations():
+                self._revoke(table, header.known_at)
+            case Connections():
+                for device, versions in self._connections.items():
+                    versions.append(table.take(table.device == device).rows(), header.known_at)
+            case KeyGenerations():
+                self._generations.append(table)
+
+    def _admit(self, table: Admissions, known_at: int) -> None:
+        for role, versions in self._identities.items():
+            versions.append(table.take(table.role == role).rows(), known_at)
+        named = table.take(~np.isin(table.role, tuple(self._identities))).rows()
+        for row in named:
+            row["number"] = self._names.setdefault(bytes(row["name"]), len(self._names))
+        self._named.append(named, known_at)
+
+    def _revoke(self, table: Revocations, known_at: int) -> None:
+        for fingerprint, revoked_at in zip(table.certificate_sha256.tolist(), table.revoked_at.tolist(), strict=True):
+            self._revoked.setdefault(fingerprint, []).append((revoked_at, known_at))
+        self._revoked_prefixes = np.frombuffer(b"".join(f[:8] for f in self._revoked), dtype=np.uint64)
+
+    # Who may speak
+
+    def source_key(self, source: str, at: int, known_at: int | None = None) -> bytes:
+        """Ed25519 public key of a head-end or gateway.
+
+        Raises
+        ------
+        NotAdmittedError : unknown, revoked or out of its validity; says which.
+        """
+        number = self._names.get(source.encode("ascii", "replace"), NONE)
+        row, refusal = self._standing(self._named, [number], at, known_at)
+        if refusal[0] == Refusal.NONE and self._named.rows["role"][row[0]] not in SOURCES:
+            refusal[0] = Refusal.UNKNOWN
+        if refusal[0] != Refusal.NONE:
+            raise NotAdmittedError(Refusal(int(refusal[0])), f"source {source!r}")
+        return bytes(self._named.rows["public_key"][row[0]].tobytes())
+
+    def customer_keys(self, customers: ArrayLike, at: int, known_at: int | None = None) -> list[bytes | None]:
+        """Ed25519 public key of each customer's agent; None where none counts (`refusals` says why)."""
+        return self.keys(Role.PARTICIPANT, customers, at, known_at)
+
+    def keys(self, role: Role, numbers: ArrayLike, at: ArrayLike, known_at: int | None = None) -> list[bytes | None]:
+        """Ed25519 public key of each meter (by serial) or participant (by customer number); None where none counts."""
+        versions = self._identities[role]
+        row, refusal = self._standing(versions, numbers, at, known_at)
+        if not len(versions):
+            return [None] * row.size
+        keys: list[bytes | None] = versions.rows["public_key"][row].tolist()
+        for bad in np.flatnonzero(refusal).tolist():
+            keys[bad] = None
+        return keys
+
+    def refusals(self, role: Role, numbers: ArrayLike, at: ArrayLike, known_at: int | None = None) -> ByteArray:
+        """Why each meter or participant may not speak: `records.Refusal` UNKNOWN, REVOKED, or NONE; uint8[n]."""
+        return self._standing(self._identities[role], numbers, at, known_at)[1]
+
+    def certificates(
+        self, role: Role, numbers: ArrayLike, at: ArrayLike, known_at: int | None = None
+    ) -> list[bytes | None]:
+        """Fingerprint of the certificate that counts for each; None where none does."""
+        versions = self._identities[role]
+        row, refusal = self._standing(versions, numbers, at, known_at)
+        return [
+            versions.rows["certificate_sha256"][r].tobytes() if r >= 0 and not bad else None
+            for r, bad in zip(row.tolist(), refusal.tolist(), strict=True)
+        ]
+
+    def _standing(
+        self, versions: Versions, numbers: ArrayLike, at: ArrayLike, known_at: int | None
+    ) -> tuple[IntArray, ByteArray]:
+        row = versions.standing(numbers, at, known_at)
+        refusal = np.where(row < 0, Refusal.UNKNOWN, Refusal.NONE).astype(np.uint8)
+        found = np.flatnonzero(row >= 0)
+        if not found.size:
+            return row, refusal
+        when = np.broadcast_to(np.asarray(at, dtype=np.int64), row.shape)
+        expired = versions.rows["valid_until"][row[found]] <= when[found]
+        refusal[found[expired]] = Refusal.REVOKED
+        if self._revoked_prefixes.size:
+            fingerprint = np.ascontiguousarray(versions.rows["certificate_sha256"][row[found]])
+            prefix = fingerprint.view(np.uint64).reshape(-1, 4)[:, 0]
+            for k in np.flatnonzero(np.isin(prefix, self._revoked_prefixes)).tolist():
+                if self._is_revoked(fingerprint[k].tobytes(), int(when[found[k]]), known_at):
+                    refusal[found[k]] = Refusal.REVOKED
+        return row, refusal
+
+    def _is_revoked(self, fingerprint: bytes, at: int, known_at: int | None) -> bool:
+        return any(
+            since <= at and (known_at is None or known <= known_at)
+            for since, known in self._revoked.get(fingerprint, ())
+        )
+
+    # What is connected
+
+    def meters_of(
+        self, customers: ArrayLike, interval: ArrayLike | None = None, known_at: int | None = None
+    ) -> IntArray:
+        """Serial number of each customer's meter, int64[n]; `NOWHERE` (-1) for an unknown or disconnected customer.
+
+        `interval`: one or one per customer; None asks for the latest connection on record.
+        """
+        points = self._connections[Device.LOAD]
+        row = self._connected(points, customers, interval, known_at)
+        return np.where(row >= 0, points.rows["asset"][row], NOWHERE) if len(points) else row
+
+    def feeder_of(
+        self, customers: ArrayLike, interval: ArrayLike | None = None, known_at: int | None = None
+    ) -> NDArray[np.bytes_]:
+        """Feeder on which each customer hangs, ``|S32``; empty for an unknown or disconnected customer."""
+        points = self._connections[Device.LOAD]
+        row = self._connected(points, customers, interval, known_at)
+        if not len(points):
+            return np.zeros(row.size, dtype="S32")
+        return np.where(row >= 0, points.rows["feeder"][row], np.bytes_(b"")).astype("S32")
+
+    def customers_on(self, feeder: str, interval: int, known_at: int | None = None) -> IntArray:
+        """Customers that hang on a feeder in an interval, ascending."""
+        everybody = self._connections[Device.LOAD].numbers()
+        return np.compress(self.feeder_of(everybody, interval, known_at) == feeder.encode("ascii"), everybody)
+
+    def connections(
+        self,
+        customers: ArrayLike,
+        interval: ArrayLike | None = None,
+        known_at: int | None = None,
+        device: Device = Device.LOAD,
+    ) -> tuple[Connections, NDArray[np.bool_]]:
+        """Connection (or asset) of each customer that has one, disconnected included; and bool[n], which have."""
+        versions = self._connections[device]
+        row = versions.standing(customers, interval, known_at)
+        present = row >= 0
+        return Connections.from_rows(versions.rows[row[present]]), present
+
+    def connection_history(self, customer: int) -> list[tuple[int, Connections]]:
+        """Everything ever recorded about a customer's connection and assets: when known, and the row."""
+        found = [
+            (int(versions.known_at[row]), Connections.from_rows(versions.rows[row : row + 1]))
+            for versions in self._connections.values()
+            for row in versions.history(customer).tolist()
+        ]
+        return sorted(found, key=lambda each: (int(each[1].device[0]), each[0]))
+
+    def key_generations(self) -> KeyGenerations:
+        """Generations of meters' code keys, in the order of the record."""
+        return KeyGenerations.concat(self._generations)
+
+    def identities(self, role: Role) -> Iterable[tuple[str, Admissions, int]]:
+        """Name (of named roles), row and known_at of every admission of a role, in the order of the record."""
+        versions = self._identities.get(role, self._named)
+        for row, known_at in zip(range(len(versions)), versions.known_at.tolist(), strict=True):
+            admission = Admissions.from_rows(versions.rows[row : row + 1])
+            if admission.role[0] == role:
+                yield bytes(admission.name[0]).decode(), admission, known_at
+
+    @staticmethod
+    def _connected(
+        points: Versions, customers: ArrayLike, interval: ArrayLike | None, known_at: int | None
+    ) -> IntArray:
+        row = points.standing(customers, interval, known_at)
+        return np.where((row >= 0) & (points.rows["node"][row] < 0), NONE, row) if len(points) else row

@@ -1,0 +1,133 @@
+"""Facts with two times: what stands for a number at a time, as known at a time (law 2).
+
+A row holds from a time on, and became known at another. A later row about the same number replaces the
+earlier ones from its time on. So what stands at a time is the row recorded last among those that hold from
+then or before.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tellegen.records import Table
+from tellegen.registry.numbers import NumberIndex
+from tellegen.units import IntArray
+
+Array = NDArray[Any]
+NONE = -1
+"""No row stands."""
+
+
+class Versions:
+    """Rows of a table in the order of the record, each chained to the one before about the same number.
+
+    Parameters
+    ----------
+    schema : the table.
+    number : its column that says what a row is about.
+    holds_from : its column that says from when on it holds.
+    """
+
+    def __init__(self, schema: type[Table], number: str, holds_from: str) -> None:
+        self._number, self._holds_from = number, holds_from
+        self._index = NumberIndex()
+        self._size = 0
+        self._rows = np.empty(0, dtype=schema.row_dtype())
+        self._known_at = np.empty(0, dtype=np.int64)
+        self._previous = np.empty(0, dtype=np.int64)
+        self._latest = np.empty(0, dtype=np.int64)  # by place of the number
+        self._pending: list[tuple[NDArray[np.void], int]] = []
+
+    def __len__(self) -> int:
+        return self.rows.size
+
+    @property
+    def rows(self) -> NDArray[np.void]:
+        """All rows so far, in the order of the record; not to be written to."""
+        self._take_in()
+        return self._rows[: self._size]
+
+    @property
+    def known_at(self) -> IntArray:
+        """When each row became known, seconds since the epoch."""
+        self._take_in()
+        return self._known_at[: self._size]
+
+    def append(self, rows: NDArray[np.void], known_at: int) -> None:
+        """Add rows as the record has them next."""
+        if rows.size:
+            # taken in with the next look-up: a fold of many small batches is one of a large one
+            self._pending.append((rows, known_at))
+
+    def numbers(self) -> IntArray:
+        """Every number that there is a row about, ascending."""
+        self._take_in()
+        return np.unique(self.rows[self._number].astype(np.int64))
+
+    def standing(self, numbers: ArrayLike, at: ArrayLike | None = None, known_at: int | None = None) -> IntArray:
+        """Row that stands for each number, int64[n]; `NONE` where there is none.
+
+        Parameters
+        ----------
+        at : time the question is about, one or one per number; None: the latest row.
+        known_at : only what was known by then counts; None: everything on record.
+        """
+        self._take_in()
+        place = self._index.places(numbers)
+        if not self._size:
+            return place
+        row = np.where(place >= 0, self._latest[place], NONE)
+        if at is None and known_at is None:
+            return row
+        when = np.broadcast_to(np.asarray(2**63 - 1 if at is None else at, dtype=np.int64), row.shape)
+        holds_from = self._rows[self._holds_from]
+        open_ = np.flatnonzero(row >= 0)
+        while open_.size:
+            candidate = row[open_]
+            too_late = holds_from[candidate] > when[open_]
+            if known_at is not None:
+                too_late |= self._known_at[candidate] > known_at
+            open_ = open_[too_late]
+            row[open_] = self._previous[row[open_]]
+            open_ = open_[row[open_] >= 0]
+        return row
+
+    def history(self, number: int) -> IntArray:
+        """Rows about a number in the order of the record."""
+        self._take_in()
+        return np.flatnonzero(self.rows[self._number] == number)
+
+    def _take_in(self) -> None:
+        if not self._pending:
+            return
+        fresh = np.concatenate([rows for rows, _ in self._pending])
+        known = np.concatenate([np.full(rows.size, at, dtype=np.int64) for rows, at in self._pending])
+        self._pending = []
+        start, stop = self._size, self._size + fresh.size
+        self._rows, self._known_at, self._previous = (
+            _room_for(a, stop) for a in (self._rows, self._known_at, self._previous)
+        )
+        self._rows[start:stop], self._known_at[start:stop] = fresh, known
+        place = self._index.add(fresh[self._number].astype(np.int64))
+        if len(self._index) > self._latest.size:
+            before, self._latest = self._latest, np.full(2 * len(self._index), NONE, dtype=np.int64)
+            self._latest[: before.size] = before
+        order = np.argsort(place, kind="stable")
+        sorted_place = place[order]
+        first = np.diff(sorted_place, prepend=-1) != 0
+        before_it = np.concatenate([[NONE], start + order[:-1]])
+        self._previous[start + order] = np.where(first, self._latest[sorted_place], before_it)
+        last = np.append(first[1:], True)
+        self._latest[sorted_place[last]] = start + order[last]
+        self._size = stop
+
+
+def _room_for(array: Array, size: int) -> Array:
+    if size <= array.size:
+        return array
+    grown = np.zeros(max(size, 2 * array.size), dtype=array.dtype)
+    grown[: array.size] = array
+    return grown
