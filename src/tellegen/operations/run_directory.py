@@ -17,7 +17,8 @@ from tellegen.rules import Rulebook
 
 ORIGIN = "tellegen.example/feeder"
 """Name of the log of a simulated run, and of the operator's key."""
-_SIGNATURE = "operator signature"
+SIGNING_PURPOSE = "operator signature"
+"""Purpose in the vault of the key that signs the journal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def create_run(path: Path, feeder: str, customers: Iterable[int], seed: bytes | 
         raise InputError(path, "directory", "is not empty; a run is never overwritten, give a new --out")
     path.mkdir(parents=True, exist_ok=True)
     vault = Vault.create(path / "vault", [OPERATOR, *customers], seed)
-    signing_key = vault.purpose_key(_SIGNATURE)
+    signing_key = vault.purpose_key(SIGNING_PURPOSE)
     return Run(path, Recorder(Journal.create(path, ORIGIN, signing_key), vault, feeder), signing_key)
 
 
@@ -95,7 +96,7 @@ def open_run(path: Path, *, write: bool = False) -> Iterator[Run]:
         raise InputError(path, "directory", "holds no journal; give the directory of a run")
     vault = Vault.open(path / "vault")
     try:
-        signing_key = vault.purpose_key(_SIGNATURE)
+        signing_key = vault.purpose_key(SIGNING_PURPOSE)
         journal = Journal.open(path, signing_key if write else None)
     except BaseException:
         vault.close()
