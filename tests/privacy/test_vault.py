@@ -174,7 +174,7 @@ def test_an_erased_secret_is_in_no_file_of_the_vault(tmp_path: Path) -> None:
     """law 6: erasure destroys keys. The operator's and the neighbours' are still there."""
     path = tmp_path / "vault"
     with Vault.create(path, range(1, 200)) as vault:
-        secrets = vault._store.secrets()
+        secrets = dict(vault._store.secrets())
         assert all(secret in files_of(path) for secret in secrets.values())
         vault.erase(7)
         vault.erase(150)
@@ -194,7 +194,7 @@ def test_a_crash_after_deleting_leaves_no_secret_once_the_vault_is_opened(
 ) -> None:
     path = tmp_path / "vault"
     vault = Vault.create(path, [1, 2])
-    secret = vault._store.secrets()[1]
+    secret = dict(vault._store.secrets())[1]
 
     def crash() -> None:
         raise RuntimeError("power failure")

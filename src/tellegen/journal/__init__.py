@@ -11,19 +11,21 @@ from tellegen.journal.journal import Journal
 from tellegen.journal.manifest import MANIFEST_NAME, published_files, write_manifest
 from tellegen.journal.merkle import MerkleTree, verify_consistency, verify_inclusion
 from tellegen.journal.note import JournalError, NoteSigner, NoteVerifier
-from tellegen.journal.payload import Payload, Segment
+from tellegen.journal.payload import LivePayload, Payload, Segment, Stub
 
 __all__ = [
     "MANIFEST_NAME",
     "Checkpoint",
     "Journal",
     "JournalError",
+    "LivePayload",
     "MerkleTree",
     "NoteSigner",
     "NoteVerifier",
     "Payload",
     "Problem",
     "Segment",
+    "Stub",
     "check",
     "published_files",
     "repair",

@@ -27,7 +27,7 @@ from tellegen.errors import InputError
 from tellegen.journal.checkpoints import Checkpoint, CheckpointFile
 from tellegen.journal.merkle import MerkleTree, entry_hash
 from tellegen.journal.note import JournalError, NoteSigner, NoteVerifier
-from tellegen.journal.payload import PAYLOAD_BYTES_MAX, Payload
+from tellegen.journal.payload import PAYLOAD_BYTES_MAX, LivePayload, Payload, Stub
 from tellegen.journal.segments import Segments, replace_file
 from tellegen.records import Header, RecordError, SealedBatch
 
@@ -339,11 +339,14 @@ class Journal:
 
         Raises
         ------
-        JournalError : no such entry, or the stored bytes are not those the entry names.
+        JournalError : no such entry, its rows have gone to the archive (which is named), or the stored bytes are not
+            those the entry names.
         """
         header = self._header(index)
         written = len(self._headers) - len(self._pending)
         data = self._pending[index - written][1] if index >= written else self._payloads.read(index)
+        if Stub.is_stub(data):
+            raise JournalError(f"entry {index} is compacted: {Stub.from_bytes(data).file}")
         if hashlib.sha256(data).hexdigest() != header.payload_sha256:
             raise JournalError(f"corruption: payload {index} of {self._folder} is not the one its entry names")
         return data
@@ -375,8 +378,11 @@ class Journal:
         """Receipts of several entries, all under one checkpoint."""
         return [self.receipt(index) for index in indices]
 
-    def row_receipt(self, index: int, row: int) -> str:
+    def row_receipt(self, index: int, row: int, leaves: list[bytes] | None = None) -> str:
         """Proof that one row is on record, complete but for the row and its salt.
+
+        `leaves` are the leaf hashes of the entry's rows where the payload does not hold them: of a live batch from
+        the vault, of a compacted one from the archive.
 
         A tlog-proof whose ``extra`` line carries, in base64, the inner proof::
 
@@ -392,12 +398,19 @@ class Journal:
 
         Raises
         ------
-        JournalError : not committed, or no such row.
+        JournalError : not committed, no such row, or the leaves are not those of the entry's rows.
         """
         header = self._header(index)
         if not 0 <= row < header.rows:
             raise JournalError(f"entry {index} has rows 0 to {header.rows - 1}, not {row}")
-        inner = MerkleTree(Payload.from_bytes(self.payload(index)).hash_list())
+        if leaves is None:
+            data = self.payload(index)
+            if LivePayload.is_live(data):
+                raise JournalError(f"entry {index} is live: its row hashes come from the vault")
+            leaves = Payload.from_bytes(data).hash_list()
+        inner = MerkleTree(leaves)
+        if inner.root().hex() != header.row_root:
+            raise JournalError(f"entry {index}: the row hashes do not rebuild its row root")
         lines = [ROW_PROOF_MAGIC, f"row {row}", f"rows {header.rows}"]
         lines += [base64.b64encode(node).decode() for node in inner.inclusion_proof(row)]
         extra = "\n".join([*lines, "", header.to_bytes().decode(), ""])

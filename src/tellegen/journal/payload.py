@@ -18,6 +18,22 @@ Little-endian, version 1::
 
 The row hashes rebuild the header's `row_root`, so that a proof for any row can be made, and still
 verifies, when the rows themselves can no longer be read (law 6).
+
+Version 2, for batches that will be compacted, holds all rows under the key of an epoch and no row hashes: whoever
+makes a proof has the vault derive them::
+
+    magic          4   "TLP2"
+    epoch          4   number of the epoch in the vault
+    rows           4
+    row_bytes      4
+    nonce         12
+    ciphertext         AES-256-GCM, tag included, of the rows in order
+
+Once the rows lie in the archive, a stub stands where the payload stood::
+
+    magic          4   "TLPX"
+    sha256        32   of the payload that was here
+    file               path of the archive file, from the shard's directory, UTF-8
 """
 
 from __future__ import annotations
@@ -31,9 +47,13 @@ from numpy.typing import NDArray
 from tellegen.records import RecordError
 
 MAGIC = b"TLP1"
+LIVE_MAGIC = b"TLP2"
+STUB_MAGIC = b"TLPX"
+_LIVE_HEAD = struct.Struct("<4sIII12s")
 _HEAD = struct.Struct("<4sIIII")
 _SEGMENT = struct.Struct("<16s12sI")
 HASH_BYTES = 32
+TAG_BYTES = 16
 PAYLOAD_BYTES_MAX = 1 << 28
 
 
@@ -116,3 +136,71 @@ class Payload:
             public_rows=data[public_at : public_at + row_bytes * public],
             segments=tuple(segments),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class LivePayload:
+    """A payload of version 2 taken apart: its rows are encrypted together, under the key of an epoch."""
+
+    epoch: int
+    rows: int
+    row_bytes: int
+    nonce: bytes
+    ciphertext: bytes
+
+    @staticmethod
+    def is_live(data: bytes) -> bool:
+        """Whether a stored payload is of version 2."""
+        return data.startswith(LIVE_MAGIC)
+
+    def to_bytes(self) -> bytes:
+        """The stored form."""
+        return _LIVE_HEAD.pack(LIVE_MAGIC, self.epoch, self.rows, self.row_bytes, self.nonce) + self.ciphertext
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> LivePayload:
+        """Take a stored payload apart.
+
+        Raises
+        ------
+        RecordError : wrong magic, or its length is not that of its rows.
+        """
+        if len(data) < _LIVE_HEAD.size or not cls.is_live(data):
+            raise RecordError("payload does not begin as version 2 does")
+        _, epoch, rows, row_bytes, nonce = _LIVE_HEAD.unpack_from(data)
+        if len(data) != _LIVE_HEAD.size + rows * row_bytes + TAG_BYTES:
+            raise RecordError(f"payload has {len(data)} bytes, which is not {rows} rows of {row_bytes}")
+        return cls(epoch, rows, row_bytes, nonce, data[_LIVE_HEAD.size :])
+
+
+@dataclass(frozen=True, slots=True)
+class Stub:
+    """What stands in the place of a payload whose rows are in the archive."""
+
+    payload_sha256: bytes
+    file: str
+
+    @staticmethod
+    def is_stub(data: bytes) -> bool:
+        """Whether this stands where a payload stood."""
+        return data.startswith(STUB_MAGIC)
+
+    def to_bytes(self) -> bytes:
+        """The stored form."""
+        return STUB_MAGIC + self.payload_sha256 + self.file.encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Stub:
+        """Take a stub apart.
+
+        Raises
+        ------
+        RecordError : it is none.
+        """
+        try:
+            file = data[len(STUB_MAGIC) + HASH_BYTES :].decode()
+        except UnicodeDecodeError:
+            file = ""
+        if not cls.is_stub(data) or not file:
+            raise RecordError("this is not the stub of a payload")
+        return cls(data[len(STUB_MAGIC) : len(STUB_MAGIC) + HASH_BYTES], file)

@@ -19,6 +19,8 @@ ORIGIN = "tellegen.example/feeder"
 """Name of the log of a simulated run, and of the operator's key."""
 SIGNING_PURPOSE = "operator signature"
 """Purpose in the vault of the key that signs the journal."""
+METER_PURPOSE = "meter master"
+"""Purpose in the vault of the key from which the keys of the meters derive."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,14 +19,12 @@ from numpy.typing import ArrayLike, NDArray
 from tellegen.errors import InputError
 from tellegen.journal import Journal
 from tellegen.operations.recorder import Recorder, Span
-from tellegen.operations.run_directory import SIGNING_PURPOSE
+from tellegen.operations.run_directory import METER_PURPOSE, SIGNING_PURPOSE
 from tellegen.privacy import Vault
 from tellegen.records import Admissions, Connections, Role
 from tellegen.units import MARKET_INTERVAL_S
 
 HEAD_END, GATEWAY = "head-end", "gateway"
-METER_PURPOSE = "meter master"
-"""Purpose in the vault of the key from which the keys of the meters derive."""
 METER_FIRST = 1_000_000_000
 """The meter of customer n has the serial number METER_FIRST + n."""
 FUSE_W = 25_000

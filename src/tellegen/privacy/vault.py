@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -11,10 +13,23 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tellegen.journal import Payload
+from tellegen.journal import LivePayload, Payload
+from tellegen.privacy.keys import CustomerKeys, SealingKeys, derive
 from tellegen.privacy.keystore import SECRET_BYTES, KeyStore, VaultError
-from tellegen.privacy.sealing import FRESH, WorkingKeys, batch_identity, derive, open_rows, row_salt, seal_rows
-from tellegen.records import NOBODY, OPERATOR, TABLES, Document, Header, SealedBatch, Table
+from tellegen.privacy.sealing import (
+    FRESH,
+    batch_identity,
+    check_digest,
+    open_live,
+    open_rows,
+    row_leaves,
+    row_salt,
+    seal_live,
+    seal_rows,
+)
+from tellegen.records import NOBODY, OPERATOR, TABLES, Document, Header, SealedBatch, Table, tree_root
+
+SECONDS_PER_DAY = 86_400
 
 
 class Unsealed(NamedTuple):
@@ -30,11 +45,25 @@ class Unsealed(NamedTuple):
     present: NDArray[np.bool_]
 
 
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """A stretch of a UTC day (days since 1970) whose live batches are encrypted under one key.
+
+    The key is None once it has been destroyed: the epoch's rows then lie in the archive.
+    """
+
+    number: int
+    day: int
+    keys: SealingKeys | None
+
+
 class Vault:
     """Keys of the customers of a run, and sealing and unsealing with them.
 
+    Several processes may hold the same vault open; what one adds or destroys the others notice.
+
     Without a seed every secret is fresh from the operating system. A simulation gives a seed, from
-    which HKDF-SHA256 derives each secret, so that the same scenario gives the same journal, bit for
+    which each secret is derived (keyed BLAKE2b), so that the same scenario gives the same journal, bit for
     bit. Whoever knows the seed can then derive what was erased: erasure in a simulation shows the
     mechanism, it does not protect anybody.
 
@@ -52,9 +81,11 @@ class Vault:
     """
 
     def __init__(self, store: KeyStore, seed: bytes | None) -> None:
-        self._store, self._seed = store, seed
-        self._keys: dict[int, WorkingKeys] = {n: WorkingKeys.of(s) for n, s in store.secrets().items()}
+        self._store, self._seed = store, None if seed is None else hashlib.sha256(seed).digest()
+        self._keys = CustomerKeys(store.secrets())
+        self._erased = store.erased()
         self._purposes = store.purposes()
+        self._epochs = self._read_epochs()
 
     @classmethod
     def create(cls, path: Path | str, customers: Iterable[int], seed: bytes | None = None) -> Vault:
@@ -88,7 +119,8 @@ class Vault:
 
     def close(self) -> None:
         """Forget the keys in memory and release the file."""
-        self._keys.clear()
+        self._keys = CustomerKeys()
+        self._epochs = []
         self._purposes.clear()
         self._store.close()
 
@@ -97,12 +129,13 @@ class Vault:
     @property
     def customers(self) -> list[int]:
         """Numbers whose keys are here, ascending; 0 is the operator."""
-        return sorted(self._keys)
+        return [int(number) for number in self._keys.numbers]
 
     @property
     def erased(self) -> list[int]:
         """Numbers whose keys have been destroyed, ascending."""
-        return sorted(self._store.erased())
+        self._look()
+        return sorted(self._erased)
 
     def enrol(self, customers: Iterable[int]) -> None:
         """Give each customer a secret who has none yet.
@@ -111,21 +144,20 @@ class Vault:
         ------
         VaultError : a number is negative, or its key was destroyed (numbers are never used again).
         """
-        gone = self._store.erased()
-        new = sorted({int(c) for c in customers} - self._keys.keys())
+        self._look()
+        new = np.setdiff1d(np.fromiter(customers, dtype=np.int64), self._keys.numbers).tolist()
         for number in new:
-            if number < OPERATOR or number in gone:
-                raise VaultError(f"customer {number} cannot be enrolled: {'erased' if number in gone else 'negative'}")
-        secrets = [(n, self._fresh(f"customer {n}")) for n in new]
-        self._store.add(secrets)
-        self._keys.update((n, WorkingKeys.of(s)) for n, s in secrets)
+            if number < OPERATOR or number in self._erased:
+                why = "erased" if number in self._erased else "negative"
+                raise VaultError(f"customer {number} cannot be enrolled: {why}")
+        self._store.add((n, self._fresh(f"customer {n}")) for n in new)
+        self._keys = CustomerKeys(self._store.secrets())
 
     def purpose_key(self, purpose: str) -> bytes:
         """A 32-byte secret of the operator's, made on first use (``"operator signing"``, ``"meters"``)."""
         if purpose not in self._purposes:
-            secret = self._fresh(f"purpose {purpose}")
-            self._store.add_purpose(purpose, secret)
-            self._purposes[purpose] = secret
+            self._store.add_purpose(purpose, self._fresh(f"purpose {purpose}"))
+            self._purposes = self._store.purposes()
         return self._purposes[purpose]
 
     def erase(self, customer: int) -> None:
@@ -135,19 +167,66 @@ class Vault:
         ------
         VaultError : there is no such key, or it is the operator's, without which nothing can be settled.
         """
+        self._look()
         if customer == OPERATOR or customer not in self._keys:
             raise VaultError(f"customer {customer} has no key that may be destroyed")
         self._store.erase(customer)
-        del self._keys[customer]
+        self._forget_erased()
 
     def _fresh(self, label: str) -> bytes:
         return os.urandom(SECRET_BYTES) if self._seed is None else derive(self._seed, f"simulated secret {label}")
 
-    def _keys_of(self, customer: int) -> WorkingKeys:
-        try:
-            return self._keys[customer]
-        except KeyError:
-            raise VaultError(f"customer {customer} has no key: not enrolled, or erased") from None
+    # Epochs
+
+    @property
+    def epochs(self) -> list[Epoch]:
+        """Every epoch there ever was, ascending."""
+        self._look()
+        return list(self._epochs)
+
+    def destroy_epoch(self, number: int) -> None:
+        """Destroy the key of an epoch: none of its live payloads can be read again.
+
+        Raises
+        ------
+        VaultError : there was never such an epoch.
+        """
+        if number not in {epoch.number for epoch in self._epochs}:
+            raise VaultError(f"there is no epoch {number}")
+        self._store.destroy_epoch(number)
+        self._epochs = self._read_epochs()
+
+    def _epoch_at(self, known_at: int) -> tuple[int, SealingKeys]:
+        """The epoch in which something that becomes known is sealed: the newest of its day, or a new one."""
+        self._look()
+        day = known_at // SECONDS_PER_DAY
+        while True:
+            for epoch in reversed(self._epochs):
+                if epoch.day == day and epoch.keys is not None:
+                    return epoch.number, epoch.keys
+            number = len(self._epochs) + 1
+            self._store.add_epoch(number, day, self._fresh(f"epoch {number}"))
+            self._epochs = self._read_epochs()
+
+    def _epoch_keys(self, number: int) -> SealingKeys:
+        self._look()
+        keys = next((epoch.keys for epoch in self._epochs if epoch.number == number), None)
+        if keys is None:
+            raise VaultError(f"epoch {number} has no key: its rows are in the archive, or it is of another vault")
+        return keys
+
+    def _read_epochs(self) -> list[Epoch]:
+        return [Epoch(n, day, SealingKeys.of(secret) if secret else None) for n, day, secret in self._store.epochs()]
+
+    def _look(self) -> None:
+        """Take over what another process has added or destroyed."""
+        if self._store.changed():
+            self._epochs = self._read_epochs()
+            self._forget_erased()
+
+    def _forget_erased(self) -> None:
+        self._erased = self._store.erased()
+        self._keys.remove(self._erased)
 
     # Sealing
 
@@ -163,15 +242,61 @@ class Vault:
         name: str = "",
         market: str = "",
         causes: Iterable[int] = (),
+        evidence: str = "",
     ) -> SealedBatch:
-        """Make a journal batch of a table; fields are those of `records.Header`.
+        """Make a journal batch of a table, encrypted per customer; fields are those of `records.Header`.
 
         Raises
         ------
         VaultError : a row is about a customer without a key.
         """
-        header = _fresh_header(table.kind, name, feeder, market, interval, intervals, source, known_at, causes)
-        return seal_rows(header, table.rows().tobytes(), table.row_dtype().itemsize, table.subjects(), self._keys_of)
+        header = _fresh_header(
+            table.kind, name, feeder, market, interval, intervals, source, known_at, causes, evidence
+        )
+        return self._seal(header, _row_bytes(table), table.subjects())
+
+    def seal_live(
+        self,
+        table: Table,
+        *,
+        feeder: str,
+        interval: int,
+        intervals: int,
+        source: str,
+        known_at: int,
+        name: str = "",
+        market: str = "",
+        causes: Iterable[int] = (),
+        evidence: str = "",
+    ) -> SealedBatch:
+        """As `seal`, but encrypted at once under the key of the day's epoch, until the day is compacted.
+
+        Rows are bound one by one, as `seal` binds them. A batch with no row about anybody is sealed as `seal` does:
+        it stays public.
+
+        Raises
+        ------
+        VaultError : a row is about a customer without a key.
+        """
+        header = _fresh_header(
+            table.kind, name, feeder, market, interval, intervals, source, known_at, causes, evidence
+        )
+        subjects = table.subjects()
+        if (subjects == NOBODY).all():
+            return self._seal(header, _row_bytes(table), subjects)
+        epoch, keys = self._epoch_at(header.known_at)
+        self._take_in(subjects)
+        return seal_live(header, _row_bytes(table), subjects, self._keys, epoch, keys)
+
+    def _seal(self, header: Header, rows: NDArray[np.uint8], subjects: NDArray[np.int64]) -> SealedBatch:
+        self._look()
+        self._take_in(subjects)
+        return seal_rows(header, rows, subjects, self._keys)
+
+    def _take_in(self, subjects: NDArray[np.int64]) -> None:
+        """Read the keys again where a customer may have been enrolled by another process."""
+        if not self._keys.has_all(subjects[subjects != NOBODY]):
+            self._keys = CustomerKeys(self._store.secrets())
 
     def seal_document(
         self,
@@ -186,9 +311,12 @@ class Vault:
         causes: Iterable[int] = (),
     ) -> SealedBatch:
         """Make a journal batch of a document: one row, its content; the operator's where private."""
-        header = _fresh_header("document", document.name, feeder, market, interval, intervals, source, known_at, causes)
+        header = _fresh_header(
+            "document", document.name, feeder, market, interval, intervals, source, known_at, causes, ""
+        )
         subject = np.array([OPERATOR if document.private else NOBODY], dtype=np.int64)
-        return seal_rows(header, document.content, len(document.content), subject, self._keys_of)
+        content = np.frombuffer(document.content, dtype=np.uint8).reshape(1, -1)
+        return self._seal(header, content, subject)
 
     # Unsealing
 
@@ -210,10 +338,49 @@ class Vault:
             raise VaultError(f"batch of kind {header.kind!r} is not a table")
         schema = TABLES[header.kind]
         row_bytes = schema.row_dtype().itemsize
-        data, present = open_rows(header, payload, self._keys.values(), check_rows=check_rows)
+        check_digest(header, payload)
+        if LivePayload.is_live(payload):
+            data, present = self._open_live(header, payload, schema, check_rows=check_rows)
+        else:
+            data, present = self._open(header, payload, check_rows=check_rows)
         if data.shape[1] != row_bytes:
             raise VaultError(f"batch of {header.kind} has rows of {data.shape[1]} bytes, {row_bytes} needed")
         return Unsealed(schema.from_bytes(data[present].tobytes()), present)
+
+    def _open(self, header: Header, payload: bytes, *, check_rows: bool) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        self._look()
+        return open_rows(header, Payload.from_bytes(payload), self._keys, check_rows=check_rows)
+
+    def _open_live(
+        self, header: Header, payload: bytes, schema: type[Table], *, check_rows: bool
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        parts = LivePayload.from_bytes(payload)
+        rows = open_live(header, parts, self._epoch_keys(parts.epoch))
+        subjects = schema.from_bytes(rows.tobytes()).subjects()
+        present = ~np.isin(subjects, list(self._erased))
+        if check_rows:
+            leaves = self._leaves_of(header, rows, subjects)
+            if tree_root(leaves).hex() != header.row_root:
+                raise VaultError(f"the rows of {header.kind} {header.name or header.interval} are not those on record")
+        return rows, present
+
+    def leaves(self, header: Header, payload: bytes) -> list[bytes]:
+        """Leaf hash of every row of a batch, from which a proof of any of them is made (`Journal.row_receipt`).
+
+        Raises
+        ------
+        VaultError : as in `unseal`; of a live batch, a customer's key is gone.
+        """
+        check_digest(header, payload)
+        if not LivePayload.is_live(payload):
+            return Payload.from_bytes(payload).hash_list()
+        parts = LivePayload.from_bytes(payload)
+        rows = open_live(header, parts, self._epoch_keys(parts.epoch))
+        return self._leaves_of(header, rows, TABLES[header.kind].from_bytes(rows.tobytes()).subjects())
+
+    def _leaves_of(self, header: Header, rows: NDArray[np.uint8], subjects: NDArray[np.int64]) -> list[bytes]:
+        self._take_in(subjects)
+        return row_leaves(batch_identity(header), rows, np.arange(len(rows)), subjects, self._keys)
 
     def unseal_document(self, header: Header, payload: bytes, *, check_rows: bool = False) -> Document | None:
         """Read a document back; None where its key is gone.
@@ -224,7 +391,8 @@ class Vault:
         """
         if header.kind != "document" or header.rows != 1:
             raise VaultError(f"batch of kind {header.kind!r} is not a document")
-        data, present = open_rows(header, payload, self._keys.values(), check_rows=check_rows)
+        check_digest(header, payload)
+        data, present = self._open(header, payload, check_rows=check_rows)
         private = not len(Payload.from_bytes(payload).public_numbers)
         return Document(header.name, data[0].tobytes(), private) if present[0] else None
 
@@ -235,8 +403,8 @@ class Vault:
         ------
         VaultError : the customer has no key.
         """
-        _, salt_key = self._keys_of(customer).in_batch(batch_identity(header))
-        return row_salt(salt_key, row)
+        self._look()
+        return row_salt(self._keys.batch_keys(np.array([customer]))[0], batch_identity(header), row)
 
 
 def _fresh_header(
@@ -249,6 +417,7 @@ def _fresh_header(
     source: str,
     known_at: int,
     causes: Iterable[int],
+    evidence: str,
 ) -> Header:
     """A header whose rows are still to be sealed."""
     return Header(
@@ -264,7 +433,13 @@ def _fresh_header(
         rows=0,
         row_root=FRESH,
         payload_sha256=FRESH,
+        evidence=evidence,
     )
+
+
+def _row_bytes(table: Table) -> NDArray[np.uint8]:
+    """Canonical bytes of a table as uint8[rows, row_bytes]."""
+    return table.rows().view(np.uint8).reshape(len(table), table.row_dtype().itemsize)
 
 
 def _file(path: Path | str) -> Path:

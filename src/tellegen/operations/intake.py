@@ -1,0 +1,419 @@
+"""The intake of a shard, without a network: batches in, receipts out.
+
+A batch is *taken* (checked, sealed, appended) and becomes final with the next *commit*; only then are there receipts.
+Taking may go on in one thread while another commits: what is taken meanwhile belongs to the commit after.
+
+Who is believed in what: the sender's Ed25519 signature says who brought the batch and that it is whole; a reading
+counts by its meter's code, a bid by its customer's signature. A batch stands on record as it was sent, refused rows
+included, with the sender's signature as evidence in its header; a batch of `Refusals` behind it names the rows that
+do not count. Not on record are rows without a canonical form and rows of nobody who is connected.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from nacl.bindings import crypto_sign_open
+from nacl.exceptions import BadSignatureError
+from numpy.typing import NDArray
+
+from tellegen.journal import Journal, JournalError
+from tellegen.metering import DeviceCodes, ReplayWindow
+from tellegen.operations.intake_limits import IntakeLimits, Reason, RefusedBatchError
+from tellegen.operations.rate import RowRate
+from tellegen.operations.record_clock import RecordClock
+from tellegen.operations.row_checks import connected, refusals
+from tellegen.operations.run_directory import METER_PURPOSE, SIGNING_PURPOSE
+from tellegen.operations.sent import RowProblem, Sent, SentBids, SentReadings
+from tellegen.privacy import Vault
+from tellegen.records import (
+    Header,
+    Orders,
+    Readings,
+    RecordError,
+    Refusal,
+    Refusals,
+    Route,
+    SealedBatch,
+    Statement,
+    Submissions,
+    Table,
+)
+from tellegen.registry import Directory, NotAdmittedError
+from tellegen.units import MARKET_INTERVAL_S
+
+MARKETS = ("day_ahead", "real_time")
+SOURCE = "intake"
+"""Who says which rows do not count."""
+_SIGNATURE_BYTES = 64
+_BATCH_KINDS = (Readings.kind, Submissions.kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A batch that will be final with the next commit, or is already.
+
+    Attributes
+    ----------
+    entries : its journal indices, those of its refusals included.
+    accepted : how many rows count.
+    refused : the others, by their number as sent.
+    again : it was on record before; these are its first entries.
+    """
+
+    entries: tuple[int, ...]
+    accepted: int
+    refused: tuple[RowProblem, ...]
+    again: bool = False
+
+
+class Intake:
+    """What stands between senders and the journal of a shard; its only writer.
+
+    Parameters
+    ----------
+    journal, vault, directory, codes, replay : of the shard; `open` brings them together.
+    limits : of what comes from outside.
+    clock : time of the record.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        vault: Vault,
+        directory: Directory,
+        codes: DeviceCodes,
+        replay: ReplayWindow,
+        limits: IntakeLimits,
+        clock: RecordClock,
+    ) -> None:
+        self.journal, self.vault, self.directory, self.limits, self.clock = journal, vault, directory, limits, clock
+        self._codes, self._replay = codes, replay
+        self._rates: dict[str, RowRate] = {}
+
+    @classmethod
+    def open(
+        cls, path: Path, limits: IntakeLimits | None = None, clock: Callable[[int], RecordClock] | None = None
+    ) -> Intake:
+        """Open a shard for writing, and fold its record: who may speak, and which counters have been seen.
+
+        Parameters
+        ----------
+        clock : makes the time of the record from the time of the newest entry.
+
+        Raises
+        ------
+        InputError, JournalError, VaultError : there is no shard, it is damaged, or it has another writer.
+        """
+        bounds = IntakeLimits() if limits is None else limits
+        vault = Vault.open(path / "vault")
+        try:
+            journal = Journal.open(path, vault.purpose_key(SIGNING_PURPOSE))
+        except BaseException:
+            vault.close()
+            raise
+        try:
+            newest = journal.entry(len(journal) - 1).known_at if len(journal) else 0
+            time = RecordClock(not_before=newest) if clock is None else clock(newest)
+            directory = Directory.of(journal, vault)
+            meters = directory.meters_of(np.array(vault.customers, dtype=np.int64))
+            meters = meters[meters >= 0]
+            codes = DeviceCodes(vault.purpose_key(METER_PURPOSE), meters, directory.key_generations())
+            intake = cls(journal, vault, directory, codes, ReplayWindow(meters), bounds, time)
+            intake._fold_counters()
+            intake._finish_last()
+        except BaseException:
+            journal.close()
+            vault.close()
+            raise
+        return intake
+
+    def close(self) -> None:
+        """Release journal and vault; what was taken and not committed is gone, as after a crash."""
+        self.journal.close()
+        self.vault.close()
+
+    # Taking
+
+    def take(self, statement: Statement, signature: bytes, decode: Callable[[], Sent]) -> Taken:
+        """Check a batch and append what is good of it.
+
+        Parameters
+        ----------
+        statement : what the sender says of the batch; its digest must be that of the body.
+        signature : the sender's, 64 bytes.
+        decode : reads the body; called once it is known who sent it. May raise `RecordError`.
+
+        Raises
+        ------
+        RefusedBatchError : nothing of it is on record.
+        """
+        now = self.clock.now()
+        self._check_sender(statement, signature, now)
+        recorded = self._recorded(statement)
+        if recorded:
+            return self._again(statement, recorded, decode)
+        self._check_time(statement, now)
+        sent = self._decoded(statement, decode)
+        self._check_rate(statement.source, sent.rows + len(sent.problems))
+        known = connected(sent, statement.interval, now, self.directory)
+        unknown = [RowProblem.of(row, Refusal.UNKNOWN) for row in sent.numbers[~known].tolist()]
+        kept = sent if known.all() else sent.take(known)
+        refusal = refusals(kept, statement, now, self.directory, self._codes, self._replay)
+        refused = _in_order([*kept.problems, *unknown, *_problems(kept, refusal)])
+        accepted = int((refusal == Refusal.NONE).sum())
+        if not accepted:
+            raise RefusedBatchError(Reason.NO_GOOD_ROW, "no row of the batch can be taken", rows=refused)
+        try:
+            entries = self._append(kept, refusal, statement, signature, now)
+        except JournalError as error:
+            raise _unavailable(error) from error
+        return Taken(entries, accepted, refused)
+
+    def commit(self) -> None:
+        """Make everything taken so far final.
+
+        Raises
+        ------
+        RefusedBatchError : the disk refused; the intake must be opened again. Whether what was taken since the last
+            commit is on record is then open: the same batch again finds out.
+        """
+        try:
+            self.journal.commit(self.clock.now())
+        except JournalError as error:
+            raise _unavailable(error) from error
+
+    def receipts(self, taken: Sequence[Taken]) -> list[list[str]]:
+        """Receipts of committed batches, one for each of their entries, all under one checkpoint."""
+        flat = self.journal.receipts([entry for each in taken for entry in each.entries])
+        proofs = iter(flat)
+        return [[next(proofs) for _ in each.entries] for each in taken]
+
+    # One batch
+
+    def _check_sender(self, statement: Statement, signature: bytes, now: int) -> None:
+        try:
+            key = self.directory.source_key(statement.source, now, now)
+        except NotAdmittedError as error:
+            unknown = error.refusal == Refusal.UNKNOWN
+            raise RefusedBatchError(Reason.UNKNOWN_SOURCE if unknown else Reason.REVOKED_SOURCE, str(error)) from None
+        try:
+            if len(signature) != _SIGNATURE_BYTES:
+                raise BadSignatureError
+            crypto_sign_open(signature + statement.to_bytes(), key)
+        except BadSignatureError:
+            raise RefusedBatchError(
+                Reason.BAD_SIGNATURE,
+                f"the signature is not that of source '{statement.source}' over this batch; sign its statement with "
+                "the key that is admitted",
+            ) from None
+
+    def _check_time(self, statement: Statement, now: int) -> None:
+        if statement.route is Route.READINGS:
+            wrong, newest = bool(statement.market), (now + self.limits.skew_s_max) // MARKET_INTERVAL_S - 1
+        else:
+            wrong = statement.market not in MARKETS
+            newest = now // MARKET_INTERVAL_S + self.limits.ahead_intervals_max
+        if wrong:
+            raise RefusedBatchError(
+                Reason.MALFORMED,
+                f"market '{statement.market}' is none for {statement.route}; bids name one of {', '.join(MARKETS)}, "
+                "readings none",
+            )
+        oldest = now // MARKET_INTERVAL_S - self.limits.late_intervals_max
+        if statement.interval < oldest:
+            raise RefusedBatchError(
+                Reason.TOO_LATE, f"interval {statement.interval} is past; {oldest} is the oldest that is still taken"
+            )
+        if statement.interval > newest:
+            raise RefusedBatchError(
+                Reason.TOO_EARLY,
+                f"interval {statement.interval} is too far ahead; {newest} is the newest that is taken now. Is the "
+                "clock right?",
+            )
+
+    def _decoded(self, statement: Statement, decode: Callable[[], Sent]) -> Sent:
+        try:
+            sent = decode()
+        except RecordError as error:
+            raise RefusedBatchError(Reason.MALFORMED, f"the body cannot be read: {error}") from None
+        rows = sent.rows + len(sent.problems)
+        if rows > self.limits.rows_max:
+            raise RefusedBatchError(
+                Reason.TOO_LARGE, f"{rows} rows in one batch; at most {self.limits.rows_max}, send several"
+            )
+        expected = SentReadings if statement.route is Route.READINGS else SentBids
+        assert isinstance(sent, expected)
+        return sent
+
+    def _check_rate(self, source: str, rows: int) -> None:
+        rate = self._rates.setdefault(source, RowRate(self.limits.rows_per_s_max))
+        wait = rate.take(rows, self.clock.elapsed())
+        if wait:
+            raise RefusedBatchError(
+                Reason.RATE,
+                f"source '{source}' sends more than {self.limits.rows_per_s_max} rows a second",
+                retry_after_s=wait,
+            )
+
+    # On to the record
+
+    def _append(
+        self, sent: Sent, refusal: NDArray[np.uint8], statement: Statement, signature: bytes, now: int
+    ) -> tuple[int, ...]:
+        evidence = statement.evidence(signature)
+
+        def put(table: Table, causes: tuple[int, ...] = ()) -> int:
+            batch = self._seal(table, statement, statement.source, now, causes, statement.name(), evidence)
+            return self.journal.append(batch)
+
+        match sent:
+            case SentReadings():
+                entries: tuple[int, ...] = (put(sent.readings),)
+            case SentBids():
+                offered = put(sent.orders)
+                entries = (offered, put(sent.submissions, (offered,)))
+        if refusal.any():
+            entries += (self._refuse_rows(refusal, statement, entries[-1], now),)
+        if isinstance(sent, SentReadings):
+            self._mark(sent.readings.take(refusal == Refusal.NONE))
+        return entries
+
+    def _refuse_rows(self, refusal: NDArray[np.uint8], statement: Statement, batch: int, now: int) -> int:
+        rows = np.flatnonzero(refusal)
+        table = Refusals(row=rows, refusal=refusal[rows])  # type: ignore[arg-type]
+        return self.journal.append(self._seal(table, statement, SOURCE, now, (batch,), statement.name(), ""))
+
+    def _seal(
+        self,
+        table: Table,
+        statement: Statement,
+        source: str,
+        known_at: int,
+        causes: tuple[int, ...],
+        name: str,
+        evidence: str,
+    ) -> SealedBatch:
+        return self.vault.seal_live(
+            table,
+            feeder=statement.feeder,
+            interval=statement.interval,
+            intervals=1,
+            source=source,
+            known_at=known_at,
+            name=name,
+            market=statement.market,
+            causes=causes,
+            evidence=evidence,
+        )
+
+    def _mark(self, readings: Readings) -> None:
+        self._replay.mark(readings.meter, readings.counter)
+
+    # What is on record
+
+    def _recorded(self, statement: Statement) -> list[int]:
+        """Entries of a submission that is on record whole; what a crash left of one is recorded again."""
+        entries = self.journal.submission(statement.source, statement.name())
+        return entries if any(self.journal.entry(i).kind in _BATCH_KINDS for i in entries) else []
+
+    def _again(self, statement: Statement, entries: list[int], decode: Callable[[], Sent]) -> Taken:
+        """The batch that is on record under this name, where it is the same."""
+        batch = next(i for i in entries if self.journal.entry(i).kind in _BATCH_KINDS)
+        header = self.journal.entry(batch)
+        first = _statement(header)
+        if first != statement:
+            raise RefusedBatchError(
+                Reason.CONFLICT,
+                f"source '{statement.source}' has used {statement.route} number {statement.sequence} for another batch; "
+                "give each batch a number of its own",
+            )
+        sent = self._decoded(statement, decode)
+        known = connected(sent, header.interval, header.known_at, self.directory)
+        kept = sent.take(known)
+        refusal = np.zeros(header.rows, dtype=np.uint8)
+        behind = self._refusals_of(batch)
+        if behind is not None:
+            entries = [*entries, behind]
+            table = self._read(behind)
+            assert isinstance(table, Refusals)
+            refusal[table.row] = table.refusal
+        unknown = [RowProblem.of(row, Refusal.UNKNOWN) for row in sent.numbers[~known].tolist()]
+        refused = _in_order([*sent.problems, *unknown, *_problems(kept, refusal)])
+        return Taken(tuple(entries), int((refusal == Refusal.NONE).sum()), refused, again=True)
+
+    def _refusals_of(self, batch: int) -> int | None:
+        """The refusals of a batch stand right behind it."""
+        if batch + 1 < len(self.journal):
+            header = self.journal.entry(batch + 1)
+            if header.kind == Refusals.kind and header.causes == (batch,):
+                return batch + 1
+        return None
+
+    def _read(self, entry: int) -> Table:
+        return self.vault.unseal(self.journal.entry(entry), self.journal.payload(entry)).table
+
+    def _fold_counters(self) -> None:
+        """Remember the counters on record that could still be sent again: older intervals are refused as such."""
+        oldest = self.clock.now() // MARKET_INTERVAL_S - self.limits.late_intervals_max
+        for batch in self.journal.find(kind=Readings.kind):
+            if self.journal.entry(batch).interval < oldest or batch == len(self.journal) - 1:
+                continue
+            readings, refused = self._read(batch), self._refusals_of(batch)
+            assert isinstance(readings, Readings)
+            good = np.ones(len(readings), dtype=np.bool_)
+            if refused is not None:
+                table = self._read(refused)
+                assert isinstance(table, Refusals)
+                good[table.row] = False
+            self._mark(readings.take(good))
+
+    def _finish_last(self) -> None:
+        """A crash may have left the last batch without its refusals: find them again."""
+        last = len(self.journal) - 1
+        if last < 0 or self.journal.entry(last).kind not in _BATCH_KINDS or not self.journal.entry(last).evidence:
+            return
+        header, table = self.journal.entry(last), self._read(last)
+        numbers = np.arange(header.rows)
+        sent: Sent
+        if isinstance(table, Submissions):
+            orders = self._read(header.causes[0])
+            assert isinstance(orders, Orders)
+            sent = SentBids(table, orders, numbers)
+        else:
+            assert isinstance(table, Readings)
+            sent = SentReadings(table, numbers)
+        statement = _statement(header)
+        refusal = refusals(sent, statement, header.known_at, self.directory, self._codes, self._replay)
+        if isinstance(sent, SentReadings):
+            self._mark(sent.readings.take(refusal == Refusal.NONE))
+        if refusal.any():
+            self._refuse_rows(refusal, statement, last, header.known_at)
+            self.journal.commit(self.clock.now())
+
+
+def _statement(header: Header) -> Statement:
+    """What the sender of a recorded batch said of it."""
+    fields = (header.source, header.feeder, header.market, header.interval, header.name, header.evidence)
+    return Statement.on_record(*fields)[0]
+
+
+def _problems(sent: Sent, refusal: NDArray[np.uint8]) -> list[RowProblem]:
+    rows = np.flatnonzero(refusal)
+    return [RowProblem.of(n, r) for n, r in zip(sent.numbers[rows].tolist(), refusal[rows].tolist(), strict=True)]
+
+
+def _in_order(problems: list[RowProblem]) -> tuple[RowProblem, ...]:
+    return tuple(sorted(problems, key=lambda problem: problem.row))
+
+
+def _unavailable(error: JournalError) -> RefusedBatchError:
+    cause = error.__cause__
+    full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if full:
+        return RefusedBatchError(Reason.DISK_FULL, "the disk of the record is full; nothing more can be taken")
+    return RefusedBatchError(Reason.UNAVAILABLE, f"the record cannot be written: {error}", retry_after_s=5)

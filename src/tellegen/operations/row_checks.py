@@ -1,0 +1,146 @@
+"""Which rows of a submission count: who sent each of them, for where, and whether they were sent before.
+
+A reading stands under its meter's code, a bid under its customer's signature; what the batch's own signature says is
+who brought them. Every check works on whole columns, but for the codes and the signatures themselves.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from nacl.bindings import crypto_sign_open
+from nacl.exceptions import BadSignatureError
+from numpy.typing import NDArray
+
+from tellegen.metering import DeviceCodes, ReplayWindow
+from tellegen.operations.sent import Sent, SentBids, SentReadings
+from tellegen.records import Device, Orders, Product, Readings, Refusal, Role, Statement, Submissions
+from tellegen.registry import Directory
+from tellegen.units import ROW_LIMIT, IntArray
+
+REGISTER_LIMIT = 2**48
+"""Registers and counters count to less than this: 280 TWh, so that no sum of differences overflows."""
+VOLTAGE_MV_LIMIT = 10**9
+VAR_PER_KW_LIMIT = 10**6
+
+
+def connected(sent: Sent, interval: int, known_at: int, directory: Directory) -> NDArray[np.bool_]:
+    """Rows of customers who are connected anywhere in the interval, as known by a time.
+
+    The others are nobody's, so no key could seal them: they never stand on record.
+    """
+    return np.asarray(directory.meters_of(sent.customers(), interval, known_at) >= 0)
+
+
+def refusals(
+    sent: Sent, statement: Statement, known_at: int, directory: Directory, codes: DeviceCodes, replay: ReplayWindow
+) -> NDArray[np.uint8]:
+    """Why each row does not count, uint8[n] of `records.Refusal`; `sent` holds connected customers only."""
+    match sent:
+        case SentReadings():
+            return _of_readings(sent.readings, statement, known_at, directory, codes, replay)
+        case SentBids():
+            return _of_bids(sent.submissions, sent.orders, statement, known_at, directory)
+
+
+def _of_readings(
+    readings: Readings,
+    statement: Statement,
+    known_at: int,
+    directory: Directory,
+    codes: DeviceCodes,
+    replay: ReplayWindow,
+) -> NDArray[np.uint8]:
+    interval = statement.interval
+    refusal = np.zeros(len(readings), dtype=np.uint8)
+    refusal[directory.meters_of(readings.customer, interval, known_at) != readings.meter] = Refusal.UNKNOWN
+    _refuse(refusal, _elsewhere(readings.customer, statement, known_at, directory), Refusal.OTHER_FEEDER)
+    revoked = directory.refusals(Role.METER, readings.meter, known_at, known_at) == Refusal.REVOKED
+    _refuse(refusal, revoked, Refusal.REVOKED)
+    codes.enrol(readings.meter[refusal != Refusal.UNKNOWN])  # a meter exchanged or connected since
+    _refuse(refusal, ~codes.check(readings, interval), Refusal.CODE)
+    _refuse(refusal, _readings_out_of_range(readings), Refusal.OUT_OF_RANGE)
+    # a forged row must not take the place of the genuine one with the same counter
+    genuine = np.flatnonzero(refusal == Refusal.NONE)
+    refusal[genuine] = replay.check(readings.meter[genuine], readings.counter[genuine])
+    return refusal
+
+
+def _of_bids(
+    submissions: Submissions, orders: Orders, statement: Statement, known_at: int, directory: Directory
+) -> NDArray[np.uint8]:
+    customer = submissions.customer
+    refusal = np.zeros(len(submissions), dtype=np.uint8)
+    _refuse(refusal, _elsewhere(customer, statement, known_at, directory), Refusal.OTHER_FEEDER)
+    keys = directory.customer_keys(customer, known_at, known_at)
+    without = np.array([key is None for key in keys], dtype=np.bool_)
+    if without.any():
+        standing = directory.refusals(Role.PARTICIPANT, customer, known_at, known_at)
+        refusal[without] = np.where(refusal[without] == Refusal.NONE, standing[without], refusal[without])
+    start = np.concatenate([[0], np.cumsum(submissions.order_rows, dtype=np.int64)])
+    whose = np.repeat(np.arange(len(submissions)), submissions.order_rows)
+    strange = np.bincount(whose[orders.customer != customer[whose]], minlength=len(submissions)) > 0
+    _refuse(refusal, strange, Refusal.SIGNATURE)
+    wide = np.bincount(whose[_orders_out_of_range(orders)], minlength=len(submissions)) > 0
+    _refuse(refusal, wide, Refusal.OUT_OF_RANGE)
+    _verify_signatures(refusal, submissions, orders, start, keys, statement)
+    taken = np.flatnonzero(refusal == Refusal.NONE)
+    _, first = np.unique(customer[taken], return_index=True)
+    repeated = np.ones(taken.size, dtype=np.bool_)
+    repeated[first] = False
+    refusal[taken[repeated]] = Refusal.DUPLICATE
+    return refusal
+
+
+def _verify_signatures(
+    refusal: NDArray[np.uint8],
+    submissions: Submissions,
+    orders: Orders,
+    start: IntArray,
+    keys: list[bytes | None],
+    statement: Statement,
+) -> None:
+    """Refuse what its customer did not sign. Each verification leaves the interpreter to other threads."""
+    prefix = f"{statement.market}/{statement.interval}/".encode()
+    data, width = orders.rows().tobytes(), Orders.row_dtype().itemsize
+    signatures: list[bytes] = submissions.signature.tolist()
+    bounds = (start * width).tolist()
+    for row in np.flatnonzero(refusal == Refusal.NONE).tolist():
+        key = keys[row]
+        assert key is not None
+        try:
+            crypto_sign_open(b"".join((signatures[row], prefix, data[bounds[row] : bounds[row + 1]])), key)
+        except BadSignatureError:
+            refusal[row] = Refusal.SIGNATURE
+
+
+def _refuse(refusal: NDArray[np.uint8], bad: NDArray[np.bool_], reason: Refusal) -> None:
+    """The first reason found stands."""
+    refusal[bad & (refusal == Refusal.NONE)] = reason
+
+
+def _elsewhere(
+    customers: NDArray[np.int32], statement: Statement, known_at: int, directory: Directory
+) -> NDArray[np.bool_]:
+    feeder = directory.feeder_of(customers, statement.interval, known_at)
+    return np.asarray(feeder != statement.feeder.encode("ascii"))
+
+
+def _readings_out_of_range(readings: Readings) -> NDArray[np.bool_]:
+    bad = _beyond(readings.reactive_varh, REGISTER_LIMIT)
+    for register in (readings.import_wh, readings.export_wh, readings.counter):
+        bad |= (register < 0) | (register >= REGISTER_LIMIT)
+    return np.asarray(bad | (readings.voltage_mv < 0) | (readings.voltage_mv >= VOLTAGE_MV_LIMIT))
+
+
+def _orders_out_of_range(orders: Orders) -> NDArray[np.bool_]:
+    bad = (orders.device > max(Device)) | (orders.product > max(Product)) | (np.abs(orders.side) != 1)
+    bad |= (orders.price_taker > 1) | (orders.node < 0)
+    bad |= _beyond(orders.price_micros, ROW_LIMIT)
+    bad |= (orders.quantity_w < 0) | (orders.quantity_w >= ROW_LIMIT)
+    bad |= np.abs(orders.var_per_kw.astype(np.int64)) > VAR_PER_KW_LIMIT
+    return np.asarray(bad | ((orders.product != Product.ENERGY) & (orders.var_per_kw != 0)))
+
+
+def _beyond(values: IntArray, limit: int) -> NDArray[np.bool_]:
+    """Magnitudes of `limit` and more; the least int64 has none of its own."""
+    return (values <= -limit) | (values >= limit)

@@ -1,0 +1,125 @@
+"""What a sender's body came to: rows in their canonical form, and those that have none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tellegen.records import Orders, Readings, RecordError, Refusal, Submissions, parse_bids_body
+from tellegen.units import IntArray
+
+REASONS = {
+    Refusal.UNKNOWN: "no such customer or meter is connected in this interval; enrol it first",
+    Refusal.REVOKED: "its certificate is revoked or has expired; enrol it with a new key",
+    Refusal.CODE: "the authentication code is not that of this meter for this row and interval",
+    Refusal.REPLAYED: "a reading with this counter was taken already; a new reading has a new counter",
+    Refusal.STALE_COUNTER: "the counter is too far behind the newest one; read the meter again",
+    Refusal.OTHER_FEEDER: "the customer hangs on another feeder in this interval; send the row for that feeder",
+    Refusal.SIGNATURE: "the signature is not the customer's over its own orders for this market and interval",
+    Refusal.OUT_OF_RANGE: "a value is outside what its column may hold",
+    Refusal.DUPLICATE: "an earlier row of this batch is of the same customer; one row each",
+    Refusal.MALFORMED: "the row cannot be read",
+}
+"""What is wrong with a refused row, and what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowProblem:
+    """A row that does not count: its number as sent, from 0, the reason, and details where there are any."""
+
+    row: int
+    refusal: Refusal
+    detail: str
+
+    @classmethod
+    def of(cls, row: int, refusal: int) -> RowProblem:
+        """With the detail that every row refused for this reason has."""
+        return cls(row, Refusal(refusal), REASONS[Refusal(refusal)])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SentReadings:
+    """Readings of a body.
+
+    Attributes
+    ----------
+    readings : rows that could be read.
+    numbers : int64 per row, its number in the body.
+    problems : of rows that could not.
+    """
+
+    readings: Readings
+    numbers: IntArray
+    problems: tuple[RowProblem, ...] = ()
+
+    @classmethod
+    def from_bytes(cls, body: bytes) -> SentReadings:
+        """Read canonical rows.
+
+        Raises
+        ------
+        RecordError : not a whole number of rows.
+        """
+        readings = Readings.from_bytes(body)
+        return cls(readings, np.arange(len(readings)))
+
+    @property
+    def rows(self) -> int:
+        """Rows to be worked on."""
+        return len(self.readings)
+
+    def customers(self) -> NDArray[np.int32]:
+        """Customer of each row."""
+        return self.readings.customer
+
+    def take(self, where: NDArray[np.bool_]) -> SentReadings:
+        """Some of the rows; their numbers stay."""
+        return SentReadings(self.readings.take(where), self.numbers[where], self.problems)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SentBids:
+    """Bids of a body: a row is a submission, with the orders that it covers.
+
+    Attributes
+    ----------
+    submissions, orders : those that could be read; orders in the order of the submissions.
+    numbers : int64 per submission, its number in the body.
+    problems : of submissions that could not be read.
+    """
+
+    submissions: Submissions
+    orders: Orders
+    numbers: IntArray
+    problems: tuple[RowProblem, ...] = ()
+
+    @classmethod
+    def from_bytes(cls, body: bytes) -> SentBids:
+        """Read the binary body of bids.
+
+        Raises
+        ------
+        RecordError : cut short, or its counts do not agree.
+        """
+        submissions, orders = parse_bids_body(body)
+        return cls(submissions, orders, np.arange(len(submissions)))
+
+    @property
+    def rows(self) -> int:
+        """Rows to be worked on, orders included."""
+        return len(self.submissions) + len(self.orders)
+
+    def customers(self) -> NDArray[np.int32]:
+        """Customer of each submission."""
+        return self.submissions.customer
+
+    def take(self, where: NDArray[np.bool_]) -> SentBids:
+        """Some of the submissions, with their orders; their numbers stay."""
+        covered = np.repeat(where, self.submissions.order_rows)
+        return SentBids(self.submissions.take(where), self.orders.take(covered), self.numbers[where], self.problems)
+
+
+Sent = SentReadings | SentBids
+__all__ = ["REASONS", "RecordError", "RowProblem", "Sent", "SentBids", "SentReadings"]
