@@ -67,9 +67,11 @@ class ReplayWindow:
         before = self._highest[place]
         np.maximum.at(self._highest, place, counter)
         highest = self._highest[place]
-        # the ring's bits of the counters passed over belong to ones that have now left the window
-        moved = np.flatnonzero(highest > before)
-        self._seen[place[moved]] &= ~_ring(before[moved] + 1, np.minimum(highest[moved] - before[moved], WINDOW))
+        # bits of counters passed over stand for ones that have left the window; the highest sets its own anew
+        skipped = np.flatnonzero(highest - before > 1)
+        if skipped.size:
+            count = np.minimum(highest[skipped] - before[skipped], WINDOW)
+            self._seen[place[skipped]] &= ~_ring(highest[skipped] - count + 1, count)
         inside = counter > highest - WINDOW
         word, bit = _position(counter[inside])
         np.bitwise_or.at(self._seen, (place[inside], word), bit)

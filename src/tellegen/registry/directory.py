@@ -111,7 +111,8 @@ class Directory:
     def _revoke(self, table: Revocations, known_at: int) -> None:
         for fingerprint, revoked_at in zip(table.certificate_sha256.tolist(), table.revoked_at.tolist(), strict=True):
             self._revoked.setdefault(fingerprint, []).append((revoked_at, known_at))
-        self._revoked_prefixes = np.frombuffer(b"".join(f[:8] for f in self._revoked), dtype=np.uint64)
+        prefixes = np.frombuffer(b"".join(f[:8] for f in self._revoked), dtype=np.uint64)
+        self._revoked_prefixes = np.sort(prefixes)
 
     # Who may speak
 
@@ -174,7 +175,9 @@ class Directory:
         if self._revoked_prefixes.size:
             fingerprint = np.ascontiguousarray(versions.rows["certificate_sha256"][row[found]])
             prefix = fingerprint.view(np.uint64).reshape(-1, 4)[:, 0]
-            for k in np.flatnonzero(np.isin(prefix, self._revoked_prefixes)).tolist():
+            near = np.searchsorted(self._revoked_prefixes, prefix)
+            met = self._revoked_prefixes[np.minimum(near, self._revoked_prefixes.size - 1)]
+            for k in np.flatnonzero(met == prefix).tolist():
                 if self._is_revoked(fingerprint[k].tobytes(), int(when[found[k]]), known_at):
                     refusal[found[k]] = Refusal.REVOKED
         return row, refusal
@@ -184,6 +187,10 @@ class Directory:
             since <= at and (known_at is None or known <= known_at)
             for since, known in self._revoked.get(fingerprint, ())
         )
+
+    def revoked(self) -> dict[bytes, list[tuple[int, int]]]:
+        """Revoked certificates by fingerprint: from when on, and when that became known."""
+        return dict(self._revoked)
 
     # What is connected
 
@@ -206,7 +213,9 @@ class Directory:
         row = self._connected(points, customers, interval, known_at)
         if not len(points):
             return np.zeros(row.size, dtype="S32")
-        return np.where(row >= 0, points.rows["feeder"][row], np.bytes_(b"")).astype("S32")
+        feeder: NDArray[np.bytes_] = points.rows["feeder"][row]
+        feeder[row < 0] = b""
+        return feeder
 
     def customers_on(self, feeder: str, interval: int, known_at: int | None = None) -> IntArray:
         """Customers that hang on a feeder in an interval, ascending."""
