@@ -378,7 +378,7 @@ class ShardMarket:
         return self._rules[day]
 
     def _recorder(self, feeder: str) -> Recorder:
-        return Recorder(self._journal, self._vault, feeder)
+        return Recorder(self._journal, self._vault, feeder, live=True)
 
 
 def _rulebook(recorder: Recorder) -> Rulebook:

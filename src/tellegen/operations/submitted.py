@@ -39,7 +39,6 @@ class Submitted:
         self._seen = 0
         self._by_interval: dict[tuple[str, int], list[int]] = {}
         self._refusals: dict[int, list[int]] = {}
-        self._orders_of: dict[tuple[str, str], int] = {}
         self._connections: list[int] = []
 
     def refresh(self) -> int:
@@ -49,8 +48,6 @@ class Submitted:
             header = self._record.journal.entry(index)
             if header.kind in (Submissions.kind, Readings.kind):
                 self._by_interval.setdefault((header.kind, header.interval), []).append(index)
-            elif header.kind == Orders.kind:
-                self._orders_of[header.source, header.name] = index
             elif header.kind == Refusals.kind:
                 self._refusals.setdefault(header.causes[0], []).append(index)
             elif header.kind == Connections.kind:
@@ -63,7 +60,7 @@ class Submitted:
         parts: dict[str, list[tuple[Submissions, Orders, NDArray[np.bool_]]]] = {}
         for index in self._about(Submissions, interval, size):
             header = self._record.journal.entry(index)
-            orders = self._orders_of[header.source, header.name]
+            (orders,) = header.causes
             parts.setdefault(header.feeder, []).append(
                 (
                     self._record.table(index, Submissions),

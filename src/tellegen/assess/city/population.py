@@ -38,7 +38,8 @@ BINDING_OF_TEN = (
     Binding.NOTHING,
 )
 """What is made to bind on the feeders of each ten topologies: limits on three of ten."""
-BINDING_DEPTH = 0.2
+BINDING_DEPTH = 0.4
+"""How far limits lie below what the planned peak would do: a fifth or so of what the market would do without them."""
 MOVING_SHARE = 0.01
 """Of the customers, each interval."""
 CAPACITY_W = 25_000
@@ -130,7 +131,7 @@ class Topology:
 
 
 def topology(city: City, kind: int) -> Topology:
-    """Draw one topology; its limits take away a fifth of what everybody would do at the root's price."""
+    """Draw one topology; with the limits that are made to bind there."""
     size = int(city.topology_sizes()[kind])
     phases = 3 if kind % THREE_PHASE_EVERY == THREE_PHASE_EVERY - 1 else 1
     feeder = synthetic_feeder(size, phases=phases, seed=city.seed * 1_000 + kind)
