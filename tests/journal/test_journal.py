@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tellegen.errors import InputError
 from tellegen.journal import Journal, JournalError, Payload
+from tellegen.journal.storage import DiskFile, FileStorage
 from tellegen.records import Header, RecordError, SealedBatch, tree_root
 
 KEY = hashlib.sha256(b"operator").digest()
@@ -232,22 +233,26 @@ def test_a_damaged_payload_is_not_handed_out(tmp_path: Path) -> None:
         Journal.open(tmp_path).payload(1)
 
 
-def test_a_refused_write_closes_the_journal_and_reopening_recovers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class FullFile(DiskFile):
+    """A file that takes nothing more."""
+
+    def write(self, at: int, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+
+class FullDisk(FileStorage):
+    def open(self, path: Path, *, write: bool = False) -> DiskFile:
+        return (FullFile if write and path.suffix == ".seg" else DiskFile)(path, write=write)
+
+
+def test_a_refused_write_closes_the_journal_and_reopening_recovers(tmp_path: Path) -> None:
     written(tmp_path, [2])
-    with Journal.open(tmp_path, KEY) as journal:
+    with Journal.open(tmp_path, KEY, storage=FullDisk()) as journal:
         journal.append(batch(2))
-
-        def full(handle: int, data: bytes) -> None:
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr("tellegen.journal.segments.write_all", full)
         with pytest.raises(JournalError, match="No space left on device; open the journal again"):
             journal.commit(1000)
         with pytest.raises(JournalError, match="closed"):
             journal.append(batch(3))
-    monkeypatch.undo()
     with Journal.open(tmp_path, KEY) as journal:
         assert len(journal) == 2
         assert journal.append(batch(2)) == 2

@@ -1,17 +1,23 @@
-"""Checkpoints: signed heads of the tree (C2SP tlog-checkpoint), and the file that keeps them all."""
+"""Checkpoints: signed heads of the tree (C2SP tlog-checkpoint), and the files that keep them.
+
+The file ``checkpoints`` holds all of them; ``checkpoint`` is a copy of the newest for readers, and stands guard: it is
+put in place after the note in ``checkpoints`` is durable, so that it may be behind but never ahead.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
-import os
-import sys
+from array import array
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 from tellegen.journal.merkle import HASH_BYTES
 from tellegen.journal.note import JournalError, NoteSigner, NoteVerifier
-from tellegen.journal.segments import sync_data, sync_folder, write_all
+from tellegen.journal.storage import Storage, StoredFile, adopt_draft, draft_file, read_file, replace_file
 
 NOTE_LINES = 5
 """Lines of a checkpoint's note: origin, size, root, blank, the operator's signature."""
@@ -51,78 +57,185 @@ class Checkpoint:
         return cls(origin, size, root, note)
 
 
-class CheckpointFile:
-    """The file of all checkpoints: notes of five lines, one after the other.
+def whole_notes(data: bytes) -> list[bytes]:
+    """Notes of five lines each; what follows the last whole one is left out."""
+    lines = data.split(b"\n")[:-1]
+    whole = len(lines) - len(lines) % NOTE_LINES
+    return [b"\n".join([*lines[at : at + NOTE_LINES], b""]) for at in range(0, whole, NOTE_LINES)]
 
-    The writer holds a lock on it, so that a shard has one writer (law 5).
+
+class CheckpointFile(Sequence[Checkpoint]):
+    """Every checkpoint, oldest first: sixteen bytes of memory each, the notes on disk.
+
+    A signature covers all that came before it, so the newest is verified when the file is read, and any other when it
+    is asked for. The writer holds a lock on the file, so that a shard has one writer (law 5).
     """
 
-    def __init__(self, path: Path, verifier: NoteVerifier) -> None:
-        self._path, self._verifier = path, verifier
-        self._handle: int | None = None
-        self._whole_bytes = 0
-        self.signed: list[Checkpoint] = []
+    def __init__(self, storage: Storage, folder: Path, verifier: NoteVerifier) -> None:
+        self._storage, self._path, self._copy = storage, folder / "checkpoints", folder / "checkpoint"
+        self._verifier = verifier
+        self._file: StoredFile | None = None
+        self._ends, self._sizes = array("q"), array("q")
+        self.newest: Checkpoint | None = None
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, at: int) -> Checkpoint: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Checkpoint]: ...
+    def __getitem__(self, at: int | slice) -> Checkpoint | list[Checkpoint]:
+        """A checkpoint, its signature verified.
+
+        Raises
+        ------
+        JournalError : it is not the one that was written.
+        """
+        if isinstance(at, slice):
+            return [self[k] for k in range(*at.indices(len(self)))]
+        number = range(len(self))[at]
+        if number == len(self) - 1 and self.newest is not None:
+            return self.newest
+        return self._parse(number, self._note(number))
+
+    def _note(self, number: int) -> bytes:
+        start = self._ends[number - 1] if number else 0
+        try:
+            return self._opened().read(start, self._ends[number] - start)
+        except OSError as error:
+            raise JournalError(f"{self._path}: {error.strerror}") from None
+
+    def _parse(self, number: int, note: bytes) -> Checkpoint:
+        try:
+            return Checkpoint.parse(note.decode(), self._verifier)
+        except (JournalError, UnicodeDecodeError) as error:
+            raise JournalError(f"corruption: {self._path}, line {number * NOTE_LINES + 1}: {error}") from None
+
+    def _opened(self) -> StoredFile:
+        if self._file is None:
+            self._file = self._storage.open(self._path)
+        return self._file
+
+    # Opening
 
     def lock(self) -> None:
         """Open for writing.
 
         Raises
         ------
+        OSError : the disk refused.
         JournalError : somebody else writes.
         """
-        self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        sync_folder(self._path.parent)
-        if sys.platform != "win32":
-            import fcntl
+        self._file = self._storage.open(self._path, write=True)
+        self._storage.sync_folder(self._path.parent)
+        if not self._file.lock():
+            self.close()
+            raise JournalError(f"{self._path.parent} has another writer; a shard has one")
 
-            try:
-                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                self.close()
-                raise JournalError(f"{self._path.parent} has another writer; a shard has one") from None
+    def load(self) -> bool:
+        """Take in the whole checkpoints that are new; whether there were any.
 
-    def load(self) -> list[Checkpoint]:
-        """Read and verify every whole checkpoint; a last one that was cut short is left out.
+        They are synced first: what one reader believes, no crash may take from the next.
 
         Raises
         ------
-        JournalError : a whole one is malformed, unsigned, or smaller than one before it.
+        OSError : the disk refused.
+        JournalError : the file is malformed, or the newest checkpoint unsigned.
         """
-        data = self._path.read_bytes() if self._path.exists() else b""
-        lines = data.split(b"\n")[:-1]
-        self.signed, self._whole_bytes = [], 0
-        for at in range(0, len(lines) - len(lines) % NOTE_LINES, NOTE_LINES):
-            raw = b"\n".join(lines[at : at + NOTE_LINES]) + b"\n"
-            try:
-                checkpoint = Checkpoint.parse(raw.decode(), self._verifier)
-            except (JournalError, UnicodeDecodeError) as error:
-                raise JournalError(f"corruption: {self._path}, line {at + 1}: {error}") from None
-            if self.signed and checkpoint.size <= self.signed[-1].size:
-                raise JournalError(
-                    f"corruption: {self._path}, line {at + 1}: size {checkpoint.size} follows {self.signed[-1].size}"
-                )
-            self.signed.append(checkpoint)
-            self._whole_bytes += len(raw)
-        return self.signed
+        if self._file is None and not self._storage.exists(self._path):
+            return False
+        file, start = self._opened(), self._ends[-1] if self._ends else 0
+        size = file.size()
+        if size == start:
+            return False
+        notes = whole_notes(file.read(start, size - start))
+        origin = self._verifier.name.encode()
+        known = len(self)
+        for note in notes:
+            lines = note.split(b"\n")
+            place = f"corruption: {self._path}, line {len(self) * NOTE_LINES + 1}"
+            if lines[0] != origin or lines[3] or not lines[1].isdigit() or len(lines[1]) > 18:
+                raise JournalError(f"{place}: is not a checkpoint of {self._verifier.name}")
+            if self._sizes and int(lines[1]) <= self._sizes[-1]:
+                raise JournalError(f"{place}: size {int(lines[1])} follows {self._sizes[-1]}")
+            start += len(note)
+            self._ends.append(start)
+            self._sizes.append(int(lines[1]))
+        if len(self) == known:
+            return False
+        file.sync()
+        self.newest = self._parse(len(self) - 1, notes[-1])
+        return True
 
-    def repair(self) -> None:
-        """Cut off what is not a whole checkpoint."""
-        assert self._handle is not None
-        if os.fstat(self._handle).st_size != self._whole_bytes:
-            os.ftruncate(self._handle, self._whole_bytes)
-            os.fsync(self._handle)
+    def check_copy(self, copy: bytes) -> None:
+        """The copy, read before the file itself, is a checkpoint of the file.
+
+        Raises
+        ------
+        JournalError : it is not, so it or the file was damaged, or the file has lost its end.
+        """
+        if not copy and len(self) < 2:  # the journal was being created
+            return
+        size = copy.split(b"\n")[1] if copy.count(b"\n") == NOTE_LINES else b""
+        number = bisect_left(self._sizes, int(size)) if size.isdigit() and len(size) < 19 else len(self)
+        if number == len(self) or self._note(number) != copy:
+            raise JournalError(f"corruption: {self._copy} is not among {self._path}")
+
+    def copy(self) -> bytes:
+        """What the copy holds; empty where there is none.
+
+        Raises
+        ------
+        OSError : it cannot be read.
+        """
+        return read_file(self._storage, self._copy) if self._storage.exists(self._copy) else b""
+
+    def recover(self) -> None:
+        """Cut off what is not a whole checkpoint, and bring the copy up.
+
+        The last note is written again in its place: if a sync of it once failed, the file may show bytes that the disk
+        does not hold, and no later sync would write them.
+        """
+        assert self._file is not None
+        end = self._ends[-1] if self._ends else 0
+        if self._file.size() != end:
+            self._file.truncate(end)
+        if self.newest is not None:
+            note = self.newest.note.encode()
+            self._file.write(end - len(note), note)
+        self._file.sync()
+        if self.newest is not None and self.copy() != self.newest.note.encode():
+            replace_file(self._copy, self.newest.note.encode(), self._storage)
+        self._storage.remove(self._copy.with_name(self._copy.name + ".new"))
+
+    # Writing
 
     def append(self, checkpoint: Checkpoint) -> None:
-        """Add a checkpoint and make it durable."""
-        assert self._handle is not None
-        data = checkpoint.note.encode()
-        write_all(self._handle, data)
-        sync_data(self._handle)
-        self.signed.append(checkpoint)
-        self._whole_bytes += len(data)
+        """Add a checkpoint, make it durable, and then put the copy in place.
+
+        Raises
+        ------
+        OSError : the disk refused.
+        """
+        assert self._file is not None
+        note = checkpoint.note.encode()
+        end = self._ends[-1] if self._ends else 0
+        self._file.write(end, note)
+        draft = draft_file(self._storage, self._copy, note)
+        try:
+            self._storage.sync_all([self._file, draft])
+        finally:
+            draft.close()
+        adopt_draft(self._storage, self._copy)
+        if not self._ends:  # a log without its first checkpoint and its copy is no log
+            self._storage.sync_folder(self._path.parent)
+        self._ends.append(end + len(note))
+        self._sizes.append(checkpoint.size)
+        self.newest = checkpoint
 
     def close(self) -> None:
         """Give up the file and the lock."""
-        if self._handle is not None:
-            os.close(self._handle)
-        self._handle = None
+        if self._file is not None:
+            self._file.close()
+        self._file = None

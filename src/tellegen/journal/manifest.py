@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tellegen.journal.checkpoints import Checkpoint
 from tellegen.journal.note import JournalError, NoteSigner
-from tellegen.journal.segments import replace_file
+from tellegen.journal.storage import replace_file
 
 MANIFEST_NAME = "manifest"
 MANIFEST_MAGIC = "tellegen-manifest@v1"

@@ -1,8 +1,8 @@
 """A Merkle tree that grows, with proofs (RFC 6962 section 2.1, unchanged in RFC 9162).
 
-The tree keeps every complete subtree, one list per level, so that an append costs amortised one
-hash and a root or proof costs O(log n) look-ups. Any earlier size can still be asked for, because a
-complete subtree never changes.
+The tree keeps every complete subtree, 32 bytes each, one run of bytes per level, so that a leaf costs 64 bytes of
+memory, an append amortised one hash, and a root or proof O(log n) look-ups. Any earlier size can still be asked for,
+because a complete subtree never changes.
 """
 
 from __future__ import annotations
@@ -42,25 +42,38 @@ class MerkleTree:
     __slots__ = ("_levels",)
 
     def __init__(self, leaf_hashes: Iterable[bytes] = ()) -> None:
-        self._levels: list[list[bytes]] = [[]]
+        self._levels = [bytearray()]
         for leaf in leaf_hashes:
             self.append(leaf)
 
     def __len__(self) -> int:
-        return len(self._levels[0])
+        return len(self._levels[0]) // HASH_BYTES
 
     def append(self, leaf_hash: bytes) -> int:
         """Add a leaf hash (32 bytes); returns its index."""
         node = leaf_hash
         for height in range(64):
             if height == len(self._levels):
-                self._levels.append([])
+                self._levels.append(bytearray())
             level = self._levels[height]
-            level.append(node)
-            if len(level) % 2:
+            level += node
+            if len(level) % (2 * HASH_BYTES):
                 break
-            node = node_hash(level[-2], level[-1])
+            node = hashlib.sha256(b"\x01" + level[-2 * HASH_BYTES :]).digest()
         return len(self) - 1
+
+    def node(self, height: int, position: int) -> bytes:
+        """Hash of the complete subtree over leaves [position * 2^height, (position + 1) * 2^height); a leaf at 0.
+
+        Raises
+        ------
+        MerkleError : the tree does not have it yet.
+        """
+        level = self._levels[height] if 0 <= height < len(self._levels) else b""
+        at = HASH_BYTES * position
+        if not 0 <= at < len(level):
+            raise MerkleError(f"no complete subtree {position} of height {height} in a tree of {len(self)}")
+        return bytes(level[at : at + HASH_BYTES])
 
     def root(self, size: int | None = None) -> bytes:
         """Root of the first `size` leaves (default: all).
@@ -132,7 +145,7 @@ class MerkleTree:
         position = start
         while position < stop:
             height = (stop - position).bit_length() - 1
-            rights.append(self._levels[height][position >> height])
+            rights.append(self.node(height, position >> height))
             position += 1 << height
         node = rights.pop()
         while rights:

@@ -2,177 +2,250 @@
 
 A frame is ``length u32 | crc32 u32 | bytes``, little-endian; the checksum covers the length field
 and the bytes. A frame never spans files. Files are ``000000.seg``, ``000001.seg``, and so on.
+
+How many frames count is said from outside, by the last checkpoint: what lies beyond was promised to nobody.
 """
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tellegen.journal.note import JournalError
+from tellegen.journal.storage import Storage, StoredFile
 
 _FRAME = struct.Struct("<II")
-sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
+_CHUNK_BYTES = 1 << 22
+_PAGE_BYTES = 1 << 12
+_HANDLES_MAX = 8
+
+
+def _checksum(head: bytes, data: bytes) -> int:
+    return zlib.crc32(data, zlib.crc32(head[:4]))
+
+
+def frame_of(data: bytes) -> bytes:
+    """The frame that holds `data`."""
+    head = len(data).to_bytes(4, "little")
+    return head + _checksum(head, data).to_bytes(4, "little") + data
 
 
 @dataclass(frozen=True, slots=True)
-class FramePlace:
-    """Where a frame's bytes lie."""
+class Frame:
+    """A frame as it was found.
+
+    Attributes
+    ----------
+    segment, at : file number, and byte where the frame begins.
+    length : bytes of its content.
+    data : the content; empty where only lengths were read, or it is damaged.
+    problem : what is wrong with it, or empty.
+    """
 
     segment: int
-    offset: int
+    at: int
     length: int
+    data: bytes
+    problem: str
 
 
-def _checksum(length: int, data: bytes) -> int:
-    return zlib.crc32(data, zlib.crc32(length.to_bytes(4, "little")))
+def segment_name(segment: int) -> str:
+    """File name of a segment."""
+    return f"{segment:06d}.seg"
 
 
 class Segments:
     """The frames of one folder, in order.
 
-    Opening reads the frames' lengths only; `read` checks the checksum of what it returns. A tail
-    that is not a whole frame is left out of `places` (and removed by `truncate`).
+    In memory a frame is twelve bytes: its place. Frames are taken in with `scan` (content read and checked) or `skim`
+    (lengths only; `read` checks later).
     """
 
-    def __init__(self, folder: Path, segment_bytes_max: int, frame_bytes_max: int) -> None:
-        self._folder, self._segment_max, self._frame_max = folder, segment_bytes_max, frame_bytes_max
-        self.places: list[FramePlace] = []
-        self.torn = False
-        self._handle: int | None = None
-        self._handle_segment = -1
-        self._scan()
-
-    def _path(self, segment: int) -> Path:
-        return self._folder / f"{segment:06d}.seg"
-
-    def _scan(self) -> None:
-        segment = 0
-        while self._path(segment).is_file():
-            if self.torn:  # what follows a torn frame is torn with it
-                return
-            with self._path(segment).open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                at = 0
-                while at < size:
-                    head = file.read(_FRAME.size)
-                    length = _FRAME.unpack(head)[0] if len(head) == _FRAME.size else size
-                    if length > self._frame_max or at + _FRAME.size + length > size:
-                        self.torn = True
-                        break
-                    self.places.append(FramePlace(segment, at + _FRAME.size, length))
-                    at = file.seek(at + _FRAME.size + length)
-            segment += 1
+    def __init__(self, storage: Storage, folder: Path, segment_bytes_max: int, frame_bytes_max: int) -> None:
+        self._storage, self._folder = storage, folder
+        self._segment_max, self._frame_max = segment_bytes_max, frame_bytes_max
+        self._segments, self._starts, self._lengths = array("I"), array("I"), array("I")
+        self._readers: dict[int, StoredFile] = {}
+        self._writer: StoredFile | None = None
+        self._writer_segment = -1
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self._lengths)
+
+    def path(self, segment: int) -> Path:
+        """The file of a segment."""
+        return self._folder / segment_name(segment)
+
+    @property
+    def end(self) -> tuple[int, int]:
+        """Segment and byte at which the known frames end."""
+        if not self._lengths:
+            return 0, 0
+        return self._segments[-1], self._starts[-1] + _FRAME.size + self._lengths[-1]
+
+    # Taking in
+
+    def scan(self, count: int) -> Iterator[bytes]:
+        """Contents of the frames that follow those known, until `count` are.
+
+        Raises
+        ------
+        JournalError : a frame is damaged, or there are fewer.
+        """
+        for frame in self._until(count, content=True):
+            yield frame.data
+
+    def skim(self, count: int) -> None:
+        """Take in the places of frames until `count` are known.
+
+        Raises
+        ------
+        JournalError : there are fewer, as far as lengths tell.
+        """
+        for _ in self._until(count, content=False):
+            pass
+
+    def _until(self, count: int, *, content: bool) -> Iterator[Frame]:
+        frames = self.walk(content=content) if len(self) < count else iter(())
+        while len(self) < count:
+            frame = next(frames, None)
+            if frame is None:
+                where = self.path(self.end[0])
+                raise JournalError(f"corruption: {where}: ends after frame {len(self)}, {count} are signed for")
+            if frame.problem:
+                raise JournalError(
+                    f"corruption: {self.path(frame.segment)}: frame {len(self)} at byte {frame.at} {frame.problem}"
+                )
+            self._segments.append(frame.segment)
+            self._starts.append(frame.at)
+            self._lengths.append(frame.length)
+            yield frame
+
+    def walk(self, *, content: bool) -> Iterator[Frame]:
+        """Every frame after those known, damaged ones with their problem, as far as lengths can be followed.
+
+        Raises
+        ------
+        JournalError : a file cannot be read.
+        """
+        segment, at = self.end
+        try:
+            while self._storage.exists(self.path(segment)):
+                file = self._reader(segment)
+                size = file.size()
+                yield from self._walk_file(file, segment, at, size, content)
+                segment, at = segment + 1, 0
+        except OSError as error:
+            raise JournalError(f"{self.path(segment)}: {error.strerror}") from None
+
+    def _walk_file(self, file: StoredFile, segment: int, at: int, size: int, content: bool) -> Iterator[Frame]:
+        base, chunk, want = at, b"", _CHUNK_BYTES if content else _PAGE_BYTES
+        while at < size:
+            if at + _FRAME.size > base + len(chunk):
+                base, chunk = at, file.read(at, want)
+            head = chunk[at - base : at - base + _FRAME.size]
+            length, checksum = _FRAME.unpack(head) if len(head) == _FRAME.size else (size, 0)
+            stop = at + _FRAME.size + length
+            if length > self._frame_max or stop > size:
+                yield Frame(segment, at, 0, b"", "is cut short, or its length is damaged")
+                return
+            data = b""
+            if content:
+                if stop > base + len(chunk):
+                    base, chunk = at, file.read(at, max(want, stop - at))
+                data = chunk[at - base + _FRAME.size : stop - base]
+            if content and _checksum(head, data) != checksum:
+                yield Frame(segment, at, length, b"", "fails its checksum")
+            else:
+                yield Frame(segment, at, length, data, "")
+            if not content:  # small frames are worth a large read, large ones are stepped over
+                want = _CHUNK_BYTES if length < _PAGE_BYTES else _PAGE_BYTES
+            at = stop
+
+    # Reading
+
+    def _reader(self, segment: int) -> StoredFile:
+        file = self._readers.pop(segment, None) or self._storage.open(self.path(segment))
+        self._readers[segment] = file  # the newest is the last to go
+        if len(self._readers) > _HANDLES_MAX:
+            self._readers.pop(next(iter(self._readers))).close()
+        return file
 
     def read(self, index: int) -> bytes:
-        """Bytes of frame `index`.
+        """Content of frame `index`.
 
         Raises
         ------
         JournalError : unreadable, or its checksum does not match.
         """
-        place = self.places[index]
-        path = self._path(place.segment)
+        segment, at, length = self._segments[index], self._starts[index], self._lengths[index]
         try:
-            with path.open("rb") as file:
-                file.seek(place.offset - _FRAME.size)
-                frame = file.read(_FRAME.size + place.length)
+            frame = self._reader(segment).read(at, _FRAME.size + length)
         except OSError as error:
-            raise JournalError(f"{path}: {error.strerror}") from None
-        data = frame[_FRAME.size :]
-        if len(data) != place.length or _FRAME.unpack_from(frame) != (place.length, _checksum(place.length, data)):
-            raise JournalError(f"{path}: corruption: frame {index} at byte {place.offset} fails its checksum")
+            raise JournalError(f"{self.path(segment)}: {error.strerror}") from None
+        head, data = frame[: _FRAME.size], frame[_FRAME.size :]
+        if len(data) != length or _FRAME.unpack(head) != (length, _checksum(head, data)):
+            raise JournalError(f"corruption: {self.path(segment)}: frame {index} at byte {at} fails its checksum")
         return data
 
-    def append(self, frames: Iterable[bytes]) -> None:
-        """Write frames to the end of the newest file (or a new one when it is full); not yet durable."""
-        last = self.places[-1] if self.places else FramePlace(0, 0, 0)
-        segment, at = last.segment, last.offset + last.length
-        parts: list[bytes] = []
-        for data in frames:
+    # Writing
+
+    def append(self, contents: Sequence[bytes]) -> StoredFile:
+        """Write frames to the end of the newest file (or a new one when it is full).
+
+        Returns
+        -------
+        The newest file, which is durable when it is synced; those before it are.
+
+        Raises
+        ------
+        OSError : the disk refused.
+        """
+        segment, at = self.end
+        start, parts = at, list[bytes]()
+        for data in contents:
             if at + _FRAME.size + len(data) > self._segment_max and at > 0:
-                self._write(segment, b"".join(parts))
-                self.sync()
-                segment, at, parts = segment + 1, 0, []
-            parts += [_FRAME.pack(len(data), _checksum(len(data), data)), data]
-            self.places.append(FramePlace(segment, at + _FRAME.size, len(data)))
+                if parts:
+                    file = self._written(segment)
+                    file.write(start, b"".join(parts))
+                    file.sync()
+                segment, at, start, parts = segment + 1, 0, 0, []
+            parts.append(frame_of(data))
+            self._segments.append(segment)
+            self._starts.append(at)
+            self._lengths.append(len(data))
             at += _FRAME.size + len(data)
-        self._write(segment, b"".join(parts))
+        file = self._written(segment)
+        file.write(start, b"".join(parts))
+        return file
 
-    def _write(self, segment: int, data: bytes) -> None:
-        if not data:
-            return
-        if self._handle_segment != segment:
-            self.close()
-            self._handle = os.open(self._path(segment), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            self._handle_segment = segment
-            sync_folder(self._folder)
-        assert self._handle is not None
-        write_all(self._handle, data)
+    def _written(self, segment: int) -> StoredFile:
+        if self._writer is None or self._writer_segment != segment:
+            if self._writer is not None:
+                self._writer.close()
+            self._writer, self._writer_segment = self._storage.open(self.path(segment), write=True), segment
+            self._storage.sync_folder(self._folder)
+        return self._writer
 
-    def sync(self) -> None:
-        """Make everything written durable (fdatasync)."""
-        if self._handle is not None:
-            sync_data(self._handle)
-
-    def truncate(self, count: int) -> None:
-        """Keep the first `count` frames and nothing else."""
-        self.close()
-        del self.places[count:]
-        last = self.places[-1] if self.places else FramePlace(0, 0, 0)
-        segment = last.segment
-        if self._path(segment).exists():
-            with self._path(segment).open("r+b") as file:
-                file.truncate(last.offset + last.length)
-                os.fsync(file.fileno())
-        while self._path(segment + 1).exists():
-            segment += 1
-            self._path(segment).unlink()
-        sync_folder(self._folder)
-        self.torn = False
+    def cut(self) -> None:
+        """Remove, durably, everything beyond the known frames."""
+        segment, at = self.end
+        newest = segment_name(segment) if at else ""
+        for name in reversed(self._storage.names(self._folder)):
+            if name > newest:
+                self._storage.remove(self._folder / name)
+        if at and self._reader(segment).size() != at:
+            file = self._written(segment)
+            file.truncate(at)
+            file.sync()
+        self._storage.sync_folder(self._folder)
 
     def close(self) -> None:
-        """Release the file; what is written stays."""
-        if self._handle is not None:
-            os.close(self._handle)
-        self._handle, self._handle_segment = None, -1
-
-
-def write_all(handle: int, data: bytes) -> None:
-    """Write every byte: the system call may take fewer."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(handle, view) :]
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the creation, renaming or removal of files in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Put `data` at `path` atomically: readers see the old bytes or the new ones.
-
-    Without `durable` a crash may bring the old ones back.
-    """
-    draft = path.with_name(path.name + ".new")
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    try:
-        write_all(handle, data)
-        sync_data(handle)
-    finally:
-        os.close(handle)
-    draft.replace(path)
-    if durable:
-        sync_folder(path.parent)
+        """Release the files; what is written stays."""
+        for file in (*self._readers.values(), *([self._writer] if self._writer is not None else [])):
+            file.close()
+        self._readers, self._writer, self._writer_segment = {}, None, -1

@@ -329,8 +329,8 @@ class Intake:
         if first != statement:
             raise RefusedBatchError(
                 Reason.CONFLICT,
-                f"source '{statement.source}' has used {statement.route} number {statement.sequence} for another batch; "
-                "give each batch a number of its own",
+                f"source '{statement.source}' has used {statement.route} number {statement.sequence} for another "
+                "batch; give each batch a number of its own",
             )
         sent = self._decoded(statement, decode)
         known = connected(sent, header.interval, header.known_at, self.directory)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +53,10 @@ class Header:
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: sorted keys, no spaces, ASCII."""
-        return _canonical(asdict(self))
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        if not self.evidence:
+            del fields["evidence"]
+        return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode("ascii")
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Header:
@@ -77,12 +80,6 @@ class Header:
         if header.to_bytes() != data:
             raise RecordError("log entry is not in canonical form")
         return header
-
-
-def _canonical(fields: dict[str, object]) -> bytes:
-    if not fields["evidence"]:
-        del fields["evidence"]
-    return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode("ascii")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,332 @@
+"""The intake: good rows always land, the same batch twice is one record, and nothing taken is lost."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tellegen.journal import Journal, JournalError
+from tellegen.metering import DeviceCodes
+from tellegen.operations.intake import Intake, Taken
+from tellegen.operations.intake_limits import IntakeLimits, Reason, RefusedBatchError
+from tellegen.operations.record_clock import RecordClock
+from tellegen.operations.sent import SentBids, SentReadings
+from tellegen.operations.synthetic_batches import SignedBatch, bids_batch, bids_of, readings_batch, readings_of
+from tellegen.operations.synthetic_shard import ShardKeys, build_shard
+from tellegen.records import Orders, Readings, Refusal, Refusals, Route, Submissions
+from tellegen.verify.receipts import check_receipt
+
+FIRST = 5_900_000  # a market interval in 2026
+NOW = 300 * (FIRST + 10)
+FEEDERS = {"F1": np.arange(1, 9), "F2": np.arange(9, 13)}
+F1 = np.arange(1, 9, dtype=np.int32)
+INTERVAL = FIRST + 9
+
+
+@dataclass
+class Bench:
+    """A shard and its intake at a clock that a test turns."""
+
+    keys: ShardKeys
+    codes: DeviceCodes
+    wall: list[float]
+    intake: Intake
+
+    def open(self, **limits: int) -> Intake:
+        self.intake.close()
+        self.intake = open_intake(self.keys.path, self.wall, **limits)
+        return self.intake
+
+    def readings(self, counter: int = 1, customers: np.ndarray = F1, interval: int = INTERVAL) -> Readings:
+        return readings_of(self.keys, self.codes, customers, interval, counter)
+
+    def send(self, batch: SignedBatch) -> Taken:
+        decode = SentReadings.from_bytes if batch.statement.route is Route.READINGS else SentBids.from_bytes
+        return self.intake.take(batch.statement, batch.signature, lambda: decode(batch.body))
+
+    def final(self, batch: SignedBatch) -> tuple[Taken, list[str]]:
+        taken = self.send(batch)
+        self.intake.commit()
+        return taken, self.intake.receipts([taken])[0]
+
+
+def open_intake(path: Path, wall: list[float], **limits: int) -> Intake:
+    def clock(newest: int) -> RecordClock:
+        return RecordClock(wall=lambda: wall[0], elapsed=lambda: wall[0], not_before=newest)
+
+    return Intake.open(path, IntakeLimits(**limits), clock)
+
+
+@pytest.fixture(scope="module")
+def shard(tmp_path_factory: pytest.TempPathFactory) -> ShardKeys:
+    return build_shard(tmp_path_factory.mktemp("shard") / "s", FEEDERS, b"intake", first_interval=FIRST)
+
+
+@pytest.fixture
+def bench(shard: ShardKeys, tmp_path: Path) -> Iterator[Bench]:
+    path = Path(shutil.copytree(shard.path, tmp_path / "s"))
+    keys, wall = replace(shard, path=path), [float(NOW)]
+    codes = DeviceCodes(keys.meter_master, keys.meters_of(np.arange(1, 20)))
+    made = Bench(keys, codes, wall, open_intake(path, wall))
+    yield made
+    made.intake.close()
+
+
+def bids(bench: Bench, customers: np.ndarray = F1, sequence: int = 1) -> SignedBatch:
+    submissions, orders = bids_of(bench.keys, customers, "real_time", FIRST + 12)
+    return bids_batch(bench.keys, submissions, orders, "F1", "real_time", FIRST + 12, sequence)
+
+
+def readings(bench: Bench, rows: Readings | None = None, sequence: int = 1, interval: int = INTERVAL) -> SignedBatch:
+    return readings_batch(bench.keys, bench.readings() if rows is None else rows, "F1", interval, sequence)
+
+
+def refused(batch: Callable[[], object]) -> RefusedBatchError:
+    with pytest.raises(RefusedBatchError) as raised:
+        batch()
+    return raised.value
+
+
+def test_a_batch_of_readings_is_on_record_as_sent_under_the_senders_signature(bench: Bench) -> None:
+    batch = readings(bench)
+    taken, receipts = bench.final(batch)
+    assert (taken.accepted, taken.refused) == (8, ())
+    header = bench.intake.journal.entry(taken.entries[0])
+    assert check_receipt(receipts[0], header.to_bytes(), bench.keys.vkey).index == taken.entries[0]
+    assert header.evidence == batch.statement.evidence(batch.signature)
+    table = bench.intake.vault.unseal(header, bench.intake.journal.payload(taken.entries[0])).table
+    assert table.rows().tobytes() == batch.body
+
+
+def test_bids_are_two_entries_orders_first(bench: Bench) -> None:
+    taken, receipts = bench.final(bids(bench))
+    headers = [bench.intake.journal.entry(entry) for entry in taken.entries]
+    assert [h.kind for h in headers] == [Orders.kind, Submissions.kind]
+    assert {h.name for h in headers} == {"bids/1"}
+    for receipt, header in zip(receipts, headers, strict=True):
+        check_receipt(receipt, header.to_bytes(), bench.keys.vkey)
+
+
+def test_good_readings_land_beside_every_kind_of_bad_one(bench: Bench) -> None:
+    bench.final(readings(bench, bench.readings(counter=5, customers=np.array([3], dtype=np.int32))))
+    rows = bench.readings(counter=5).rows()
+    rows["customer"][0] = 77  # nobody
+    rows["meter"][1] = 12345  # not its meter
+    # row 2 is customer 3, whose counter 5 was taken
+    rows["tag"][3] = bytes(16)
+    rows["voltage_mv"][4] += 1  # changed after it was coded
+    other = bench.codes.tag(bench.readings(customers=np.array([9], dtype=np.int32)), INTERVAL).rows()
+    huge = bench.readings(customers=np.array([6], dtype=np.int32)).rows()
+    huge["reactive_varh"] = -(2**63)
+    huge = bench.codes.tag(Readings.from_rows(huge), INTERVAL).rows()
+    sent = Readings.from_rows(np.concatenate([rows[:5], huge, rows[6:], rows[7:8], other]))
+    taken, _ = bench.final(readings(bench, sent, sequence=2))
+    assert taken.accepted == 2
+    assert {p.row: p.refusal for p in taken.refused} == {
+        0: Refusal.UNKNOWN,
+        1: Refusal.UNKNOWN,
+        2: Refusal.REPLAYED,
+        3: Refusal.CODE,
+        4: Refusal.CODE,
+        5: Refusal.OUT_OF_RANGE,
+        8: Refusal.DUPLICATE,
+        9: Refusal.OTHER_FEEDER,
+    }
+    # nobody's row is not on record; the others stand as sent, and the refused ones are named behind them
+    batch, behind = taken.entries
+    table = bench.intake.vault.unseal(bench.intake.journal.entry(behind), bench.intake.journal.payload(behind)).table
+    assert isinstance(table, Refusals)
+    assert bench.intake.journal.entry(batch).rows == 9
+    assert bench.intake.journal.entry(behind).causes == (batch,)
+    assert table.row.tolist() == [0, 1, 2, 3, 4, 7, 8]
+
+
+def test_good_bids_land_beside_every_kind_of_bad_one(bench: Bench) -> None:
+    submissions, orders = bids_of(bench.keys, F1, "real_time", FIRST + 12)
+    step, signed = orders.rows(), submissions.rows()
+    step["price_micros"][0] += 1  # customer 1: changed after signing
+    step["customer"][2] = 5  # customer 2 speaks for another
+    step["quantity_w"][4] = -1  # customer 3: out of range
+    signed["customer"][3] = step["customer"][6:8] = 77  # nobody
+    signed["customer"][4] = step["customer"][8:10] = 9  # hangs on another feeder
+    batch = bids_batch(
+        bench.keys, Submissions.from_rows(signed), Orders.from_rows(step), "F1", "real_time", FIRST + 12, 1
+    )
+    taken, _ = bench.final(batch)
+    assert taken.accepted == 3
+    assert [(p.row, p.refusal) for p in taken.refused] == [
+        (0, Refusal.SIGNATURE),
+        (1, Refusal.SIGNATURE),
+        (2, Refusal.OUT_OF_RANGE),
+        (3, Refusal.UNKNOWN),
+        (4, Refusal.OTHER_FEEDER),
+    ]
+
+
+def test_a_customers_second_bid_in_a_batch_is_a_duplicate(bench: Bench) -> None:
+    taken, _ = bench.final(bids(bench, np.array([1, 2, 1], dtype=np.int32)))
+    assert [(p.row, p.refusal) for p in taken.refused] == [(2, Refusal.DUPLICATE)]
+
+
+def test_the_same_batch_twice_is_one_record_also_while_it_waits(bench: Bench) -> None:
+    bad = bench.readings().rows()
+    bad["tag"][1] = bytes(16)
+    bad["customer"][2] = 77
+    batch = readings(bench, Readings.from_rows(bad))
+    first, waiting = bench.send(batch), bench.send(batch)
+    bench.intake.commit()
+    size = len(bench.intake.journal)
+    bench.wall[0] += 86_400 * 30  # long after its interval
+    later = bench.send(batch)
+    bench.open()
+    after_restart = bench.send(batch)
+    bench.intake.commit()
+    assert first.entries == waiting.entries == later.entries == after_restart.entries
+    assert first.refused == waiting.refused == later.refused == after_restart.refused
+    assert (first.again, waiting.again, later.again) == (False, True, True)
+    assert len(bench.intake.journal) == size
+
+
+def test_a_number_used_for_another_batch_is_a_conflict(bench: Bench) -> None:
+    bench.send(readings(bench))
+    assert refused(lambda: bench.send(readings(bench, bench.readings(counter=2)))).reason is Reason.CONFLICT
+
+
+def test_a_replayed_reading_is_refused_after_a_restart_too(bench: Bench) -> None:
+    bench.final(readings(bench))
+    bench.open()
+    error = refused(lambda: bench.send(readings(bench, sequence=2)))
+    assert error.reason is Reason.NO_GOOD_ROW
+    assert {p.refusal for p in error.rows} == {Refusal.REPLAYED}
+
+
+def test_a_refused_reading_does_not_use_up_its_counter(bench: Bench) -> None:
+    forged = bench.readings().rows()
+    forged["tag"][:4] = bytes(16)
+    bench.final(readings(bench, Readings.from_rows(forged)))
+    bench.open()
+    taken, _ = bench.final(readings(bench, sequence=2))
+    assert [p.row for p in taken.refused] == [4, 5, 6, 7]
+
+
+def test_late_and_corrected_readings_are_new_versions(bench: Bench) -> None:
+    first, _ = bench.final(readings(bench, bench.readings(counter=7, interval=INTERVAL - 2), 1, INTERVAL - 2))
+    again, _ = bench.final(readings(bench, bench.readings(counter=8, interval=INTERVAL - 2), 2, INTERVAL - 2))
+    late, _ = bench.final(readings(bench, bench.readings(counter=6, interval=INTERVAL - 3), 3, INTERVAL - 3))
+    assert first.accepted == again.accepted == late.accepted == 8
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda b: replace(b, signature=bytes(64)), Reason.BAD_SIGNATURE),
+        (lambda b: replace(b, signature=b"short"), Reason.BAD_SIGNATURE),
+        (lambda b: replace(b, statement=replace(b.statement, sequence=9)), Reason.BAD_SIGNATURE),
+        (lambda b: replace(b, statement=replace(b.statement, source="stranger")), Reason.UNKNOWN_SOURCE),
+    ],
+)
+def test_only_an_admitted_sender_is_heard(
+    bench: Bench, change: Callable[[SignedBatch], SignedBatch], reason: Reason
+) -> None:
+    assert refused(lambda: bench.send(change(readings(bench)))).reason is reason
+
+
+@pytest.mark.parametrize(
+    ("interval", "reason"),
+    [(FIRST + 10 - 289, Reason.TOO_LATE), (FIRST + 10, Reason.TOO_EARLY), (2**62, Reason.TOO_EARLY)],
+)
+def test_readings_come_after_their_interval_and_not_too_long_after(bench: Bench, interval: int, reason: Reason) -> None:
+    error = refused(lambda: bench.send(readings(bench, bench.readings(interval=interval), 1, interval)))
+    assert error.reason is reason
+
+
+def test_rows_and_rates_are_limited(bench: Bench) -> None:
+    bench.open(rows_max=7)
+    assert refused(lambda: bench.send(readings(bench))).reason is Reason.TOO_LARGE
+    bench.open(rows_per_s_max=4)
+    bench.send(readings(bench))
+    error = refused(lambda: bench.send(readings(bench, bench.readings(counter=2), 2)))
+    assert (error.reason, error.retry_after_s) == (Reason.RATE, 2)
+    bench.wall[0] += 2
+    assert bench.send(readings(bench, bench.readings(counter=2), 2)).accepted == 8
+
+
+def test_a_batch_without_a_good_row_leaves_no_trace(bench: Bench) -> None:
+    size = len(bench.intake.journal)
+    rows = bench.readings().rows()
+    rows["tag"] = bytes(16)
+    error = refused(lambda: bench.send(readings(bench, Readings.from_rows(rows))))
+    assert (error.reason, len(error.rows)) == (Reason.NO_GOOD_ROW, 8)
+    assert len(bench.intake.journal) == size
+    assert bench.send(readings(bench)).accepted == 8  # its number is free still
+
+
+def test_a_body_that_cannot_be_read_is_malformed(bench: Bench) -> None:
+    batch = readings(bench)
+    error = refused(lambda: bench.intake.take(batch.statement, batch.signature, lambda: SentReadings.from_bytes(b"x")))
+    assert error.reason is Reason.MALFORMED
+
+
+def test_a_crash_between_a_batch_and_its_refusals_leaves_no_bad_row_counted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = bench.readings().rows()
+    rows["tag"][1] = bytes(16)
+    batch = readings(bench, Readings.from_rows(rows))
+    whole = bench.send(batch)
+    with monkeypatch.context() as patch:
+        patch.setattr(Intake, "_refuse_rows", lambda *_: (_ for _ in ()).throw(JournalError("power failed")))
+        bench.open()  # what was not committed is gone
+        refused(lambda: bench.send(batch))
+        bench.intake.commit()
+    bench.open()
+    assert bench.intake.journal.entry(len(bench.intake.journal) - 1).kind == Refusals.kind
+    again = bench.send(batch)
+    assert (again.again, again.refused, again.accepted) == (True, whole.refused, 7)
+
+
+def test_the_clock_does_not_follow_a_jump_nor_run_back(bench: Bench) -> None:
+    wall, elapsed = [float(NOW)], [0.0]
+    clock = RecordClock(wall=lambda: wall[0], elapsed=lambda: elapsed[0], not_before=NOW + 5)
+    assert clock.now() == NOW + 5
+    wall[0], elapsed[0] = NOW - 86_400.0, 10.0
+    assert (clock.now(), clock.stepped_s) == (NOW + 15, -86_415)
+    wall[0], elapsed[0] = NOW + 20.0, 20.0
+    assert (clock.now(), clock.stepped_s) == (NOW + 20, 0)
+
+
+def test_evidence_convinces_a_third_party(bench: Bench) -> None:
+    batch = bids(bench)
+    taken, _ = bench.final(batch)
+    header = bench.intake.journal.entry(taken.entries[1])
+    digest, _, signature = header.evidence.partition(" ")
+    assert digest == batch.statement.body_sha256
+    assert base64.b64decode(signature) == batch.signature
+
+
+def test_three_times_the_load_drains_and_nothing_is_lost(bench: Bench) -> None:
+    """Bursts of 30 batches between commits where 10 are usual; every row is found on record afterwards."""
+    sequence, sent = 0, set()
+    for burst in (10, 30, 30, 10):
+        taken = []
+        for _ in range(burst):
+            sequence += 1
+            customers = np.array([1 + sequence % 8], dtype=np.int32)
+            taken.append(bench.send(readings(bench, bench.readings(sequence, customers), sequence)))
+            sent.add((int(customers[0]), sequence))
+        bench.intake.commit()
+        receipts = bench.intake.receipts(taken)
+        assert len(receipts) == burst
+    with Journal.open(bench.keys.path) as reader:
+        found = set()
+        for index in reader.find(kind=Readings.kind):
+            table = bench.intake.vault.unseal(reader.entry(index), reader.payload(index)).table
+            assert isinstance(table, Readings)
+            found |= set(zip(table.customer.tolist(), table.counter.tolist(), strict=True))
+    assert found == sent
