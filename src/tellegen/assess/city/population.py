@@ -55,6 +55,7 @@ class Draw(Enum):
     BIDS = 4
     READINGS = 5
     SAMPLE = 6
+    PRICES = 7
 
 
 def generator(seed: int, draw: Draw, *more: int) -> np.random.Generator:

@@ -7,7 +7,6 @@ Wh. A concentrator signs each batch of up to 1,000.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -49,25 +48,6 @@ class Awarded:
     losses_wh: IntArray
 
 
-class Digest:
-    """A sum of row digests that does not depend on order, and the number of rows: what was sent against what is on
-    record."""
-
-    def __init__(self) -> None:
-        self.rows, self._sum = 0, 0
-
-    def add(self, rows: NDArray[np.void]) -> None:
-        """Take rows in."""
-        size = rows.dtype.itemsize
-        data = rows.tobytes()
-        sums = [hashlib.blake2b(data[at : at + size], digest_size=8).digest() for at in range(0, len(data), size)]
-        self._sum += sum(np.frombuffer(b"".join(sums), dtype="<u8").tolist())
-        self.rows += rows.size
-
-    def __str__(self) -> str:
-        return f"{self.rows}:{self._sum % 2**64:016x}"
-
-
 class Senders:
     """The customers, meters, head-end and gateway of a shard; knows every key of theirs."""
 
@@ -87,11 +67,10 @@ class Senders:
         """Customers hang elsewhere from now on."""
         self.feeder[moves.who], self.node[moves.who] = moves.feeder, moves.node
 
-    def bids(self, interval: int) -> tuple[list[Batch], Digest]:
-        """Every customer's bid for an interval, signed, and the digest of the orders."""
+    def bids(self, interval: int) -> list[Batch]:
+        """Every customer's bid for an interval, signed."""
         orders, count = self._orders(interval)
-        rows, digest = orders.rows(), Digest()
-        digest.add(rows)
+        rows = orders.rows()
         data, size = rows.tobytes(), rows.dtype.itemsize
         prefix = f"{REAL_TIME}/{interval}/".encode()
         stop = np.cumsum(count)
@@ -110,10 +89,10 @@ class Senders:
             lines = np.concatenate([np.arange(begin[c], stop[c]) for c in who.tolist()])
             body = bids_body(signed.take(who), Orders.from_rows(rows[lines]))
             batches.append(self._signed(Route.BIDS, GATEWAY, feeder, REAL_TIME, interval, body, who.size))
-        return batches, digest
+        return batches
 
-    def readings(self, interval: int, awarded: Awarded) -> tuple[list[Batch], Digest]:
-        """Every meter's reading at the end of an interval, coded, substations included, and the digest of the rows."""
+    def readings(self, interval: int, awarded: Awarded) -> list[Batch]:
+        """Every meter's reading at the end of an interval, coded, substations included."""
         rng = generator(self._city.seed, Draw.READINGS, self._shard, interval)
         net = np.rint(awarded.energy_wh * rng.normal(1.0, NOISE, awarded.energy_wh.size)).astype(np.int64)
         root = np.bincount(self.feeder, weights=net, minlength=len(self._population.feeders)).astype(np.int64)
@@ -133,13 +112,12 @@ class Senders:
             voltage_mv=NOMINAL_MV + rng.integers(-80, 80, moved.size) * 100,
             tag=np.zeros(moved.size, dtype="V16"),
         )
-        rows, digest = self._codes.tag(untagged, interval).rows(), Digest()
-        digest.add(rows)
+        rows = self._codes.tag(untagged, interval).rows()
         self._counter += 1
         batches = []
         for feeder, who in self._groups(np.arange(net.size, moved.size)):
             batches.append(self._signed(Route.READINGS, HEAD_END, feeder, "", interval, rows[who].tobytes(), who.size))
-        return batches, digest
+        return batches
 
     def _orders(self, interval: int) -> tuple[Orders, IntArray]:
         """Orders of everybody, sorted by customer, and how many each has."""
