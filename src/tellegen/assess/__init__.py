@@ -26,6 +26,11 @@ BENCHMARKS = {
         "pandapower), each judged by one AC power flow; the same order book without a network in others",
         "tellegen.assess.peers.benchmark",
     ),
+    "city": Benchmark(
+        "a synthetic city, one authenticated read and one signed bid per meter and five minutes: ingested, cleared on "
+        "AC networks, settled, posted, with receipts (--meters, --intervals)",
+        "tellegen.assess.city.benchmark",
+    ),
 }
 """Every benchmark by name; one more is one more entry."""
 

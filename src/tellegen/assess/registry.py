@@ -8,6 +8,7 @@ import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,12 +61,19 @@ class Options:
     quick : small workloads and few repetitions: a smoke test, whose figures say so by their workload.
     networks : network files, folders or specs to measure besides the ones that ship with the product.
     install : peers that are absent are installed first, into environments of their own.
+    meters, intervals, scaling, hardware, folder : of the city: its size, how long it is played, whether smaller ones
+        are played before it, the price file of the machine, and where the journals are written.
     progress : told in words what is being measured.
     """
 
     quick: bool = False
     networks: tuple[str, ...] = ()
     install: bool = False
+    meters: int = 1_000_000
+    intervals: int = 12
+    scaling: bool = False
+    hardware: Path | None = None
+    folder: Path | None = None
     progress: Callable[[str], None] = lambda words: None
 
 

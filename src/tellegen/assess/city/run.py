@@ -37,7 +37,7 @@ class IntakeServer:
         command = [sys.executable, "-m", "tellegen", "serve", str(folder), "--port", "0"]
         command += ["--rate", str(ROWS_PER_S_MAX)]
         environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1")}
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)  # noqa: S603
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         place = line.strip().rpartition("//")[2].rstrip("/")
