@@ -52,15 +52,15 @@ class HashChains:
         self._keys = 0
 
     def add(self, key: int) -> None:
-        """Add the next index."""
+        """Add the next index; `key_of` need not know it yet."""
+        if 2 * (self._keys + 1) > len(self._slots):
+            self._grow()
         slot = self._slot(key)
         latest = self._slots[slot]
         self._slots[slot] = len(self._before)
         self._before.append(latest)
         if latest < 0:
             self._keys += 1
-            if 2 * self._keys > len(self._slots):
-                self._grow()
 
     def _slot(self, key: int) -> int:
         slots, mask = self._slots, len(self._slots) - 1

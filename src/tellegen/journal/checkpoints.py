@@ -1,7 +1,7 @@
 """Checkpoints: signed heads of the tree (C2SP tlog-checkpoint), and the files that keep them.
 
-The file ``checkpoints`` holds all of them; ``checkpoint`` is a copy of the newest for readers, and stands guard: it is
-put in place after the note in ``checkpoints`` is durable, so that it may be behind but never ahead.
+The file ``checkpoints`` holds all of them; ``checkpoint`` is a copy of the newest. It is put in place after the note in
+``checkpoints`` is durable, so that it may be behind but never ahead. Readers believe what it names and no more.
 """
 
 from __future__ import annotations
@@ -133,43 +133,49 @@ class CheckpointFile(Sequence[Checkpoint]):
             self.close()
             raise JournalError(f"{self._path.parent} has another writer; a shard has one")
 
-    def load(self) -> bool:
+    def load(self, upto: bytes | None = None) -> bool:
         """Take in the whole checkpoints that are new; whether there were any.
 
-        They are synced first: what one reader believes, no crash may take from the next.
+        Parameters
+        ----------
+        upto : the copy, for a reader: a note that stands in the file beyond it may not be durable yet, or never.
 
         Raises
         ------
         OSError : the disk refused.
-        JournalError : the file is malformed, or the newest checkpoint unsigned.
+        JournalError : the file is malformed, the newest checkpoint unsigned, or `upto` not in it.
         """
+        if upto == (self.newest.note.encode() if self.newest is not None else b""):
+            return False
         if self._file is None and not self._storage.exists(self._path):
             return False
-        file, start = self._opened(), self._ends[-1] if self._ends else 0
-        size = file.size()
-        if size == start:
-            return False
-        notes = whole_notes(file.read(start, size - start))
-        origin = self._verifier.name.encode()
-        known = len(self)
-        for note in notes:
-            lines = note.split(b"\n")
-            place = f"corruption: {self._path}, line {len(self) * NOTE_LINES + 1}"
-            if lines[0] != origin or lines[3] or not lines[1].isdigit() or len(lines[1]) > 18:
-                raise JournalError(f"{place}: is not a checkpoint of {self._verifier.name}")
-            if self._sizes and int(lines[1]) <= self._sizes[-1]:
-                raise JournalError(f"{place}: size {int(lines[1])} follows {self._sizes[-1]}")
-            start += len(note)
-            self._ends.append(start)
-            self._sizes.append(int(lines[1]))
-        if len(self) == known:
-            return False
-        file.sync()
-        self.newest = self._parse(len(self) - 1, notes[-1])
-        return True
+        file, start, known = self._opened(), self._ends[-1] if self._ends else 0, len(self)
+        note = b""
+        for note in whole_notes(file.read(start, file.size() - start)):
+            self._add(note)
+            if note == upto:
+                break
+        if upto is not None and note != upto:
+            raise self._copy_error()
+        if len(self) > known:
+            self.newest = self._parse(len(self) - 1, note)
+        return len(self) > known
+
+    def _add(self, note: bytes) -> None:
+        lines = note.split(b"\n")
+        place = f"corruption: {self._path}, line {len(self) * NOTE_LINES + 1}"
+        if lines[0] != self._verifier.name.encode() or lines[3] or not lines[1].isdigit() or len(lines[1]) > 18:
+            raise JournalError(f"{place}: is not a checkpoint of {self._verifier.name}")
+        if self._sizes and int(lines[1]) <= self._sizes[-1]:
+            raise JournalError(f"{place}: size {int(lines[1])} follows {self._sizes[-1]}")
+        self._ends.append((self._ends[-1] if self._ends else 0) + len(note))
+        self._sizes.append(int(lines[1]))
+
+    def _copy_error(self) -> JournalError:
+        return JournalError(f"corruption: {self._copy} is not among {self._path}")
 
     def check_copy(self, copy: bytes) -> None:
-        """The copy, read before the file itself, is a checkpoint of the file.
+        """The copy is a checkpoint of the file.
 
         Raises
         ------
@@ -180,7 +186,7 @@ class CheckpointFile(Sequence[Checkpoint]):
         size = copy.split(b"\n")[1] if copy.count(b"\n") == NOTE_LINES else b""
         number = bisect_left(self._sizes, int(size)) if size.isdigit() and len(size) < 19 else len(self)
         if number == len(self) or self._note(number) != copy:
-            raise JournalError(f"corruption: {self._copy} is not among {self._path}")
+            raise self._copy_error()
 
     def copy(self) -> bytes:
         """What the copy holds; empty where there is none.

@@ -21,7 +21,9 @@ Why no receipt is ever contradicted:
 4. After any refusal of the disk the journal is closed, and no sync is tried again on the same file: the operating
    system may have dropped what it could not write, and a second sync would say that all is well. Opening the journal
    again is the way on.
-5. Damage below the last checkpoint is an error that names file and place; it is never repaired in silence.
+5. A reader in another process believes the checkpoint that ``checkpoint`` names, which is put there after the one in
+   ``checkpoints`` is durable. After a loss of power it may be behind until the journal is opened for writing.
+6. Damage below the last checkpoint is an error that names file and place; it is never repaired in silence.
 
 Threads: any may append and read while one commits; commits take turns. What is appended during a commit belongs to the
 next.
@@ -175,8 +177,8 @@ class Journal:
     # Opening
 
     def _load(self) -> None:
-        copy = self._checkpoints.copy()  # before the file, which a writer may extend meanwhile
-        self._checkpoints.load()
+        copy = self._checkpoints.copy()
+        self._checkpoints.load(None if self._signer is not None else copy)
         self._checkpoints.check_copy(copy)
         if self._checkpoints.newest is None and (self._signer is None or self._log.path(0) in self._stored("log")):
             raise JournalError(f"corruption: {self._folder} has no checkpoint; it is signed from its creation on")
@@ -218,7 +220,7 @@ class Journal:
         """
         with self._state:
             try:
-                if self._signer is None and self._checkpoints.load():
+                if self._signer is None and self._checkpoints.load(self._checkpoints.copy()):
                     self._take_in()
             except OSError as error:
                 raise JournalError(f"{self._folder}: {error.strerror}") from error
