@@ -383,5 +383,5 @@ class ShardMarket:
 
 def _rulebook(recorder: Recorder) -> Rulebook:
     """The rulebook on record."""
-    headers = [recorder.journal.entry(index) for index in recorder.journal.find(kind="document")]
-    return Rulebook.from_documents({header.name: recorder.document(header.name) for header in headers})
+    names = [recorder.journal.entry(index).name for index in recorder.journal.find(kind="document")]
+    return Rulebook.from_documents({name: recorder.document(name) for name in names if name.startswith("rulebook/")})

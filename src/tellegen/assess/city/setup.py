@@ -41,7 +41,7 @@ def set_up(city: City, shard: int, folder: Path) -> tuple[ShardPopulation, Shard
     )
     known_at = city.first_interval * MARKET_INTERVAL_S
     with Vault.open(folder / "vault") as vault, Journal.open(folder, vault.purpose_key(SIGNING_PURPOSE)) as journal:
-        recorder, span = Recorder(journal, vault, ""), Span(known_at, city.first_interval)
+        recorder, span = Recorder(journal, vault, "", live=True), Span(known_at, city.first_interval)
         batches = population.connections(city.first_interval)
         planned = [
             moves.connections(population, interval)
