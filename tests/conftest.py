@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import pytest
 from hypothesis import settings
 
 from tellegen.cli import main
+from tellegen.journal import Journal, Payload
+from tellegen.records import Header, SealedBatch, tree_root
 
 if TYPE_CHECKING:
     from tellegen.workbench import Feeder
@@ -214,3 +217,40 @@ def orders_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("orders") / "orders.csv"
     path.write_text(ORDERS)
     return path
+
+
+LOG_KEY = hashlib.sha256(b"operator").digest()
+LOG_ORIGIN = "example.org/feeder"
+
+
+class Grow(Protocol):
+    """Makes a journal of so many entries, or adds so many to one; another salt, another history."""
+
+    def __call__(self, at: Path | Journal, count: int, *, salt: str = "", commit: bool = True) -> Journal: ...
+
+
+@pytest.fixture
+def grow() -> Iterator[Grow]:
+    """Journals of any length, of batches with one public row; open for writing until the test ends."""
+    opened: list[Journal] = []
+
+    def one(number: int, salt: str) -> SealedBatch:
+        row = hashlib.sha256(f"{salt}/{number}".encode()).digest()[:4]
+        leaf = hashlib.sha256(b"\x00" + row).digest()
+        payload = Payload(4, leaf, np.arange(1, dtype=np.uint32), row, ()).to_bytes()
+        digest, root = hashlib.sha256(payload).hexdigest(), tree_root([leaf]).hex()
+        return SealedBatch(Header("erasures", "", "f", "", number, 1, "operator", number, (), 1, root, digest), payload)
+
+    def make(at: Path | Journal, count: int, *, salt: str = "", commit: bool = True) -> Journal:
+        journal = at if isinstance(at, Journal) else Journal.create(at, LOG_ORIGIN, LOG_KEY)
+        if journal is not at:
+            opened.append(journal)
+        for number in range(len(journal), len(journal) + count):
+            journal.append(one(number, salt))
+        if commit:
+            journal.commit(len(journal))
+        return journal
+
+    yield make
+    for journal in opened:
+        journal.close()

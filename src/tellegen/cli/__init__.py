@@ -38,6 +38,11 @@ _INTERRUPTED = 130
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """What the parser raises for a command line it cannot read; Typer exports only this child of it."""
 
+_COMMANDS = (
+    "day", "record", "journal", "evidence", "witness", "grid", "network", "taps", "rules", "bench", "doctor"
+)  # fmt: skip
+"""Modules of commands, in the order of the help: they register on import, and import what they need when they run."""
+
 
 @app.callback(invoke_without_command=True)
 def _root(version: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
@@ -49,7 +54,20 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 def main() -> None:
     """Run the command line; turn errors of input into one line and exit status 2."""
     # Commands register themselves on import, in the order of the help; each imports what it needs when it runs.
-    for module in ("day", "record", "grid", "network", "taps", "rules", "bench", "doctor"):
+    for module in (
+        "day",
+        "record",
+        "journal",
+        "evidence",
+        "witness",
+        "serve",
+        "grid",
+        "network",
+        "taps",
+        "rules",
+        "bench",
+        "doctor",
+    ):
         import_module(f"tellegen.cli.{module}")
     try:
         status = app(standalone_mode=False)

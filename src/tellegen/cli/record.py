@@ -25,12 +25,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 def verify(
     directory: Directory,
     key: Annotated[str | None, typer.Option(help="The operator's public key as you know it (a vkey text).")] = None,
+    witness_key: Annotated[
+        list[str] | None, typer.Option(help="Verifier key of a witness that must have cosigned.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a run from outside, without any secret: signatures, proofs, sums, statement lines."""
     from tellegen.verify import verify_directory
 
-    report = verify_directory(directory, key=key)
+    report = verify_directory(directory, key=key, witnesses=witness_key or ())
     if as_json:
         print(report.to_json())
     else:

@@ -2,33 +2,58 @@
 
 In: sealed batches. Out: an append-only log under signed checkpoints, receipts that prove inclusion,
 and a signed manifest of what was published from it. Formats stand where they are written:
-`journal.journal` (files), `segments` (frames), `payload`, `checkpoints`, `manifest`.
+`journal.journal` (files), `segments` (frames), `payload`, `checkpoints`, `manifest`; for auditors
+`tiles`, `extension` (consistency proofs) and `cosignature`; `witness` is who watches the log.
 """
 
+from tellegen.journal import tiles
 from tellegen.journal.checkpoints import Checkpoint
+from tellegen.journal.cosignature import (
+    CosignatureVerifier,
+    Cosigner,
+    NotCosignedError,
+    ask_witness,
+    cosigned,
+    keep_cosignatures,
+    newest,
+    strongest,
+)
+from tellegen.journal.extension import Extension
 from tellegen.journal.inspection import Problem, check, repair
 from tellegen.journal.journal import Journal
 from tellegen.journal.manifest import MANIFEST_NAME, published_files, write_manifest
 from tellegen.journal.merkle import MerkleTree, verify_consistency, verify_inclusion
 from tellegen.journal.note import JournalError, NoteSigner, NoteVerifier
 from tellegen.journal.payload import LivePayload, Payload, Segment, Stub
+from tellegen.journal.witness import Witness
 
 __all__ = [
     "MANIFEST_NAME",
     "Checkpoint",
+    "CosignatureVerifier",
+    "Cosigner",
+    "Extension",
     "Journal",
     "JournalError",
     "LivePayload",
     "MerkleTree",
+    "NotCosignedError",
     "NoteSigner",
     "NoteVerifier",
     "Payload",
     "Problem",
     "Segment",
     "Stub",
+    "Witness",
+    "ask_witness",
     "check",
+    "cosigned",
+    "keep_cosignatures",
+    "newest",
     "published_files",
     "repair",
+    "strongest",
+    "tiles",
     "verify_consistency",
     "verify_inclusion",
     "write_manifest",

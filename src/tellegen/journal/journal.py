@@ -357,6 +357,11 @@ class Journal:
         """The tree over the entries, appended ones included: for proofs and tiles; only the journal adds to it."""
         return self._tree
 
+    @property
+    def folder(self) -> Path:
+        """Where its files lie."""
+        return self._folder
+
     def __len__(self) -> int:
         return len(self._tree)
 
@@ -450,8 +455,8 @@ class Journal:
 
     # Proving
 
-    def receipt(self, index: int) -> str:
-        """Proof that an entry is on record, under the newest checkpoint (C2SP tlog-proof).
+    def receipt(self, index: int, at: Checkpoint | None = None) -> str:
+        """Proof that an entry is on record (C2SP tlog-proof), under a checkpoint of this log, else the newest.
 
         It proves the entry's bytes, `Header.to_bytes`, to whoever knows the operator's key.
 
@@ -459,7 +464,7 @@ class Journal:
         ------
         JournalError : the entry is not committed; a receipt is final and comes after durability.
         """
-        return self._proof(index, None, self.checkpoint)
+        return self._proof(index, None, at or self.checkpoint)
 
     def receipts(self, indices: Iterable[int]) -> list[str]:
         """Receipts of several entries, all under one checkpoint.
@@ -471,7 +476,7 @@ class Journal:
         checkpoint = self.checkpoint
         return [self._proof(index, None, checkpoint) for index in indices]
 
-    def row_receipt(self, index: int, row: int, leaves: list[bytes] | None = None) -> str:
+    def row_receipt(self, index: int, row: int, leaves: list[bytes] | None = None, at: Checkpoint | None = None) -> str:
         """Proof that one row is on record, complete but for the row and its salt.
 
         `leaves` are the leaf hashes of the entry's rows where the payload does not hold them: of a live batch from
@@ -507,11 +512,11 @@ class Journal:
         lines = [ROW_PROOF_MAGIC, f"row {row}", f"rows {header.rows}"]
         lines += [base64.b64encode(node).decode() for node in inner.inclusion_proof(row)]
         extra = "\n".join([*lines, "", header.to_bytes().decode(), ""])
-        return self._proof(index, extra.encode(), self.checkpoint)
+        return self._proof(index, extra.encode(), at or self.checkpoint)
 
     def _proof(self, index: int, extra: bytes | None, checkpoint: Checkpoint) -> str:
         self._check_index(index)
-        if index >= checkpoint.size:
+        if index >= checkpoint.size or checkpoint.size > self.checkpoint.size:
             raise JournalError(f"entry {index} is not committed; receipts come after durability")
         lines = [PROOF_MAGIC]
         if extra is not None:

@@ -1,6 +1,7 @@
-"""Signed notes: short texts under an Ed25519 key (C2SP signed-note), and verifier keys.
+"""Signed notes: short texts under Ed25519 keys (C2SP signed-note), and verifier keys.
 
-A verifier key is one line, ``NAME+HEX KEY ID+BASE64(0x01 || public key)``.
+A verifier key is one line, ``NAME+HEX KEY ID+BASE64(ALGORITHM || public key)``; a signature line is
+``— NAME BASE64(KEY ID || signature)``.
 """
 
 from __future__ import annotations
@@ -15,21 +16,102 @@ from nacl.signing import SigningKey, VerifyKey
 
 from tellegen.errors import TellegenError
 
-_ED25519 = b"\x01"
+ED25519 = b"\x01"
+COSIGNATURE = b"\x04"
+"""Algorithm byte of a witness's timestamped Ed25519 cosignatures."""
 NOTE_BYTES_MAX = 1 << 24
+NOTE_SIGNATURES_MAX = 100
 
 
 class JournalError(TellegenError):
     """The journal on disk is not what it must be, or was asked for what it must not do."""
 
 
-def _key_id(name: str, public_key: bytes) -> bytes:
-    return hashlib.sha256(name.encode() + b"\n" + _ED25519 + public_key).digest()[:4]
+def key_id(name: str, algorithm: bytes, public_key: bytes) -> bytes:
+    """The four bytes by which a signature line names its key."""
+    return hashlib.sha256(name.encode() + b"\n" + algorithm + public_key).digest()[:4]
 
 
-def _check_name(name: str) -> None:
+def check_key(name: str, seed: bytes) -> None:
+    """Refuse a key's name or seed that the format does not allow.
+
+    Raises
+    ------
+    JournalError : the name is empty or holds spaces or '+', or the seed is not 32 bytes.
+    """
     if not name or "+" in name or any(c.isspace() or ord(c) < 0x20 for c in name):
         raise JournalError(f"key name {name!r} must not be empty or contain spaces or '+'")
+    if len(seed) != 32:
+        raise JournalError(f"an Ed25519 signing key is 32 bytes, not {len(seed)}")
+
+
+def format_vkey(name: str, algorithm: bytes, public_key: bytes) -> str:
+    """A verifier key as text."""
+    return f"{name}+{key_id(name, algorithm, public_key).hex()}+{base64.b64encode(algorithm + public_key).decode()}"
+
+
+def parse_vkey(vkey: str, algorithm: bytes) -> tuple[str, bytes]:
+    """Name and public key of a verifier key.
+
+    Raises
+    ------
+    JournalError : malformed, of another algorithm, or its id does not belong to its key.
+    """
+    try:
+        name, stated_id, encoded = vkey.split("+", 2)
+        data = base64.b64decode(encoded, validate=True)
+    except (ValueError, binascii.Error):
+        raise JournalError(f"verifier key {vkey!r} is not NAME+ID+BASE64") from None
+    if data[:1] != algorithm or len(data) != 33 or key_id(name, algorithm, data[1:]).hex() != stated_id:
+        kind = "a witness's cosignature key" if algorithm == COSIGNATURE else "an Ed25519 key"
+        raise JournalError(f"verifier key {vkey!r} is not {kind} with its own id")
+    return name, data[1:]
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureLine:
+    """One signature of a note: whose it says it is, and its bytes."""
+
+    name: str
+    key_id: bytes
+    signature: bytes
+
+    def __str__(self) -> str:
+        return f"— {self.name} {base64.b64encode(self.key_id + self.signature).decode()}\n"
+
+    @classmethod
+    def parse(cls, line: str) -> SignatureLine:
+        """Read a line, without its newline.
+
+        Raises
+        ------
+        JournalError : not a signature line.
+        """
+        dash, _, rest = line.partition(" ")
+        name, _, encoded = rest.partition(" ")
+        try:
+            data = base64.b64decode(encoded, validate=True)
+        except (binascii.Error, ValueError):
+            data = b""
+        if dash != "—" or not name or len(data) <= 4:
+            raise JournalError(f"not a signature line: {line!r}")
+        return cls(name, data[:4], data[4:])
+
+
+def split_note(note: str) -> tuple[str, list[SignatureLine]]:
+    """Text and signatures of a note, none of them verified.
+
+    Raises
+    ------
+    JournalError : not a signed note, or larger than any that is accepted.
+    """
+    text, gap, tail = note.rpartition("\n\n")
+    if not gap or len(note) > NOTE_BYTES_MAX or not tail.endswith("\n"):
+        raise JournalError("not a signed note: no text, blank line and signatures")
+    lines = tail[:-1].split("\n")
+    if len(lines) > NOTE_SIGNATURES_MAX:
+        raise JournalError(f"a note has at most {NOTE_SIGNATURES_MAX} signatures, not {len(lines)}")
+    return text + "\n", [SignatureLine.parse(line) for line in lines]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +129,12 @@ class NoteVerifier:
         ------
         JournalError : not in the form above, or its id does not belong to its key.
         """
-        try:
-            name, key_id, encoded = vkey.split("+", 2)
-            data = base64.b64decode(encoded, validate=True)
-            verifier = cls(name, data[1:])
-        except (ValueError, binascii.Error):
-            raise JournalError(f"verifier key {vkey!r} is not NAME+ID+BASE64") from None
-        if data[:1] != _ED25519 or len(data) != 33 or _key_id(name, data[1:]).hex() != key_id:
-            raise JournalError(f"verifier key {vkey!r} is not an Ed25519 key with its own id")
-        return verifier
+        return cls(*parse_vkey(vkey, ED25519))
 
     @property
     def vkey(self) -> str:
         """The key as text."""
-        encoded = base64.b64encode(_ED25519 + self.public_key).decode()
-        return f"{self.name}+{_key_id(self.name, self.public_key).hex()}+{encoded}"
+        return format_vkey(self.name, ED25519, self.public_key)
 
     def open(self, note: str) -> str:
         """Text of a note that this key has signed; signatures of other keys are ignored.
@@ -70,25 +143,15 @@ class NoteVerifier:
         ------
         JournalError : malformed, or not signed by this key.
         """
-        text, gap, tail = note.rpartition("\n\n")
-        if not gap or len(note) > NOTE_BYTES_MAX or not tail.endswith("\n"):
-            raise JournalError("not a signed note: no text, blank line and signatures")
-        text += "\n"
-        for line in tail[:-1].split("\n"):
-            dash, _, rest = line.partition(" ")
-            name, _, encoded = rest.partition(" ")
-            if dash != "—" or not name or not encoded:
-                raise JournalError(f"not a signature line: {line!r}")
-            if name != self.name:
-                continue
-            try:
-                data = base64.b64decode(encoded, validate=True)
-                if data[:4] != _key_id(self.name, self.public_key):
-                    continue
-                VerifyKey(self.public_key).verify(text.encode(), data[4:])
-            except (BadSignatureError, binascii.Error, ValueError):
-                raise JournalError(f"signature of {self.name} does not verify") from None
-            return text
+        text, lines = split_note(note)
+        own = (self.name, key_id(self.name, ED25519, self.public_key))
+        for line in lines:
+            if (line.name, line.key_id) == own:
+                try:
+                    VerifyKey(self.public_key).verify(text.encode(), line.signature)
+                except (BadSignatureError, ValueError):
+                    raise JournalError(f"signature of {self.name} does not verify") from None
+                return text
         raise JournalError(f"not signed by {self.name}")
 
 
@@ -105,9 +168,7 @@ class NoteSigner:
     seed: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
-        if len(self.seed) != 32:
-            raise JournalError(f"an Ed25519 signing key is 32 bytes, not {len(self.seed)}")
+        check_key(self.name, self.seed)
 
     @property
     def verifier(self) -> NoteVerifier:
@@ -124,6 +185,7 @@ class NoteSigner:
         if not text.endswith("\n") or any(ord(c) < 0x20 and c != "\n" for c in text):
             raise JournalError("a note's text must end in a newline and hold no control characters")
         key = SigningKey(self.seed)
-        signature = key.sign(text.encode()).signature
-        encoded = base64.b64encode(_key_id(self.name, bytes(key.verify_key)) + signature).decode()
-        return f"{text}\n— {self.name} {encoded}\n"
+        line = SignatureLine(
+            self.name, key_id(self.name, ED25519, bytes(key.verify_key)), key.sign(text.encode()).signature
+        )
+        return f"{text}\n{line}"

@@ -5,6 +5,7 @@ interval, measured where the reading passes every check, estimated where it does
 stays on record either way.
 """
 
+from tellegen.metering.daily import check_roots, daily_leaves, daily_message, daily_root, meter_proof, sign_day
 from tellegen.metering.devices import Code, DeviceCodes, MeteringError
 from tellegen.metering.estimate import daily_profile, energy_from_registers, longest_stillness
 from tellegen.metering.replay_window import ReplayWindow
@@ -19,8 +20,14 @@ __all__ = [
     "MeteringError",
     "Registers",
     "ReplayWindow",
+    "check_roots",
+    "daily_leaves",
+    "daily_message",
     "daily_profile",
+    "daily_root",
     "energy_from_registers",
     "longest_stillness",
+    "meter_proof",
+    "sign_day",
     "validate",
 ]

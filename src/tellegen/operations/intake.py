@@ -169,7 +169,8 @@ class Intake:
         if not accepted:
             raise RefusedBatchError(Reason.NO_GOOD_ROW, "no row of the batch can be taken", rows=refused)
         try:
-            entries = self._append(kept, refusal, statement, signature, now)
+            with self.journal.together():  # or a reader would see rows before it sees that they do not count
+                entries = self._append(kept, refusal, statement, signature, now)
         except JournalError as error:
             raise _unavailable(error) from error
         return Taken(entries, accepted, refused)
@@ -183,7 +184,8 @@ class Intake:
             commit is on record is then open: the same batch again finds out.
         """
         try:
-            self.journal.commit(self.clock.now())
+            # entries of another thread may be a moment younger than this reading of the clock
+            self.journal.commit(self.clock.now() + self.limits.skew_s_max)
         except JournalError as error:
             raise _unavailable(error) from error
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tellegen.errors import InputError
+from tellegen.journal import strongest
 from tellegen.operations.run_directory import Run
 from tellegen.records import NOBODY, Header
 
@@ -41,7 +42,7 @@ def prove_entry(run: Run, index: int) -> Proof:
     JournalError : there is no such entry.
     """
     journal = run.recorder.journal
-    receipt = journal.receipt(index)
+    receipt = journal.receipt(index, strongest(journal, index))
     return Proof(receipt, index, journal.entries()[index].to_bytes().decode(), journal.verifier.vkey)
 
 
@@ -54,7 +55,7 @@ def prove_row(run: Run, index: int, row: int) -> Proof:
     InputError : the row is of an erased customer; nobody can read it any more.
     """
     journal, vault = run.recorder.journal, run.recorder.vault
-    receipt = journal.row_receipt(index, row)
+    receipt = journal.row_receipt(index, row, at=strongest(journal, index))
     header = journal.entries()[index]
     subject, content = _row(run, header, index, row)
     salt = b"" if subject == NOBODY else vault.salt(header, subject, row)

@@ -86,6 +86,17 @@ def create_run(path: Path, feeder: str, customers: Iterable[int], seed: bytes | 
     return Run(path, Recorder(Journal.create(path, ORIGIN, signing_key), vault, feeder), signing_key)
 
 
+def signing_key(vault: Path) -> bytes:
+    """The operator's Ed25519 seed, which signs checkpoints and manifests.
+
+    Raises
+    ------
+    InputError : there is no vault.
+    """
+    with Vault.open(vault) as keys:
+        return keys.purpose_key(SIGNING_PURPOSE)
+
+
 @contextmanager
 def open_run(path: Path, *, write: bool = False) -> Iterator[Run]:
     """Open an existing run, for reading unless `write`.

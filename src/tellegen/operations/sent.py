@@ -19,7 +19,7 @@ REASONS = {
     Refusal.OTHER_FEEDER: "the customer hangs on another feeder in this interval; send the row for that feeder",
     Refusal.SIGNATURE: "the signature is not the customer's over its own orders for this market and interval",
     Refusal.OUT_OF_RANGE: "a value is outside what its column may hold",
-    Refusal.DUPLICATE: "an earlier row of this batch is of the same customer; one row each",
+    Refusal.DUPLICATE: "an earlier row of this batch stands in its place: same meter and counter, or same customer",
     Refusal.MALFORMED: "the row cannot be read",
 }
 """What is wrong with a refused row, and what would be right."""

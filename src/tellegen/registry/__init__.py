@@ -5,8 +5,48 @@ directory folded from them that answers by the thousand: whose key counts, which
 customer's, at one time as known at another.
 """
 
-from tellegen.registry.directory import KINDS, SOURCES, Directory, NotAdmittedError
+from tellegen.registry.assets import check_connections, connection, read_csv, write_csv
+from tellegen.registry.authority import Authority, Certificate, Reason, requested_key, signing_request
+from tellegen.registry.bulk import admit_many
+from tellegen.registry.certificates import CertificateStore
+from tellegen.registry.directory import KINDS, SOURCES, Directory, NotAdmittedError, Standing
+from tellegen.registry.identity import Identity, RegistryError, words
 from tellegen.registry.numbers import NumberIndex
+from tellegen.registry.registrar import Refused, Registrar, Request, admissions_of, rotation_message
+from tellegen.registry.shard import METER_PURPOSE, SIGNING_PURPOSE, Shard, create_shard, open_shard
 from tellegen.registry.versions import NONE, Versions
 
-__all__ = ["KINDS", "NONE", "SOURCES", "Directory", "NotAdmittedError", "NumberIndex", "Versions"]
+__all__ = [
+    "KINDS",
+    "METER_PURPOSE",
+    "NONE",
+    "SIGNING_PURPOSE",
+    "SOURCES",
+    "Authority",
+    "Certificate",
+    "CertificateStore",
+    "Directory",
+    "Identity",
+    "NotAdmittedError",
+    "NumberIndex",
+    "Reason",
+    "Refused",
+    "Registrar",
+    "RegistryError",
+    "Request",
+    "Shard",
+    "Standing",
+    "Versions",
+    "admissions_of",
+    "admit_many",
+    "check_connections",
+    "connection",
+    "create_shard",
+    "open_shard",
+    "read_csv",
+    "requested_key",
+    "rotation_message",
+    "signing_request",
+    "words",
+    "write_csv",
+]

@@ -7,6 +7,7 @@ everything on record counts.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -53,6 +54,15 @@ _REASONS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """An admission, when it became known, and why it does not count (NONE: it does)."""
+
+    admission: Admissions
+    known_at: int
+    refusal: Refusal
+
+
 class Directory:
     """Identities and connections as they stand on record.
 
@@ -74,7 +84,7 @@ class Directory:
         self._named = Versions(Admissions, "number", "valid_from")  # number: order in which names came up
         self._connections = {device: Versions(Connections, "customer", "from_interval") for device in Device}
         self._generations: list[KeyGenerations] = []
-        self._revoked: dict[bytes, list[tuple[int, int]]] = {}
+        self._revoked: dict[bytes, list[tuple[int, int, int]]] = {}
         self._revoked_prefixes = np.empty(0, dtype=np.uint64)
 
     @classmethod
@@ -109,8 +119,8 @@ class Directory:
         self._named.append(named, known_at)
 
     def _revoke(self, table: Revocations, known_at: int) -> None:
-        for fingerprint, revoked_at in zip(table.certificate_sha256.tolist(), table.revoked_at.tolist(), strict=True):
-            self._revoked.setdefault(fingerprint, []).append((revoked_at, known_at))
+        for fingerprint, revoked_at, reason in table.rows().tolist():
+            self._revoked.setdefault(fingerprint, []).append((revoked_at, known_at, reason))
         prefixes = np.frombuffer(b"".join(f[:8] for f in self._revoked), dtype=np.uint64)
         self._revoked_prefixes = np.sort(prefixes)
 
@@ -130,6 +140,21 @@ class Directory:
         if refusal[0] != Refusal.NONE:
             raise NotAdmittedError(Refusal(int(refusal[0])), f"source {source!r}")
         return bytes(self._named.rows["public_key"][row[0]].tobytes())
+
+    def standing(self, role: Role, number: int, name: str, at: int, known_at: int | None = None) -> Standing | None:
+        """How one identity stands: the admission recorded last that holds by then, and why it may not count."""
+        versions = self._identities.get(role, self._named)
+        place = number if role in self._identities else self._names.get(name.encode("ascii"), NONE)
+        row, refusal = self._standing(versions, [place], at, known_at)
+        if row[0] < 0 or versions.rows["role"][row[0]] != role:
+            return None
+        admission = Admissions.from_rows(versions.rows[row[0] : row[0] + 1])
+        return Standing(admission, int(versions.known_at[row[0]]), Refusal(int(refusal[0])))
+
+    def named_roles(self) -> dict[str, Role]:
+        """Role of each name that was ever admitted."""
+        rows = self._named.rows
+        return {n.decode(): Role(r) for n, r in zip(rows["name"].tolist(), rows["role"].tolist(), strict=True)}
 
     def customer_keys(self, customers: ArrayLike, at: int, known_at: int | None = None) -> list[bytes | None]:
         """Ed25519 public key of each customer's agent; None where none counts (`refusals` says why)."""
@@ -185,11 +210,11 @@ class Directory:
     def _is_revoked(self, fingerprint: bytes, at: int, known_at: int | None) -> bool:
         return any(
             since <= at and (known_at is None or known <= known_at)
-            for since, known in self._revoked.get(fingerprint, ())
+            for since, known, _ in self._revoked.get(fingerprint, ())
         )
 
-    def revoked(self) -> dict[bytes, list[tuple[int, int]]]:
-        """Revoked certificates by fingerprint: from when on, and when that became known."""
+    def revoked(self) -> dict[bytes, list[tuple[int, int, int]]]:
+        """Revoked certificates by fingerprint: from when on, when that became known, and the reason (RFC 5280)."""
         return dict(self._revoked)
 
     # What is connected

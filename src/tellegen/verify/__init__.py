@@ -7,16 +7,44 @@ lists the checks. No key but the operator's public one is needed.
 """
 
 from tellegen.verify.directory import verify_directory
-from tellegen.verify.receipts import ProvenEntry, ProvenRow, check_receipt, check_row_receipt
+from tellegen.verify.evidence import verify_evidence
+from tellegen.verify.histories import Comparison, Shown, Verdict, compare, compare_by_proof, compare_in_log
+from tellegen.verify.meters import ProvenReading, verify_meter_proof
+from tellegen.verify.notes import Cosignature
+from tellegen.verify.receipts import (
+    Level,
+    ProvenEntry,
+    ProvenRow,
+    check_receipt,
+    check_row_receipt,
+    entry_within,
+    is_receipt,
+)
 from tellegen.verify.report import Check, RefusedError, Report
+from tellegen.verify.tiles import TiledLog, fetch_from
 
 __all__ = [
     "Check",
+    "Comparison",
+    "Cosignature",
+    "Level",
     "ProvenEntry",
+    "ProvenReading",
     "ProvenRow",
     "RefusedError",
     "Report",
+    "Shown",
+    "TiledLog",
+    "Verdict",
     "check_receipt",
     "check_row_receipt",
+    "compare",
+    "compare_by_proof",
+    "compare_in_log",
+    "entry_within",
+    "fetch_from",
+    "is_receipt",
     "verify_directory",
+    "verify_evidence",
+    "verify_meter_proof",
 ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from tellegen.errors import InputError
 from tellegen.records import Header
-from tellegen.verify import published, record
-from tellegen.verify.notes import OperatorKey, TreeHead
+from tellegen.verify import evidence, published, record
+from tellegen.verify.notes import OperatorKey, TreeHead, WitnessKey
 from tellegen.verify.report import RefusedError, Report, run_check
 
 T = TypeVar("T")
@@ -16,7 +17,7 @@ _POSTING_COLUMNS = ("account", "interval", "line", "quantity", "price", "amount"
 _STATEMENT_COLUMNS = ("customer", "line", "quantity", "amount", "cents")
 
 
-def verify_directory(path: Path | str, *, key: str | None = None) -> Report:
+def verify_directory(path: Path | str, *, key: str | None = None, witnesses: Sequence[str] = ()) -> Report:
     """Check everything about a run that can be checked without its secrets.
 
     Parameters
@@ -24,6 +25,7 @@ def verify_directory(path: Path | str, *, key: str | None = None) -> Report:
     path : directory of the run.
     key : the operator's verifier key from elsewhere (``NAME+ID+BASE64``). Without it the report
         shows that the files agree with each other and with the key beside them, not whose key it is.
+    witnesses : verifier keys of witnesses that must have cosigned the log.
 
     Returns
     -------
@@ -32,11 +34,12 @@ def verify_directory(path: Path | str, *, key: str | None = None) -> Report:
     Raises
     ------
     InputError : there is no such directory, or no journal in it.
+    RefusedError : a witness's key is malformed.
     """
     run = Path(path)
     if not (run / "journal").is_dir():
         raise InputError(run, "journal/", "is missing; give the directory that `tellegen run --out` wrote")
-    return _Verification(run, key).report()
+    return _Verification(run, key, [WitnessKey.parse(witness) for witness in witnesses]).report()
 
 
 def _need(value: T | None, what: str) -> T:
@@ -48,8 +51,8 @@ def _need(value: T | None, what: str) -> T:
 class _Verification:
     """One run's checks, and what each established for those after it (None where it failed)."""
 
-    def __init__(self, run: Path, pinned: str | None) -> None:
-        self._run, self._pinned = run, pinned
+    def __init__(self, run: Path, pinned: str | None, witnesses: Sequence[WitnessKey]) -> None:
+        self._run, self._pinned, self._witnesses = run, pinned, witnesses
         self._key: OperatorKey | None = None
         self._entries: list[tuple[Header, bytes]] | None = None
         self._heads: list[TreeHead] | None = None
@@ -65,9 +68,11 @@ class _Verification:
             run_check("log", self._check_log),
             run_check("checkpoints", self._check_checkpoints),
             run_check("history", self._check_history),
+            run_check("cosignatures", self._check_cosignatures),
             run_check("payloads", self._check_payloads),
             run_check("public rows", self._check_public),
             run_check("inclusion proofs", self._check_proofs),
+            run_check("senders", self._check_senders),
             run_check("price parts", lambda: record.check_prices(_need(self._public, "payloads"))),
             run_check("manifest", self._check_manifest),
             run_check("published files", self._check_published),
@@ -94,6 +99,10 @@ class _Verification:
     def _check_history(self) -> tuple[int, str]:
         return record.check_history(_need(self._entries, "log"), _need(self._heads, "checkpoints"))
 
+    def _check_cosignatures(self) -> tuple[int, str]:
+        key, entries = _need(self._key, "operator key"), _need(self._entries, "log")
+        return record.check_cosignatures(self._run, key, entries, self._witnesses)
+
     def _check_payloads(self) -> tuple[int, str]:
         entries = _need(self._entries, "log")
         rows, self._public = record.check_payloads(self._run, entries)
@@ -105,6 +114,9 @@ class _Verification:
 
     def _check_proofs(self) -> tuple[int, str]:
         return record.check_proofs(_need(self._entries, "log"), _need(self._heads, "checkpoints")[-1])
+
+    def _check_senders(self) -> tuple[int, str]:
+        return evidence.check_senders(_need(self._entries, "log"), _need(self._public, "payloads"))
 
     def _check_manifest(self) -> tuple[int, str]:
         head = _need(self._heads, "checkpoints")[-1]

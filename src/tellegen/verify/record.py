@@ -7,14 +7,14 @@ import itertools
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from tellegen.records import NOBODY, TABLES, Header, Prices, Table
-from tellegen.verify.notes import OperatorKey, TreeHead
+from tellegen.verify.notes import OperatorKey, SignedHead, TreeHead, WitnessKey
 from tellegen.verify.report import RefusedError
 from tellegen.verify.tree import Tree, growing_roots, leaf, root_from_path, root_of
 
@@ -51,7 +51,7 @@ def check_files(run: Path) -> tuple[int, str]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         part, _, file = name.rpartition("/")
-        known = name in {"checkpoint", "checkpoints", "operator.pub"} or (
+        known = name in {"checkpoint", "checkpoints", "cosigned", "operator.pub"} or (
             part in {"log", "payloads"} and _SEGMENT_NAME.fullmatch(file)
         )
         if path.is_symlink() or not (known if path.is_file() else name in {"log", "payloads"}):
@@ -135,6 +135,26 @@ def check_history(entries: list[tuple[Header, bytes]], heads: list[TreeHead]) ->
         if signed.get(size, root) != root:
             raise RefusedError(f"the root signed at size {size} is not that of the entries")
     return len(heads), f"{len(heads)} signed roots are those of the {len(entries)} entries; each extends the one before"
+
+
+def check_cosignatures(
+    run: Path, key: OperatorKey, entries: list[tuple[Header, bytes]], witnesses: Sequence[WitnessKey]
+) -> tuple[int, str]:
+    """What witnesses have cosigned is a state of this log; those that were asked for are among them."""
+    path = run / "journal" / "cosigned"
+    signed = SignedHead.parse(path.read_bytes().decode(), key, witnesses) if path.exists() else None
+    present = [] if signed is None else [cosignature.witness for cosignature in signed.cosignatures]
+    for witness in witnesses:
+        if witness.name not in present:
+            raise RefusedError(f"not cosigned by {witness.name}")
+    if signed is None:
+        return 0, "absent: no witness has cosigned this log"
+    head = signed.head
+    if head.size > len(entries) or root_of([leaf(data) for _, data in entries[: head.size]]) != head.root:
+        raise RefusedError(f"the cosigned root at size {head.size} is not that of the entries")
+    strangers = f"; {len(signed.strangers)} by witnesses whose keys were not given" if signed.strangers else ""
+    by = f" by {', '.join(present)}" if present else ""
+    return len(present), f"{len(present)} cosignatures of the first {head.size} entries verify{by}{strangers}"
 
 
 def check_proofs(entries: list[tuple[Header, bytes]], head: TreeHead) -> tuple[int, str]:

@@ -100,3 +100,70 @@ def root_from_path(node: bytes, index: int, size: int, path: Sequence[bytes]) ->
     if index < k:
         return _inner(root_from_path(node, index, k, path[:-1]), path[-1])
     return _inner(path[-1], root_from_path(node, index - k, size - k, path[:-1]))
+
+
+def roots_from_consistency(old_size: int, size: int, old_node: bytes, path: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """Roots at `old_size` and at `size` that a consistency proof leads to (RFC 6962, 2.1.2).
+
+    `old_node` is the root at `old_size`, which the proof leaves out where that tree is a subtree of the new one.
+    The log at `size` begins with the one at `old_size` if both roots are those signed for. Where the second is and
+    the first is not, the log does not.
+
+    Raises
+    ------
+    RefusedError : the proof has the wrong length for these sizes.
+    """
+    if not 0 < old_size <= size:
+        raise RefusedError(f"no consistency proof leads from {old_size} to {size} entries")
+    return _extended(old_size, size, old_node, path, True)
+
+
+def _extended(old: int, size: int, old_node: bytes, path: Sequence[bytes], whole: bool) -> tuple[bytes, bytes]:
+    if old == size:
+        if len(path) != (0 if whole else 1):
+            raise RefusedError("consistency proof has the wrong length")
+        node = old_node if whole else path[0]
+        return node, node
+    if not path:
+        raise RefusedError("consistency proof is too short")
+    k = _split(size)
+    if old <= k:
+        before, after = _extended(old, k, old_node, path[:-1], whole)
+        return before, _inner(after, path[-1])
+    before, after = _extended(old - k, size - k, old_node, path[:-1], False)
+    return _inner(path[-1], before), _inner(path[-1], after)
+
+
+def complete_subtrees(
+    node: bytes, index: int, size: int, path: Sequence[bytes]
+) -> tuple[dict[tuple[int, int], bytes], bytes]:
+    """What an inclusion proof says of runs of 1, 2, 4, ... entries that the log never hashes otherwise; and its root.
+
+    Such a run has one hash in every tree that holds it, so two proofs of one log agree on all that both have.
+
+    Raises
+    ------
+    RefusedError : the path has the wrong length for this place in a tree of this size.
+    """
+    root_from_path(node, index, size, path)
+    found: dict[tuple[int, int], bytes] = {}
+    return found, _walk(node, index, 0, size, path, found)
+
+
+def _walk(
+    node: bytes, index: int, start: int, stop: int, path: Sequence[bytes], found: dict[tuple[int, int], bytes]
+) -> bytes:
+    if stop - start > 1:
+        middle = start + _split(stop - start)
+        left = index < middle
+        here = _walk(node, index, *((start, middle) if left else (middle, stop)), path[:-1], found)
+        _keep(found, (middle, stop) if left else (start, middle), path[-1])
+        node = _inner(here, path[-1]) if left else _inner(path[-1], here)
+    _keep(found, (start, stop), node)
+    return node
+
+
+def _keep(found: dict[tuple[int, int], bytes], run: tuple[int, int], node: bytes) -> None:
+    count = run[1] - run[0]
+    if count & (count - 1) == 0:
+        found[run] = node

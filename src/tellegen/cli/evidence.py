@@ -1,0 +1,222 @@
+"""``tellegen journal verify-receipt`` and ``compare``: what you were handed, checked without the operator."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tellegen.cli.journal import AsJson, journal_app, time_text
+from tellegen.errors import InputError
+
+if TYPE_CHECKING:
+    from tellegen.verify import Comparison, ProvenEntry, Shown
+    from tellegen.verify.tiles import Fetch
+
+Key = Annotated[str | None, typer.Option(help="The operator's public key as you know it (a vkey text).")]
+WitnessKeys = Annotated[list[str] | None, typer.Option("--witness-key", help="Verifier key of a witness you trust.")]
+_FILE_BYTES_MAX = 1 << 24
+
+
+@journal_app.command("verify-receipt")
+def verify_receipt(
+    file: Annotated[Path, typer.Argument(help="A receipt: text, or the JSON of `journal prove` or `receipt`.")],
+    key: Key = None,
+    witness_key: WitnessKeys = None,
+    entry: Annotated[Path | None, typer.Option(help="File with the entry, for a receipt that is text alone.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a receipt offline: what it proves, and who stands for it."""
+    from tellegen.verify import RefusedError, check_receipt, check_row_receipt, entry_within
+
+    given = _Given.read(file)
+    vkey = _vkey(key, file, given)
+    witnesses = [_witness_key(text) for text in witness_key or []]
+    try:
+        content = given.entry if entry is None else entry.read_bytes().removesuffix(b"\n")
+        content = entry_within(given.text) if content is None else content
+        if content is None:
+            raise InputError(file, "entry", "is not in the receipt; give --entry FILE with the log entry's bytes")
+        row = None
+        if given.row is not None:
+            proven_row = check_row_receipt(given.text, given.row, given.salt, vkey, witnesses)
+            proven, row = proven_row.entry, proven_row.row
+        else:
+            proven = check_receipt(given.text, content, vkey, witnesses)
+    except RefusedError as error:
+        print(json.dumps({"ok": False, "problem": str(error)}, indent=2) if as_json else f"NO: {error}")
+        sys.exit(1)
+    if as_json:
+        print(json.dumps(_proven_document(proven, row, pinned=key is not None), indent=2))
+    else:
+        _print_proven(proven, row, vkey, pinned=key is not None)
+
+
+@journal_app.command()
+def compare(
+    one: Annotated[Path, typer.Argument(help="A receipt or a checkpoint (file), or a directory of a run or export.")],
+    other: Annotated[Path, typer.Argument(help="Another of the same log.")],
+    key: Key = None,
+    log: Annotated[str | None, typer.Option(help="The log today: URL, export, or directory of a run.")] = None,
+    proof: Annotated[Path | None, typer.Option(help="Consistency proof, as `journal prove --from` prints it.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Were we shown one history? Exit 1 where two receipts or checkpoints prove that we were not."""
+    from tellegen.verify import Verdict, compare_by_proof, compare_in_log
+    from tellegen.verify import compare as compare_shown
+
+    pair = [_Given.read(one), _Given.read(other)]
+    vkey = key or next((given.key for given in pair if given.key is not None), None)
+    vkey = _vkey(vkey, one, pair[0])
+    first, second = (_shown(given, path, vkey) for given, path in zip(pair, (one, other), strict=True))
+    finding = compare_shown(first, second)
+    if proof is not None:
+        finding = compare_by_proof(first, second, _read_text(proof), vkey)
+    if log is not None and finding.verdict is Verdict.UNDECIDED:
+        finding = compare_in_log(first, second, _fetch(log), vkey)
+    lie = finding.verdict is Verdict.TWO_HISTORIES
+    if as_json:
+        print(json.dumps(_comparison_document(finding, (first, second)), indent=2))
+    else:
+        for item in (first, second):
+            print(f"{item.name}: {item.head.size:,} entries, root {base64.b64encode(item.head.root).decode()}")
+        print(f"{'TWO HISTORIES' if lie else finding.verdict}: {finding.detail}")
+        if lie:
+            print("both are signed by the operator's key: keep them, they prove it to anybody")
+        elif finding.verdict is Verdict.UNDECIDED:
+            print("give --log (URL or directory of the log) or --proof (`tellegen journal prove DIR --from SIZE`)")
+    sys.exit(1 if lie else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A receipt or checkpoint as somebody handed it over, and what came with it."""
+
+    text: str
+    key: str | None = None
+    entry: bytes | None = None
+    row: bytes | None = None
+    salt: bytes = b""
+
+    @classmethod
+    def read(cls, path: Path) -> _Given:
+        """From a text, a JSON document, or the directory of a run or an export."""
+        if path.is_dir():
+            folder = path / "journal" if (path / "journal").is_dir() else path
+            return cls(_read_text(folder / "checkpoint"))
+        text = _read_text(path)
+        if not text.startswith("{"):
+            return cls(text)
+        try:
+            document = json.loads(text)
+            row = document.get("row_hex")
+            return cls(
+                document["receipt"],
+                document.get("key"),
+                document["entry"].encode() if "entry" in document else None,
+                bytes.fromhex(row) if row else None,
+                bytes.fromhex(document.get("salt_hex") or ""),
+            )
+        except (ValueError, KeyError, AttributeError, TypeError):
+            raise InputError(path, "JSON", "is not that of a receipt: receipt, entry, key") from None
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_FILE_BYTES_MAX + 1)
+        if len(data) > _FILE_BYTES_MAX:
+            raise InputError(path, "file", f"has more than {_FILE_BYTES_MAX} bytes; it is no receipt")
+        return data.decode()
+    except UnicodeDecodeError:
+        raise InputError(path, "file", "is not text; give a receipt or a checkpoint") from None
+    except OSError as error:
+        raise InputError(path, "file", f"cannot be read ({error.strerror})") from None
+
+
+def _vkey(key: str | None, path: Path, given: _Given) -> str:
+    from tellegen.verify.notes import OperatorKey
+    from tellegen.verify.report import RefusedError
+
+    vkey = key or given.key
+    if vkey is None:
+        raise InputError(path, "key", "is not in the file; give --key with the operator's public key")
+    try:
+        OperatorKey.parse(vkey)
+    except RefusedError as error:
+        raise InputError("--key" if key else path, "key", str(error)) from None
+    return vkey
+
+
+def _witness_key(text: str) -> str:
+    from tellegen.verify.notes import WitnessKey
+    from tellegen.verify.report import RefusedError
+
+    try:
+        WitnessKey.parse(text)
+    except RefusedError as error:
+        raise InputError("command line", "--witness-key", str(error)) from None
+    return text
+
+
+def _shown(given: _Given, path: Path, vkey: str) -> Shown:
+    from tellegen.verify import Shown
+
+    return Shown.of(given.text, vkey, name=str(path), entry=given.entry)
+
+
+def _fetch(place: str) -> Fetch:
+    """Resources of a log: at a URL, in an export, or made from a run's journal."""
+    from tellegen.journal import Journal, tiles
+    from tellegen.verify import RefusedError, fetch_from
+
+    if not (Path(place) / "journal").is_dir():
+        return fetch_from(place)
+    journal: Journal = Journal.open(place)
+
+    def fetch(path: str) -> bytes:
+        try:
+            return tiles.resource(journal, path)
+        except tiles.NotFoundError as error:
+            raise RefusedError(str(error)) from None
+
+    return fetch
+
+
+def _proven_document(proven: ProvenEntry, row: int | None, *, pinned: bool) -> dict[str, object]:
+    return {
+        "ok": True,
+        "level": proven.level,
+        "index": proven.index,
+        "size": proven.size,
+        "row": row,
+        "entry": asdict(proven.header),
+        "key_pinned": pinned,
+        "cosignatures": [asdict(cosignature) for cosignature in proven.cosignatures],
+        "unknown_signatures": list(proven.strangers),
+    }
+
+
+def _print_proven(proven: ProvenEntry, row: int | None, vkey: str, *, pinned: bool) -> None:
+    header = proven.header
+    what = f"entry {proven.index}" if row is None else f"row {row} of entry {proven.index}"
+    print(f"{what} is on record in {vkey.partition('+')[0]}, which had {proven.size:,} entries")
+    name = f" {header.name}" if header.name else ""
+    print(f"  entry      {header.kind}{name}, {header.rows:,} rows, from {header.source}, {time_text(header.known_at)}")
+    print(f"  level      {proven.level}")
+    for cosignature in proven.cosignatures:
+        print(f"             by {cosignature.witness} at {time_text(cosignature.time)}")
+    for name in proven.strangers:
+        print(f"             not counted: {name}, whose key was not given")
+    print(f"  key        {'the one you gave' if pinned else 'beside the receipt; compare it with the published one'}")
+
+
+def _comparison_document(finding: Comparison, shown: tuple[Shown, Shown]) -> dict[str, object]:
+    heads = [{"name": s.name, "size": s.head.size, "root": base64.b64encode(s.head.root).decode()} for s in shown]
+    lie = finding.verdict == "two histories"
+    return {"ok": not lie, "verdict": finding.verdict, "detail": finding.detail, "heads": heads}

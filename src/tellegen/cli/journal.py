@@ -1,0 +1,246 @@
+"""``tellegen journal``: look into the log, prove, export, have it witnessed, check and repair."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tellegen.cli import app
+from tellegen.errors import InputError
+
+journal_app = typer.Typer(
+    help="The log: inspect, prove, export, witness, compare, check, repair.", no_args_is_help=True
+)
+app.add_typer(journal_app, name="journal")
+
+Directory = Annotated[Path, typer.Argument(help="Directory that holds journal/.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
+_ANSWER_BYTES_MAX = 1 << 20
+_SECONDS_MAX = 30
+
+
+@journal_app.command()
+def inspect(
+    directory: Directory,
+    last: Annotated[int, typer.Option(min=0, max=1000, help="How many of the newest entries to list.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """What is on record: entries by kind, bytes, checkpoints, the newest entries."""
+    from tellegen.journal import Journal, cosigned
+
+    with Journal.open(directory) as journal:
+        entries, rows, newest_at = Counter[str](), Counter[str](), None
+        headers = journal.entries()
+        for header in headers:
+            entries[header.kind] += 1
+            rows[header.kind] += header.rows
+            newest_at = header.known_at if newest_at is None else max(newest_at, header.known_at)
+        witnessed = cosigned(journal)
+        first = max(len(headers) - last, 0)
+        document = {
+            "origin": journal.verifier.name,
+            "key": journal.verifier.vkey,
+            "size": journal.checkpoint.size,
+            "root": base64.b64encode(journal.checkpoint.root).decode(),
+            "checkpoints": len(journal.checkpoints),
+            "cosigned_size": None if witnessed is None else witnessed.size,
+            "newest_known_at": newest_at,
+            "log_bytes": _bytes_in(journal.folder / "log"),
+            "payload_bytes": _bytes_in(journal.folder / "payloads"),
+            "kinds": {kind: {"entries": entries[kind], "rows": rows[kind]} for kind in sorted(entries)},
+            "last": [{"index": index, **asdict(headers[index])} for index in range(first, len(headers))],
+        }
+        listed = [(index, headers[index]) for index in range(first, len(headers))]
+    if as_json:
+        print(json.dumps(document, indent=2))
+        return
+    print(f"{document['origin']}: {document['size']:,} entries under {document['checkpoints']:,} checkpoints")
+    print(f"  root       {document['root']}")
+    print(f"  cosigned   {'never' if witnessed is None else f'at {witnessed.size:,} entries'}")
+    print(f"  newest     {'nothing yet' if newest_at is None else time_text(newest_at)}")
+    print(f"  bytes      {document['log_bytes']:,} of headers, {document['payload_bytes']:,} of payloads")
+    _print_table(("kind", "entries", "rows"), [(k, f"{entries[k]:,}", f"{rows[k]:,}") for k in sorted(entries)], {1, 2})
+    if listed:
+        lines = [(f"{i:,}", h.kind, h.name, h.source, f"{h.rows:,}", time_text(h.known_at)) for i, h in listed]
+        _print_table(("index", "kind", "name", "source", "rows", "known at"), lines, {0, 4})
+
+
+@journal_app.command()
+def prove(
+    directory: Directory,
+    entry: Annotated[int | None, typer.Option(help="Index of the entry to prove.")] = None,
+    row: Annotated[int | None, typer.Option(help="Row of that entry's batch.")] = None,
+    from_size: Annotated[int | None, typer.Option("--from", help="Earlier size, for a consistency proof.")] = None,
+    to_size: Annotated[int | None, typer.Option("--to", help="Size of a later checkpoint; the newest without.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print a proof from the public files: that an entry or row is on record, or that the log only grew."""
+    from tellegen.journal import Extension, Journal, strongest
+
+    if (entry is None) == (from_size is None) or (row is not None and entry is None):
+        raise InputError("command line", "journal prove", "takes either --entry [--row] or --from [--to]")
+    with Journal.open(directory) as journal:
+        if entry is not None:
+            if not 0 <= entry < len(journal):
+                raise InputError(directory, f"entry {entry}", f"is not on record; there are {len(journal)}, from 0")
+            at = strongest(journal, entry)
+            text = journal.receipt(entry, at) if row is None else journal.row_receipt(entry, row, at=at)
+            header = journal.entry(entry).to_bytes().decode()
+            document = {"receipt": text, "index": entry, "entry": header, "row": row, "key": journal.verifier.vkey}
+        else:
+            size = journal.checkpoint.size if to_size is None else to_size
+            number = bisect_left(journal.checkpoints, size, key=lambda checkpoint: checkpoint.size)
+            signed = journal.checkpoints[number] if number < len(journal.checkpoints) else None
+            if signed is None or signed.size != size or not 0 <= (from_size or 0) <= size:
+                sizes = ", ".join(str(c.size) for c in journal.checkpoints[-5:])
+                raise InputError(
+                    directory, f"sizes {from_size} to {size}", f"; signed last are those of {sizes} entries"
+                )
+            text = str(Extension.of(journal, from_size or 0, signed))
+            document = {"proof": text, "from": from_size, "to": size, "key": journal.verifier.vkey}
+    print(json.dumps(document, indent=2) if as_json else text, end="\n" if as_json else "")
+
+
+@journal_app.command()
+def export(
+    directory: Directory,
+    out: Annotated[Path, typer.Argument(help="Folder to serve; what is there of this log is added to.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write the log as static tiles that any tlog client can audit (C2SP tlog-tiles)."""
+    from tellegen.journal import Journal, tiles
+
+    with Journal.open(directory) as journal:
+        done = tiles.export(journal, out)
+    if as_json:
+        print(json.dumps({"size": done.checkpoint.size, "files": done.files, "bytes": done.bytes_written}))
+    else:
+        print(f"{out}: {done.checkpoint.size:,} entries; {done.files:,} tiles of {done.bytes_written:,} bytes written")
+
+
+@journal_app.command()
+def check(directory: Directory, as_json: AsJson = False) -> None:
+    """Check every byte of the journal's own files; each problem by its place."""
+    from tellegen.journal import Journal, JournalError, Problem, cosigned
+    from tellegen.journal import check as problems_of
+
+    problems = problems_of(directory)
+    if not problems:
+        with Journal.open(directory) as journal:
+            try:
+                cosigned(journal)
+            except JournalError as error:
+                problems = [Problem("cosigned", "", str(error))]
+    if as_json:
+        print(json.dumps({"ok": not problems, "problems": [asdict(problem) for problem in problems]}, indent=2))
+    else:
+        for problem in problems:
+            print(f"{problem}{'; `journal repair` puts it right' if problem.repairable else ''}")
+        print("the journal is whole" if not problems else f"NO: {len(problems)} problems")
+    sys.exit(1 if problems else 0)
+
+
+@journal_app.command()
+def repair(
+    directory: Directory,
+    vault: Annotated[Path | None, typer.Option(help="Vault with the operator's key; DIR/vault without.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put right what may be: a tail that nobody holds a receipt for, copies that are behind."""
+    from tellegen.journal import repair as repair_journal
+    from tellegen.operations.run_directory import signing_key
+
+    done = repair_journal(directory, signing_key(vault or directory / "vault"))
+    if as_json:
+        print(json.dumps({"repaired": done}, indent=2))
+    else:
+        for line in done:
+            print(line)
+        print(f"{len(done)} things put right" if done else "nothing to repair")
+
+
+@journal_app.command()
+def cosign(
+    directory: Directory,
+    witness: Annotated[list[str], typer.Option(help="URL of a witness; give it once per witness.")],
+    witness_key: Annotated[list[str], typer.Option(help="Its verifier key, in the same order.")],
+    as_json: AsJson = False,
+) -> None:
+    """Bring the newest checkpoint to witnesses, and keep their cosignatures beside it."""
+    from tellegen.journal import CosignatureVerifier, Journal, NotCosignedError, ask_witness, keep_cosignatures
+
+    if len(witness) != len(witness_key):
+        raise InputError("command line", "journal cosign", "takes one --witness-key for each --witness")
+    signed: list[dict[str, object]] = []
+    refused: list[dict[str, object]] = []
+    with Journal.open(directory) as journal:
+        checkpoint = journal.checkpoint
+        text = checkpoint.note.partition("\n\n")[0] + "\n"
+        lines = []
+        for url, vkey in zip(witness, witness_key, strict=True):
+            verifier = CosignatureVerifier.parse(vkey)
+            try:
+                line = ask_witness(journal, checkpoint, verifier, lambda body, url=url: _post(url, body))  # type: ignore[misc]
+            except NotCosignedError as error:
+                refused.append({"witness": verifier.name, "problem": str(error)})
+                continue
+            lines.append(line)
+            signed.append({"witness": verifier.name, "time": verifier.time_of(text, line)})
+        if lines:
+            keep_cosignatures(journal, checkpoint, lines)
+    if as_json:
+        document = {"size": checkpoint.size, "cosignatures": signed, "refused": refused}
+        print(json.dumps(document, indent=2))
+    else:
+        for one in signed:
+            print(f"{checkpoint.size:,} entries cosigned by {one['witness']} at {time_text(int(str(one['time'])))}")
+        for one in refused:
+            print(f"NO: {one['problem']}")
+    sys.exit(1 if refused else 0)
+
+
+def _post(url: str, body: bytes) -> tuple[int, str]:
+    from urllib.error import HTTPError, URLError
+    from urllib.request import Request, urlopen
+
+    if not url.startswith(("http://", "https://")):
+        raise InputError("command line", f"--witness {url!r}", "is not an http:// or https:// address")
+    request = Request(f"{url.rstrip('/')}/add-checkpoint", data=body, method="POST")  # noqa: S310 - see above
+    try:
+        with urlopen(request, timeout=_SECONDS_MAX) as reply:  # noqa: S310
+            return int(reply.status), reply.read(_ANSWER_BYTES_MAX).decode(errors="replace")
+    except HTTPError as error:
+        return error.code, error.read(_ANSWER_BYTES_MAX).decode(errors="replace")
+    except (URLError, OSError) as error:
+        raise InputError(url, "witness", f"cannot be reached ({getattr(error, 'reason', error)})") from None
+
+
+def time_text(seconds: int) -> str:
+    """A time as people read it."""
+    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+
+
+def _print_table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]], right: set[int]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if number in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    Console().print(table)

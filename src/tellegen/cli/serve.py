@@ -1,0 +1,54 @@
+"""``tellegen serve``: the intake of a shard over HTTP."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tellegen.cli import app
+from tellegen.errors import InputError
+
+_NEEDED = ("uvicorn", "httptools", "msgspec")
+
+
+@app.command()
+def serve(
+    directory: Annotated[Path, typer.Argument(help="Directory of a shard.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 0,
+    cert: Annotated[Path | None, typer.Option(help="Certificate of the server (PEM), for TLS.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Its key (PEM).")] = None,
+    late_intervals: Annotated[int, typer.Option(min=0, help="How many intervals late a row may come.")] = 288,
+    ahead_intervals: Annotated[int, typer.Option(min=0, help="How many intervals ahead a bid may come.")] = 576,
+    skew: Annotated[int, typer.Option(min=0, help="Seconds by which a head-end's clock may be ahead.")] = 30,
+    rate: Annotated[int, typer.Option(min=1, help="Rows per second from one source.")] = 100_000,
+    rows: Annotated[int, typer.Option(min=1, help="Rows in one batch, orders included.")] = 10_000,
+    body_bytes: Annotated[int, typer.Option(min=1, help="Bytes of one body.")] = 4 << 20,
+    pending_bytes: Annotated[int, typer.Option(min=1, help="Bytes of bodies in memory at one time.")] = 64 << 20,
+    body_seconds: Annotated[float, typer.Option(min=0.1, help="Within which a body must be there.")] = 30.0,
+    connections: Annotated[int, typer.Option(min=1, help="Connections open at one time.")] = 1000,
+) -> None:
+    """Take readings and bids for a shard, and answer with receipts; ends cleanly on SIGTERM or Ctrl-C."""
+    for package in _NEEDED:
+        if find_spec(package) is None:
+            raise InputError("serve", package, "is not installed; install tellegen with the extra `service`")
+    if (cert is None) != (key is None):
+        raise InputError("serve", "--cert and --key", "come together; give both for TLS, or none")
+    from tellegen.operations.intake_limits import IntakeLimits
+    from tellegen.service.server import ServerOptions
+    from tellegen.service.server import serve as serve_intake
+
+    limits = IntakeLimits(
+        body_bytes_max=body_bytes,
+        rows_max=rows,
+        late_intervals_max=late_intervals,
+        ahead_intervals_max=ahead_intervals,
+        skew_s_max=skew,
+        rows_per_s_max=rate,
+        pending_bytes_max=pending_bytes,
+    )
+    options = ServerOptions(host, port, cert, key, connections, body_seconds, limits)
+    serve_intake(directory, options, lambda address: print(f"tellegen serves {directory} at {address}", flush=True))

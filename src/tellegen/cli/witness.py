@@ -1,0 +1,95 @@
+"""``tellegen witness``: sign what logs show, and refuse what contradicts it (C2SP tlog-witness over HTTP)."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tellegen.cli import app, errors
+from tellegen.errors import InputError
+
+if TYPE_CHECKING:
+    from tellegen.journal import Witness
+
+_Message = MutableMapping[str, Any]
+_App = Callable[[_Message, Callable[[], Awaitable[_Message]], Callable[[_Message], Awaitable[None]]], Awaitable[None]]
+
+
+@app.command()
+def witness(
+    directory: Annotated[Path, typer.Argument(help="Directory of the witness: its key and its memory.")],
+    log: Annotated[list[str], typer.Option(help="Verifier key of a log to watch; give it once per log.")],
+    name: Annotated[str | None, typer.Option(help="Name of a new witness, such as witness.example/w1.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 8390,
+) -> None:
+    """Watch logs: cosign a checkpoint only if it extends the one before (POST /add-checkpoint)."""
+    from tellegen.journal import NoteVerifier, Witness
+
+    if find_spec("uvicorn") is None:
+        raise InputError("tellegen witness", "package uvicorn", "is not installed; pip install 'tellegen[service]'")
+    if not (directory / "witness.key").exists():
+        if name is None:
+            raise InputError(directory, "witness.key", "is missing; give --name NAME to make a new witness here")
+        Witness.create(directory, name)
+    watched = [NoteVerifier.parse(vkey) for vkey in log]
+    with socket.create_server((host, port)) as listener:
+        keeper = Witness(directory, watched, lambda: int(time.time()))
+        try:
+            where = f"http://{host}:{listener.getsockname()[1]}"
+            errors.print(f"{keeper.vkey}\nwatches {', '.join(v.name for v in watched)} at {where}/add-checkpoint")
+            _serve(witness_app(keeper), listener)
+        finally:
+            keeper.close()
+
+
+def _serve(application: _App, listener: socket.socket) -> None:
+    import uvicorn
+
+    config = uvicorn.Config(application, log_level="warning", lifespan="off", timeout_keep_alive=5)
+    asyncio.run(uvicorn.Server(config).serve([listener]))
+
+
+def witness_app(keeper: Witness) -> _App:
+    """The witness as an ASGI application.
+
+    It answers in the event loop, one request at a time, so that checking the size on record and
+    storing the new one cannot be interleaved.
+    """
+    from tellegen.journal.witness import REQUEST_BYTES_MAX, Reply
+
+    async def answer(
+        scope: _Message, receive: Callable[[], Awaitable[_Message]], send: Callable[[_Message], Awaitable[None]]
+    ) -> None:
+        if scope["type"] != "http":
+            return
+        reply: Reply | None = None
+        if scope["path"] != "/add-checkpoint":
+            reply = Reply(HTTPStatus.NOT_FOUND, "a witness answers POST /add-checkpoint\n")
+        elif scope["method"] != "POST":
+            reply = Reply(HTTPStatus.METHOD_NOT_ALLOWED, "a witness answers POST /add-checkpoint\n")
+        body, more = bytearray(), reply is None
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                return
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > REQUEST_BYTES_MAX:
+                reply, more = Reply(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {REQUEST_BYTES_MAX} bytes\n"), False
+        if reply is None:
+            reply = keeper.add_checkpoint(bytes(body))
+        data = reply.text.encode()
+        headers = [(b"content-type", reply.content_type.encode()), (b"content-length", str(len(data)).encode())]
+        await send({"type": "http.response.start", "status": int(reply.status), "headers": headers})
+        await send({"type": "http.response.body", "body": data})
+
+    return answer

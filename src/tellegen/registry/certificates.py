@@ -1,0 +1,119 @@
+"""The certificates that were issued, in one SQLite file, found by fingerprint, serial number or identity.
+
+Whether one counts is not said here but on record: admissions and revocations are facts of the journal.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+from tellegen.records import Role
+from tellegen.registry.authority import Certificate
+from tellegen.registry.identity import Identity, RegistryError
+
+# Half of a fingerprint tells certificates apart; the whole one is compared. Shorter keys make a third of the index.
+_SCHEMA = """
+CREATE TABLE certificate (
+  fingerprint INTEGER NOT NULL, role INTEGER NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL,
+  serial BLOB NOT NULL, valid_from INTEGER NOT NULL, valid_until INTEGER NOT NULL, public_key BLOB NOT NULL,
+  der BLOB NOT NULL) STRICT;
+CREATE INDEX by_fingerprint ON certificate (fingerprint);
+CREATE INDEX by_identity ON certificate (role, number, name);
+CREATE INDEX by_serial ON certificate (serial);
+"""
+_COLUMNS = "role, number, name, serial, valid_from, valid_until, public_key, der"
+
+
+class CertificateStore:
+    """Certificates of a shard.
+
+    Parameters
+    ----------
+    path : the file; made where it does not exist.
+
+    Raises
+    ------
+    RegistryError : not a store of certificates.
+    """
+
+    def __init__(self, path: Path) -> None:
+        fresh = not path.exists()
+        self._database = sqlite3.connect(path, isolation_level=None)
+        try:
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = FULL")
+            if fresh:
+                self._database.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+            self._database.execute(f"SELECT {_COLUMNS} FROM certificate LIMIT 1").fetchone()  # noqa: S608
+        except sqlite3.Error as error:
+            self._database.close()
+            raise RegistryError(f"{path} is not a store of certificates: {error}") from None
+
+    def __enter__(self) -> CertificateStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the file."""
+        self._database.close()
+
+    def add(self, certificates: Iterable[Certificate]) -> None:
+        """Keep certificates, durably; one that is there already stays one."""
+        rows = [
+            (
+                _key(c.fingerprint),
+                *(int(c.identity.role), c.identity.number, c.identity.name),
+                *(_serial_bytes(c.serial), c.valid_from, c.valid_until, c.public_key, c.der),
+            )
+            for c in certificates
+        ]
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            self._database.executemany(
+                "INSERT INTO certificate SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 "
+                "WHERE NOT EXISTS (SELECT 1 FROM certificate WHERE fingerprint = ?1 AND der = ?9)",
+                rows,
+            )
+        except BaseException:
+            self._database.execute("ROLLBACK")
+            raise
+        self._database.execute("COMMIT")
+
+    def __len__(self) -> int:
+        (count,) = self._database.execute("SELECT count(*) FROM certificate").fetchone()
+        return int(count)
+
+    def by_fingerprint(self, fingerprint: bytes) -> Certificate | None:
+        """The certificate with this SHA-256."""
+        found = self._select("fingerprint = ?", (_key(fingerprint),))
+        return next((c for c in found if c.fingerprint == fingerprint), None)
+
+    def by_serial(self, serial: int) -> Certificate | None:
+        """The certificate with this serial number."""
+        return next(self._select("serial = ?", (_serial_bytes(serial),)), None)
+
+    def of(self, identity: Identity) -> list[Certificate]:
+        """Every certificate of an identity, the one issued last at the end."""
+        where = (int(identity.role), identity.number, identity.name)
+        return list(self._select("role = ? AND number = ? AND name = ? ORDER BY rowid", where))
+
+    def _select(self, where: str, values: tuple[object, ...]) -> Iterator[Certificate]:
+        rows = self._database.execute(f"SELECT {_COLUMNS} FROM certificate WHERE {where}", values)  # noqa: S608
+        for role, number, name, serial, valid_from, valid_until, public_key, der in rows:
+            identity = Identity(Role(role), number, name)
+            yield Certificate(identity, public_key, int.from_bytes(serial, "big"), valid_from, valid_until, der)
+
+
+def _key(fingerprint: bytes) -> int:
+    return int.from_bytes(fingerprint[:8], "big", signed=True)
+
+
+def _serial_bytes(serial: int) -> bytes:
+    return serial.to_bytes(20, "big")

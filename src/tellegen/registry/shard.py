@@ -1,0 +1,110 @@
+"""The directory of a shard: journal, vault and registry, and the keys that open them.
+
+==================================  =================================================================
+``journal/``                        who was admitted, revoked and connected, and all else on record
+``vault/``                          secrets, those of the certificate authority among them
+``registry/root.pem``               the certificate that others must trust
+``registry/issuing.pem``            the one that signs everybody's
+``registry/certificates.sqlite``    every certificate issued
+==================================  =================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+
+from tellegen.errors import InputError
+from tellegen.journal import Journal
+from tellegen.privacy import Vault
+from tellegen.registry.authority import Authority
+from tellegen.registry.certificates import CertificateStore
+from tellegen.registry.directory import Directory
+from tellegen.registry.identity import RegistryError
+from tellegen.registry.registrar import Registrar
+
+SIGNING_PURPOSE = "operator signature"
+METER_PURPOSE = "meter master"
+"""Purposes of the vault's keys: what signs checkpoints, and what the keys of meters' codes derive from."""
+_ROOT_PURPOSE, _ISSUING_PURPOSE = "root authority", "issuing authority"
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """An open shard: its directory, and the registrar, which holds everything else."""
+
+    path: Path
+    registrar: Registrar
+
+    @property
+    def journal(self) -> Journal:
+        """What is on record."""
+        return self.registrar.journal
+
+    @property
+    def directory(self) -> Directory:
+        """Who and what is connected, and who may speak."""
+        return self.registrar.directory
+
+
+def create_shard(path: Path, origin: str, created: int, seed: bytes | None = None) -> None:
+    """Make the directory of a shard: vault, empty journal, certificate authority.
+
+    Parameters
+    ----------
+    origin : name of the shard: of its log, and in every certificate.
+    created : now, seconds since the epoch.
+    seed : of every secret, for simulations; without it they come from the operating system.
+
+    Raises
+    ------
+    InputError : the directory holds something already.
+    RegistryError, JournalError : the name will not do.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(path, "directory", "is not empty; a shard is never overwritten, give a new one")
+    Authority(origin, bytes(32), bytes(32), created)  # before anything is written: does the name do?
+    path.mkdir(parents=True, exist_ok=True)
+    with Vault.create(path / "vault", [], seed) as vault:
+        Journal.create(path, origin, vault.purpose_key(SIGNING_PURPOSE)).close()
+        vault.purpose_key(METER_PURPOSE)
+        authority = _authority(vault, origin, created)
+    folder = path / "registry"
+    folder.mkdir()
+    CertificateStore(folder / "certificates.sqlite").close()
+    (folder / "issuing.pem").write_text(authority.issuing_pem)
+    (folder / "root.pem").write_text(authority.root_pem)
+
+
+@contextmanager
+def open_shard(path: Path, *, write: bool = False) -> Iterator[Shard]:
+    """Open the directory of a shard, for reading unless `write`.
+
+    Raises
+    ------
+    InputError : there is no shard at `path`.
+    JournalError : somebody else writes, or the journal is damaged.
+    RegistryError : the authority is not the one whose certificates lie there.
+    """
+    folder = path / "registry"
+    try:
+        root = x509.load_pem_x509_certificate((folder / "root.pem").read_bytes())
+    except (OSError, ValueError):
+        raise InputError(path, "registry/root.pem", "cannot be read; `tellegen registry init` makes a shard") from None
+    with ExitStack() as stack:
+        vault = stack.enter_context(Vault.open(path / "vault"))
+        signing_key = vault.purpose_key(SIGNING_PURPOSE) if write else None
+        journal = stack.enter_context(Journal.open(path, signing_key))
+        authority = _authority(vault, journal.verifier.name, int(root.not_valid_before_utc.timestamp()))
+        if authority.root != root:
+            raise RegistryError(f"{folder / 'root.pem'} is not the certificate of this vault's root key")
+        certificates = stack.enter_context(CertificateStore(folder / "certificates.sqlite"))
+        yield Shard(path, Registrar(journal, vault, Directory.of(journal, vault), authority, certificates))
+
+
+def _authority(vault: Vault, origin: str, created: int) -> Authority:
+    return Authority(origin, vault.purpose_key(_ROOT_PURPOSE), vault.purpose_key(_ISSUING_PURPOSE), created)

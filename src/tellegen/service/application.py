@@ -1,0 +1,197 @@
+"""The ASGI application of an intake: batches in, receipts out; the log for whoever audits it.
+
+========================  ============================================================================================
+``POST /v1/readings``     a head-end's batch of readings
+``POST /v1/bids``         a gateway's batch of signed orders
+``GET /v1/receipt``       ``?entry=I``: the receipt of an entry (C2SP tlog-proof)
+``GET /v1/consistency``   ``?from=SIZE&to=SIZE``: consistency proof, one hash a line in base64
+``GET /checkpoint``       the newest checkpoint (C2SP tlog-checkpoint)
+``GET /tile/...``         tiles of the log (C2SP tlog-tiles)
+``GET /problems/NAME``    what a type of problem means
+``GET /healthz``          whether batches can be taken
+``GET /metrics``          counts, as Prometheus text
+========================  ============================================================================================
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from tellegen.journal import Journal, JournalError
+from tellegen.operations.intake_limits import IntakeLimits, Reason, RefusedBatchError
+from tellegen.records import Route, Statement
+from tellegen.service import problems
+from tellegen.service.bodies import decode
+from tellegen.service.counters import Counters
+from tellegen.service.group_commit import Final, GroupCommit
+from tellegen.service.problems import ProblemError, refused_rows
+from tellegen.service.requests import BatchRequest, Receive, Scope, Send, number, query, read_body, too_large
+
+ROUTES = {"/v1/readings": Route.READINGS, "/v1/bids": Route.BIDS}
+_JSON, _TEXT = b"application/json", b"text/plain; charset=utf-8"
+_log = logging.getLogger(__name__)
+_encode = msgspec.json.Encoder().encode
+_Answer = tuple[int, bytes, bytes]  # status, media type, body
+
+
+class Application:
+    """What uvicorn calls.
+
+    Parameters
+    ----------
+    group : of the shard, started by whoever made it.
+    limits : of what comes from outside.
+    body_seconds_max : within which a body must be there.
+    """
+
+    def __init__(
+        self, group: GroupCommit, limits: IntakeLimits, counters: Counters, body_seconds_max: float = 30.0
+    ) -> None:
+        self._group, self._limits, self._counters = group, limits, counters
+        self._body_seconds_max = body_seconds_max
+        self._body_bytes = 0  # of bodies in memory, or announced
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        extra: Sequence[tuple[bytes, bytes]] = ()
+        try:
+            status, media_type, body = await self._answer(scope, receive)
+        except ProblemError as problem:
+            self._counters.refused_batches[problem.kind.name] += 1
+            status, media_type, body, extra = _problem(problem, scope)
+        except Exception:
+            _log.exception("%s %s failed", scope["method"], scope["path"])
+            broken = ProblemError(problems.BROKEN, "an error of the service, not of the request; its log says more")
+            status, media_type, body, extra = _problem(broken, scope)
+        length = str(len(body)).encode()
+        headers = [(b"content-type", media_type), (b"content-length", length), *extra]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _answer(self, scope: Scope, receive: Receive) -> _Answer:
+        path, method = scope["path"], scope["method"]
+        route = ROUTES.get(path)
+        if method != ("POST" if route else "GET"):
+            raise ProblemError(problems.METHOD, f"{method} {path[:200]}; use {'POST' if route else 'GET'}")
+        if route:
+            return await self._take(route, scope, receive)
+        match path:
+            case "/healthz":
+                return self._health()
+            case "/metrics":
+                return 200, b"text/plain; version=0.0.4", self._counters.text(self._gauges()).encode()
+            case "/v1/receipt":
+                entry = number("entry", query(scope, ("entry",))["entry"])
+                return await self._of_log(lambda journal: journal.receipt(entry).encode())
+            case "/v1/consistency":
+                fields = query(scope, ("from",), ("to",))
+                sizes = {name: number(name, text) for name, text in fields.items()}
+                return await self._of_log(partial(_consistency, start=sizes["from"], stop=sizes.get("to")))
+            case "/checkpoint":
+                return await self._of_log(lambda journal: journal.checkpoint.note.encode())
+        for kind in problems.KINDS:
+            if path == problems.TYPE_PREFIX + kind.name:
+                return 200, _JSON, _encode({"type": path, "title": kind.title, "status": int(kind.status)})
+        raise ProblemError(problems.NOT_FOUND, f"{path[:200]} is not served")
+
+    # Batches
+
+    async def _take(self, route: Route, scope: Scope, receive: Receive) -> _Answer:
+        request = BatchRequest.of(route, scope)
+        most = self._limits.body_bytes_max
+        if request.body_bytes is not None and request.body_bytes > most:
+            raise too_large(most)
+        held = most if request.body_bytes is None else request.body_bytes
+        if self._body_bytes + held > self._limits.pending_bytes_max:
+            raise ProblemError(problems.BUSY, f"{self._body_bytes} bytes of batches are waiting", retry_after_s=1)
+        self._body_bytes += held
+        try:
+            body = await read_body(receive, most, self._body_seconds_max)
+            statement = request.statement(body)
+            read = partial(decode, route, request.media_type, body, self._limits.rows_max)
+            final = await self._group.submit(statement, request.signature, read)
+        except RefusedBatchError as error:
+            self._counters.refused_rows.update(row.refusal.name.lower() for row in error.rows)
+            raise ProblemError.of(error) from error
+        finally:
+            self._body_bytes -= held
+        return self._final(statement, final)
+
+    def _final(self, statement: Statement, final: Final) -> _Answer:
+        taken, counters = final.taken, self._counters
+        if taken.again:
+            counters.again += 1
+        else:
+            counters.accepted[statement.route] += taken.accepted
+            counters.refused_rows.update(row.refusal.name.lower() for row in taken.refused)
+        document = {
+            "entries": taken.entries,
+            "receipts": final.receipts,
+            "accepted": taken.accepted,
+            "refused": refused_rows(taken.refused),
+            "again": taken.again,
+        }
+        return 200, _JSON, _encode(document)
+
+    # The log, and the state of the service
+
+    async def _of_log(self, read: Any) -> _Answer:
+        intake = self._group.intake
+        if intake is None:
+            raise ProblemError.of(_closed())
+        try:
+            return 200, _TEXT, await asyncio.to_thread(read, intake.journal)
+        except JournalError as error:
+            raise ProblemError(problems.NOT_FOUND, str(error)) from None
+
+    def _health(self) -> _Answer:
+        intake = self._group.intake
+        stepped = 0 if intake is None else intake.clock.stepped_s
+        state = "closed" if intake is None else "the clock was set" if stepped else "ok"
+        document = {"status": state, "entries": self._entries(), "clock_stepped_s": stepped}
+        return 200 if state == "ok" else 503, _JSON, _encode(document)
+
+    def _entries(self) -> int:
+        return 0 if self._group.intake is None else self._group.intake.journal.checkpoint.size
+
+    def _gauges(self) -> dict[str, float]:
+        intake = self._group.intake
+        return {
+            "entries": self._entries(),
+            "pending_batches": self._group.batches,
+            "pending_bytes": self._body_bytes,
+            "clock_stepped_seconds": 0 if intake is None else intake.clock.stepped_s,
+        }
+
+
+def _consistency(journal: Journal, start: int, stop: int | None) -> bytes:
+    size = journal.checkpoint.size
+    newest = size if stop is None else stop
+    if not 0 <= start <= newest <= size:
+        raise JournalError(f"from {start} to {newest}: the log is signed up to {size}")
+    return b"".join(base64.b64encode(node) + b"\n" for node in journal.tree.consistency_proof(start, newest))
+
+
+def _closed() -> RefusedBatchError:
+    return RefusedBatchError(Reason.UNAVAILABLE, "the record is being opened again", retry_after_s=1)
+
+
+def _problem(problem: ProblemError, scope: Scope) -> tuple[int, bytes, bytes, Sequence[tuple[bytes, bytes]]]:
+    extra = []
+    if problem.retry_after_s is not None:
+        extra.append((b"retry-after", str(problem.retry_after_s).encode()))
+    if problem.kind in (problems.TOO_LARGE, problems.SLOW, problems.BUSY):
+        extra.append((b"connection", b"close"))  # the rest of the body is not waited for
+    if problem.kind is problems.METHOD:
+        extra.append((b"allow", b"POST" if scope["path"] in ROUTES else b"GET"))
+    document = problem.document(scope["path"][:200])
+    return int(problem.kind.status), problems.MEDIA_TYPE, _encode(document), extra

@@ -1,0 +1,188 @@
+"""The process of an intake: one event loop, uvicorn with httptools, limits on what uvicorn leaves open."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import httptools
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from tellegen.errors import InputError
+from tellegen.operations.intake import Intake
+from tellegen.operations.intake_limits import IntakeLimits
+from tellegen.service.application import Application
+from tellegen.service.counters import Counters
+from tellegen.service.group_commit import GroupCommit
+
+HEADER_BYTES_MAX = 16 << 10
+HEADER_SECONDS_MAX = 10.0
+IDLE_SECONDS_MAX = 120
+DRAIN_SECONDS_MAX = 30
+BACKLOG = 1024
+SWITCH_INTERVAL_S = 0.001
+"""How long one thread may keep the interpreter from another: the event loop must not wait for a batch to be checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """How an intake is served.
+
+    Attributes
+    ----------
+    port : 0 takes a free one.
+    certificate, key : files, PEM, for TLS; both or none.
+    connections_max : open at one time.
+    body_seconds_max : within which a body must be there.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    certificate: Path | None = None
+    key: Path | None = None
+    connections_max: int = 1000
+    body_seconds_max: float = 30.0
+    limits: IntakeLimits = field(default_factory=IntakeLimits)
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """HTTP/1.1 with a bound on the size of request line and headers, and on the time until they are there."""
+
+    _header_bytes = 0
+    _header_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first request, not for ever."""
+        super().connection_made(transport)
+        self._wait_for_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """Count a request's headers from 0."""
+        super().on_message_begin()
+        self._header_bytes = 0
+        self._wait_for_headers()
+
+    def on_url(self, url: bytes) -> None:
+        """Count the request line."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Count a header."""
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The headers are there."""
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def _count(self, size: int) -> None:
+        self._header_bytes += size
+        if self._header_bytes > HEADER_BYTES_MAX:
+            raise httptools.HttpParserError(f"more than {HEADER_BYTES_MAX} bytes of headers")
+
+    def _wait_for_headers(self) -> None:
+        self._stop_waiting()
+        self._header_timer = self.loop.call_later(HEADER_SECONDS_MAX, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+
+class _Server(uvicorn.Server):
+    """Says when it is ready, and ends with status 0 when it is asked to end."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        await super().startup(sockets)
+        self._ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop taking requests, answer those under way, end."""
+        self.should_exit = True
+
+
+def serve(path: Path, options: ServerOptions, ready: Callable[[str], None]) -> None:
+    """Serve the intake of a shard until SIGTERM or SIGINT; then answer what is under way, and end.
+
+    Parameters
+    ----------
+    path : directory of the shard.
+    ready : told the address once requests are taken.
+
+    Raises
+    ------
+    TellegenError : there is no shard at `path`, it is damaged, or it has another writer.
+    InputError : the address cannot be had.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(path, options, ready))
+
+
+async def _serve(path: Path, options: ServerOptions, ready: Callable[[str], None]) -> None:
+    counters = Counters()
+    group = GroupCommit(lambda: Intake.open(path, options.limits), options.limits, counters)
+    await group.start()
+    try:
+        listener = _listen(options)
+        scheme = "http" if options.certificate is None else "https"
+        host, port = listener.getsockname()[:2]
+        address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        config = uvicorn.Config(
+            Application(group, options.limits, counters, options.body_seconds_max),
+            http=LimitedProtocol,
+            ws="none",
+            lifespan="off",
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            limit_concurrency=options.connections_max,
+            timeout_keep_alive=IDLE_SECONDS_MAX,
+            timeout_graceful_shutdown=DRAIN_SECONDS_MAX,
+            ssl_certfile=options.certificate,
+            ssl_keyfile=options.key,
+        )
+        await _Server(config, lambda: ready(address)).serve([listener])
+    finally:
+        await group.stop()
+
+
+def _listen(options: ServerOptions) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except (OSError, OverflowError) as error:
+        raise InputError(f"{options.host}:{options.port}", "address", f"cannot be had: {error}") from None
+    return listener
+
+
+def _loop_factory() -> Any:
+    if sys.platform == "win32":
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop

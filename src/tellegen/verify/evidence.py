@@ -1,0 +1,110 @@
+"""Who sent it? The signatures of senders, checked against the identities on record.
+
+What is verified: the head-end or gateway that a batch names signed for exactly this route, feeder,
+market, interval, sequence number and body digest, with a key that was admitted before, valid, and
+not revoked. What is not: the body itself, whose rows are sealed; and who stands behind the key,
+which is the certificate authority's to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nacl.exceptions import BadSignatureError
+from nacl.signing import VerifyKey
+
+from tellegen.records import Admissions, Header, RecordError, Revocations, Role, Statement
+from tellegen.verify.record import PublicRows
+from tellegen.verify.report import RefusedError
+
+_SENDERS = (Role.HEAD_END, Role.GATEWAY)
+_NUMBERED = (Role.METER, Role.PARTICIPANT)
+
+
+def verify_evidence(header: Header, public_key: bytes) -> Statement:
+    """What the sender signed for, if its signature in a log entry verifies.
+
+    Parameters
+    ----------
+    header : the log entry.
+    public_key : 32-byte Ed25519 key of the sender.
+
+    Raises
+    ------
+    RefusedError : the entry holds no evidence, or the key has not signed it.
+    """
+    try:
+        statement, signature = Statement.on_record(
+            header.source, header.feeder, header.market, header.interval, header.name, header.evidence
+        )
+        VerifyKey(public_key).verify(statement.to_bytes(), signature)
+    except RecordError as error:
+        raise RefusedError(str(error)) from None
+    except (BadSignatureError, ValueError):
+        raise RefusedError(f"{header.name!r} is not signed by the key of {header.source}") from None
+    return statement
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    role: int
+    public_key: bytes
+    certificate: bytes
+    valid_from: int
+    valid_until: int
+
+
+class _Senders:
+    """Keys of head-ends and gateways as the record has them so far."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, list[_Key]] = {}
+        self._revoked_at: dict[bytes, int] = {}
+
+    def learn(self, rows: PublicRows) -> None:
+        table = rows.table
+        if isinstance(table, Admissions):
+            for k in range(len(table)):
+                if table.role[k] not in _NUMBERED:
+                    key = _Key(
+                        int(table.role[k]),
+                        table.public_key[k].tobytes(),
+                        table.certificate_sha256[k].tobytes(),
+                        int(table.valid_from[k]),
+                        int(table.valid_until[k]),
+                    )
+                    self._keys.setdefault(bytes(table.name[k]).decode("ascii"), []).append(key)
+        elif isinstance(table, Revocations):
+            for k in range(len(table)):
+                certificate, at = table.certificate_sha256[k].tobytes(), int(table.revoked_at[k])
+                self._revoked_at[certificate] = min(at, self._revoked_at.get(certificate, at))
+
+    def key(self, name: str, at: int) -> bytes:
+        """The key that counts at a time: that of the last admission from then or before, if nothing has ended it."""
+        for key in reversed(self._keys.get(name, [])):
+            if key.valid_from <= at:
+                revoked_at = self._revoked_at.get(key.certificate)
+                if key.role in _SENDERS and at < key.valid_until and (revoked_at is None or at < revoked_at):
+                    return key.public_key
+                break
+        raise RefusedError(f"no head-end or gateway {name!r} with a valid key is on record before it")
+
+
+def check_senders(entries: Sequence[tuple[Header, bytes]], public: Sequence[PublicRows]) -> tuple[int, str]:
+    """Every batch that carries evidence is signed by the sender it names, admitted on record before it."""
+    tables = {rows.index: rows for rows in public}
+    senders, seen, count = _Senders(), set[str](), 0
+    for index, (header, _) in enumerate(entries):
+        if header.evidence:
+            try:
+                verify_evidence(header, senders.key(header.source, header.known_at))
+            except RefusedError as error:
+                raise RefusedError(f"entry {index}: {error}") from None
+            seen.add(header.source)
+            count += 1
+        if index in tables:
+            senders.learn(tables[index])
+    if not count:
+        return 0, "none on record: the operator speaks for every batch"
+    return count, f"{count} batches signed by {len(seen)} senders whose keys were on record before"

@@ -1,0 +1,364 @@
+"""The intake over HTTP: what a sender and an auditor see."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("uvicorn")
+pytest.importorskip("msgspec")
+
+
+import msgspec
+
+from tellegen.assess.load import Answered, Connection, LoadError, Reply, get_request, offer, post_request
+from tellegen.journal import Journal, verify_consistency
+from tellegen.metering import DeviceCodes
+from tellegen.operations.synthetic_batches import SignedBatch, bids_batch, bids_of, readings_batch, readings_of
+from tellegen.operations.synthetic_shard import ShardKeys, build_shard
+from tellegen.records import Readings
+from tellegen.service.bodies import MSGPACK, NDJSON
+from tellegen.units import MARKET_INTERVAL_S
+from tellegen.verify.receipts import check_receipt
+
+CUSTOMERS = np.arange(1, 41, dtype=np.int32)
+FEEDER = "F 1/a"  # a name that must be percent-encoded
+
+
+def this_interval() -> int:
+    return int(time.time()) // MARKET_INTERVAL_S
+
+
+@dataclass
+class Served:
+    """A shard, the process that serves it, and its senders."""
+
+    keys: ShardKeys
+    codes: DeviceCodes
+    address: str
+    process: subprocess.Popen[str]
+    sequence: int = 0
+
+    def readings(self, customers: np.ndarray = CUSTOMERS) -> Readings:
+        self.sequence += 1
+        return readings_of(self.keys, self.codes, customers, this_interval() - 1, self.sequence)
+
+    def batch(self, rows: Readings | None = None) -> SignedBatch:
+        table = self.readings() if rows is None else rows
+        return readings_batch(self.keys, table, FEEDER, this_interval() - 1, self.sequence)
+
+    def bids(self) -> SignedBatch:
+        self.sequence += 1
+        submissions, orders = bids_of(self.keys, CUSTOMERS, "real_time", this_interval() + 1)
+        return bids_batch(self.keys, submissions, orders, FEEDER, "real_time", this_interval() + 1, self.sequence)
+
+    def ask(self, *requests: bytes) -> list[Reply]:
+        async def go() -> list[Reply]:
+            async with await Connection.open(self.address) as connection:
+                return [await connection.send(request) for request in requests]
+
+        return asyncio.run(go())
+
+    def get(self, target: str) -> Reply:
+        return self.ask(get_request(target))[0]
+
+
+def start(path: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
+    command = [sys.executable, "-c", "from tellegen.cli import main; main()", "serve", str(path), *options]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src"), "OPENBLAS_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert " at http://" in line, process.communicate()[1]
+    return process, line.split()[-1]
+
+
+@pytest.fixture(scope="module")
+def shard(tmp_path_factory: pytest.TempPathFactory) -> ShardKeys:
+    path = tmp_path_factory.mktemp("served") / "shard"
+    return build_shard(path, {FEEDER: CUSTOMERS}, b"service", first_interval=this_interval() - 100)
+
+
+@pytest.fixture(scope="module")
+def served(shard: ShardKeys) -> Iterator[Served]:
+    limits = ["--rows", "200", "--body-bytes", "20000", "--body-seconds", "0.3", "--pending-bytes", "30000"]
+    process, address = start(shard.path, *limits)
+    codes = DeviceCodes(shard.meter_master, shard.meters_of(CUSTOMERS))
+    yield Served(shard, codes, address, process)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (0, "")
+
+
+def problem(reply: Reply, status: int, name: str) -> dict[str, Any]:
+    document = json.loads(reply.body)
+    assert (reply.status, document["status"], document["type"]) == (status, status, f"/problems/{name}"), document
+    assert document["title"]
+    assert document["detail"]
+    assert document["instance"].startswith("/")
+    return dict(document)
+
+
+def test_a_receipt_verifies_offline(served: Served) -> None:
+    for batch in (served.batch(), served.bids()):
+        (reply,) = served.ask(post_request(batch))
+        answer = json.loads(reply.body)
+        assert (reply.status, answer["accepted"], answer["refused"]) == (200, 40, [])
+        with Journal.open(served.keys.path) as journal:
+            for entry, receipt in zip(answer["entries"], answer["receipts"], strict=True):
+                proven = check_receipt(receipt, journal.entry(entry).to_bytes(), served.keys.vkey)
+                assert (proven.index, proven.header.evidence) == (
+                    entry,
+                    batch.statement.evidence(batch.signature),
+                )
+
+
+def test_the_same_batch_again_is_the_same_record(served: Served) -> None:
+    request = post_request(served.batch())
+    first, again = (json.loads(reply.body) for reply in served.ask(request, request))
+    assert (first["entries"], first["again"], again["again"]) == (again["entries"], False, True)
+
+
+def test_good_rows_land_and_bad_ones_are_named(served: Served) -> None:
+    rows = served.readings().rows()
+    rows["tag"][3] = bytes(16)
+    (reply,) = served.ask(post_request(served.batch(Readings.from_rows(rows))))
+    answer = json.loads(reply.body)
+    assert (answer["accepted"], len(answer["entries"])) == (39, 2)
+    assert [(row["row"], row["reason"]) for row in answer["refused"]] == [(3, "code")]
+
+
+def as_text(readings: Readings) -> list[dict[str, Any]]:
+    names = readings.row_dtype().names or ()
+    rows = [dict(zip(names, row, strict=True)) for row in readings.rows().tolist()]
+    return [row | {"tag": base64.b64encode(row["tag"]).decode()} for row in rows]
+
+
+def resigned(served: Served, batch: SignedBatch, body: bytes) -> SignedBatch:
+    """The batch with another body, signed for it."""
+    statement = replace(batch.statement, body_sha256=hashlib.sha256(body).hexdigest())
+    return SignedBatch(statement, served.keys.sign_as(statement.source, statement.to_bytes()), body)
+
+
+def test_lines_of_json_with_a_line_that_is_none(served: Served) -> None:
+    batch = served.batch()
+    lines = [json.dumps(row) for row in as_text(Readings.from_bytes(batch.body))]
+    lines[1] = '{"customer": "two"}'
+    lines[2] = "no json"
+    sent = resigned(served, batch, "\n".join(lines).encode())
+    (reply,) = served.ask(post_request(sent, NDJSON))
+    answer = json.loads(reply.body)
+    assert answer["accepted"] == 38
+    assert [(row["row"], row["reason"]) for row in answer["refused"]] == [(1, "malformed"), (2, "malformed")]
+    assert "$.customer" in answer["refused"][0]["detail"]
+
+
+def test_messagepack_of_bids(served: Served) -> None:
+    served.sequence += 1
+    interval = this_interval() + 1
+    submissions, orders = bids_of(served.keys, CUSTOMERS[:3], "real_time", interval, steps=1)
+    names = [name for name in orders.row_dtype().names or () if name != "customer"]
+    bids = [
+        {
+            "customer": int(customer),
+            "signature": signature,
+            "orders": [{name: getattr(orders, name)[k].item() for name in names}],
+        }
+        for k, (customer, signature) in enumerate(
+            zip(submissions.customer, submissions.signature.tolist(), strict=True)
+        )
+    ]
+    body = msgspec.msgpack.encode(bids)
+    batch = resigned(
+        served, bids_batch(served.keys, submissions, orders, FEEDER, "real_time", interval, served.sequence), body
+    )
+    (reply,) = served.ask(post_request(batch, MSGPACK))
+    assert (reply.status, json.loads(reply.body)["accepted"]) == (200, 3)
+
+
+Change = Callable[[Served], bytes]
+
+
+@pytest.mark.parametrize(
+    ("request_of", "status", "name"),
+    [
+        (lambda s: post_request(s.batch(), "text/csv"), 415, "media-type"),
+        (lambda s: post_request(replace(s.batch(), signature=bytes(64))), 401, "bad-signature"),
+        (lambda s: post_request(s.batch()).replace(b"signature: ", b"signature: !"), 401, "bad-signature"),
+        (lambda s: post_request(s.batch()).replace(b"tellegen-signature", b"another-header"), 401, "bad-signature"),
+        (lambda s: post_request(s.batch()).replace(b"source=head-end", b"source=stranger"), 403, "unknown-source"),
+        (lambda s: post_request(s.batch()).replace(b"source=", b"sauce="), 400, "malformed"),
+        (lambda s: post_request(s.batch()).replace(b"?source=", b"?sequence=1&source="), 400, "malformed"),
+        (lambda s: post_request(s.batch()).replace(b"interval=", b"interval=-"), 400, "malformed"),
+        (lambda s: post_request(s.batch()).replace(b"source=head-end", b"source=%ff"), 400, "malformed"),
+        (lambda s: post_request(s.batch()).replace(b"POST", b"PUT"), 405, "method"),
+        (lambda s: post_request(resigned(s, s.batch(), b"xyz")), 400, "malformed"),
+        (lambda s: post_request(resigned(s, s.batch(), s.batch().body * 8)), 413, "too-large"),
+        (lambda s: post_request(resigned(s, s.batch(), bytes(68 * 201))), 413, "too-large"),
+        (lambda s: post_request(resigned(s, s.batch(), b"\xdd\xff\xff\xff\xff"), MSGPACK), 400, "malformed"),
+        (lambda s: post_request(resigned(s, s.batch(), bytes(68))), 422, "no-good-row"),
+        (lambda s: get_request("/v1/nothing"), 404, "not-found"),
+        (lambda s: get_request("/v1/receipt?entry=999999"), 404, "not-found"),
+        (lambda s: get_request("/v1/receipt?entry=x"), 400, "malformed"),
+        (lambda s: get_request("/v1/consistency?from=7&to=3"), 404, "not-found"),
+    ],
+)  # fmt: skip
+def test_everything_else_is_a_problem_with_its_remedy(
+    served: Served, request_of: Change, status: int, name: str
+) -> None:
+    before = json.loads(served.get("/healthz").body)["entries"]
+    problem(served.ask(request_of(served))[0], status, name)
+    assert json.loads(served.get("/healthz").body)["entries"] == before
+
+
+def test_a_number_stands_for_one_batch(served: Served) -> None:
+    first = served.batch()
+    served.sequence -= 1
+    other = served.batch()
+    other = readings_batch(served.keys, served.readings(), FEEDER, this_interval() - 1, first.statement.sequence)
+    assert served.ask(post_request(first))[0].status == 200
+    problem(served.ask(post_request(other))[0], 409, "conflict")
+
+
+def raw(served: Served, talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[bytes]]) -> bytes:
+    async def go() -> bytes:
+        host, port = served.address.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        try:
+            return await talk(reader, writer)
+        finally:
+            writer.close()
+
+    return asyncio.run(go())
+
+
+def test_a_slow_sender_is_told_so(served: Served) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(post_request(served.batch())[:-10])
+        return await reader.read()
+
+    assert b" 408 " in raw(served, talk)
+
+
+def test_a_body_without_a_length_is_limited_as_it_comes(served: Served) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        head, _, _ = post_request(served.batch()).partition(b"content-length")
+        writer.write(head + b"tellegen-signature: " + b"A" * 86 + b"==\r\ntransfer-encoding: chunked\r\n\r\n")
+        for _ in range(21):
+            writer.write(b"3e8\r\n" + bytes(1000) + b"\r\n")
+        return await reader.read()
+
+    assert b" 413 " in raw(served, talk)
+
+
+def test_what_waits_is_bounded(served: Served) -> None:
+    async def go() -> Reply:
+        async with await Connection.open(served.address) as slow, await Connection.open(served.address) as second:
+            big = resigned(served, served.batch(), bytes(19_000))
+            slow._writer.write(post_request(big)[:-100])
+            await slow._writer.drain()
+            while b"pending_bytes 19000" not in (await second.send(get_request("/metrics"))).body:
+                pass
+            return await second.send(post_request(big))
+
+    reply = asyncio.run(go())
+    problem(reply, 503, "busy")
+
+
+def test_endless_headers_end_the_connection(served: Served) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(b"GET /healthz HTTP/1.1\r\n")
+        for k in range(40):
+            writer.write(b"h%d: " % k + b"x" * 500 + b"\r\n")
+        return await reader.read()
+
+    try:
+        reply = raw(served, talk)
+    except ConnectionResetError:  # what was sent and not read resets the connection, sometimes before its last words
+        reply = b" 400 "
+    assert b" 400 " in reply.split(b"\r\n")[0]
+
+
+def test_the_log_can_be_audited(served: Served) -> None:
+    served.ask(post_request(served.batch()))
+    with Journal.open(served.keys.path) as journal:
+        old = journal.checkpoint
+        served.ask(post_request(served.batch()))
+        journal.refresh()
+        new = journal.checkpoint
+        assert served.get("/checkpoint").body.decode() == new.note
+        receipt = served.get(f"/v1/receipt?entry={old.size}").body.decode()
+        check_receipt(receipt, journal.entry(old.size).to_bytes(), served.keys.vkey)
+    lines = served.get(f"/v1/consistency?from={old.size}&to={new.size}").body.split()
+    proof = [base64.b64decode(line) for line in lines]
+    assert verify_consistency(old.size, new.size, old.root, new.root, proof)
+
+
+def test_health_and_counts_are_shown(served: Served) -> None:
+    assert json.loads(served.get("/healthz").body)["status"] == "ok"
+    text = served.get("/metrics").body.decode()
+    assert 'tellegen_rows_accepted_total{route="readings"}' in text
+    assert 'tellegen_commit_seconds_bucket{le="+Inf"}' in text
+    assert served.get("/problems/busy").status == 200
+
+
+def test_a_burst_is_answered_whole(served: Served) -> None:
+    """Fifty batches at once over eight connections: every one answered with a receipt, every row on record."""
+    requests = [post_request(served.batch()) for _ in range(50)]
+    answers: list[Answered] = []
+    asyncio.run(offer(served.address, requests, 1e6, connections=8, answered=lambda _, a: answers.append(a)))
+    entries = [json.loads(a.reply.body)["entries"][0] for a in answers]
+    with Journal.open(served.keys.path) as journal:
+        assert len(set(entries)) == 50
+        assert sum(journal.entry(entry).rows for entry in entries) == 50 * len(CUSTOMERS)
+
+
+def test_a_server_that_is_asked_to_end_answers_first_and_loses_nothing(tmp_path: Path) -> None:
+    keys = build_shard(tmp_path / "s", {FEEDER: CUSTOMERS}, b"end", first_interval=this_interval() - 100)
+    process, address = start(keys.path)
+    codes = DeviceCodes(keys.meter_master, keys.meters_of(CUSTOMERS))
+    served = Served(keys, codes, address, process)
+    requests = [post_request(served.batch()) for _ in range(200)]
+    answers: dict[int, Answered] = {}
+
+    def answered(number: int, answer: Answered) -> None:
+        answers[number] = answer
+        if len(answers) == 5:
+            process.send_signal(signal.SIGINT)
+
+    with contextlib.suppress(LoadError, OSError):
+        asyncio.run(offer(address, requests, 1e6, connections=4, answered=answered))
+    assert process.wait(timeout=20) == 0
+    with Journal.open(keys.path) as journal:
+        for answer in answers.values():
+            if answer.reply.status == 200:
+                document = json.loads(answer.reply.body)
+                entry = journal.entry(document["entries"][0])
+                check_receipt(document["receipts"][0], entry.to_bytes(), keys.vkey)
+
+
+def test_a_shard_that_is_none_is_one_line(tmp_path: Path, tellegen: Callable[..., Any]) -> None:
+    answer = tellegen("serve", tmp_path)
+    assert answer.status == 2
+    assert answer.err.count("\n") == 1
+
+
+def test_a_shard_has_one_server(served: Served, tellegen: Callable[..., Any]) -> None:
+    answer = tellegen("serve", served.keys.path)
+    assert answer.status == 2
+    assert "another writer" in answer.err
