@@ -7,17 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from nacl.signing import SigningKey
 
-from tellegen.assess.city.population import City, ShardPopulation, all_moves
+from tellegen.assess.city.population import City, all_moves
 from tellegen.assess.city.results import MarketRecord
 from tellegen.assess.city.senders import Batch, Senders
 from tellegen.assess.city.setup import set_up
 from tellegen.books import Ledger
+from tellegen.market.submission import sign_orders
 from tellegen.operations.intake import Intake
 from tellegen.operations.sent import SentBids, SentReadings
 from tellegen.operations.shard import ShardError, ShardMarket
-from tellegen.operations.synthetic_shard import GATEWAY, ShardKeys
-from tellegen.records import Energy, Line, Orders, Postings, Readings, Refusals, Route, Statement, bids_body
+from tellegen.records import Energy, Postings, Readings, Refusals, Route, Statement, bids_body
 from tellegen.settlement import ENERGY_LINES
 
 ROOT_PRICE = 250_000
@@ -155,10 +156,6 @@ def test_of_two_bids_the_later_counts(shard: Shard) -> None:
     customer = int(orders.customer[0])
     own = orders.take(orders.customer == customer)
     dearer = replace(own, price_micros=own.price_micros + 1)
-    from nacl.signing import SigningKey
-
-    from tellegen.market.submission import sign_orders
-
     key = SigningKey(shard.keys.customer_seed(customer))
     again = bids_body(sign_orders(dearer, "real_time", FIRST, {customer: key}), dearer)
     shard.take(shard.signed(first, again, sequence=1_000))
@@ -214,11 +211,11 @@ def test_a_market_that_dies_goes_on_where_the_record_stands(tmp_path: Path, mome
     with ShardMarket.open(steady.folder) as market:
         played(market, steady, [FIRST + 2])
 
-    class Died(Exception):
+    class DiedError(Exception):
         pass
 
     def die(*_: object, **__: object) -> None:
-        raise Died
+        raise DiedError
 
     market = ShardMarket.open(dying.folder)
     played(market, dying, [FIRST])
@@ -229,7 +226,7 @@ def test_a_market_that_dies_goes_on_where_the_record_stands(tmp_path: Path, mome
 
         def first_only(*given: object) -> int:
             if calls:
-                raise Died
+                raise DiedError
             calls.append(1)
             return once(*given)  # type: ignore[arg-type]
 
@@ -237,7 +234,7 @@ def test_a_market_that_dies_goes_on_where_the_record_stands(tmp_path: Path, mome
     elif moment == "gate commit":
         market._journal.commit = die  # type: ignore[method-assign, assignment]
     if moment in ("clear", "gate commit"):
-        with pytest.raises(Died):
+        with pytest.raises(DiedError):
             market.close_gate(FIRST + 1, ROOT_PRICE, NOW)
         market.close()
         market = ShardMarket.open(dying.folder)
@@ -251,7 +248,7 @@ def test_a_market_that_dies_goes_on_where_the_record_stands(tmp_path: Path, mome
     elif moment == "post":
         market.ledger.post_all = die  # type: ignore[method-assign, assignment]
     if moment in ("settlement commit", "post"):
-        with pytest.raises(Died):
+        with pytest.raises(DiedError):
             market.settle(FIRST + 1, NOW)
         market.close()
         market = ShardMarket.open(dying.folder)
@@ -263,5 +260,3 @@ def test_a_market_that_dies_goes_on_where_the_record_stands(tmp_path: Path, mome
     assert balances(dying.folder) == balances(steady.folder)
     steady.intake.close()
     dying.intake.close()
-
-

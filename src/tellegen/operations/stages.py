@@ -1,4 +1,4 @@
-"""What the stages of a process cost, in seconds of its own CPU and bytes written."""
+"""What the stages of a process cost in CPU time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Stages:
-    """CPU seconds of this process by stage, added up since the start or the last `taken`.
+    """CPU seconds by stage, of the threads that passed through, added up since the start or the last `taken`.
+
+    No two threads pass through one stage at the same time.
 
     >>> stages = Stages()
     >>> with stages("clear"):
@@ -23,12 +25,12 @@ class Stages:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Count the CPU time of a block of code."""
-        start = time.process_time()
+        """Count the CPU time that this thread spends in a block of code."""
+        start = time.thread_time()
         try:
             yield
         finally:
-            self.cpu_s[stage] = self.cpu_s.get(stage, 0.0) + time.process_time() - start
+            self.cpu_s[stage] = self.cpu_s.get(stage, 0.0) + time.thread_time() - start
 
     def taken(self) -> dict[str, float]:
         """What was added up, which begins again from nothing."""

@@ -23,13 +23,16 @@ from tellegen.operations.shard_feeders import ShardFeeder, read_feeders
 from tellegen.operations.submitted import Submitted
 from tellegen.privacy import Vault
 from tellegen.records import (
+    OPERATOR,
     Awards,
     Clearings,
+    Energy,
     Orders,
     Postings,
     Prices,
     Readings,
     Refusals,
+    Schedules,
     Submissions,
     bids_body,
 )
@@ -48,7 +51,7 @@ class Findings:
     ----------
     bids, readings : rows found accepted on record.
     lost : rows that were sent and answered with a receipt, and are not on record as sent; refused : rows refused.
-    unposted : customers and intervals with energy or awards and no posting.
+    unposted : customers, per interval, with energy or an award of it and no posting.
     trial_balance : sum of all balances, nano-currency. astray : accounts whose balance is not the fold of the postings.
     receipts : that were verified offline; row_receipts : of single rows. bad_receipts : that did not verify.
     clearings : on record; not_optimal : of these, relaxed or fallback; binding : with a limit that binds.
@@ -173,13 +176,15 @@ class _Audit:
         return hashlib.sha256(body).hexdigest()
 
     def _unposted(self) -> int:
-        """Awards of more than nothing whose customers have no posting in the interval."""
+        """Customers who were awarded or metered energy in an interval and have no posting of it."""
         missing = 0
         for index in self._market.find(kind=Postings.kind):
-            energy = self._market.entry(index).causes[1]
-            awards = self._of_market.table(self._market.entry(energy).causes[0], Awards)
-            awarded = np.unique(awards.customer[awards.quantity_mw > 0])
-            missing += int(np.count_nonzero(~np.isin(awarded, self._of_market.table(index, Postings).account)))
+            validated, cleared = self._market.entry(index).causes
+            energy = self._of_market.table(validated, Energy)
+            scheduled = self._of_market.table(self._market.entry(cleared).causes[1], Schedules)
+            moved = energy.customer[(energy.import_wh != energy.export_wh) & (energy.customer != OPERATOR)]
+            due = np.union1d(scheduled.customer[scheduled.energy_wh != 0], moved)
+            missing += int(np.count_nonzero(~np.isin(due, self._of_market.table(index, Postings).account)))
         return missing
 
     def _books(self) -> tuple[int, int]:

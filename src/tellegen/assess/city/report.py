@@ -20,7 +20,7 @@ WHO_AUTHENTICATES = (
 REAL = "HTTP over loopback, cryptography, fdatasync, clearing on AC networks, settlement, books"
 SYNTHETIC = (
     "customers, networks and load; readings follow awards with 3 % noise, no plant is simulated; identities are "
-    "admitted without certificates; load generation runs on the same machine, outside the measured time, but sends within it"
+    "admitted without certificates; load is generated on the same machine, outside the measured time, and sent within"
 )
 
 
@@ -84,7 +84,7 @@ def figures(run: CityRun, hardware: Hardware) -> list[Figure]:
     faults = {
         "rows sent and not on record as sent": found.lost,
         "rows refused": found.refused,
-        "awards without a posting": found.unposted,
+        "customers with energy or an award and no posting": found.unposted,
         "trial balance": abs(found.trial_balance),
         "accounts astray from the fold of their postings": found.astray,
         "receipts that do not verify": found.bad_receipts,
@@ -143,11 +143,13 @@ def _stage_figures(played: Sequence[Interval], meters: int) -> list[Figure]:
     stages: dict[str, list[float]] = {}
     for each in played:
         for what, phase in (("bids", each.bids), ("readings", each.readings)):
-            stages.setdefault(f"{what}: intake", []).append(phase.intake.cpu_s)
-            for stage, seconds in phase.stages.items():
-                stages.setdefault(f"{what}: market, {stage}", []).append(seconds)
-            rest = phase.market.cpu_s - sum(phase.stages.values())
-            stages.setdefault(f"{what}: market, the rest", []).append(rest)
+            for who, used, within, rest in (
+                ("intake", phase.intake, phase.intake_stages, "HTTP and the rest"),
+                ("market", phase.market, phase.market_stages, "the rest"),
+            ):
+                split = {**within, rest: used.cpu_s - sum(within.values())}
+                for stage, seconds in split.items():
+                    stages.setdefault(f"{what}: {who}, {stage}", []).append(seconds)
     return [
         Figure(
             f"stage {stage}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPConnection
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +32,14 @@ ROW_RECEIPTS = 1_000
 CLEARINGS_AGAIN = 3
 
 
+_STAGE = re.compile(r'^tellegen_stage_cpu_seconds_total\{stage="([a-z ]+)"\} (\S+)$', re.MULTILINE)
+
+
 class IntakeServer:
     """`tellegen serve` on a shard's directory, in a process of its own."""
 
     def __init__(self, folder: Path) -> None:
-        command = [sys.executable, "-m", "tellegen", "serve", str(folder), "--port", "0"]
+        command = [sys.executable, "-c", "from tellegen.cli import main; main()", "serve", str(folder), "--port", "0"]
         command += ["--rate", str(ROWS_PER_S_MAX)]
         environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1")}
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)  # noqa: S603
@@ -50,6 +55,14 @@ class IntakeServer:
     def usage(self) -> Usage:
         """What the process has used so far."""
         return Usage.of(self._process.pid)
+
+    def stages(self) -> dict[str, float]:
+        """CPU seconds of its stages since it began, as it says itself."""
+        connection = HTTPConnection(*self.address)
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+        connection.close()
+        return {stage: float(seconds) for stage, seconds in _STAGE.findall(text)}
 
     def stop(self) -> None:
         """Let it drain and end."""
@@ -70,7 +83,7 @@ class Phase:
     sent_s : wall seconds from the first byte sent until the last receipt is there.
     total_s : until what follows is on record, published or posted.
     intake, market, load : what the processes of each kind used, all shards together; peaks add up.
-    stages : CPU seconds of the markets by stage.
+    intake_stages, market_stages : CPU seconds by stage.
     latency_s : of every request.
     accepted, refused : rows.
     """
@@ -80,7 +93,8 @@ class Phase:
     intake: Usage
     market: Usage
     load: Usage
-    stages: dict[str, float]
+    intake_stages: dict[str, float]
+    market_stages: dict[str, float]
     latency_s: list[float]
     accepted: int
     refused: int
@@ -217,6 +231,7 @@ class _Table:
 
     def _phase(self, then: str, given: tuple[int, ...]) -> tuple[Phase, list[Cleared | Booked]]:
         before = [[each.usage() for each in kind] for kind in (self._intakes, self._market, self._load)]
+        stages_before = _summed([intake.stages() for intake in self._intakes])
         asked = [("deliver", intake.address) for intake in self._intakes]
         came: Chained = chained(self._load, self._market, asked, (then, *given))
         after = [[each.usage() for each in kind] for kind in (self._intakes, self._market, self._load)]
@@ -224,17 +239,15 @@ class _Table:
         for kept, delivery in zip(self.receipts, deliveries, strict=True):
             kept += delivery.receipts
         used = [_together([a.since(b) for a, b in zip(*kind, strict=True)]) for kind in zip(after, before, strict=True)]
-        stages: dict[str, float] = {}
-        for reply in came.second:
-            for stage, seconds in reply.stages.items():
-                stages[stage] = stages.get(stage, 0.0) + seconds
+        stages = _summed([intake.stages() for intake in self._intakes])
         phase = Phase(
             sent_s=came.first_s,
             total_s=came.total_s,
             intake=used[0],
             market=used[1],
             load=used[2],
-            stages=stages,
+            intake_stages={stage: seconds - stages_before.get(stage, 0.0) for stage, seconds in stages.items()},
+            market_stages=_summed([reply.stages for reply in came.second]),
             latency_s=[latency for delivery in deliveries for latency in delivery.latency_s],
             accepted=sum(delivery.accepted for delivery in deliveries),
             refused=sum(delivery.refused for delivery in deliveries),
@@ -258,6 +271,11 @@ def _running(actor: Actor) -> Iterator[Actor]:
 def _all(actors: list[Actor]) -> None:
     for actor in actors:
         actor.answer()
+
+
+def _summed(stages: list[dict[str, float]]) -> dict[str, float]:
+    names = dict.fromkeys(name for each in stages for name in each)
+    return {name: sum(each.get(name, 0.0) for each in stages) for name in names}
 
 
 def _together(used: list[Usage]) -> Usage:
