@@ -74,12 +74,12 @@ def test_a_small_city_plays_its_intervals_and_loses_nothing(tmp_path: Path) -> N
     from tellegen.assess.city.report import figures
     from tellegen.assess.city.run import play
 
-    city = City(600, 1, _an_interval_past())
+    city = City(400, 1, _an_interval_past(), shards=1)
     said: list[str] = []
     run = play(city, tmp_path, said.append)
     found = run.findings
     played = city.intervals + 1
-    assert (found.bids, found.readings) == (600 * played, (600 + run.feeders) * played)
+    assert (found.bids, found.readings) == (400 * played, (400 + run.feeders) * played)
     assert (found.lost, found.refused, found.unposted, found.bad_receipts) == (0, 0, 0, 0)
     assert (found.trial_balance, found.astray) == (0, 0)
     assert found.row_receipts > 0

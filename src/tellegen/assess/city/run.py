@@ -26,7 +26,6 @@ from tellegen.units import IntArray
 
 ROWS_PER_S_MAX = 10_000_000
 """The intakes' limit per source; a concentrator of a whole shard sends more than one of a few streets may."""
-START_S_MAX = 120
 STOP_S_MAX = 60
 ROW_RECEIPTS = 1_000
 CLEARINGS_AGAIN = 3
@@ -42,14 +41,23 @@ class IntakeServer:
         command = [sys.executable, "-c", "from tellegen.cli import main; main()", "serve", str(folder), "--port", "0"]
         command += ["--rate", str(ROWS_PER_S_MAX)]
         environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1")}
+        self._folder = folder
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)  # noqa: S603
+        self.address = ("", 0)
+
+    def wait(self) -> None:
+        """Wait until it takes requests; then `address` is known.
+
+        Raises
+        ------
+        WorkerError : it did not start.
+        """
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         place = line.strip().rpartition("//")[2].rstrip("/")
         host, colon, port = place.rpartition(":")
         if not colon or not port.isdigit():
-            self._process.kill()
-            raise WorkerError(f"the intake of {folder} did not start: {line.strip() or 'it said nothing'}")
+            raise WorkerError(f"the intake of {self._folder} did not start: {line.strip() or 'it said nothing'}")
         self.address = (host, int(port))
 
     def usage(self) -> Usage:
@@ -157,6 +165,8 @@ def play(city: City, folder: Path, progress: Callable[[str], None]) -> CityRun:
         for intake in intakes:
             stack.callback(intake.stop)
         market = [stack.enter_context(_running(Actor(MarketDesk, f))) for f in folders]
+        for intake in intakes:
+            intake.wait()
         _all(market)
         set_up_s = time.perf_counter() - started
         table = _Table(city, load, intakes, market, progress)
