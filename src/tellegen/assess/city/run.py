@@ -27,7 +27,7 @@ from tellegen.units import IntArray
 ROWS_PER_S_MAX = 10_000_000
 """The intakes' limit per source; a concentrator of a whole shard sends more than one of a few streets may."""
 STOP_S_MAX = 60
-ROW_RECEIPTS = 1_000
+ROW_RECEIPTS_MAX = 1_000
 CLEARINGS_AGAIN = 3
 
 
@@ -178,7 +178,13 @@ def play(city: City, folder: Path, progress: Callable[[str], None]) -> CityRun:
     findings: Findings | None = None
     for k, place in enumerate(folders):
         found = audit(
-            city, k, place, sent[k], table.receipts[k], ROW_RECEIPTS // city.shards, -(-CLEARINGS_AGAIN // city.shards)
+            city,
+            k,
+            place,
+            sent[k],
+            table.receipts[k],
+            min(ROW_RECEIPTS_MAX, city.meters // 10) // city.shards,
+            -(-CLEARINGS_AGAIN // city.shards),
         )
         findings = found if findings is None else findings.and_also(found)
     assert findings is not None
