@@ -14,6 +14,7 @@ journal the book was made of, and a row number of an award is one of that book. 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -137,15 +138,14 @@ class ShardMarket:
         path = Path(path)
         with Journal.open(path) as intake:
             origin = f"{intake.verifier.name}/market"
-        vault = Vault.open(path / "vault")
-        journal = Journal.create(path / "market", origin, vault.purpose_key(MARKET_KEY))
-        recorder, span = Recorder(journal, vault, ""), Span(known_at, interval)
-        put_feeders(recorder, feeders, span)
-        for document in rulebook.documents():
-            recorder.put_document(document, span)
-        journal.commit(known_at)
-        journal.close()
-        vault.close()
+        with Vault.open(path / "vault") as vault:
+            key = vault.purpose_key(MARKET_KEY)
+            with Journal.create(path / "market", origin, key) as journal:
+                recorder, span = Recorder(journal, vault, ""), Span(known_at, interval)
+                put_feeders(recorder, feeders, span)
+                for document in rulebook.documents():
+                    recorder.put_document(document, span)
+                journal.commit(known_at)
         return cls.open(path)
 
     @classmethod
@@ -157,9 +157,12 @@ class ShardMarket:
         InputError : there is none. JournalError, VaultError : it cannot be read, or another process writes it.
         """
         path = Path(path)
-        vault = Vault.open(path / "vault")
-        journal = Journal.open(path / "market", vault.purpose_key(MARKET_KEY))
-        return cls(path, Journal.open(path), journal, vault)
+        with ExitStack() as held:
+            vault = held.enter_context(Vault.open(path / "vault"))
+            journal = held.enter_context(Journal.open(path / "market", vault.purpose_key(MARKET_KEY)))
+            market = cls(path, held.enter_context(Journal.open(path)), journal, vault)
+            held.pop_all()
+            return market
 
     def __enter__(self) -> Self:
         return self

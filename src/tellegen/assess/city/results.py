@@ -30,13 +30,12 @@ class MarketRecord:
         p = self._population
         energy, reactive = np.zeros((2, p.customer.size), dtype=np.int64)
         losses = np.zeros(len(p.feeders), dtype=np.int64)
-        for index in self._journal.find(kind=Schedules.kind, interval=interval):
-            table = self._record.table(index, Schedules)
+        for index in self._journal.find(kind=Clearings.kind, interval=interval):
+            header = self._journal.entry(index)
+            losses[self._number[header.feeder]] = self._record.table(index, Clearings).losses_wh[0]
+            table = self._record.table(header.causes[1], Schedules)
             place = np.searchsorted(p.customer, table.customer)
             energy[place], reactive[place] = table.energy_wh, table.reactive_varh
-        for index in self._journal.find(kind=Clearings.kind, interval=interval):
-            feeder = self._number[self._journal.entry(index).feeder]
-            losses[feeder] = self._record.table(index, Clearings).losses_wh[0]
         return Awarded(energy, reactive, losses)
 
     def close(self) -> None:
