@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import typer
 
-from tellegen.cli import app, bench, day, doctor, grid, record, rules, taps  # noqa: F401 - commands register on import
+from tellegen.cli import app, bench, day, doctor, grid, record, rules, serve, taps  # noqa: F401 - commands register on import
 
 PROJECT = Path(__file__).parents[1]
 DOCUMENTS = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("**/*.md"))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -10,16 +11,35 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from nacl.signing import SigningKey
 
 from tellegen.journal import Journal, JournalError
 from tellegen.metering import DeviceCodes
 from tellegen.operations.intake import Intake, Taken
 from tellegen.operations.intake_limits import IntakeLimits, Reason, RefusedBatchError
 from tellegen.operations.record_clock import RecordClock
+from tellegen.operations.registry_changes import REGISTRAR, SentChanges, check_changes
 from tellegen.operations.sent import SentBids, SentReadings
 from tellegen.operations.synthetic_batches import SignedBatch, bids_batch, bids_of, readings_batch, readings_of
-from tellegen.operations.synthetic_shard import ShardKeys, build_shard
-from tellegen.records import Orders, Readings, Refusal, Refusals, Route, Submissions
+from tellegen.operations.synthetic_shard import HEAD_END, ShardKeys, build_shard
+from tellegen.records import (
+    Connections,
+    KeyGenerations,
+    Orders,
+    Readings,
+    RecordError,
+    Refusal,
+    Refusals,
+    Revocations,
+    Route,
+    Statement,
+    Submissions,
+    Table,
+)
+from tellegen.registry import Directory, RegistryError
+from tellegen.registry.shard import SIGNING_PURPOSE
 from tellegen.verify.receipts import check_receipt
 
 FIRST = 5_900_000  # a market interval in 2026
@@ -330,3 +350,109 @@ def test_three_times_the_load_drains_and_nothing_is_lost(bench: Bench) -> None:
             assert isinstance(table, Readings)
             found |= set(zip(table.customer.tolist(), table.counter.tolist(), strict=True))
     assert found == sent
+
+
+def change(bench: Bench, table: Table, sequence: int, key: bytes | None = None) -> Taken:
+    """What the operator hands in while the intake runs."""
+    body = SentChanges(table).to_bytes()
+    statement = Statement.of(Route.ADMISSIONS, REGISTRAR, "", "", FIRST + 10, sequence, body)
+    seed = bench.intake.vault.purpose_key(SIGNING_PURPOSE) if key is None else key
+    signature = SigningKey(seed).sign(statement.to_bytes()).signature
+    taken = bench.intake.take(statement, signature, lambda: SentChanges.from_bytes(body))
+    bench.intake.commit()
+    return taken
+
+
+def test_a_sender_that_is_revoked_is_heard_no_more(bench: Bench) -> None:
+    bench.final(readings(bench))
+    public = bytes(SigningKey(bench.keys.sender_seed(HEAD_END)).verify_key)
+    fingerprint = np.frombuffer(hashlib.sha256(public).digest(), dtype="V32")
+    revoked = Revocations(
+        certificate_sha256=fingerprint, revoked_at=np.array([NOW]), reason=np.array([1], dtype=np.uint8)
+    )
+    first, again = change(bench, revoked, 1), change(bench, revoked, 1)
+    assert (first.entries, again.again) == (again.entries, True)
+    batch = readings(bench, bench.readings(counter=2), sequence=2)
+    assert refused(lambda: bench.send(batch)).reason is Reason.REVOKED_SOURCE
+    bench.open()
+    assert refused(lambda: bench.send(batch)).reason is Reason.REVOKED_SOURCE
+
+
+def test_a_customer_who_moves_sends_for_its_new_feeder(bench: Bench) -> None:
+    moved = Connections(
+        customer=np.array([10, 50], dtype=np.int32),  # one from F2, one who is new
+        device=np.zeros(2, dtype=np.uint8),
+        asset=bench.keys.meters_of([10, 18]),
+        feeder=np.array([b"F1", b"F1"], dtype="S32"),
+        node=np.array([9, 10], dtype=np.int32),
+        phases=np.zeros(2, dtype=np.uint8),
+        from_interval=np.array([INTERVAL, INTERVAL]),
+        capacity_w=np.full(2, 1000),
+        import_limit_w=np.full(2, 1000),
+        export_limit_w=np.full(2, 1000),
+    )
+    change(bench, moved, 1)
+    rows = bench.readings(customers=np.array([10, 18], dtype=np.int32)).rows()
+    rows["customer"][1] = 50  # with a meter that the head-end had in stock
+    sent = bench.codes.tag(Readings.from_rows(rows), INTERVAL)
+    taken, _ = bench.final(readings(bench, sent))
+    assert (taken.accepted, taken.refused) == (2, ())
+    before = bench.readings(customers=np.array([10], dtype=np.int32), interval=INTERVAL - 1)
+    error = refused(lambda: bench.send(readings(bench, before, 2, INTERVAL - 1)))
+    assert [problem.refusal for problem in error.rows] == [Refusal.OTHER_FEEDER]
+
+
+def test_nobody_but_the_operator_changes_the_registry(bench: Bench) -> None:
+    row = KeyGenerations(meter=np.array([1]), generation=np.array([1], dtype=np.int32), from_counter=np.array([5]))
+    sender = bench.keys.sender_seed(HEAD_END)
+    assert refused(lambda: change(bench, row, 1, sender)).reason is Reason.BAD_SIGNATURE
+    body = SentChanges(row).to_bytes()
+    statement = Statement.of(Route.ADMISSIONS, HEAD_END, "", "", FIRST + 10, 1, body)
+    signature = bench.keys.sign_as(HEAD_END, statement.to_bytes())
+    error = refused(lambda: bench.intake.take(statement, signature, lambda: SentChanges.from_bytes(body)))
+    assert error.reason is Reason.UNKNOWN_SOURCE
+    wrong = replace(row, generation=np.array([0], dtype=np.int32))
+    assert refused(lambda: change(bench, wrong, 1)).reason is Reason.NO_GOOD_ROW
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"", b"revocations\n", b"connections\n", b"admissions\n"]))
+def test_changes_of_any_content_are_read_or_refused(content: bytes, kind: bytes) -> None:
+    try:
+        sent = SentChanges.from_bytes(kind + content)
+        check_changes(sent.table, Directory())
+    except (RecordError, RegistryError):
+        return
+    assert sent.rows
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(
+    rows=st.integers(1, 4),
+    content=st.binary(min_size=4 * 68, max_size=4 * 68),
+    customer=st.integers(-(2**31), 2**31 - 1) | st.integers(0, 13),
+    register=st.integers(-(2**63), 2**63 - 1),
+)
+def test_readings_of_any_content_are_refused_row_by_row(
+    bench: Bench, rows: int, content: bytes, customer: int, register: int
+) -> None:
+    table = Readings.from_bytes(content[: rows * 68]).rows()
+    table["customer"][0], table["counter"][0] = customer, register
+    table["meter"][0] = bench.keys.meters_of([customer])[0]
+    error = refused(lambda: bench.send(readings(bench, Readings.from_rows(table), 7)))
+    assert (error.reason, len(error.rows)) == (Reason.NO_GOOD_ROW, rows)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(
+    content=st.binary(min_size=6 * 32, max_size=6 * 32), customer=st.integers(-(2**31), 2**31 - 1) | st.integers(0, 13)
+)
+def test_bids_of_any_content_are_refused_row_by_row(bench: Bench, content: bytes, customer: int) -> None:
+    orders = Orders.from_bytes(content)
+    submissions = Submissions(
+        customer=np.array([customer, 2, 3], dtype=np.int32),
+        order_rows=np.array([1, 2, 3], dtype=np.int32),
+        signature=np.zeros(3, dtype="V64"),
+    )
+    batch = bids_batch(bench.keys, submissions, orders, "F1", "real_time", FIRST + 12, 9)
+    error = refused(lambda: bench.send(batch))
+    assert (error.reason, len(error.rows)) == (Reason.NO_GOOD_ROW, 3)

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from tellegen.assess.load import Answered, Connection, LoadError, Reply, get_req
 from tellegen.journal import Journal, verify_consistency
 from tellegen.metering import DeviceCodes
 from tellegen.operations.synthetic_batches import SignedBatch, bids_batch, bids_of, readings_batch, readings_of
-from tellegen.operations.synthetic_shard import ShardKeys, build_shard
+from tellegen.operations.synthetic_shard import HEAD_END, ShardKeys, build_shard
 from tellegen.records import Readings
 from tellegen.service.bodies import MSGPACK, NDJSON
 from tellegen.units import MARKET_INTERVAL_S
@@ -166,6 +167,19 @@ def test_lines_of_json_with_a_line_that_is_none(served: Served) -> None:
     assert answer["accepted"] == 38
     assert [(row["row"], row["reason"]) for row in answer["refused"]] == [(1, "malformed"), (2, "malformed")]
     assert "$.customer" in answer["refused"][0]["detail"]
+
+
+def test_the_sender_of_the_documents_is_understood(served: Served) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "ingestion.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    lines = "\n".join(json.dumps(row) for row in as_text(served.readings()))
+    where = {"source": HEAD_END, "feeder": FEEDER, "interval": this_interval() - 1, "sequence": served.sequence}
+    key = served.keys.sender_seed(HEAD_END)
+    assert names["send"](served.address, "readings", lines.encode(), key, **where)["accepted"] == len(CUSTOMERS)
+    refused = names["send"](served.address, "readings", b"{}", key, **where)
+    assert refused["type"] == "/problems/conflict"
 
 
 def test_messagepack_of_bids(served: Served) -> None:

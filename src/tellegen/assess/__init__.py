@@ -21,6 +21,16 @@ BENCHMARKS = {
     "record": Benchmark(
         "288 batches of 121 meter readings, encrypted per customer, one commit each", "tellegen.assess.record_speed"
     ),
+    "ingestion": Benchmark(
+        "readings with their meters' codes and individually signed bids over HTTP to `tellegen serve`, receipts after "
+        "fsync; load from another process at a rate that does not wait; SQLite and a bare file as peers",
+        "tellegen.assess.ingestion",
+    ),
+    "enrolment": Benchmark(
+        "100,000 meters and participants certified, stored and put on record; look-ups among them; codes and counters "
+        "of a million meters",
+        "tellegen.assess.enrolment",
+    ),
     "peers": Benchmark(
         "the same markets, limits binding, in other engines (Ipopt, second-order cones, branch-flow programs, "
         "pandapower), each judged by one AC power flow; the same order book without a network in others",

@@ -65,6 +65,7 @@ def main() -> None:
         "network",
         "taps",
         "rules",
+        "registry",
         "bench",
         "doctor",
     ):

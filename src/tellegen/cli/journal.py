@@ -106,9 +106,8 @@ def prove(
             signed = journal.checkpoints[number] if number < len(journal.checkpoints) else None
             if signed is None or signed.size != size or not 0 <= (from_size or 0) <= size:
                 sizes = ", ".join(str(c.size) for c in journal.checkpoints[-5:])
-                raise InputError(
-                    directory, f"sizes {from_size} to {size}", f"; signed last are those of {sizes} entries"
-                )
+                place = f"sizes {from_size} to {size}"
+                raise InputError(directory, place, f"are not both there; the last checkpoints are of {sizes} entries")
             text = str(Extension.of(journal, from_size or 0, signed))
             document = {"proof": text, "from": from_size, "to": size, "key": journal.verifier.vkey}
     print(json.dumps(document, indent=2) if as_json else text, end="\n" if as_json else "")

@@ -17,6 +17,8 @@ from tellegen.cli import app, errors
 from tellegen.errors import InputError
 
 if TYPE_CHECKING:
+    import uvicorn
+
     from tellegen.journal import Witness
 
 _Message = MutableMapping[str, Any]
@@ -46,16 +48,16 @@ def witness(
         try:
             where = f"http://{host}:{listener.getsockname()[1]}"
             errors.print(f"{keeper.vkey}\nwatches {', '.join(v.name for v in watched)} at {where}/add-checkpoint")
-            _serve(witness_app(keeper), listener)
+            asyncio.run(witness_server(witness_app(keeper)).serve([listener]))
         finally:
             keeper.close()
 
 
-def _serve(application: _App, listener: socket.socket) -> None:
+def witness_server(application: _App) -> uvicorn.Server:
+    """The HTTP server of a witness."""
     import uvicorn
 
-    config = uvicorn.Config(application, log_level="warning", lifespan="off", timeout_keep_alive=5)
-    asyncio.run(uvicorn.Server(config).serve([listener]))
+    return uvicorn.Server(uvicorn.Config(application, log_level="warning", lifespan="off", timeout_keep_alive=5))
 
 
 def witness_app(keeper: Witness) -> _App:

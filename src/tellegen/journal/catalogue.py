@@ -1,7 +1,7 @@
 """What stands where in the log: a few dozen bytes of memory per entry, so that a day of a city fits.
 
 Headers themselves stay on disk. Kept are what `find` compares (kind, market, interval, a hash of the name) and two
-tables by hash: entries by their bytes, and entries by source and name. A hash only proposes; who asks compares.
+indexes by hash: entries by their bytes, and entries by source and name. A hash only proposes; who asks compares.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import re
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
+from tellegen.journal.merkle import HASH_BYTES, entry_hash
 from tellegen.journal.note import JournalError
 from tellegen.records import Header
 
@@ -22,138 +24,132 @@ _CANONICAL = re.compile(
     rb'"kind":' + _TEXT + rb',"known_at":(-?[0-9]+),"market":' + _TEXT + rb',"name":' + _TEXT + rb","
     rb'"payload_sha256":"[0-9a-f]{64}","row_root":"[0-9a-f]{64}","rows":[0-9]+,"source":' + _TEXT + rb"\}"
 )
-_MASK64 = (1 << 64) - 1
 _INTERVAL_MAX = 1 << 63
-_KINDS_MAX = 1 << 16
+_CODES_MAX = 1 << 16
+RECENT_MAX = 1 << 14
 
 
-def _text(raw: bytes) -> str:
-    if b"\\" not in raw:
-        return raw.decode()
-    text = json.loads(b'"' + raw + b'"')
-    assert isinstance(text, str)
-    return text
+def _raw(text: str) -> bytes:
+    """A text as the canonical JSON has it, without its quotes."""
+    return json.dumps(text)[1:-1].encode("ascii")
 
 
-class HashChains:
-    """Indices by a 64-bit key, newest first; four bytes per index and eight to sixteen per different key.
+def _submission_key(source: bytes, name: bytes) -> int:
+    return hash((source, name)) & 0xFFFF_FFFF_FFFF_FFFF
 
-    Parameters
-    ----------
-    key_of : the key of an index that was added.
+
+def _name_key(name: bytes) -> int:
+    return hash(name) & 0xFFFF_FFFF
+
+
+class KeyIndex:
+    """Indices by 64-bit key: twelve bytes each, sorted; the newest few thousand in a table beside.
+
+    >>> index = KeyIndex()
+    >>> index.extend(np.array([7, 5, 7], dtype=np.uint64))
+    >>> index.of(7)
+    [0, 2]
     """
 
-    __slots__ = ("_before", "_key_of", "_keys", "_slots")
+    __slots__ = ("_count", "_indices", "_keys", "_recent")
 
-    def __init__(self, key_of: Callable[[int], int]) -> None:
-        self._key_of = key_of
-        self._slots = array("i", [-1]) * 64
-        self._before = array("i")
-        self._keys = 0
+    def __init__(self) -> None:
+        self._keys, self._indices = np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int32)
+        self._recent: dict[int, list[int]] = {}
+        self._count = 0
 
-    def add(self, key: int) -> None:
-        """Add the next index; `key_of` need not know it yet."""
-        if 2 * (self._keys + 1) > len(self._slots):
-            self._grow()
-        slot = self._slot(key)
-        latest = self._slots[slot]
-        self._slots[slot] = len(self._before)
-        self._before.append(latest)
-        if latest < 0:
-            self._keys += 1
+    def extend(self, keys: NDArray[np.uint64]) -> None:
+        """Give the next indices these keys."""
+        for key in keys.tolist() if len(keys) <= RECENT_MAX else ():
+            self._recent.setdefault(key, []).append(self._count)
+            self._count += 1
+        if len(keys) > RECENT_MAX:
+            self._merge()
+            self._count += len(keys)
+            self._sort_in(keys, np.arange(self._count - len(keys), self._count, dtype=np.int32))
+        elif self._count - len(self._keys) > RECENT_MAX:
+            self._merge()
 
-    def _slot(self, key: int) -> int:
-        slots, mask = self._slots, len(self._slots) - 1
-        slot = key & mask
-        while (index := slots[slot]) >= 0 and self._key_of(index) != key:
-            slot = (slot + 1) & mask
-        return slot
+    def _merge(self) -> None:
+        recent = [(key, index) for key, indices in self._recent.items() for index in indices]
+        self._recent = {}
+        self._sort_in(
+            np.array([key for key, _ in recent], dtype=np.uint64), np.array([i for _, i in recent], dtype=np.int32)
+        )
 
-    def _grow(self) -> None:
-        latest = [index for index in self._slots if index >= 0]
-        self._slots = array("i", [-1]) * (2 * len(self._slots))
-        slots, mask = self._slots, len(self._slots) - 1
-        for index in latest:
-            slot = self._key_of(index) & mask
-            while slots[slot] >= 0:
-                slot = (slot + 1) & mask
-            slots[slot] = index
+    def _sort_in(self, keys: NDArray[np.uint64], indices: NDArray[np.int32]) -> None:
+        order = np.argsort(keys, kind="stable")
+        self._keys = np.concatenate([self._keys, keys[order]])
+        self._indices = np.concatenate([self._indices, indices[order]])
+        order = np.argsort(self._keys, kind="stable")  # two sorted runs: linear
+        self._keys, self._indices = self._keys[order], self._indices[order]
 
-    def of(self, key: int) -> Iterator[int]:
-        """Every index added under a key, newest first."""
-        index = self._slots[self._slot(key)]
-        while index >= 0:
-            yield index
-            index = self._before[index]
+    def of(self, key: int) -> list[int]:
+        """Every index with a key, ascending."""
+        wanted = np.uint64(key)
+        start, stop = np.searchsorted(self._keys, wanted, "left"), np.searchsorted(self._keys, wanted, "right")
+        return [*self._indices[start:stop].tolist(), *self._recent.get(key, ())]
 
 
 class Catalogue:
-    """Entries by what they are about, by their bytes, and by who handed them in.
+    """Entries by what they are about, by their bytes, and by who handed them in."""
 
-    Parameters
-    ----------
-    leaf_at : leaf hash of an entry, by index.
-    """
-
-    def __init__(self, leaf_at: Callable[[int], bytes]) -> None:
-        self._leaf_at = leaf_at
-        self._codes: dict[str, int] = {}
+    def __init__(self) -> None:
+        self._codes: dict[bytes, int] = {}
         self._kinds, self._markets = array("H"), array("H")
         self._intervals = array("q")
         self._names = array("I")
-        self._submitted = array("Q")
-        self._by_leaf = HashChains(lambda index: int.from_bytes(leaf_at(index)[:8], "little"))
-        self._by_submission = HashChains(self._submitted.__getitem__)
+        self._by_leaf, self._by_submission = KeyIndex(), KeyIndex()
         self.latest_known_at = -_INTERVAL_MAX
 
     def __len__(self) -> int:
         return len(self._kinds)
 
-    def add(self, header: Header, leaf: bytes) -> None:
-        """Take in the next entry."""
-        self._add(header.kind, header.market, header.interval, header.name, header.source, header.known_at, leaf)
-
-    def add_bytes(self, entry: bytes, leaf: bytes) -> None:
-        """Take in the next entry by its bytes; a tenth of the work of parsing it.
+    def extend(self, entries: Iterable[bytes]) -> bytes:
+        """Take in the next entries; returns their leaf hashes, one after the other.
 
         Raises
         ------
-        RecordError : it is not a header.
+        RecordError : the entry that would come next is not a header.
         """
-        match = _CANONICAL.fullmatch(entry)
-        if match is None:
-            self.add(Header.from_bytes(entry), leaf)
-            return
-        interval, kind, known_at, market, name, source = match.groups()
-        self._add(_text(kind), _text(market), int(interval), _text(name), _text(source), int(known_at), leaf)
+        leaves, submitted = bytearray(), array("Q")
+        for entry in entries:
+            match = _CANONICAL.fullmatch(entry)
+            if match is not None:
+                interval, kind, known_at, market, name, source = match.groups()
+                about = kind, market, int(interval), name, int(known_at)
+            else:
+                header = Header.from_bytes(entry)
+                name, source = _raw(header.name), _raw(header.source)
+                about = _raw(header.kind), _raw(header.market), header.interval, name, header.known_at
+            self._add(*about)
+            submitted.append(_submission_key(source, name))
+            leaves += entry_hash(entry)
+        self._by_submission.extend(np.frombuffer(submitted, dtype=np.uint64))
+        self._by_leaf.extend(np.frombuffer(leaves, dtype="<u8")[:: HASH_BYTES // 8].astype(np.uint64))
+        return bytes(leaves)
 
-    def _add(self, kind: str, market: str, interval: int, name: str, source: str, known_at: int, leaf: bytes) -> None:
+    def _add(self, kind: bytes, market: bytes, interval: int, name: bytes, known_at: int) -> None:
         if not -_INTERVAL_MAX <= interval < _INTERVAL_MAX:
             raise JournalError(f"interval {interval} does not fit in 64 bits")
-        codes = self._code(kind), self._code(market)
-        self._kinds.append(codes[0])
-        self._markets.append(codes[1])
+        codes = self._codes
+        kind_code, market_code = codes.setdefault(kind, len(codes)), codes.setdefault(market, len(codes))
+        if len(codes) >= _CODES_MAX:
+            raise JournalError(f"more than {_CODES_MAX} different kinds and markets are on record")
+        self._kinds.append(kind_code)
+        self._markets.append(market_code)
         self._intervals.append(interval)
-        self._names.append(hash(name) & 0xFFFFFFFF)
-        key = hash((source, name)) & _MASK64
-        self._submitted.append(key)
-        self._by_submission.add(key)
-        self._by_leaf.add(int.from_bytes(leaf[:8], "little"))
-        self.latest_known_at = max(self.latest_known_at, known_at)
+        self._names.append(_name_key(name))
+        if known_at > self.latest_known_at:
+            self.latest_known_at = known_at
 
-    def _code(self, text: str) -> int:
-        code = self._codes.setdefault(text, len(self._codes))
-        if code >= _KINDS_MAX:
-            raise JournalError(f"more than {_KINDS_MAX} different kinds and markets are on record")
-        return code
+    def of_leaf(self, leaf: bytes) -> list[int]:
+        """Indices of entries that may have this leaf hash."""
+        return self._by_leaf.of(int.from_bytes(leaf[:8], "little"))
 
-    def index_of(self, leaf: bytes) -> int | None:
-        """Index of the entry with this leaf hash."""
-        return next((i for i in self._by_leaf.of(int.from_bytes(leaf[:8], "little")) if self._leaf_at(i) == leaf), None)
-
-    def submitted(self, source: str, name: str) -> list[int]:
+    def of_submission(self, source: str, name: str) -> list[int]:
         """Indices of entries that may be of this source and name, ascending; few others among them."""
-        return list(self._by_submission.of(hash((source, name)) & _MASK64))[::-1]
+        return self._by_submission.of(_submission_key(_raw(source), _raw(name)))
 
     def candidates(
         self, kind: str | None, market: str | None, interval: int | None, name: str | None, since: int
@@ -162,9 +158,9 @@ class Catalogue:
         chosen = np.ones(len(self) - min(since, len(self)), dtype=np.bool_)
         for text, codes in ((kind, self._kinds), (market, self._markets)):
             if text is not None:
-                chosen &= np.frombuffer(codes, dtype=np.uint16)[since:] == self._codes.get(text, _KINDS_MAX)
+                chosen &= np.frombuffer(codes, dtype=np.uint16)[since:] == self._codes.get(_raw(text), _CODES_MAX)
         if interval is not None:
             chosen &= np.frombuffer(self._intervals, dtype=np.int64)[since:] == interval
         if name is not None:
-            chosen &= np.frombuffer(self._names, dtype=np.uint32)[since:] == (hash(name) & 0xFFFFFFFF)
+            chosen &= np.frombuffer(self._names, dtype=np.uint32)[since:] == _name_key(_raw(name))
         return [since + int(k) for k in np.flatnonzero(chosen)]

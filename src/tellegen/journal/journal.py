@@ -72,7 +72,7 @@ class Journal:
         self._log = Segments(storage, folder / "log", segment_bytes_max, ENTRY_BYTES_MAX)
         self._payloads = Segments(storage, folder / "payloads", segment_bytes_max, PAYLOAD_BYTES_MAX)
         self._tree = MerkleTree()
-        self._catalogue = Catalogue(lambda index: self._tree.node(0, index))
+        self._catalogue = Catalogue()
         self._headers: dict[int, Header] = {}  # the latest asked for
         self._pending: list[tuple[bytes, SealedBatch]] = []  # entries, with their batches, not yet committed
         self._pending_bytes = 0
@@ -198,13 +198,10 @@ class Journal:
         checkpoint = self._checkpoints.newest
         if checkpoint is None:
             return
-        for entry in self._log.scan(checkpoint.size):
-            leaf = entry_hash(entry)
-            try:
-                self._catalogue.add_bytes(entry, leaf)
-            except RecordError as error:
-                raise JournalError(f"corruption: entry {len(self._tree)} of {self._folder}: {error}") from None
-            self._tree.append(leaf)
+        try:
+            self._tree.extend(self._catalogue.extend(self._log.scan(checkpoint.size)))
+        except RecordError as error:
+            raise JournalError(f"corruption: entry {len(self._catalogue)} of {self._folder}: {error}") from None
         self._payloads.skim(checkpoint.size)
         if self._tree.root() != checkpoint.root:
             raise JournalError(
@@ -253,15 +250,15 @@ class Journal:
             raise JournalError(f"batch {header.kind}: the payload is not the one its header names")
         with self._state:
             self._check_writable()
-            known = self._catalogue.index_of(leaf)
-            if known is not None:
-                return known
+            for known in self._catalogue.of_leaf(leaf):
+                if self._tree.node(0, known) == leaf:
+                    return known
             if self._pending_bytes + len(batch.payload) > PENDING_BYTES_MAX:
                 raise JournalError(f"more than {PENDING_BYTES_MAX} bytes wait for a commit; commit first")
             bad = [c for c in header.causes if not 0 <= c < len(self)]
             if bad:
                 raise JournalError(f"batch {header.kind}: cause {bad[0]} is not on record before it")
-            self._catalogue.add(header, leaf)
+            self._catalogue.extend([entry])
             self._pending.append((entry, batch))
             self._pending_bytes += len(batch.payload)
             return self._tree.append(leaf)
@@ -450,7 +447,7 @@ class Journal:
     def submission(self, source: str, name: str) -> list[int]:
         """Indices of the entries that a source handed in under a name; empty where it did not."""
         with self._state:
-            headers = ((index, self.entry(index)) for index in self._catalogue.submitted(source, name))
+            headers = ((index, self.entry(index)) for index in self._catalogue.of_submission(source, name))
             return [index for index, header in headers if header.source == source and header.name == name]
 
     # Proving

@@ -12,8 +12,8 @@ import struct
 import zlib
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tellegen.journal.note import JournalError
 from tellegen.journal.storage import Storage, StoredFile
@@ -34,8 +34,7 @@ def frame_of(data: bytes) -> bytes:
     return head + _checksum(head, data).to_bytes(4, "little") + data
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """A frame as it was found.
 
     Attributes

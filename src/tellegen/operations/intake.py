@@ -26,13 +26,15 @@ from tellegen.metering import DeviceCodes, ReplayWindow
 from tellegen.operations.intake_limits import IntakeLimits, Reason, RefusedBatchError
 from tellegen.operations.rate import RowRate
 from tellegen.operations.record_clock import RecordClock
+from tellegen.operations.registry_changes import REGISTRAR, TABLES, SentChanges, check_changes
 from tellegen.operations.row_checks import connected, refusals
-from tellegen.operations.run_directory import METER_PURPOSE, SIGNING_PURPOSE
 from tellegen.operations.sent import RowProblem, Sent, SentBids, SentReadings
 from tellegen.operations.stages import Stages
-from tellegen.privacy import Vault
+from tellegen.privacy import Vault, VaultError
 from tellegen.records import (
+    Connections,
     Header,
+    KeyGenerations,
     Orders,
     Readings,
     RecordError,
@@ -44,14 +46,17 @@ from tellegen.records import (
     Submissions,
     Table,
 )
-from tellegen.registry import Directory, NotAdmittedError
+from tellegen.registry import Directory, NotAdmittedError, RegistryError
+from tellegen.registry.shard import METER_PURPOSE, SIGNING_PURPOSE
 from tellegen.units import MARKET_INTERVAL_S
 
 MARKETS = ("day_ahead", "real_time")
 SOURCE = "intake"
 """Who says which rows do not count."""
 _SIGNATURE_BYTES = 64
-_BATCH_KINDS = (Readings.kind, Submissions.kind)
+_ROW_KINDS = (Readings.kind, Submissions.kind)
+_WHOLE_KINDS = (*_ROW_KINDS, *TABLES)
+"""A submission is on record whole when one of these is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +146,7 @@ class Intake:
 
     # Taking
 
-    def take(self, statement: Statement, signature: bytes, decode: Callable[[], Sent]) -> Taken:
+    def take(self, statement: Statement, signature: bytes, decode: Callable[[], Sent | SentChanges]) -> Taken:
         """Check a batch and append what is good of it.
 
         Parameters
@@ -161,7 +166,9 @@ class Intake:
             return self._again(statement, recorded, decode)
         self._check_time(statement, now)
         with self.stages("decode"):
-            sent = self._decoded(statement, decode)
+            sent = self._decoded(decode)
+        if isinstance(sent, SentChanges):
+            return self._change(sent.table, statement, signature, now)
         self._check_rate(statement.source, sent.rows + len(sent.problems))
         known = connected(sent, statement.interval, now, self.directory)
         unknown = [RowProblem.of(row, Refusal.UNKNOWN) for row in sent.numbers[~known].tolist()]
@@ -208,7 +215,12 @@ class Intake:
 
     def _check_sender(self, statement: Statement, signature: bytes, now: int) -> None:
         try:
-            key = self.directory.source_key(statement.source, now, now)
+            if statement.route is Route.ADMISSIONS and statement.source == REGISTRAR:
+                key = self.journal.verifier.public_key
+            elif statement.route is Route.ADMISSIONS:
+                raise NotAdmittedError(Refusal.UNKNOWN, f"source {statement.source!r} of admissions")
+            else:
+                key = self.directory.source_key(statement.source, now, now)
         except NotAdmittedError as error:
             unknown = error.refusal == Refusal.UNKNOWN
             raise RefusedBatchError(Reason.UNKNOWN_SOURCE if unknown else Reason.REVOKED_SOURCE, str(error)) from None
@@ -224,7 +236,9 @@ class Intake:
             ) from None
 
     def _check_time(self, statement: Statement, now: int) -> None:
-        if statement.route is Route.READINGS:
+        if statement.route is Route.ADMISSIONS:
+            wrong, newest = bool(statement.market), (now + self.limits.skew_s_max) // MARKET_INTERVAL_S
+        elif statement.route is Route.READINGS:
             wrong, newest = bool(statement.market), (now + self.limits.skew_s_max) // MARKET_INTERVAL_S - 1
         else:
             wrong = statement.market not in MARKETS
@@ -233,7 +247,7 @@ class Intake:
             raise RefusedBatchError(
                 Reason.MALFORMED,
                 f"market '{statement.market}' is none for {statement.route}; bids name one of {', '.join(MARKETS)}, "
-                "readings none",
+                "others none",
             )
         oldest = now // MARKET_INTERVAL_S - self.limits.late_intervals_max
         if statement.interval < oldest:
@@ -247,18 +261,16 @@ class Intake:
                 "clock right?",
             )
 
-    def _decoded(self, statement: Statement, decode: Callable[[], Sent]) -> Sent:
+    def _decoded(self, decode: Callable[[], Sent | SentChanges]) -> Sent | SentChanges:
         try:
             sent = decode()
         except RecordError as error:
             raise RefusedBatchError(Reason.MALFORMED, f"the body cannot be read: {error}") from None
-        rows = sent.rows + len(sent.problems)
+        rows = sent.rows + (0 if isinstance(sent, SentChanges) else len(sent.problems))
         if rows > self.limits.rows_max:
             raise RefusedBatchError(
                 Reason.TOO_LARGE, f"{rows} rows in one batch; at most {self.limits.rows_max}, send several"
             )
-        expected = SentReadings if statement.route is Route.READINGS else SentBids
-        assert isinstance(sent, expected)
         return sent
 
     def _check_rate(self, source: str, rows: int) -> None:
@@ -272,6 +284,25 @@ class Intake:
             )
 
     # On to the record
+
+    def _change(self, table: Table, statement: Statement, signature: bytes, now: int) -> Taken:
+        """Put a change of the registry on record; it holds for whatever is taken after it."""
+        try:
+            check_changes(table, self.directory)
+            if isinstance(table, Connections):
+                self.vault.enrol(table.customer.tolist())
+        except (RecordError, RegistryError, VaultError) as error:
+            raise RefusedBatchError(Reason.NO_GOOD_ROW, f"nothing is changed: {error}") from None
+        evidence = statement.evidence(signature)
+        batch = self._seal(table, statement, statement.source, now, (), statement.name(), evidence)
+        try:
+            entry = self.journal.append(batch)
+        except JournalError as error:
+            raise _unavailable(error) from error
+        self.directory.apply(batch.header, table)
+        if isinstance(table, KeyGenerations):
+            self._codes.rotate(table)
+        return Taken((entry,), len(table), ())
 
     def _append(
         self, sent: Sent, refusal: NDArray[np.uint8], statement: Statement, signature: bytes, now: int
@@ -330,11 +361,11 @@ class Intake:
     def _recorded(self, statement: Statement) -> list[int]:
         """Entries of a submission that is on record whole; what a crash left of one is recorded again."""
         entries = self.journal.submission(statement.source, statement.name())
-        return entries if any(self.journal.entry(i).kind in _BATCH_KINDS for i in entries) else []
+        return entries if any(self.journal.entry(i).kind in _WHOLE_KINDS for i in entries) else []
 
-    def _again(self, statement: Statement, entries: list[int], decode: Callable[[], Sent]) -> Taken:
+    def _again(self, statement: Statement, entries: list[int], decode: Callable[[], Sent | SentChanges]) -> Taken:
         """The batch that is on record under this name, where it is the same."""
-        batch = next(i for i in entries if self.journal.entry(i).kind in _BATCH_KINDS)
+        batch = next(i for i in entries if self.journal.entry(i).kind in _WHOLE_KINDS)
         header = self.journal.entry(batch)
         first = _statement(header)
         if first != statement:
@@ -343,7 +374,9 @@ class Intake:
                 f"source '{statement.source}' has used {statement.route} number {statement.sequence} for another "
                 "batch; give each batch a number of its own",
             )
-        sent = self._decoded(statement, decode)
+        sent = self._decoded(decode)
+        if isinstance(sent, SentChanges):
+            return Taken(tuple(entries), sent.rows, (), again=True)
         known = connected(sent, header.interval, header.known_at, self.directory)
         kept = sent.take(known)
         refusal = np.zeros(header.rows, dtype=np.uint8)
@@ -386,7 +419,7 @@ class Intake:
     def _finish_last(self) -> None:
         """A crash may have left the last batch without its refusals: find them again."""
         last = len(self.journal) - 1
-        if last < 0 or self.journal.entry(last).kind not in _BATCH_KINDS or not self.journal.entry(last).evidence:
+        if last < 0 or self.journal.entry(last).kind not in _ROW_KINDS or not self.journal.entry(last).evidence:
             return
         header, table = self.journal.entry(last), self._read(last)
         numbers = np.arange(header.rows)

@@ -17,10 +17,7 @@ from tellegen.rules import Rulebook
 
 ORIGIN = "tellegen.example/feeder"
 """Name of the log of a simulated run, and of the operator's key."""
-SIGNING_PURPOSE = "operator signature"
-"""Purpose in the vault of the key that signs the journal."""
-METER_PURPOSE = "meter master"
-"""Purpose in the vault of the key from which the keys of the meters derive."""
+_SIGNATURE = "operator signature"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +79,7 @@ def create_run(path: Path, feeder: str, customers: Iterable[int], seed: bytes | 
         raise InputError(path, "directory", "is not empty; a run is never overwritten, give a new --out")
     path.mkdir(parents=True, exist_ok=True)
     vault = Vault.create(path / "vault", [OPERATOR, *customers], seed)
-    signing_key = vault.purpose_key(SIGNING_PURPOSE)
+    signing_key = vault.purpose_key(_SIGNATURE)
     return Run(path, Recorder(Journal.create(path, ORIGIN, signing_key), vault, feeder), signing_key)
 
 
@@ -94,7 +91,7 @@ def signing_key(vault: Path) -> bytes:
     InputError : there is no vault.
     """
     with Vault.open(vault) as keys:
-        return keys.purpose_key(SIGNING_PURPOSE)
+        return keys.purpose_key(_SIGNATURE)
 
 
 @contextmanager
@@ -109,7 +106,7 @@ def open_run(path: Path, *, write: bool = False) -> Iterator[Run]:
         raise InputError(path, "directory", "holds no journal; give the directory of a run")
     vault = Vault.open(path / "vault")
     try:
-        signing_key = vault.purpose_key(SIGNING_PURPOSE)
+        signing_key = vault.purpose_key(_SIGNATURE)
         journal = Journal.open(path, signing_key if write else None)
     except BaseException:
         vault.close()

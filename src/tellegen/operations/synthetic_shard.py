@@ -19,9 +19,9 @@ from numpy.typing import ArrayLike, NDArray
 from tellegen.errors import InputError
 from tellegen.journal import Journal
 from tellegen.operations.recorder import Recorder, Span
-from tellegen.operations.run_directory import METER_PURPOSE, SIGNING_PURPOSE
 from tellegen.privacy import Vault
 from tellegen.records import Admissions, Connections, Role
+from tellegen.registry.shard import METER_PURPOSE, SIGNING_PURPOSE
 from tellegen.units import MARKET_INTERVAL_S
 
 HEAD_END, GATEWAY = "head-end", "gateway"
@@ -53,6 +53,10 @@ class ShardKeys:
         """Ed25519 signature, 64 bytes, of a sender (`HEAD_END` or `GATEWAY`)."""
         _, secret = _keypair(self.seed, sender)
         return bytes(crypto_sign(message, secret)[:_SIGNATURE_BYTES])
+
+    def sender_seed(self, sender: str) -> bytes:
+        """Ed25519 seed, 32 bytes, of a sender (`HEAD_END` or `GATEWAY`)."""
+        return _secret(self.seed, sender)
 
     def customer_seed(self, customer: int) -> bytes:
         """Ed25519 seed, 32 bytes, with which a customer signs its bids."""

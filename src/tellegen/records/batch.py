@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from tellegen.records.table import RecordError
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
 
 @dataclass(frozen=True, slots=True)
 class Header:
@@ -56,7 +58,7 @@ class Header:
         fields = {name: getattr(self, name) for name in self.__slots__}
         if not self.evidence:
             del fields["evidence"]
-        return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode("ascii")
+        return _CANONICAL.encode(fields).encode("ascii")
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Header:

@@ -6,7 +6,6 @@ everything on record counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +25,7 @@ from tellegen.records import (
     Role,
     Table,
 )
+from tellegen.registry.identity import NUMBERED, Identity
 from tellegen.registry.versions import NONE, Versions
 from tellegen.units import IntArray
 
@@ -78,9 +78,7 @@ class Directory:
 
     def __init__(self) -> None:
         self._names: dict[bytes, int] = {}
-        self._identities = {
-            role: Versions(Admissions, "number", "valid_from") for role in (Role.METER, Role.PARTICIPANT)
-        }
+        self._identities = {role: Versions(Admissions, "number", "valid_from") for role in NUMBERED}
         self._named = Versions(Admissions, "number", "valid_from")  # number: order in which names came up
         self._connections = {device: Versions(Connections, "customer", "from_interval") for device in Device}
         self._generations: list[KeyGenerations] = []
@@ -242,9 +240,13 @@ class Directory:
         feeder[row < 0] = b""
         return feeder
 
+    def customers(self) -> IntArray:
+        """Every customer ever connected, ascending."""
+        return self._connections[Device.LOAD].numbers()
+
     def customers_on(self, feeder: str, interval: int, known_at: int | None = None) -> IntArray:
         """Customers that hang on a feeder in an interval, ascending."""
-        everybody = self._connections[Device.LOAD].numbers()
+        everybody = self.customers()
         return np.compress(self.feeder_of(everybody, interval, known_at) == feeder.encode("ascii"), everybody)
 
     def connections(
@@ -273,13 +275,17 @@ class Directory:
         """Generations of meters' code keys, in the order of the record."""
         return KeyGenerations.concat(self._generations)
 
-    def identities(self, role: Role) -> Iterable[tuple[str, Admissions, int]]:
-        """Name (of named roles), row and known_at of every admission of a role, in the order of the record."""
+    def identities(self, role: Role) -> list[tuple[Identity, int]]:
+        """Everybody ever admitted in a role, and when first, in the order of the record."""
         versions = self._identities.get(role, self._named)
-        for row, known_at in zip(range(len(versions)), versions.known_at.tolist(), strict=True):
-            admission = Admissions.from_rows(versions.rows[row : row + 1])
-            if admission.role[0] == role:
-                yield bytes(admission.name[0]).decode(), admission, known_at
+        found: dict[Identity, int] = {}
+        for row, known_at in zip(
+            versions.rows[["role", "number", "name"]].tolist(), versions.known_at.tolist(), strict=True
+        ):
+            if row[0] == role:
+                identity = Identity(role, row[1]) if role in self._identities else Identity(role, name=row[2].decode())
+                found.setdefault(identity, known_at)
+        return list(found.items())
 
     @staticmethod
     def _connected(

@@ -3,6 +3,7 @@
 ========================  ============================================================================================
 ``POST /v1/readings``     a head-end's batch of readings
 ``POST /v1/bids``         a gateway's batch of signed orders
+``POST /v1/admissions``   the operator's changes of the registry: admissions, revocations, connections, code keys
 ``GET /v1/receipt``       ``?entry=I``: the receipt of an entry (C2SP tlog-proof)
 ``GET /v1/consistency``   ``?from=SIZE&to=SIZE``: consistency proof, one hash a line in base64
 ``GET /checkpoint``       the newest checkpoint (C2SP tlog-checkpoint)
@@ -24,7 +25,7 @@ from typing import Any
 
 import msgspec
 
-from tellegen.journal import Journal, JournalError
+from tellegen.journal import Journal, JournalError, tiles
 from tellegen.operations.intake_limits import IntakeLimits, Reason, RefusedBatchError
 from tellegen.records import Route, Statement
 from tellegen.service import problems
@@ -34,7 +35,7 @@ from tellegen.service.group_commit import Final, GroupCommit
 from tellegen.service.problems import ProblemError, refused_rows
 from tellegen.service.requests import BatchRequest, Receive, Scope, Send, number, query, read_body, too_large
 
-ROUTES = {"/v1/readings": Route.READINGS, "/v1/bids": Route.BIDS}
+ROUTES = {"/v1/readings": Route.READINGS, "/v1/bids": Route.BIDS, "/v1/admissions": Route.ADMISSIONS}
 _JSON, _TEXT = b"application/json", b"text/plain; charset=utf-8"
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -96,8 +97,8 @@ class Application:
                 fields = query(scope, ("from",), ("to",))
                 sizes = {name: number(name, text) for name, text in fields.items()}
                 return await self._of_log(partial(_consistency, start=sizes["from"], stop=sizes.get("to")))
-            case "/checkpoint":
-                return await self._of_log(lambda journal: journal.checkpoint.note.encode())
+        if path == "/checkpoint" or path.startswith("/tile/"):
+            return await self._of_log(lambda journal: tiles.resource(journal, path[1:]))
         for kind in problems.KINDS:
             if path == problems.TYPE_PREFIX + kind.name:
                 return 200, _JSON, _encode({"type": path, "title": kind.title, "status": int(kind.status)})

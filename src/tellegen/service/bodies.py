@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
+from tellegen.operations.registry_changes import SentChanges
 from tellegen.operations.sent import RowProblem, Sent, SentBids, SentReadings
 from tellegen.records import Orders, Readings, RecordError, Refusal, Route, Submissions
 from tellegen.units import IntArray
@@ -106,7 +107,7 @@ class Rows(Generic[T]):
 _READINGS, _BIDS = Rows(ReadingRow), Rows(BidRow)
 
 
-def decode(route: Route, media_type: str, body: bytes, rows_max: int) -> Sent:
+def decode(route: Route, media_type: str, body: bytes, rows_max: int) -> Sent | SentChanges:
     """Read a body.
 
     Parameters
@@ -122,6 +123,10 @@ def decode(route: Route, media_type: str, body: bytes, rows_max: int) -> Sent:
     >>> sent.rows, [(p.row, p.detail) for p in sent.problems]
     (0, [(0, 'Object missing required field `meter`')])
     """
+    if route is Route.ADMISSIONS:
+        if media_type != ROWS:
+            raise RecordError(f"admissions come as {ROWS}")
+        return SentChanges.from_bytes(body)
     if media_type == ROWS:
         return SentReadings.from_bytes(body) if route is Route.READINGS else SentBids.from_bytes(body)
     if route is Route.READINGS:

@@ -15,12 +15,15 @@ from dataclasses import dataclass
 from tellegen.errors import TellegenError
 from tellegen.operations.intake import Intake, Taken
 from tellegen.operations.intake_limits import IntakeLimits, Reason, RefusedBatchError
+from tellegen.operations.registry_changes import SentChanges
 from tellegen.operations.sent import Sent
 from tellegen.records import Statement
 from tellegen.service.counters import Counters
 
 REOPEN_AFTER_S = 1.0
 _DRAIN_S = 0.01
+Decode = Callable[[], Sent | SentChanges]
+"""Reads a body."""
 _BROKEN = (Reason.DISK_FULL, Reason.UNAVAILABLE)
 
 
@@ -90,7 +93,7 @@ class GroupCommit:
         self._taker.shutdown()
         self._committer.shutdown()
 
-    async def submit(self, statement: Statement, signature: bytes, decode: Callable[[], Sent]) -> Final:
+    async def submit(self, statement: Statement, signature: bytes, decode: Decode) -> Final:
         """Take a batch and wait until it is final.
 
         Raises
@@ -110,7 +113,7 @@ class GroupCommit:
         finally:
             self.batches -= 1
 
-    def _take(self, statement: Statement, signature: bytes, decode: Callable[[], Sent]) -> tuple[Intake, Taken]:
+    def _take(self, statement: Statement, signature: bytes, decode: Decode) -> tuple[Intake, Taken]:
         intake = self._intake or self._reopened()
         try:
             return intake, intake.take(statement, signature, decode)

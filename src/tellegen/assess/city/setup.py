@@ -9,10 +9,10 @@ import numpy as np
 from tellegen.assess.city.population import City, ShardPopulation, all_moves, shard_population
 from tellegen.journal import Journal
 from tellegen.operations.recorder import Recorder, Span
-from tellegen.operations.run_directory import SIGNING_PURPOSE
 from tellegen.operations.shard import ShardMarket
 from tellegen.operations.synthetic_shard import ShardKeys, build_shard
 from tellegen.privacy import Vault
+from tellegen.registry import SIGNING_PURPOSE
 from tellegen.rules import Rulebook
 from tellegen.units import MARKET_INTERVAL_S
 

@@ -1,0 +1,485 @@
+"""``tellegen registry``: certificates, admission and revocation, connections; each change is a record."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import csv
+import json
+import os
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tellegen.cli import app, errors
+from tellegen.errors import InputError
+
+if TYPE_CHECKING:
+    from tellegen.records import Connections
+    from tellegen.registry import Certificate, Identity, Request, Shard
+
+registry_app = typer.Typer(
+    help="Who and what is connected, and who may speak: certificates and connections, on record.", no_args_is_help=True
+)
+app.add_typer(registry_app, name="registry")
+
+Directory = Annotated[Path, typer.Argument(help="Directory of a shard.")]
+RequestFile = Annotated[Path, typer.Argument(help="Signing request (PKCS#10, PEM or DER).")]
+RoleName = Annotated[str, typer.Option("--role", help="meter, participant, head-end, gateway or witness.")]
+Number = Annotated[int | None, typer.Option(help="Serial of a meter, or number of a customer.")]
+Name = Annotated[str | None, typer.Option(help="Name of a head-end, gateway or witness.")]
+Days = Annotated[int, typer.Option(help="Days for which the certificate is valid.")]
+Out = Annotated[Path | None, typer.Option(help="File to write to.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
+_DAYS = 3650
+_BULK_COLUMNS = ["number", "request"]
+
+
+@registry_app.command()
+def init(
+    directory: Directory,
+    origin: Annotated[str, typer.Option(help="Name of the shard, such as city.example/north; it stays for good.")],
+    as_json: AsJson = False,
+) -> None:
+    """Make the directory of a shard: journal, vault, certificate authority."""
+    from tellegen.registry import create_shard, open_shard
+
+    create_shard(directory, origin, _now())
+    with open_shard(directory) as shard:
+        key = shard.journal.verifier.vkey
+    if as_json:
+        print(json.dumps({"directory": str(directory), "origin": origin, "verifier_key": key}, indent=2))
+        return
+    print(f"{directory}: shard {origin}")
+    print(f"  verifier key      {key}")
+    print(f"  root certificate  {directory / 'registry' / 'root.pem'}")
+
+
+@registry_app.command()
+def request(
+    out: Annotated[Path, typer.Argument(help="Makes OUT.key (secret, stays on the device) and OUT.csr.")],
+    replaces: Annotated[
+        Path | None, typer.Option(help="The old key: it endorses the new one, in OUT.endorsement.")
+    ] = None,
+    origin: Annotated[str | None, typer.Option(help="Name of the shard, for an endorsement.")] = None,
+    role: Annotated[str | None, typer.Option("--role", help="As in `enrol`, for an endorsement.")] = None,
+    number: Number = None,
+    name: Name = None,
+) -> None:
+    """Make a key and a signing request for a device or an agent."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+
+    from tellegen.registry import rotation_message, signing_request
+
+    key = Ed25519PrivateKey.generate()
+    asked = signing_request(key)
+    files = {".csr": asked}
+    if replaces is not None:
+        if role is None or origin is None:
+            raise InputError("command line", "--replaces", "needs --origin and --role with --number or --name as well")
+        try:
+            old = load_pem_private_key(replaces.read_bytes(), password=None)
+        except (ValueError, TypeError):
+            raise InputError(replaces, "file", "is not a private key in PEM without a password") from None
+        if not isinstance(old, Ed25519PrivateKey):
+            raise InputError(replaces, "file", "is not an Ed25519 key")
+        message = rotation_message(_identity(role, number, name), origin, asked)
+        files[".endorsement"] = base64.b64encode(old.sign(message)) + b"\n"
+    for suffix in (".key", *files):
+        if (path := out.with_name(out.name + suffix)).exists():
+            raise InputError(path, "file", "exists; a key is never overwritten")
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    handle = os.open(out.with_name(out.name + ".key"), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(secret)
+    for suffix, content in files.items():
+        out.with_name(out.name + suffix).write_bytes(content)
+    print(f"{out}.key (keep it secret), " + ", ".join(f"{out}{suffix}" for suffix in files))
+
+
+@registry_app.command()
+def enrol(
+    directory: Directory,
+    csr: RequestFile,
+    role: RoleName,
+    number: Number = None,
+    name: Name = None,
+    days: Days = _DAYS,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Certify a key as somebody's, and put the admission on record; the operator vouches for it."""
+    from tellegen.registry import Request
+
+    identity = _identity(role, number, name)
+    _admit(directory, Request(identity, csr.read_bytes()), csr, days, out, vouched=True, as_json=as_json)
+
+
+@registry_app.command()
+def rotate(
+    directory: Directory,
+    csr: RequestFile,
+    role: RoleName,
+    number: Number = None,
+    name: Name = None,
+    endorsement: Annotated[
+        Path | None, typer.Option(help="Made by `request --replaces`; without it the operator vouches.")
+    ] = None,
+    days: Days = _DAYS,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put a new key in the place of an old one, from now on; what the old key signed before stays good."""
+    from tellegen.registry import Request
+
+    signature = b""
+    if endorsement is not None:
+        try:
+            signature = base64.b64decode(endorsement.read_bytes().strip(), validate=True)
+        except binascii.Error:
+            raise InputError(endorsement, "file", "is not an endorsement; `request --replaces` makes one") from None
+    asked = Request(_identity(role, number, name), csr.read_bytes(), signature)
+    _admit(directory, asked, csr, days, out, vouched=endorsement is None, as_json=as_json)
+
+
+@registry_app.command("enrol-many")
+def enrol_many(
+    directory: Directory,
+    file: Annotated[Path, typer.Argument(help="CSV with the columns number,request (base64 of PKCS#10, DER).")],
+    role: RoleName,
+    days: Days = _DAYS,
+    as_json: AsJson = False,
+) -> None:
+    """Certify many meters or participants on every core; the same command finishes what was interrupted."""
+    from tellegen.registry import admit_many, open_shard
+
+    def told(done: int) -> None:
+        errors.print(f"tellegen registry: {done:,} requests", highlight=False)
+
+    with open_shard(directory, write=True) as shard:
+        admitted, refused = admit_many(shard.registrar, _requests(file, role), _now(), days=days, progress=told)
+    if as_json:
+        rows = [{"row": each.row, "refusal": each.refusal.name.lower(), "reason": each.reason} for each in refused]
+        print(json.dumps({"admitted": admitted, "refused": rows}, indent=2))
+    else:
+        print(f"{admitted:,} admitted, {len(refused):,} refused")
+        for each in refused:
+            print(f"  row {each.row}: {each.reason}")
+    sys.exit(1 if refused else 0)
+
+
+@registry_app.command("import")
+def import_connections(
+    directory: Directory,
+    file: Annotated[Path, typer.Argument(help="CSV of connections; `export` writes the same form.")],
+    as_json: AsJson = False,
+) -> None:
+    """Put connections and assets on record: all rows of a file, or none."""
+    from tellegen.registry import RegistryError, open_shard, read_csv
+
+    table = read_csv(file)
+    with open_shard(directory, write=True) as shard:
+        now = _now()
+        try:
+            index = shard.registrar.connect(table, now)
+        except RegistryError as error:
+            raise InputError(file, "rows", f"(counted from 0) are not taken: {error}") from None
+        _done(shard, index, now, {"rows": len(table)}, f"{len(table):,} connections and assets", as_json=as_json)
+
+
+@registry_app.command()
+def export(
+    directory: Directory,
+    file: Annotated[Path, typer.Argument(help="CSV file to write.")],
+    interval: Annotated[
+        int | None, typer.Option(help="As they stand in this market interval; the latest else.")
+    ] = None,
+) -> None:
+    """Write connections and assets as CSV."""
+    from tellegen.records import Device
+    from tellegen.registry import open_shard, write_csv
+
+    with open_shard(directory) as shard:
+        everybody = shard.directory.customers()
+        tables = [shard.directory.connections(everybody, interval, device=device)[0] for device in Device]
+    write_csv(file, tables)
+    print(f"{file}: {sum(len(table) for table in tables):,} rows")
+
+
+@registry_app.command()
+def revoke(
+    directory: Directory,
+    role: RoleName,
+    number: Number = None,
+    name: Name = None,
+    reason: Annotated[str, typer.Option(help="RFC 5280, such as key-compromise, superseded.")] = "unspecified",
+    since: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%dT%H:%M:%S"], help="UTC; from then on it does not count. Now.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Revoke the certificate that counts for somebody; the revocation goes on record."""
+    from tellegen.registry import Reason, open_shard
+
+    identity = _identity(role, number, name)
+    reasons = {each.name.lower().replace("_", "-"): each for each in Reason}
+    if reason not in reasons:
+        raise InputError("command line", f"--reason {reason!r}", f"is none of {', '.join(reasons)}")
+    with open_shard(directory, write=True) as shard:
+        now = _now()
+        standing = shard.directory.standing(identity.role, identity.number, identity.name, now)
+        if standing is None:
+            raise InputError(directory, str(identity), "is not admitted, so there is nothing to revoke")
+        fingerprint = standing.admission.certificate_sha256[0].tobytes()
+        at = now if since is None else int(since.replace(tzinfo=UTC).timestamp())
+        index = shard.registrar.revoke(fingerprint, reasons[reason], now, at)
+        words = f"{identity}: certificate {fingerprint.hex()} is revoked from {_stamp(at)} on"
+        facts = {"identity": str(identity), "certificate_sha256": fingerprint.hex(), "since": _stamp(at)}
+        _done(shard, index, now, facts, words, as_json=as_json)
+
+
+@registry_app.command("rotate-code")
+def rotate_code(
+    directory: Directory,
+    meter: Annotated[int, typer.Option(help="Serial of the meter.")],
+    from_counter: Annotated[int, typer.Option(help="First message counter under the new key.")],
+    as_json: AsJson = False,
+) -> None:
+    """A meter codes its readings under a new key from a counter on; late readings below it stay good."""
+    import numpy as np
+
+    from tellegen.records import KeyGenerations
+    from tellegen.registry import open_shard
+
+    with open_shard(directory, write=True) as shard:
+        now = _now()
+        known = shard.directory.key_generations()
+        generation = int(known.generation[known.meter == meter].max(initial=0)) + 1
+        row = KeyGenerations(
+            meter=np.array([meter]), generation=np.array([generation]), from_counter=np.array([from_counter])
+        )
+        index = shard.registrar.rotate_codes(row, now)
+        words = f"meter {meter}: code key of generation {generation} from counter {from_counter} on"
+        facts = {"meter": meter, "generation": generation, "from_counter": from_counter}
+        _done(shard, index, now, facts, words, as_json=as_json)
+
+
+@registry_app.command()
+def show(
+    directory: Directory,
+    role: Annotated[str | None, typer.Option("--role", help="As in `enrol`.")] = None,
+    number: Number = None,
+    name: Name = None,
+    customer: Annotated[int | None, typer.Option(help="A customer: connections and assets with their dates.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """One identity: its certificates and how they stand. One customer: what hangs where, since when."""
+    from tellegen.registry import open_shard
+
+    if (role is None) == (customer is None):
+        raise InputError("command line", "show", "needs either --role (with --number or --name) or --customer")
+    with open_shard(directory) as shard:
+        if customer is not None:
+            facts = [
+                {"known_at": _stamp(known_at), **_fields(row)}
+                for known_at, row in shard.directory.connection_history(customer)
+            ]
+            lines = [
+                f"  {fact['device']:12s} {fact['asset']:>12}  feeder {fact['feeder'] or '-'}, node {fact['node']}, "
+                f"from interval {fact['from_interval']}, {fact['capacity_w']} W (import {fact['import_limit_w']}, "
+                f"export {fact['export_limit_w']}), known {fact['known_at']}"
+                for fact in facts
+            ]
+            document: dict[str, Any] = {"customer": customer, "connections": facts}
+            head = f"customer {customer}: {len(facts)} rows"
+        else:
+            identity = _identity(role or "", number, name)
+            facts = [_certificate(shard, each) for each in shard.registrar.certificates.of(identity)]
+            lines = [
+                f"  {fact['status']:16s} {fact['valid_from']} to {fact['valid_until']}  LFDI {fact['lfdi']}"
+                for fact in facts
+            ]
+            document = {"identity": str(identity), "certificates": facts}
+            head = f"{identity}: {len(facts)} certificates"
+    print(json.dumps(document, indent=2) if as_json else "\n".join([head, *lines]))
+    sys.exit(0 if facts else 1)
+
+
+@registry_app.command("list")
+def list_identities(
+    directory: Directory,
+    role: Annotated[str | None, typer.Option("--role", help="Only this role.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Everybody who was ever admitted, and how they stand now."""
+    from tellegen.records import Role
+    from tellegen.registry import open_shard
+
+    roles = list(Role) if role is None else [_role(role)]
+    with open_shard(directory) as shard:
+        now = _now()
+        rows = [
+            {"identity": str(identity), "status": _status(shard, identity, now), "admitted": _stamp(known_at)}
+            for each in roles
+            for identity, known_at in shard.directory.identities(each)
+        ]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        print(f"{row['identity']:30s} {row['status']:20s} admitted {row['admitted']}")
+
+
+@registry_app.command()
+def crl(directory: Directory, out: Out = None) -> None:
+    """The list of revoked certificates (CRL, PEM), signed now."""
+    from tellegen.registry import open_shard
+
+    with open_shard(directory) as shard:
+        text = shard.registrar.revocation_list(_now())
+    if out is None:
+        print(text, end="")
+    else:
+        out.write_text(text)
+        print(out)
+
+
+@registry_app.command("verify-proof")
+def verify_proof(
+    file: Annotated[Path, typer.Argument(help="Proof of what a meter sent (JSON).")],
+    root: Annotated[Path, typer.Option(help="Root certificate (PEM), known to you from elsewhere.")],
+    crl: Annotated[Path | None, typer.Option(help="The authority's list of revoked certificates (PEM).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check, without the operator, what a meter signed that it sent."""
+    from tellegen.verify import RefusedError, verify_meter_proof
+
+    texts = []
+    for path in (file, root, *([crl] if crl else [])):
+        try:
+            texts.append(path.read_text(encoding="utf-8"))
+        except UnicodeDecodeError:
+            raise InputError(path, "file", "is not text") from None
+    try:
+        proven = verify_meter_proof(texts[0], texts[1], texts[2] if crl else None)
+        ok, detail = True, proven.words()
+    except RefusedError as error:
+        ok, detail = False, str(error)
+    print(json.dumps({"ok": ok, "detail": detail}, indent=2) if as_json else (detail if ok else f"NO: {detail}"))
+    sys.exit(0 if ok else 1)
+
+
+def _admit(
+    directory: Path, asked: Request, csr: Path, days: int, out: Path | None, *, vouched: bool, as_json: bool
+) -> None:
+    from tellegen.registry import open_shard
+
+    with open_shard(directory, write=True) as shard:
+        now = _now()
+        index, issued, refused = shard.registrar.admit([asked], now, vouched=vouched, days=days)
+        if index is None:
+            raise InputError(csr, "request", f"is not taken: {refused[0].reason}")
+        file = out or csr.with_suffix(".pem")
+        file.write_text(issued[0].pem + shard.registrar.authority.issuing_pem)
+        facts = {**_certificate(shard, issued[0]), "identity": str(asked.identity), "file": str(file)}
+        words = f"{asked.identity}: certificate in {file}, LFDI {issued[0].lfdi}"
+        _done(shard, index, now, facts, words, as_json=as_json)
+
+
+def _done(shard: Shard, index: int, now: int, facts: dict[str, Any], words: str, *, as_json: bool) -> None:
+    """Make it durable, then show the receipt."""
+    shard.journal.commit(now)
+    receipt = shard.journal.receipt(index)
+    if as_json:
+        print(json.dumps({**facts, "entry": index, "receipt": receipt}, indent=2))
+    else:
+        print(f"{words}\non record as entry {index}:\n\n{receipt}", end="")
+
+
+def _requests(file: Path, role: str) -> Iterator[Request]:
+    from tellegen.registry import Request
+
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.DictReader(stream)
+        if not set(_BULK_COLUMNS) <= set(reader.fieldnames or []):
+            raise InputError(file, "line 1", f"must name the columns {','.join(_BULK_COLUMNS)}")
+        for row in reader:
+            try:
+                number, der = int(row["number"]), base64.b64decode(row["request"] or "", validate=True)
+            except (ValueError, binascii.Error):
+                raise InputError(file, f"line {reader.line_num}", "is not a number and base64 of a request") from None
+            yield Request(_identity(role, number, None), der)
+
+
+def _certificate(shard: Shard, certificate: Certificate) -> dict[str, Any]:
+    """A certificate as it stands now."""
+    identity = certificate.identity
+    standing = shard.directory.standing(identity.role, identity.number, identity.name, _now())
+    revoked = shard.directory.revoked().get(certificate.fingerprint)
+    if revoked:
+        status = f"revoked {_stamp(min(revoked)[0])}"
+    elif standing is None or standing.admission.certificate_sha256[0].tobytes() != certificate.fingerprint:
+        status = "replaced" if standing is not None else "not on record"
+    else:
+        status = "counts" if not standing.refusal else "not valid now"
+    return {
+        "status": status,
+        "serial": f"{certificate.serial:x}",
+        "sha256": certificate.fingerprint.hex(),
+        "lfdi": certificate.lfdi,
+        "valid_from": _stamp(certificate.valid_from),
+        "valid_until": _stamp(certificate.valid_until),
+    }
+
+
+def _status(shard: Shard, identity: Identity, now: int) -> str:
+    standing = shard.directory.standing(identity.role, identity.number, identity.name, now)
+    if standing is None:
+        return "not yet"
+    return "revoked or expired" if standing.refusal else "counts"
+
+
+def _fields(row: Connections) -> dict[str, Any]:
+    from tellegen.records import Device
+    from tellegen.registry.assets import COLUMNS
+
+    fields: dict[str, Any] = dict(zip(COLUMNS, row.rows().tolist()[0], strict=True))
+    return fields | {"device": Device(fields["device"]).name.lower(), "feeder": fields["feeder"].decode("ascii")}
+
+
+def _role(title: str) -> Any:
+    from tellegen.records import Role
+    from tellegen.registry import words
+
+    roles = {words(role): role for role in Role}
+    if title not in roles:
+        raise InputError("command line", f"--role {title!r}", f"is none of {', '.join(roles)}")
+    return roles[title]
+
+
+def _identity(role: str, number: int | None, name: str | None) -> Identity:
+    from tellegen.registry import Identity, RegistryError
+    from tellegen.registry.identity import NUMBERED
+
+    which = _role(role)
+    if which in NUMBERED and number is None:
+        raise InputError("command line", f"--role {role}", "needs --number")
+    try:
+        return Identity(which, number or 0, name or "")
+    except RegistryError as error:
+        raise InputError(
+            "command line", f"--role {role}", f"with its --number or --name will not do: {error}"
+        ) from None
+
+
+def _now() -> int:
+    return int(datetime.now(tz=UTC).timestamp())
+
+
+def _stamp(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, tz=UTC):%Y-%m-%dT%H:%M:%SZ}"
