@@ -1,6 +1,7 @@
 """The city benchmark at a small size: the same code as for a million meters."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 
 from tellegen.assess.city.costs import Hardware
 from tellegen.assess.city.population import City, all_moves, shard_population
+from tellegen.assess.city.report import figures, scaling_figure
+from tellegen.assess.city.run import play
 from tellegen.errors import InputError
 from tellegen.records import ClearingStatus
 
@@ -53,6 +56,12 @@ def test_cities_that_make_no_sense_are_refused() -> None:
         City(1_000, 0, 1)
 
 
+def test_a_cost_that_grows_with_the_city_is_not_linear() -> None:
+    """Within 20 % per meter from the smallest city to the largest."""
+    assert scaling_figure({10_000: 200.0, 100_000: 180.0, 1_000_000: 230.0}).met is True
+    assert scaling_figure({10_000: 200.0, 1_000_000: 250.0}).met is False
+
+
 def test_a_price_file_states_everything(tmp_path: Path) -> None:
     """Replicas are counted: three machines cost three times as much."""
     hardware = Hardware.read()
@@ -71,9 +80,6 @@ def test_a_small_city_plays_its_intervals_and_loses_nothing(tmp_path: Path) -> N
     """Every read and bid on record, every award posted, books at zero, receipts and prices that hold."""
     for package in ("uvicorn", "httptools", "msgspec"):
         pytest.importorskip(package)
-    from tellegen.assess.city.report import figures
-    from tellegen.assess.city.run import play
-
     city = City(400, 1, _an_interval_past(), shards=1)
     said: list[str] = []
     run = play(city, tmp_path, said.append)
@@ -98,6 +104,4 @@ def test_a_small_city_plays_its_intervals_and_loses_nothing(tmp_path: Path) -> N
 
 
 def _an_interval_past() -> int:
-    import time
-
     return int(time.time()) // 300 - 4

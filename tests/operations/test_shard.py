@@ -18,7 +18,8 @@ from tellegen.market.submission import sign_orders
 from tellegen.operations.intake import Intake
 from tellegen.operations.sent import SentBids, SentReadings
 from tellegen.operations.shard import ShardError, ShardMarket
-from tellegen.records import Energy, Postings, Readings, Refusals, Route, Statement, bids_body
+from tellegen.operations.synthetic_shard import ShardKeys
+from tellegen.records import Connections, Energy, Postings, Readings, Refusals, Route, Statement, bids_body
 from tellegen.settlement import ENERGY_LINES
 
 ROOT_PRICE = 250_000
@@ -132,6 +133,39 @@ def test_a_market_without_an_interval_cleared_cannot_settle_it(shard: Shard) -> 
         played(market, shard, [FIRST])
         with pytest.raises(ShardError, match="closed long ago"):
             market.close_gate(FIRST, ROOT_PRICE, NOW)
+        with pytest.raises(ShardError, match="corrections"):
+            market.settle(FIRST, NOW)
+
+
+def test_who_moves_after_the_gate_has_closed_settles_where_it_bid(shard: Shard) -> None:
+    """A connection has two times: what became known after the gate does not change what was cleared, or its bill."""
+    mover = int(shard.population.customer[0])
+    home, away = (shard.population.feeders[k] for k in (0, 1))
+    with ShardMarket.open(shard.folder) as market:
+        shard.bid(FIRST)
+        market.close_gate(FIRST, ROOT_PRICE, NOW)
+        shard.read(FIRST)
+        moved = Connections(
+            customer=[mover],
+            device=[0],
+            asset=ShardKeys.meters_of([mover]),
+            feeder=[away.name.encode()],
+            node=[int(shard.population.node[-1])],
+            phases=[0],
+            from_interval=[FIRST],
+            capacity_w=[9_000],
+            import_limit_w=[9_000],
+            export_limit_w=[9_000],
+        )
+        intake = shard.intake
+        span = {"interval": FIRST, "intervals": 1, "source": "registrar", "known_at": intake.clock.now()}
+        intake.journal.append(intake.vault.seal_live(moved, feeder=away.name, **span))
+        intake.commit()
+        market.settle(FIRST, NOW)
+        record = market._recorder("")
+        posted = {record.journal.entry(i).feeder: record.table(i, Postings) for i in record.journal.find("postings")}
+        assert mover in posted[home.name].account
+        assert mover not in posted[away.name].account
 
 
 def test_a_bid_at_a_better_placed_neighbours_node_takes_no_part(shard: Shard) -> None:

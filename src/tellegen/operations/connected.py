@@ -1,4 +1,7 @@
-"""Which customer hangs on which feeder of a shard, interval by interval (a fact with two times, law 2)."""
+"""Which customer hangs on which feeder of a shard, interval by interval: a fact with two times (law 2).
+
+When it became known is told by its place in the intake's journal.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ class Connected:
 
 
 class ConnectionHistory:
-    """Connections as they became known; later ones replace earlier ones from their interval on.
+    """Connections as they stand on record; later ones replace earlier ones from their interval on.
 
     Parameters
     ----------
@@ -51,9 +54,10 @@ class ConnectionHistory:
     ...     feeder=[feeder], node=[node], phases=[0], from_interval=[first], capacity_w=[9000],
     ...     import_limit_w=[9000], export_limit_w=[9000])
     >>> history = ConnectionHistory(["F1", "F2"], [8, 9])
-    >>> history.add([row(8, b"F1", 0, 0), row(9, b"F2", 0, 0), row(5, b"F1", 3, 0), row(5, b"F2", 4, 10)])
-    >>> history.at(9).start.tolist(), history.at(10).start.tolist(), history.at(10).node.tolist()
-    ([0, 1, 1], [0, 0, 1], [4, 0, 0])
+    >>> history.add([(20, row(8, b"F1", 0, 0)), (21, row(9, b"F2", 0, 0)), (22, row(5, b"F1", 3, 0))])
+    >>> history.add([(30, row(5, b"F2", 4, 10))])  # moves in interval 10, as entry 30 says
+    >>> [history.at(interval, size).start.tolist() for interval, size in ((9, 31), (10, 31), (10, 30))]
+    [[0, 1, 1], [0, 0, 1], [0, 1, 1]]
     """
 
     def __init__(self, feeders: Sequence[str], substations: Sequence[int]) -> None:
@@ -61,31 +65,36 @@ class ConnectionHistory:
         self._substations = np.array(substations, dtype=np.int64)
         self._rows = Connections.empty()
         self._feeder: IntArray = np.zeros(0, dtype=np.int64)
-        self._latest: tuple[int, Connected] | None = None
+        self._entry: IntArray = np.zeros(0, dtype=np.int64)
+        self._latest: tuple[int, int, Connected] | None = None
 
-    def add(self, batches: Sequence[Connections]) -> None:
-        """Take in batches in the order in which they are on record."""
+    def add(self, batches: Sequence[tuple[int, Connections]]) -> None:
+        """Take in the next batches, each with its journal index, in the order in which they are on record."""
         if not batches:
             return
-        everything = Connections.concat([self._rows, *batches])
-        points = everything.take(everything.device == Device.LOAD)
-        # of rows about one customer and interval the one recorded last counts, so arrival breaks the tie
-        self._rows = points.take(np.lexsort((np.arange(len(points)), points.from_interval, points.customer)))
+        entry = np.concatenate([self._entry, *(np.full(len(table), index) for index, table in batches)])
+        everything = Connections.concat([self._rows, *(table for _, table in batches)])
+        points = np.flatnonzero(everything.device == Device.LOAD)
+        # of rows about one customer and interval the one recorded last counts
+        order = points[np.lexsort((entry[points], everything.from_interval[points], everything.customer[points]))]
+        self._rows, self._entry = everything.take(order), entry[order]
         names, place = np.unique(self._rows.feeder, return_inverse=True)
         self._feeder = np.array([self._number.get(bytes(name), -1) for name in names], dtype=np.int64)[place]
         self._latest = None
 
-    def at(self, interval: int) -> Connected:
-        """Who is connected in an interval, as known now; customers on feeders of other shards are left out.
+    def at(self, interval: int, size: int) -> Connected:
+        """Who is connected in an interval, as known from the entries below a size of the journal.
+
+        Customers on feeders of other shards are left out.
 
         Raises
         ------
         InputError : a feeder has no meter at its substation.
         """
-        if self._latest is not None and self._latest[0] == interval:
-            return self._latest[1]
+        if self._latest is not None and self._latest[:2] == (interval, size):
+            return self._latest[2]
         rows, feeders = self._rows, len(self._number)
-        holds = np.flatnonzero(rows.from_interval <= interval)
+        holds = np.flatnonzero((rows.from_interval <= interval) & (self._entry < size))
         customer = rows.customer[holds]
         last = holds[np.append(customer[1:] != customer[:-1], True)] if holds.size else holds
         last = last[(self._feeder[last] >= 0) & (rows.node[last] >= 0)]
@@ -105,5 +114,5 @@ class ConnectionHistory:
             capacity_w=rows.capacity_w[last],
             start=start[: feeders + 1],
         )
-        self._latest = (interval, connected)
+        self._latest = (interval, size, connected)
         return connected

@@ -109,7 +109,6 @@ class ShardMarket:
         self._rules: dict[date, Rules] = {}
         self._submitted = Submitted(Recorder(intake, vault, ""))
         self._history = ConnectionHistory([f.name for f in self.feeders], [f.substation for f in self.feeders])
-        self._connections = 0
         self._meters = ShardMeters()
         self._carry = np.zeros((0, 2), dtype=np.int64)
         self._warm: list[Warm | None] = [None] * len(self.feeders)
@@ -195,12 +194,12 @@ class ShardMarket:
         ------
         ShardError : the interval is settled. JournalError : the disk refused.
         """
+        if any((interval, k) in self._settled for k in range(len(self.feeders))):
+            raise ShardError(f"interval {interval} is settled; its gate closed long ago")
         with self.stages("collect"):
             size = self._gates.setdefault(interval, self._refresh())
             connected = self._connected(interval)
             bids = self._submitted.bids(interval, size)
-        if any((interval, k) in self._settled for k in range(len(self.feeders))):
-            raise ShardError(f"interval {interval} is settled; its gate closed long ago")
         orders = 0
         for k, feeder in enumerate(self.feeders):
             if (interval, k) not in self._waiting:
@@ -266,12 +265,20 @@ class ShardMarket:
     def settle(self, interval: int, known_at: int) -> Settled:
         """Validate the readings on record by now, settle and post an interval; what is missing is estimated.
 
-        Once settled, an interval stays so: asked again, feeders that were settled are not settled again.
+        Intervals settle in their order, each once; feeders that were settled before a crash are left as they are.
 
         Raises
         ------
-        ShardError : a feeder has not been cleared. JournalError, BooksError : the disk refused.
+        ShardError : a feeder has not been cleared, or all have been settled.
+        JournalError, BooksError : the disk refused.
         """
+        open_feeders = [k for k in range(len(self.feeders)) if (interval, k) not in self._settled]
+        if not open_feeders:
+            raise ShardError(f"interval {interval} is settled; later readings of it are corrections")
+        for k in open_feeders:
+            if (interval, k) not in self._waiting:
+                name = self.feeders[k].name
+                raise ShardError(f"interval {interval} of {name} has not been cleared; close its gate first")
         with self.stages("collect"):
             size = self._reads.setdefault(interval, self._refresh())
             readings = self._submitted.readings(interval, size)
@@ -280,12 +287,8 @@ class ShardMarket:
             energy = self._meters.read(interval, readings, connected)
         rules = self._rules_of(interval)
         posted: list[tuple[int, Postings]] = []
-        for k, feeder in enumerate(self.feeders):
-            if (interval, k) in self._settled:
-                continue
-            cleared = self._waiting.pop((interval, k), None)
-            if cleared is None:
-                raise ShardError(f"interval {interval} of {feeder.name} has not been cleared; close its gate first")
+        for k in open_feeders:
+            cleared = self._waiting.pop((interval, k))
             here = connected.on(k)
             with self.stages("settle"):
                 measured = energy.take(np.arange(here.start, here.stop))
@@ -293,7 +296,7 @@ class ShardMarket:
                 facts = interval_facts(interval, connected, here, cleared.period, measured, substation)
                 postings = settle_intervals(facts, rules.settlement)
             with self.stages("seal"):
-                recorder, span = self._recorder(feeder.name), Span(known_at, interval, 1, REAL_TIME)
+                recorder, span = self._recorder(self.feeders[k].name), Span(known_at, interval, 1, REAL_TIME)
                 said = Energy.concat([substation, measured])
                 validated = recorder.put(said, span, name=f"{_READ}{size}")
                 entry = recorder.put(postings, span, causes=(validated, cleared.entry))
@@ -361,12 +364,12 @@ class ShardMarket:
 
     def _refresh(self) -> int:
         size = self._submitted.refresh()
-        batches, self._connections = self._submitted.connections(self._connections)
-        self._history.add(batches)
+        self._history.add(self._submitted.new_connections())
         return size
 
     def _connected(self, interval: int) -> Connected:
-        connected = self._history.at(interval)
+        """Who is on the feeders in an interval, as known when its gate closed."""
+        connected = self._history.at(interval, self._gates[interval])
         beyond = int(connected.customer.max(initial=-1)) + 1 - len(self._carry)
         if beyond > 0:
             self._carry = np.concatenate([self._carry, np.zeros((beyond, 2), dtype=np.int64)])

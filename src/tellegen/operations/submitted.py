@@ -79,9 +79,10 @@ class Submitted:
             parts.append(table if counts.all() else table.take(counts))
         return Readings.concat(parts)
 
-    def connections(self, first: int) -> tuple[list[Connections], int]:
-        """Batches of connections from the `first` of them on, and how many there are now."""
-        return [self._record.table(index, Connections) for index in self._connections[first:]], len(self._connections)
+    def new_connections(self) -> list[tuple[int, Connections]]:
+        """Batches of connections with their indices that were seen since this was last asked."""
+        new, self._connections = self._connections, []
+        return [(index, self._record.table(index, Connections)) for index in new]
 
     def _about(self, kind: type[Table], interval: int, size: int) -> list[int]:
         return [index for index in self._by_interval.get((kind.kind, interval), []) if index < size]

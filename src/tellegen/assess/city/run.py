@@ -29,8 +29,6 @@ ROWS_PER_S_MAX = 10_000_000
 STOP_S_MAX = 60
 ROW_RECEIPTS_MAX = 1_000
 CLEARINGS_AGAIN = 3
-
-
 _STAGE = re.compile(r'^tellegen_stage_cpu_seconds_total\{stage="([a-z ]+)"\} (\S+)$', re.MULTILINE)
 
 
