@@ -9,12 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_csr
 
-from tellegen.registry import open_shard, signing_request
+from tellegen.metering import meter_proof, sign_day
+from tellegen.records import Readings, Role
+from tellegen.registry import Authority, Identity, Reason, open_shard, signing_request
 from tellegen.verify import check_receipt
 
 Tellegen = Callable[..., Any]
@@ -170,3 +173,33 @@ def test_a_proof_that_is_none_is_answered_no(tellegen: Tellegen, shard: Path, tm
     root = shard / "registry" / "root.pem"
     answer = tellegen("registry", "verify-proof", tmp_path / "proof.json", "--root", root)
     assert (answer.status, answer.out) == (1, "NO: not a document of the form tellegen-meter-proof@v1\n")
+
+
+def test_a_proof_is_checked_without_the_shard(tellegen: Tellegen, tmp_path: Path) -> None:
+    day, key = 19_675, Ed25519PrivateKey.from_private_bytes(bytes(32))
+    authority = Authority("city.example/north", bytes(32), bytes([1]) * 32, day * 86_400)
+    certificate = authority.issue(Identity(Role.METER, 77), signing_request(key), day * 86_400)
+    one = np.ones(1, dtype=np.int64)
+    readings = Readings(
+        customer=7 * one.astype(np.int32),
+        meter=77 * one,
+        counter=one,
+        import_wh=500 * one,
+        export_wh=0 * one,
+        reactive_varh=0 * one,
+        voltage_mv=one,
+        tag=np.zeros(1, dtype="V16"),
+    )
+    interval = day * 288
+    signed = sign_day(readings, interval, key.sign)
+    proof = meter_proof(readings, interval, interval, signed, [certificate.pem, authority.issuing_pem])
+    revoked = authority.revocation_list([(certificate.serial, day * 86_400, Reason.KEY_COMPROMISE)], 1, day * 86_400)
+    for name, text in (("proof", proof), ("root", authority.root_pem), ("crl", revoked)):
+        (tmp_path / name).write_text(text)
+    command = ("registry", "verify-proof", tmp_path / "proof", "--root", tmp_path / "root")
+    answer = tellegen(*command, "--json")
+    assert (answer.status, json.loads(answer.out)["ok"]) == (0, True)
+    assert "stood at 500 Wh import" in answer.out
+    refused = tellegen(*command, "--crl", tmp_path / "crl")
+    assert refused.status == 1
+    assert "was revoked at 2023-11-14 00:00 UTC" in refused.out

@@ -18,6 +18,7 @@ from tellegen.cli import (  # noqa: F401 - commands register on import
     grid,
     network,
     record,
+    registry,
     rules,
     taps,
 )

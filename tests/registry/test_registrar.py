@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +11,19 @@ import numpy as np
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tellegen.errors import InputError
 from tellegen.journal import JournalError
 from tellegen.records import Connections, Device, KeyGenerations, Refusal, Role
 from tellegen.registry import (
+    Authority,
     Directory,
     Identity,
     NotAdmittedError,
     Reason,
+    Refused,
     RegistryError,
     Request,
     Shard,
@@ -27,7 +32,9 @@ from tellegen.registry import (
     connection,
     create_shard,
     open_shard,
+    parse_requests,
     read_csv,
+    requests_body,
     rotation_message,
     signing_request,
     write_csv,
@@ -108,6 +115,19 @@ def test_a_revoked_key_endorses_nobody(shard: Shard) -> None:
     stolen = replace(request(SEVEN, 2), endorsement=key(1).sign(message))
     _, _, (refused,) = shard.registrar.admit([stolen], NOW + 6, vouched=False)
     assert refused.refusal == Refusal.UNKNOWN
+
+
+def test_a_revoked_key_is_not_certified_again(shard: Shard) -> None:
+    """Not by asking once more, and not by finishing an interrupted enrolment of many."""
+    meter = Identity(Role.METER, 7)
+    _, (old,), _ = shard.registrar.admit([request(meter, 1)], NOW, vouched=True)
+    shard.registrar.revoke(old.fingerprint, Reason.KEY_COMPROMISE, NOW + 5)
+    _, issued, (refused,) = shard.registrar.admit([request(meter, 1)], NOW + 6, vouched=True)
+    assert not issued
+    assert "make a new key" in refused.reason
+    assert admit_many(shard.registrar, [request(meter, 1)], NOW + 6, processes=1)[0] == 0
+    assert shard.directory.keys(Role.METER, [7], NOW + 6) == [None]
+    assert shard.registrar.admit([request(meter, 2)], NOW + 7, vouched=True)[1]
 
 
 def test_a_revocation_is_felt_at_once_and_listed(shard: Shard) -> None:
@@ -240,3 +260,38 @@ def test_a_shard_with_a_name_that_will_not_do_leaves_nothing_behind(tmp_path: Pa
     assert not (tmp_path / "s").exists()
     with pytest.raises(InputError, match="tellegen registry init"), open_shard(tmp_path / "s"):
         pass
+
+
+def test_a_shard_whose_root_certificate_is_not_its_own_is_not_opened(shard: Shard) -> None:
+    other = Authority("city.example/shard-1", bytes(32), bytes(32), NOW)
+    (shard.path / "registry" / "root.pem").write_text(other.root_pem)
+    with pytest.raises(RegistryError, match="not the certificate of this vault"), open_shard(shard.path):
+        pass
+
+
+def test_requests_come_back_from_lines_of_text_as_they_went() -> None:
+    asked = [request(SEVEN, 1), replace(request(NORTH, 2), endorsement=b"e" * 64)]
+    assert parse_requests(requests_body(asked)) == asked
+
+
+def test_a_line_that_cannot_be_read_does_not_cost_the_others(shard: Shard) -> None:
+    lines = requests_body([request(SEVEN, 1)]) + b"junk\n" + requests_body([request(NORTH, 2)])
+    _, issued, refused = shard.registrar.admit(parse_requests(lines), NOW, vouched=True)
+    assert [c.identity for c in issued] == [SEVEN, NORTH]
+    assert [(r.row, r.reason) for r in refused] == [(1, "not a JSON object in one line")]
+
+
+FIELD = st.recursive(st.none() | st.integers() | st.text(max_size=6) | st.booleans(), st.lists, max_leaves=3)
+NAMES = st.sampled_from(["role", "number", "name", "request", "endorsement", "other"])
+
+
+@given(st.one_of(st.binary(max_size=80), st.dictionaries(NAMES, FIELD).map(lambda d: json.dumps(d).encode())))
+def test_no_line_does_more_than_be_refused(line: bytes) -> None:
+    assert all(isinstance(each, Refused) for each in parse_requests(line))
+
+
+def test_lines_have_limits() -> None:
+    with pytest.raises(RegistryError, match="at most 10000 requests"):
+        parse_requests(b"\n" * 10_001)
+    (refused,) = parse_requests(b" " * 20_000)
+    assert "at most 16384 bytes" in refused.reason

@@ -366,6 +366,39 @@ def test_a_server_that_is_asked_to_end_answers_first_and_loses_nothing(tmp_path:
                 check_receipt(document["receipts"][0], entry.to_bytes(), keys.vkey)
 
 
+def test_a_server_that_is_killed_has_lost_nothing_it_acknowledged(tmp_path: Path) -> None:
+    """Killed under load; then everything is sent again, and each batch is on record once, where it was said."""
+    keys = build_shard(tmp_path / "s", {FEEDER: CUSTOMERS}, b"kill", first_interval=this_interval() - 100)
+    codes = DeviceCodes(keys.meter_master, keys.meters_of(CUSTOMERS))
+    process, address = start(keys.path)
+    served = Served(keys, codes, address, process)
+    requests = [post_request(served.batch()) for _ in range(200)]
+    told: dict[int, list[int]] = {}
+
+    def answered(number: int, answer: Answered) -> None:
+        told[number] = json.loads(answer.reply.body)["entries"]
+        if len(told) == 60:
+            served.process.kill()
+
+    with contextlib.suppress(LoadError, OSError):
+        asyncio.run(offer(address, requests, 1e6, connections=6, answered=answered))
+    process.wait()
+    process, address = start(keys.path)
+    documents: dict[int, dict[str, Any]] = {}
+    asyncio.run(
+        offer(
+            address, requests, 1e6, connections=6, answered=lambda n, a: documents.update({n: json.loads(a.reply.body)})
+        )
+    )
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 0
+    for number, entries in told.items():
+        assert (documents[number]["entries"], documents[number]["again"]) == (entries, True)
+    with Journal.open(keys.path) as journal:
+        names = [journal.entry(index).name for index in journal.find(kind=Readings.kind)]
+    assert sorted(names) == sorted(f"readings/{n + 1}" for n in range(len(requests)))
+
+
 def test_a_shard_that_is_none_is_one_line(tmp_path: Path, tellegen: Callable[..., Any]) -> None:
     answer = tellegen("serve", tmp_path)
     assert answer.status == 2

@@ -30,12 +30,11 @@ from tellegen.operations.registry_changes import REGISTRAR, TABLES, SentChanges,
 from tellegen.operations.row_checks import connected, refusals
 from tellegen.operations.sent import RowProblem, Sent, SentBids, SentReadings
 from tellegen.operations.stages import Stages
+from tellegen.operations.submission_record import ROW_KINDS, SubmissionRecord, statement_of
 from tellegen.privacy import Vault, VaultError
 from tellegen.records import (
     Connections,
-    Header,
     KeyGenerations,
-    Orders,
     Readings,
     RecordError,
     Refusal,
@@ -43,7 +42,6 @@ from tellegen.records import (
     Route,
     SealedBatch,
     Statement,
-    Submissions,
     Table,
 )
 from tellegen.registry import Directory, NotAdmittedError, RegistryError
@@ -54,8 +52,7 @@ MARKETS = ("day_ahead", "real_time")
 SOURCE = "intake"
 """Who says which rows do not count."""
 _SIGNATURE_BYTES = 64
-_ROW_KINDS = (Readings.kind, Submissions.kind)
-_WHOLE_KINDS = (*_ROW_KINDS, *TABLES)
+_WHOLE_KINDS = (*ROW_KINDS, *TABLES)
 """A submission is on record whole when one of these is."""
 
 
@@ -101,6 +98,7 @@ class Intake:
         self._codes, self._replay = codes, replay
         self.stages = Stages()
         self._rates: dict[str, RowRate] = {}
+        self._record = SubmissionRecord(journal, vault)
 
     @classmethod
     def open(
@@ -131,8 +129,7 @@ class Intake:
             meters = meters[meters >= 0]
             codes = DeviceCodes(vault.purpose_key(METER_PURPOSE), meters, directory.key_generations())
             intake = cls(journal, vault, directory, codes, ReplayWindow(meters), bounds, time)
-            intake._fold_counters()
-            intake._finish_last()
+            intake._finish()
         except BaseException:
             journal.close()
             vault.close()
@@ -367,8 +364,7 @@ class Intake:
         """The batch that is on record under this name, where it is the same."""
         batch = next(i for i in entries if self.journal.entry(i).kind in _WHOLE_KINDS)
         header = self.journal.entry(batch)
-        first = _statement(header)
-        if first != statement:
+        if statement_of(header) != statement:
             raise RefusedBatchError(
                 Reason.CONFLICT,
                 f"source '{statement.source}' has used {statement.route} number {statement.sequence} for another "
@@ -379,71 +375,32 @@ class Intake:
             return Taken(tuple(entries), sent.rows, (), again=True)
         known = connected(sent, header.interval, header.known_at, self.directory)
         kept = sent.take(known)
-        refusal = np.zeros(header.rows, dtype=np.uint8)
-        behind = self._refusals_of(batch)
-        if behind is not None:
-            entries = [*entries, behind]
-            table = self._read(behind)
-            assert isinstance(table, Refusals)
-            refusal[table.row] = table.refusal
+        behind = self._record.refusals_behind(batch)
+        entries = entries if behind is None else [*entries, behind]
+        refusal = self._record.refusal_of_rows(batch)
         unknown = [RowProblem.of(row, Refusal.UNKNOWN) for row in sent.numbers[~known].tolist()]
         refused = _in_order([*sent.problems, *unknown, *_problems(kept, refusal)])
         return Taken(tuple(entries), int((refusal == Refusal.NONE).sum()), refused, again=True)
 
-    def _refusals_of(self, batch: int) -> int | None:
-        """The refusals of a batch stand right behind it."""
-        if batch + 1 < len(self.journal):
-            header = self.journal.entry(batch + 1)
-            if header.kind == Refusals.kind and header.causes == (batch,):
-                return batch + 1
-        return None
+    def _finish(self) -> None:
+        """Take up where the record ends: counters seen, and refusals that a crash has cut off.
 
-    def _read(self, entry: int) -> Table:
-        return self.vault.unseal(self.journal.entry(entry), self.journal.payload(entry)).table
-
-    def _fold_counters(self) -> None:
-        """Remember the counters on record that could still be sent again: older intervals are refused as such."""
+        Counters of intervals that are refused as too old need not be remembered.
+        """
         oldest = self.clock.now() // MARKET_INTERVAL_S - self.limits.late_intervals_max
-        for batch in self.journal.find(kind=Readings.kind):
-            if self.journal.entry(batch).interval < oldest or batch == len(self.journal) - 1:
-                continue
-            readings, refused = self._read(batch), self._refusals_of(batch)
-            assert isinstance(readings, Readings)
-            good = np.ones(len(readings), dtype=np.bool_)
-            if refused is not None:
-                table = self._read(refused)
-                assert isinstance(table, Refusals)
-                good[table.row] = False
-            self._mark(readings.take(good))
-
-    def _finish_last(self) -> None:
-        """A crash may have left the last batch without its refusals: find them again."""
-        last = len(self.journal) - 1
-        if last < 0 or self.journal.entry(last).kind not in _ROW_KINDS or not self.journal.entry(last).evidence:
+        for readings in self._record.counted_readings(oldest):
+            self._mark(readings)
+        batch = self._record.unfinished()
+        if batch is None:
             return
-        header, table = self.journal.entry(last), self._read(last)
-        numbers = np.arange(header.rows)
-        sent: Sent
-        if isinstance(table, Submissions):
-            orders = self._read(header.causes[0])
-            assert isinstance(orders, Orders)
-            sent = SentBids(table, orders, numbers)
-        else:
-            assert isinstance(table, Readings)
-            sent = SentReadings(table, numbers)
-        statement = _statement(header)
+        header, sent = self.journal.entry(batch), self._record.sent(batch)
+        statement = statement_of(header)
         refusal = refusals(sent, statement, header.known_at, self.directory, self._codes, self._replay)
         if isinstance(sent, SentReadings):
             self._mark(sent.readings.take(refusal == Refusal.NONE))
         if refusal.any():
-            self._refuse_rows(refusal, statement, last, header.known_at)
+            self._refuse_rows(refusal, statement, batch, header.known_at)
             self.journal.commit(self.clock.now())
-
-
-def _statement(header: Header) -> Statement:
-    """What the sender of a recorded batch said of it."""
-    fields = (header.source, header.feeder, header.market, header.interval, header.name, header.evidence)
-    return Statement.on_record(*fields)[0]
 
 
 def _problems(sent: Sent, refusal: NDArray[np.uint8]) -> list[RowProblem]:

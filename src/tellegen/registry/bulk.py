@@ -11,7 +11,8 @@ from itertools import islice, repeat
 from tellegen.records import Refusal
 from tellegen.registry.authority import VALID_DAYS, Authority, Certificate, requested_key
 from tellegen.registry.identity import NUMBERED, Identity, RegistryError
-from tellegen.registry.registrar import Refused, Registrar, Request
+from tellegen.registry.registrar import Registrar
+from tellegen.registry.requests import Refused, Request
 
 CHUNK = 1000
 """Requests that are signed, stored and put on record together."""
@@ -51,12 +52,12 @@ def admit_many(
             asked = [[request for _, request in chunk] for chunk in fresh]
             answers = pool.map(_issue, asked, repeat(known_at), repeat(days))
             for whole, chunk, answer in zip(group, fresh, answers, strict=True):
-                issued = [each for each in answer if isinstance(each, Certificate)]
-                refused += [
-                    Refused(done + row, Refusal.MALFORMED, each)
-                    for (row, _), each in zip(chunk, answer, strict=True)
-                    if isinstance(each, str)
-                ]
+                issued = []
+                for (row, _), each in zip(chunk, answer, strict=True):
+                    try:
+                        issued.append(_issued(registrar, each))
+                    except RegistryError as error:
+                        refused.append(Refused(done + row, Refusal.MALFORMED, str(error)))
                 if issued:
                     registrar.admit_issued(issued, known_at)
                     registrar.journal.commit(known_at)
@@ -64,6 +65,13 @@ def admit_many(
                 done += len(whole)
                 progress(done)
     return admitted, refused
+
+
+def _issued(registrar: Registrar, answer: Certificate | str) -> Certificate:
+    if isinstance(answer, str):
+        raise RegistryError(answer)
+    registrar.check_key(answer)
+    return answer
 
 
 def _chunks(requests: Iterable[Request]) -> Iterator[list[Request]]:

@@ -131,7 +131,7 @@ class Directory:
         ------
         NotAdmittedError : unknown, revoked or out of its validity; says which.
         """
-        number = self._names.get(source.encode("ascii", "replace"), NONE)
+        number = self._names.get(source.encode(), NONE)
         row, refusal = self._standing(self._named, [number], at, known_at)
         if refusal[0] == Refusal.NONE and self._named.rows["role"][row[0]] not in SOURCES:
             refusal[0] = Refusal.UNKNOWN
@@ -142,7 +142,7 @@ class Directory:
     def standing(self, role: Role, number: int, name: str, at: int, known_at: int | None = None) -> Standing | None:
         """How one identity stands: the admission recorded last that holds by then, and why it may not count."""
         versions = self._identities.get(role, self._named)
-        place = number if role in self._identities else self._names.get(name.encode("ascii"), NONE)
+        place = number if role in self._identities else self._names.get(name.encode(), NONE)
         row, refusal = self._standing(versions, [place], at, known_at)
         if row[0] < 0 or versions.rows["role"][row[0]] != role:
             return None
@@ -214,6 +214,10 @@ class Directory:
     def revoked(self) -> dict[bytes, list[tuple[int, int, int]]]:
         """Revoked certificates by fingerprint: from when on, when that became known, and the reason (RFC 5280)."""
         return dict(self._revoked)
+
+    def is_revoked(self, fingerprint: bytes) -> bool:
+        """Whether a certificate was ever revoked."""
+        return fingerprint in self._revoked
 
     # What is connected
 

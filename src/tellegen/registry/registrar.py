@@ -16,47 +16,14 @@ from tellegen.journal import Journal
 from tellegen.privacy import Vault
 from tellegen.records import OPERATOR, Admissions, Connections, KeyGenerations, Refusal, Revocations, Role, Table
 from tellegen.registry.assets import check_connections
-from tellegen.registry.authority import VALID_DAYS, Authority, Certificate, Reason, requested_key
+from tellegen.registry.authority import VALID_DAYS, Authority, Certificate, Reason
 from tellegen.registry.certificates import CertificateStore
 from tellegen.registry.directory import Directory
 from tellegen.registry.identity import NUMBERED, Identity, RegistryError, words
+from tellegen.registry.requests import Refused, Request, rotation_message
 from tellegen.units import MARKET_INTERVAL_S
 
 SOURCE = "registrar"
-ROTATION_MAGIC = b"tellegen-rotation@v1\n"
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """Somebody asks to be admitted.
-
-    identity : as whom. request : PKCS#10, PEM or DER.
-    endorsement : Ed25519 signature of `rotation_message` under the key that counts so far; empty where the registrar
-        vouches.
-    """
-
-    identity: Identity
-    request: bytes
-    endorsement: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A request that was not taken: its place among those handed in, why in one number, and in words."""
-
-    row: int
-    refusal: Refusal
-    reason: str
-
-
-def rotation_message(identity: Identity, origin: str, request: bytes) -> bytes:
-    """What the holder of the old key signs so that a new one takes its place.
-
-    Raises
-    ------
-    RegistryError : the request cannot be used.
-    """
-    return ROTATION_MAGIC + f"{identity.uri(origin)}\n".encode() + requested_key(request).public_bytes_raw()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +44,13 @@ class Registrar:
     certificates: CertificateStore
 
     def admit(
-        self, requests: Sequence[Request], known_at: int, *, vouched: bool, days: int = VALID_DAYS
+        self, requests: Sequence[Request | Refused], known_at: int, *, vouched: bool, days: int = VALID_DAYS
     ) -> tuple[int | None, list[Certificate], list[Refused]]:
         """Issue certificates and put their admission on record; good requests are not lost with bad ones.
 
         Parameters
         ----------
+        requests : those that could not even be read (`parse_requests`) stay refused.
         known_at : now, seconds since the epoch; certificates are valid from then on.
         vouched : the operator itself asks. Otherwise a request must be endorsed by the key that it replaces.
 
@@ -92,16 +60,32 @@ class Registrar:
         """
         issued, refused, names = [], [], self.directory.named_roles()
         for row, request in enumerate(requests):
+            if isinstance(request, Refused):
+                refused.append(request)
+                continue
             try:
                 if not vouched:
                     self._check_endorsement(request, known_at)
                 self._check_name(request.identity, names)
-                issued.append(self.authority.issue(request.identity, request.request, known_at, days))
+                certificate = self.authority.issue(request.identity, request.request, known_at, days)
+                self.check_key(certificate)
+                issued.append(certificate)
             except _UnendorsedError as error:
                 refused.append(Refused(row, error.refusal, str(error)))
             except RegistryError as error:
                 refused.append(Refused(row, Refusal.MALFORMED, str(error)))
         return (self.admit_issued(issued, known_at) if issued else None), issued, refused
+
+    def check_key(self, certificate: Certificate) -> None:
+        """A key that was revoked is not certified again.
+
+        Raises
+        ------
+        RegistryError : this identity had a certificate for the same key, and it was revoked.
+        """
+        for before in self.certificates.of(certificate.identity):
+            if before.public_key == certificate.public_key and self.directory.is_revoked(before.fingerprint):
+                raise RegistryError(f"{certificate.identity}: a certificate of this key was revoked; make a new key")
 
     def admit_issued(self, certificates: Sequence[Certificate], known_at: int) -> int:
         """Put the admission of certificates on record; returns its journal index."""
@@ -157,14 +141,14 @@ class Registrar:
         return self._put(generations, known_at)
 
     def revocation_list(self, now: int) -> str:
-        """The list of revoked certificates as it stands on record, PEM; its number is the size of the journal."""
+        """The list of revoked certificates as it stands on record, PEM; the time is its number."""
         revoked = []
         for fingerprint, facts in self.directory.revoked().items():
             certificate = self.certificates.by_fingerprint(fingerprint)
             if certificate is not None:
                 since, _, reason = min(facts)
                 revoked.append((certificate.serial, since, Reason(reason)))
-        return self.authority.revocation_list(revoked, len(self.journal), now)
+        return self.authority.revocation_list(revoked, now, now)
 
     @staticmethod
     def _check_name(identity: Identity, names: dict[str, Role]) -> None:

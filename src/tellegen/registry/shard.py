@@ -90,20 +90,36 @@ def open_shard(path: Path, *, write: bool = False) -> Iterator[Shard]:
     JournalError : somebody else writes, or the journal is damaged.
     RegistryError : the authority is not the one whose certificates lie there.
     """
-    folder = path / "registry"
-    try:
-        root = x509.load_pem_x509_certificate((folder / "root.pem").read_bytes())
-    except (OSError, ValueError):
-        raise InputError(path, "registry/root.pem", "cannot be read; `tellegen registry init` makes a shard") from None
+    if not (path / "registry").is_dir():
+        raise InputError(path, "registry", "does not exist; `tellegen registry init` makes a shard")
     with ExitStack() as stack:
         vault = stack.enter_context(Vault.open(path / "vault"))
         signing_key = vault.purpose_key(SIGNING_PURPOSE) if write else None
         journal = stack.enter_context(Journal.open(path, signing_key))
-        authority = _authority(vault, journal.verifier.name, int(root.not_valid_before_utc.timestamp()))
-        if authority.root != root:
-            raise RegistryError(f"{folder / 'root.pem'} is not the certificate of this vault's root key")
-        certificates = stack.enter_context(CertificateStore(folder / "certificates.sqlite"))
-        yield Shard(path, Registrar(journal, vault, Directory.of(journal, vault), authority, certificates))
+        registrar = open_registrar(path, journal, vault, Directory.of(journal, vault))
+        stack.enter_context(registrar.certificates)
+        yield Shard(path, registrar)
+
+
+def open_registrar(path: Path, journal: Journal, vault: Vault, directory: Directory) -> Registrar:
+    """The registrar of a shard whose journal is open already: how a running writer admits.
+
+    Its store of certificates is the caller's to close.
+
+    Raises
+    ------
+    InputError : the shard has no root certificate.
+    RegistryError : the authority is not the one whose certificates lie there.
+    """
+    file = path / "registry" / "root.pem"
+    try:
+        root = x509.load_pem_x509_certificate(file.read_bytes())
+    except (OSError, ValueError):
+        raise InputError(file, "certificate", "cannot be read; `tellegen registry init` makes it") from None
+    authority = _authority(vault, journal.verifier.name, int(root.not_valid_before_utc.timestamp()))
+    if authority.root != root:
+        raise RegistryError(f"{file} is not the certificate of this vault's root key")
+    return Registrar(journal, vault, directory, authority, CertificateStore(path / "registry" / "certificates.sqlite"))
 
 
 def _authority(vault: Vault, origin: str, created: int) -> Authority:

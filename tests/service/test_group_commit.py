@@ -1,0 +1,137 @@
+"""Group commit: who waits is told, and what was told stays true."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import shutil
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pytest
+
+pytest.importorskip("msgspec")
+
+from tellegen.journal import Checkpoint, Journal, JournalError
+from tellegen.metering import DeviceCodes
+from tellegen.operations.intake import Intake
+from tellegen.operations.intake_limits import IntakeLimits, Reason, RefusedBatchError
+from tellegen.operations.sent import SentReadings
+from tellegen.operations.synthetic_batches import SignedBatch, readings_batch, readings_of
+from tellegen.operations.synthetic_shard import ShardKeys, build_shard
+from tellegen.service import group_commit
+from tellegen.service.counters import Counters
+from tellegen.service.group_commit import Final, GroupCommit
+from tellegen.units import MARKET_INTERVAL_S
+from tellegen.verify.receipts import check_receipt
+
+CUSTOMERS = np.arange(1, 6, dtype=np.int32)
+T = TypeVar("T")
+
+
+@pytest.fixture(scope="module")
+def shard(tmp_path_factory: pytest.TempPathFactory) -> ShardKeys:
+    first = int(time.time()) // MARKET_INTERVAL_S - 10
+    return build_shard(tmp_path_factory.mktemp("group") / "s", {"F": CUSTOMERS}, b"group", first_interval=first)
+
+
+@pytest.fixture
+def keys(shard: ShardKeys, tmp_path: Path) -> ShardKeys:
+    return replace(shard, path=Path(shutil.copytree(shard.path, tmp_path / "s")))
+
+
+def batch(keys: ShardKeys, number: int) -> SignedBatch:
+    codes = DeviceCodes(keys.meter_master, keys.meters_of(CUSTOMERS))
+    interval = int(time.time()) // MARKET_INTERVAL_S - 1
+    return readings_batch(keys, readings_of(keys, codes, CUSTOMERS, interval, number), "F", interval, number)
+
+
+def run(keys: ShardKeys, work: Callable[[GroupCommit], Awaitable[T]], counters: Counters | None = None) -> T:
+    async def go() -> T:
+        limits = IntakeLimits(pending_batches_max=20)
+        group = GroupCommit(lambda: Intake.open(keys.path, limits), limits, counters or Counters())
+        await group.start()
+        try:
+            return await work(group)
+        finally:
+            await group.stop()
+
+    return asyncio.run(go())
+
+
+async def send(group: GroupCommit, batch: SignedBatch) -> Final:
+    return await group.submit(batch.statement, batch.signature, lambda: SentReadings.from_bytes(batch.body))
+
+
+def test_what_arrives_during_a_commit_is_final_with_the_next(keys: ShardKeys) -> None:
+    counters = Counters()
+    batches = [batch(keys, number) for number in range(1, 16)]
+
+    async def work(group: GroupCommit) -> list[Final]:
+        return await asyncio.gather(*(send(group, each) for each in batches))
+
+    finals = run(keys, work, counters)
+    assert 1 <= counters.commits <= len(batches)
+    with Journal.open(keys.path) as journal:
+        for final in finals:
+            (entry,) = final.taken.entries
+            assert check_receipt(final.receipts[0], journal.entry(entry).to_bytes(), keys.vkey).index == entry
+
+
+def test_too_many_that_wait_are_sent_away(keys: ShardKeys) -> None:
+    async def work(group: GroupCommit) -> list[Final | BaseException]:
+        every = [batch(keys, number) for number in range(1, 26)]
+        return await asyncio.gather(*(send(group, each) for each in every), return_exceptions=True)
+
+    outcomes = run(keys, work)
+    busy = [each for each in outcomes if isinstance(each, RefusedBatchError)]
+    assert (len(outcomes), len(busy)) == (25, 5)
+    assert {(each.reason, each.retry_after_s) for each in busy} == {(Reason.BUSY, 1)}
+
+
+@pytest.mark.parametrize(("cause", "reason"), [(errno.ENOSPC, Reason.DISK_FULL), (errno.EIO, Reason.UNAVAILABLE)])
+def test_a_disk_that_refuses_is_told_to_all_and_opened_again(
+    keys: ShardKeys, monkeypatch: pytest.MonkeyPatch, cause: int, reason: Reason
+) -> None:
+    commit, refusing = Journal.commit, [True]
+
+    def refuse(journal: Journal, known_at: int) -> Checkpoint:
+        if refusing and refusing.pop():
+            journal.close()
+            raise JournalError("the disk refused") from OSError(cause, "no")
+        return commit(journal, known_at)
+
+    async def work(group: GroupCommit) -> tuple[list[Final | BaseException], list[Final]]:
+        await send(group, batch(keys, 1))
+        monkeypatch.setattr(Journal, "commit", refuse)
+        tries = [send(group, batch(keys, number)) for number in (2, 3)]
+        told = await asyncio.gather(*tries, return_exceptions=True)
+        return told, [await send(group, batch(keys, number)) for number in (1, 2, 3, 4)]
+
+    monkeypatch.setattr(group_commit, "REOPEN_AFTER_S", 0.0)
+    told, after = run(keys, work)
+    assert {each.reason for each in told if isinstance(each, RefusedBatchError)} <= {reason, Reason.UNAVAILABLE}
+    assert any(isinstance(each, RefusedBatchError) and each.reason is reason for each in told)
+    assert [final.taken.accepted for final in after] == [5, 5, 5, 5]
+    assert after[0].taken.again
+    with Journal.open(keys.path) as journal:
+        found = [journal.entry(i).name for i in journal.find(kind="readings")]
+    assert found == [f"readings/{number}" for number in (1, 2, 3, 4)]
+
+
+def test_a_fault_of_the_program_leaves_nobody_waiting(keys: ShardKeys, monkeypatch: pytest.MonkeyPatch) -> None:
+    receipts = Intake.receipts
+
+    async def work(group: GroupCommit) -> Final:
+        monkeypatch.setattr(Intake, "receipts", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            await send(group, batch(keys, 1))
+        monkeypatch.setattr(Intake, "receipts", receipts)
+        return await send(group, batch(keys, 1))
+
+    monkeypatch.setattr(group_commit, "REOPEN_AFTER_S", 0.0)
+    assert run(keys, work).taken.again  # it was on record, only the answer was missing
