@@ -239,8 +239,7 @@ def test_counters_of_a_compacted_day_are_remembered(bench: Bench) -> None:
     bench.intake.close()
     day = NOW // 86_400
     with Vault.open(bench.keys.path / "vault") as vault:
-        filed = compact(bench.keys.path, vault, known_at=NOW + 5, until_day=day)
-    assert filed.rows == 8 + 2  # refusals are about nobody, and stay
+        compact(bench.keys.path, vault, known_at=NOW + 5, until_day=day)
     bench.wall[0] += 10
     bench.open()
     assert bench.intake.journal.archive_file(first.entries[0]) is not None
