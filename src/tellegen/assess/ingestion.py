@@ -88,9 +88,9 @@ UNBOUNDED_ITEMS_PER_S = 150_000
 """Items prepared for each second of a load without a rate."""
 FULL = (
     Load("readings and bids", 6_700, 20, 100, bids=True, p99_ms=100),
-    Load("readings", 6_700, 20, 100, p99_ms=100),
+    Load("readings", 6_700, 10, 100, p99_ms=100),
     Load("readings, the report's peak", 56_000, 60, 1000, p99_ms=500, sustained=True),
-    Load("readings, as many as are taken", 0, 10, 1000, connections=4),
+    Load("readings, as many as are taken", 0, 5, 1000, connections=4),
 )
 QUICK = (Load("readings and bids", 2_000, 1.0, 100, bids=True),)
 

@@ -86,8 +86,9 @@ class KeyIndex:
 
     def of(self, key: int) -> list[int]:
         """Every index with a key, ascending."""
-        wanted = np.uint64(key)
-        start, stop = np.searchsorted(self._keys, wanted, "left"), np.searchsorted(self._keys, wanted, "right")
+        start = stop = int(self._keys.searchsorted(np.uint64(key)))
+        while stop < self._keys.size and self._keys[stop] == key:
+            stop += 1
         return [*self._indices[start:stop].tolist(), *self._recent.get(key, ())]
 
 

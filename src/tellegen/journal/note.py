@@ -167,14 +167,16 @@ class NoteSigner:
 
     name: str
     seed: bytes = field(repr=False)
+    _key: SigningKey = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_key(self.name, self.seed)
+        object.__setattr__(self, "_key", SigningKey(self.seed))
 
     @property
     def verifier(self) -> NoteVerifier:
         """The public half."""
-        return NoteVerifier(self.name, bytes(SigningKey(self.seed).verify_key))
+        return NoteVerifier(self.name, bytes(self._key.verify_key))
 
     def sign(self, text: str) -> str:
         """The note: text, blank line, signature line.
@@ -185,8 +187,6 @@ class NoteSigner:
         """
         if not text.endswith("\n") or any(ord(c) < 0x20 and c != "\n" for c in text):
             raise JournalError("a note's text must end in a newline and hold no control characters")
-        key = SigningKey(self.seed)
-        line = SignatureLine(
-            self.name, key_id(self.name, ED25519, bytes(key.verify_key)), key.sign(text.encode()).signature
-        )
+        public_key = bytes(self._key.verify_key)
+        line = SignatureLine(self.name, key_id(self.name, ED25519, public_key), self._key.sign(text.encode()).signature)
         return f"{text}\n{line}"

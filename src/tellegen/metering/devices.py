@@ -41,6 +41,8 @@ GMAC_COUNTER_LIMIT = 1 << 32
 GMAC_SERIAL_LIMIT = 1 << 40
 _AUTHENTICATED_ONLY = b"\x10"  # security control byte: suite 0, authentication without encryption
 _SYSTEM_TITLE = b"TLG"
+_COVERED_COLUMNS = [name for name in Readings.row_dtype().names or () if name != "tag"]
+_COVERED = np.dtype([*((name, Readings.row_dtype()[name]) for name in _COVERED_COLUMNS), ("interval", "<i8")])
 
 
 class MeteringError(TellegenError):
@@ -156,6 +158,8 @@ class DeviceCodes:
     def _keys_of(self, meter: IntArray, place: IntArray, counter: IntArray) -> list[bytes]:
         self._keys.fill(place, meter, np.zeros(place.size, dtype=np.int64), self._derive)
         keys = self._keys.get(place)
+        if not len(self._generations):
+            return keys
         row = self._generations.standing(meter, counter)
         rotated = np.flatnonzero(row >= 0)
         if rotated.size:
@@ -223,11 +227,9 @@ def _gmac_codes(keys: list[bytes], messages: list[bytes], readings: Readings) ->
 
 def _messages(readings: Readings, interval: ArrayLike) -> list[bytes]:
     """What each code covers: the row without the code, then the interval."""
-    names = [name for name in readings.row_dtype().names or () if name != "tag"]
-    layout = np.dtype([*((name, readings.row_dtype()[name]) for name in names), ("interval", "<i8")])
-    covered = np.empty(len(readings), dtype=layout)
-    for name in names:
+    covered = np.empty(len(readings), dtype=_COVERED)
+    for name in _COVERED_COLUMNS:
         covered[name] = getattr(readings, name)
     covered["interval"] = interval
-    messages: list[bytes] = covered.view(f"V{layout.itemsize}").tolist()
+    messages: list[bytes] = covered.view(f"V{_COVERED.itemsize}").tolist()
     return messages

@@ -29,7 +29,7 @@ from tellegen.operations.intake_limits import IntakeLimits, Reason, RefusedBatch
 from tellegen.operations.rate import RowRate
 from tellegen.operations.record_clock import RecordClock
 from tellegen.operations.registry_changes import REGISTRAR, TABLES, SentChanges, check_changes
-from tellegen.operations.row_checks import connected, refusals
+from tellegen.operations.row_checks import Places, refusals
 from tellegen.operations.sent import RowProblem, Sent, SentBids, SentReadings, SentRoots
 from tellegen.operations.stages import Stages
 from tellegen.operations.submission_record import ROW_KINDS, SubmissionRecord, statement_of
@@ -169,11 +169,12 @@ class Intake:
         if isinstance(sent, SentChanges):
             return self._change(sent.table, statement, signature, now)
         self._check_rate(statement.source, sent.rows + len(sent.problems))
-        known = connected(sent, statement.interval, now, self.directory)
+        places = Places.of(sent, statement, now, self.directory)
+        known = places.connected
         unknown = [RowProblem.of(row, Refusal.UNKNOWN) for row in sent.numbers[~known].tolist()]
         kept = sent if known.all() else sent.take(known)
         with self.stages("authenticate"):
-            refusal = refusals(kept, statement, now, self.directory, self._codes, self._replay)
+            refusal = self._refusals(kept, places.among_connected(), statement, now)
         refused = _in_order([*kept.problems, *unknown, *_problems(kept, refusal)])
         accepted = int((refusal == Refusal.NONE).sum())
         if not accepted:
@@ -328,7 +329,7 @@ class Intake:
         if refusal.any():
             entries += (self._refuse_rows(refusal, statement, entries[-1], now),)
         if isinstance(sent, SentReadings):
-            self._mark(sent.readings.take(refusal == Refusal.NONE))
+            self._mark(sent.readings, refusal == Refusal.NONE)
         return entries
 
     def _refuse_rows(self, refusal: NDArray[np.uint8], statement: Statement, batch: int, now: int) -> int:
@@ -359,10 +360,13 @@ class Intake:
             evidence=evidence,
         )
 
-    def _mark(self, readings: Readings) -> None:
-        self._replay.mark(readings.meter, readings.counter)
+    def _mark(self, readings: Readings, counted: NDArray[np.bool_]) -> None:
+        self._replay.mark(readings.meter[counted], readings.counter[counted])
 
     # What is on record
+
+    def _refusals(self, sent: Sent, places: Places, statement: Statement, now: int) -> NDArray[np.uint8]:
+        return refusals(sent, places, statement, now, self.directory, self._codes, self._replay)
 
     def _recorded(self, statement: Statement) -> list[int]:
         """Entries of a submission that is on record whole; what a crash left of one is recorded again."""
@@ -382,7 +386,7 @@ class Intake:
         sent = self._decoded(decode)
         if isinstance(sent, SentChanges):
             return Taken(tuple(entries), sent.rows, (), again=True)
-        known = connected(sent, header.interval, header.known_at, self.directory)
+        known = Places.of(sent, statement, header.known_at, self.directory).connected
         kept = sent.take(known)
         behind = self._record.refusals_behind(batch)
         entries = entries if behind is None else [*entries, behind]
@@ -398,15 +402,16 @@ class Intake:
         """
         oldest = self.clock.now() // MARKET_INTERVAL_S - self.limits.late_intervals_max
         for readings in self._record.counted_readings(oldest):
-            self._mark(readings)
+            self._mark(readings, np.ones(len(readings), dtype=np.bool_))
         batch = self._record.unfinished()
         if batch is None:
             return
         header, sent = self.journal.entry(batch), self._record.sent(batch)
         statement = statement_of(header)
-        refusal = refusals(sent, statement, header.known_at, self.directory, self._codes, self._replay)
+        places = Places.of(sent, statement, header.known_at, self.directory)
+        refusal = self._refusals(sent, places, statement, header.known_at)
         if isinstance(sent, SentReadings):
-            self._mark(sent.readings.take(refusal == Refusal.NONE))
+            self._mark(sent.readings, refusal == Refusal.NONE)
         if refusal.any():
             self._refuse_rows(refusal, statement, batch, header.known_at)
             self.journal.commit(self.clock.now())

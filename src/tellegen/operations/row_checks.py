@@ -7,6 +7,8 @@ signatures themselves.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from nacl.bindings import crypto_sign_open
 from nacl.exceptions import BadSignatureError
@@ -25,29 +27,56 @@ VOLTAGE_MV_LIMIT = 10**9
 VAR_PER_KW_LIMIT = 10**6
 
 
-def connected(sent: Sent, interval: int, known_at: int, directory: Directory) -> NDArray[np.bool_]:
-    """Rows of customers who are connected anywhere in the interval, as known by a time.
+@dataclass(frozen=True, slots=True, eq=False)
+class Places:
+    """Where the customer of each row is connected in the interval, as known by a time.
 
-    The others are nobody's, so no key could seal them: they never stand on record.
+    Rows of those who are not connected are nobody's, so no key could seal them: they never stand on record.
+
+    Attributes
+    ----------
+    connected : bool per row.
+    meter : serial number of the customer's meter.
+    elsewhere : bool per row, on another feeder than the submission is about.
     """
-    return np.asarray(directory.meters_of(sent.customers(), interval, known_at) >= 0)
+
+    connected: NDArray[np.bool_]
+    meter: IntArray
+    elsewhere: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, sent: Sent, statement: Statement, known_at: int, directory: Directory) -> Places:
+        """Look them up."""
+        meter, feeder = directory.places_of(sent.customers(), statement.interval, known_at)
+        return cls(np.asarray(meter >= 0), meter, np.asarray(feeder != statement.feeder.encode("ascii")))
+
+    def among_connected(self) -> Places:
+        """Of connected rows only."""
+        return Places(self.connected[self.connected], self.meter[self.connected], self.elsewhere[self.connected])
 
 
 def refusals(
-    sent: Sent, statement: Statement, known_at: int, directory: Directory, codes: DeviceCodes, replay: ReplayWindow
+    sent: Sent,
+    places: Places,
+    statement: Statement,
+    known_at: int,
+    directory: Directory,
+    codes: DeviceCodes,
+    replay: ReplayWindow,
 ) -> NDArray[np.uint8]:
     """Why each row does not count, uint8[n] of `records.Refusal`; `sent` holds connected customers only."""
     match sent:
         case SentReadings():
-            return _of_readings(sent.readings, statement, known_at, directory, codes, replay)
+            return _of_readings(sent.readings, places, statement, known_at, directory, codes, replay)
         case SentRoots():
-            return _of_roots(sent.roots, statement, known_at, directory)
+            return _of_roots(sent.roots, places, statement, known_at, directory)
         case SentBids():
-            return _of_bids(sent.submissions, sent.orders, statement, known_at, directory)
+            return _of_bids(sent.submissions, sent.orders, places, statement, known_at, directory)
 
 
 def _of_readings(
     readings: Readings,
+    places: Places,
     statement: Statement,
     known_at: int,
     directory: Directory,
@@ -56,8 +85,8 @@ def _of_readings(
 ) -> NDArray[np.uint8]:
     interval = statement.interval
     refusal = np.zeros(len(readings), dtype=np.uint8)
-    refusal[directory.meters_of(readings.customer, interval, known_at) != readings.meter] = Refusal.UNKNOWN
-    _refuse(refusal, _elsewhere(readings.customer, statement, known_at, directory), Refusal.OTHER_FEEDER)
+    refusal[places.meter != readings.meter] = Refusal.UNKNOWN
+    _refuse(refusal, places.elsewhere, Refusal.OTHER_FEEDER)
     revoked = directory.refusals(Role.METER, readings.meter, known_at, known_at) == Refusal.REVOKED
     _refuse(refusal, revoked, Refusal.REVOKED)
     codes.enrol(readings.meter[refusal != Refusal.UNKNOWN])  # a meter exchanged or connected since
@@ -69,20 +98,27 @@ def _of_readings(
     return refusal
 
 
-def _of_roots(roots: DailyRoots, statement: Statement, known_at: int, directory: Directory) -> NDArray[np.uint8]:
+def _of_roots(
+    roots: DailyRoots, places: Places, statement: Statement, known_at: int, directory: Directory
+) -> NDArray[np.uint8]:
     refusal = np.full(len(roots), Refusal.OUT_OF_RANGE, dtype=np.uint8)
     of_day = roots.day == statement.interval // INTERVALS_PER_DAY
     refusal[of_day] = check_roots(roots.take(of_day), directory, known_at)
-    _refuse(refusal, _elsewhere(roots.customer, statement, known_at, directory), Refusal.OTHER_FEEDER)
+    _refuse(refusal, places.elsewhere, Refusal.OTHER_FEEDER)
     return refusal
 
 
 def _of_bids(
-    submissions: Submissions, orders: Orders, statement: Statement, known_at: int, directory: Directory
+    submissions: Submissions,
+    orders: Orders,
+    places: Places,
+    statement: Statement,
+    known_at: int,
+    directory: Directory,
 ) -> NDArray[np.uint8]:
     customer = submissions.customer
     refusal = np.zeros(len(submissions), dtype=np.uint8)
-    _refuse(refusal, _elsewhere(customer, statement, known_at, directory), Refusal.OTHER_FEEDER)
+    _refuse(refusal, places.elsewhere, Refusal.OTHER_FEEDER)
     keys = directory.customer_keys(customer, known_at, known_at)
     without = np.array([key is None for key in keys], dtype=np.bool_)
     if without.any():
@@ -128,13 +164,6 @@ def _verify_signatures(
 def _refuse(refusal: NDArray[np.uint8], bad: NDArray[np.bool_], reason: Refusal) -> None:
     """The first reason found stands."""
     refusal[bad & (refusal == Refusal.NONE)] = reason
-
-
-def _elsewhere(
-    customers: NDArray[np.int32], statement: Statement, known_at: int, directory: Directory
-) -> NDArray[np.bool_]:
-    feeder = directory.feeder_of(customers, statement.interval, known_at)
-    return np.asarray(feeder != statement.feeder.encode("ascii"))
 
 
 def _readings_out_of_range(readings: Readings) -> NDArray[np.bool_]:

@@ -86,10 +86,15 @@ def row_leaves(
     numbered = np.empty(subjects.size, dtype=_NUMBERED)
     numbered["identity"], numbered["row"] = np.void(identity), numbers
     messages = _split(numbered.view(np.uint8).reshape(-1, _NUMBERED.itemsize))
-    return [
-        sha256(b"\x00" + blake2b(message, key=key, digest_size=SALT_BYTES).digest() + row).digest()
-        for message, key, row in zip(messages, keys.batch_keys(subjects), _split(rows), strict=True)
+    salts = [
+        blake2b(message, key=key, digest_size=SALT_BYTES).digest()
+        for message, key in zip(messages, keys.batch_keys(subjects), strict=True)
     ]
+    # put together as one array: a sixth of the time of this function, against joining the parts of each row
+    whole = np.zeros((subjects.size, 1 + SALT_BYTES + rows.shape[1]), dtype=np.uint8)
+    whole[:, 1 : 1 + SALT_BYTES] = np.frombuffer(b"".join(salts), dtype=np.uint8).reshape(-1, SALT_BYTES)
+    whole[:, 1 + SALT_BYTES :] = rows
+    return [leaf.digest() for leaf in map(sha256, _split(whole))]
 
 
 def _split(rows: NDArray[np.uint8]) -> list[bytes]:

@@ -42,50 +42,48 @@ class Table:
 
     def __post_init__(self) -> None:
         size = None
-        for spec in fields(self):
-            want = np.dtype(spec.metadata["dtype"])
-            given = np.asarray(getattr(self, spec.name))
+        layout, names = _layout(type(self))
+        for name in names:
+            want, given = layout[name], np.asarray(getattr(self, name))
             if given.size == 0:
                 given = given.astype(want)
             exact = given.astype(want) if given.dtype.kind == want.kind or want.kind in "SV" else None
-            if want.kind in "iu" and given.dtype.kind in "iub":
+            if want.kind in "iu" and given.dtype.kind in "iub" and given.dtype != want:
                 exact = given.astype(want)
-                if given.dtype != want and not np.array_equal(exact, given):
-                    raise RecordError(f"{self.kind}.{spec.name}: a value does not fit {want.str}")
+                if not np.array_equal(exact, given):
+                    raise RecordError(f"{self.kind}.{name}: a value does not fit {want.str}")
             if want.kind == "S" and exact is not None and not np.array_equal(exact.astype(given.dtype), given):
-                raise RecordError(f"{self.kind}.{spec.name}: a text is longer than {want.itemsize} bytes")
+                raise RecordError(f"{self.kind}.{name}: a text is longer than {want.itemsize} bytes")
             if exact is None:
-                raise RecordError(
-                    f"{self.kind}.{spec.name}: {given.dtype} given, {want.str} ({spec.metadata['unit']}) needed"
-                )
+                unit = next(spec.metadata["unit"] for spec in fields(self) if spec.name == name)
+                raise RecordError(f"{self.kind}.{name}: {given.dtype} given, {want.str} ({unit}) needed")
             if exact.ndim != 1:
-                raise RecordError(f"{self.kind}.{spec.name}: one dimension needed, {exact.ndim} given")
+                raise RecordError(f"{self.kind}.{name}: one dimension needed, {exact.ndim} given")
             if size is None:
                 size = exact.size
             elif exact.size != size:
-                raise RecordError(f"{self.kind}.{spec.name}: {exact.size} rows, other columns have {size}")
-            object.__setattr__(self, spec.name, exact)
+                raise RecordError(f"{self.kind}.{name}: {exact.size} rows, other columns have {size}")
+            object.__setattr__(self, name, exact)
 
     def __len__(self) -> int:
-        first = fields(self)[0].name
-        return int(getattr(self, first).size)
+        return int(getattr(self, _layout(type(self))[1][0]).size)
 
     @classmethod
     def row_dtype(cls) -> np.dtype[np.void]:
         """Packed structured dtype of one row: the canonical layout."""
-        return np.dtype([(f.name, f.metadata["dtype"]) for f in fields(cls)])
+        return _layout(cls)[0]
 
     def rows(self) -> NDArray[np.void]:
         """The table as a packed structured array; ``rows().tobytes()`` is canonical."""
         out = np.empty(len(self), dtype=self.row_dtype())
-        for spec in fields(self):
-            out[spec.name] = getattr(self, spec.name)
+        for name in _layout(type(self))[1]:
+            out[name] = getattr(self, name)
         return out
 
     @classmethod
     def from_rows(cls, rows: NDArray[np.void]) -> Self:
         """Inverse of `rows`."""
-        return cls(**{f.name: np.ascontiguousarray(rows[f.name]) for f in fields(cls)})
+        return cls(**{name: rows[name] for name in _layout(cls)[1]})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
@@ -115,7 +113,7 @@ class Table:
     def take(self, where: ArrayLike) -> Self:
         """Rows by integer index or boolean mask."""
         index = np.asarray(where)
-        return type(self)(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+        return type(self)(**{name: getattr(self, name)[index] for name in _layout(type(self))[1]})
 
     def subjects(self) -> NDArray[np.int64]:
         """Customer number each row is about; `NOBODY` for public rows."""
@@ -126,3 +124,16 @@ class Table:
     def equals(self, other: Table) -> bool:
         """Bit-for-bit equality of two tables."""
         return type(self) is type(other) and self.rows().tobytes() == other.rows().tobytes()
+
+
+def _layout(schema: type[Table]) -> tuple[np.dtype[np.void], tuple[str, ...]]:
+    """Row dtype and column names of a schema, made once: a small batch would spend much of its time on them."""
+    layout = _LAYOUTS.get(schema)
+    if layout is None:
+        specs = fields(schema)
+        layout = np.dtype([(spec.name, spec.metadata["dtype"]) for spec in specs]), tuple(spec.name for spec in specs)
+        _LAYOUTS[schema] = layout
+    return layout
+
+
+_LAYOUTS: dict[type[Table], tuple[np.dtype[np.void], tuple[str, ...]]] = {}

@@ -36,6 +36,8 @@ SOURCES = (Role.HEAD_END, Role.GATEWAY)
 NOWHERE = -1
 """Node of what is disconnected; meter of a customer without one."""
 KEY_BYTES = 32
+SOURCE_KEYS_KEPT_MAX = 256
+"""Answers of `source_key` that are kept until the record changes: a sender brings many batches in a second."""
 
 ByteArray = NDArray[np.uint8]
 
@@ -84,6 +86,7 @@ class Directory:
         self._generations: list[KeyGenerations] = []
         self._revoked: dict[bytes, list[tuple[int, int, int]]] = {}
         self._revoked_prefixes = np.empty(0, dtype=np.uint64)
+        self._source_keys: dict[tuple[str, int, int | None], bytes] = {}
 
     @classmethod
     def of(cls, journal: Journal, vault: Vault) -> Directory:
@@ -98,6 +101,7 @@ class Directory:
 
     def apply(self, header: Header, table: Table) -> None:
         """Take in the next batch on record; kinds other than `KINDS` say nothing here."""
+        self._source_keys.clear()
         match table:
             case Admissions():
                 self._admit(table, header.known_at)
@@ -132,6 +136,15 @@ class Directory:
         ------
         NotAdmittedError : unknown, revoked or out of its validity; says which.
         """
+        key = self._source_keys.get((source, at, known_at))
+        if key is None:
+            key = self._source_key(source, at, known_at)
+            if len(self._source_keys) >= SOURCE_KEYS_KEPT_MAX:
+                self._source_keys.clear()
+            self._source_keys[source, at, known_at] = key
+        return key
+
+    def _source_key(self, source: str, at: int, known_at: int | None) -> bytes:
         number = self._names.get(source.encode(), NONE)
         row, refusal = self._standing(self._named, [number], at, known_at)
         if refusal[0] == Refusal.NONE and self._named.rows["role"][row[0]] not in SOURCES:
@@ -193,8 +206,8 @@ class Directory:
         found = np.flatnonzero(row >= 0)
         if not found.size:
             return row, refusal
-        when = np.broadcast_to(np.asarray(at, dtype=np.int64), row.shape)
-        expired = versions.rows["valid_until"][row[found]] <= when[found]
+        when = np.asarray(at, dtype=np.int64)
+        expired = versions.rows["valid_until"][row[found]] <= (when[found] if when.ndim else when)
         refusal[found[expired]] = Refusal.REVOKED
         if self._revoked_prefixes.size:
             fingerprint = np.ascontiguousarray(versions.rows["certificate_sha256"][row[found]])
@@ -202,7 +215,7 @@ class Directory:
             near = np.searchsorted(self._revoked_prefixes, prefix)
             met = self._revoked_prefixes[np.minimum(near, self._revoked_prefixes.size - 1)]
             for k in np.flatnonzero(met == prefix).tolist():
-                if self._is_revoked(fingerprint[k].tobytes(), int(when[found[k]]), known_at):
+                if self._is_revoked(fingerprint[k].tobytes(), int(when[found[k]] if when.ndim else when), known_at):
                     refusal[found[k]] = Refusal.REVOKED
         return row, refusal
 
@@ -229,21 +242,27 @@ class Directory:
 
         `interval`: one or one per customer; None asks for the latest connection on record.
         """
-        points = self._connections[Device.LOAD]
-        row = self._connected(points, customers, interval, known_at)
-        return np.where(row >= 0, points.rows["asset"][row], NOWHERE) if len(points) else row
+        return self.places_of(customers, interval, known_at)[0]
 
     def feeder_of(
         self, customers: ArrayLike, interval: ArrayLike | None = None, known_at: int | None = None
     ) -> NDArray[np.bytes_]:
         """Feeder on which each customer hangs, ``|S32``; empty for an unknown or disconnected customer."""
+        return self.places_of(customers, interval, known_at)[1]
+
+    def places_of(
+        self, customers: ArrayLike, interval: ArrayLike | None = None, known_at: int | None = None
+    ) -> tuple[IntArray, NDArray[np.bytes_]]:
+        """Meters and feeders, as `meters_of` and `feeder_of` have them."""
         points = self._connections[Device.LOAD]
         row = self._connected(points, customers, interval, known_at)
         if not len(points):
-            return np.zeros(row.size, dtype="S32")
-        feeder: NDArray[np.bytes_] = points.rows["feeder"][row]
-        feeder[row < 0] = b""
-        return feeder
+            return row, np.zeros(row.size, dtype="S32")
+        there, rows = row >= 0, points.rows
+        feeder: NDArray[np.bytes_] = rows["feeder"][row]
+        if not there.all():
+            feeder[~there] = b""
+        return np.where(there, rows["asset"][row], NOWHERE), feeder
 
     def customers(self) -> IntArray:
         """Every customer ever connected, ascending."""

@@ -82,15 +82,17 @@ class Versions:
         row = np.where(place >= 0, self._latest[place], NONE)
         if at is None and known_at is None:
             return row
-        when = np.broadcast_to(np.asarray(2**63 - 1 if at is None else at, dtype=np.int64), row.shape)
+        when = np.asarray(2**63 - 1 if at is None else at, dtype=np.int64)
         holds_from = self._rows[self._holds_from]
         open_ = np.flatnonzero(row >= 0)
         while open_.size:
             candidate = row[open_]
-            too_late = holds_from[candidate] > when[open_]
+            too_late = holds_from[candidate] > (when[open_] if when.ndim else when)
             if known_at is not None:
                 too_late |= self._known_at[candidate] > known_at
             open_ = open_[too_late]
+            if not open_.size:
+                break
             row[open_] = self._previous[row[open_]]
             open_ = open_[row[open_] >= 0]
         return row
