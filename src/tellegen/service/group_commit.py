@@ -156,12 +156,16 @@ class GroupCommit:
                 try:
                     finals = await loop.run_in_executor(self._committer, self._commit, intake, taken)
                 except Exception as error:  # whatever it is, those who wait must hear of it
-                    await loop.run_in_executor(self._taker, self._give_up, intake)
-                    for waiting in members:
-                        waiting.done.set_exception(error)
+                    try:
+                        await loop.run_in_executor(self._taker, self._give_up, intake)
+                    finally:
+                        for waiting in members:
+                            if not waiting.done.done():
+                                waiting.done.set_exception(error)
                 else:
                     for waiting, final in zip(members, finals, strict=True):
-                        waiting.done.set_result(final)
+                        if not waiting.done.done():  # or whoever waited has left
+                            waiting.done.set_result(final)
 
     def _commit(self, intake: Intake, group: list[Taken]) -> list[Final]:
         start = time.perf_counter()
