@@ -49,6 +49,11 @@ BENCHMARKS = {
         "a journal on a simulated disk, clock and network that fail; every bit flipped; a writer killed with signal 9",
         "tellegen.assess.faults.benchmark",
     ),
+    "city": Benchmark(
+        "a synthetic city, one authenticated read and one signed bid per meter and five minutes: ingested, cleared on "
+        "AC networks, settled, posted, with receipts (--meters, --intervals)",
+        "tellegen.assess.city.benchmark",
+    ),
 }
 """Every benchmark by name; one more is one more entry."""
 

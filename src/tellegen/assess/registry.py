@@ -8,6 +8,7 @@ import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,8 @@ class Options:
     networks : network files, folders or specs to measure besides the ones that ship with the product.
     install : peers that are absent are installed first, into environments of their own.
     seeds, kills : for `faults`, how many worlds are simulated and how many processes killed; 0: as many as it has.
+    meters, intervals, scaling, hardware, folder : of the city: its size, how long it is played, whether smaller ones
+        are played before it, the price file of the machine, and where the journals are written.
     progress : told in words what is being measured.
     """
 
@@ -69,6 +72,11 @@ class Options:
     install: bool = False
     seeds: int = 0
     kills: int = 0
+    meters: int = 1_000_000
+    intervals: int = 12
+    scaling: bool = False
+    hardware: Path | None = None
+    folder: Path | None = None
     progress: Callable[[str], None] = lambda words: None
 
 

@@ -24,8 +24,8 @@ class WorkerError(TellegenError):
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Child processes read these when they load numpy; this process has long done so."""
+def one_thread() -> Iterator[None]:
+    """One thread of linear algebra for processes started inside: they read these variables when they load numpy."""
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
     try:
@@ -66,7 +66,7 @@ def run_together(prepare: Prepare, arguments: list[tuple[Any, ...]]) -> tuple[fl
     """
     context = multiprocessing.get_context("spawn")
     channels, processes = [], []
-    with _one_thread():
+    with one_thread():
         for given in arguments:
             ours, theirs = context.Pipe()
             process = context.Process(target=_work, args=(theirs, prepare, given), daemon=True)

@@ -118,15 +118,34 @@ class Ledger:
             have been applied under the same entry.
         QuantityError : a sum within the batch does not fit int64.
         """
-        digest = hashlib.sha256(postings.rows().tobytes()).hexdigest()
-        known = self._connection.execute("SELECT sha256 FROM applied WHERE entry = ?", (entry,)).fetchone()
-        if known is not None:
-            if known[0] != digest:
-                raise BooksError(f"{self.path}: other postings have been applied as entry {entry}")
-            return False
-        require_balanced(postings)
-        accounts = fold(postings, "account")
-        lines = fold(postings, "account", "line")
+        return self.post_all([(entry, postings)]) == 1
+
+    def post_all(self, batches: Iterable[tuple[int, Postings]]) -> int:
+        """Apply batches by journal index together, all of them or none; those applied before are passed over.
+
+        Returns
+        -------
+        How many were applied.
+
+        Raises
+        ------
+        As `post`.
+        """
+        new: list[tuple[int, Postings, str]] = []
+        for entry, postings in batches:
+            digest = hashlib.sha256(postings.rows().tobytes()).hexdigest()
+            known = self._connection.execute("SELECT sha256 FROM applied WHERE entry = ?", (entry,)).fetchone()
+            if known is not None:
+                if known[0] != digest:
+                    raise BooksError(f"{self.path}: other postings have been applied as entry {entry}")
+                continue
+            require_balanced(postings)
+            new.append((entry, postings, digest))
+        if not new:
+            return 0
+        together = new[0][1] if len(new) == 1 else Postings.concat([postings for _, postings, _ in new])
+        accounts = fold(together, "account")
+        lines = fold(together, "account", "line")
         connection = self._connection
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -139,13 +158,14 @@ class Ledger:
                 "ON CONFLICT (account, line) DO UPDATE SET nanos = nanos + excluded.nanos",
                 zip(lines.keys[0].tolist(), lines.keys[1].tolist(), lines.amount.tolist(), strict=True),
             )
-            connection.execute("INSERT INTO applied VALUES (?, ?)", (entry, digest))
+            connection.executemany("INSERT INTO applied VALUES (?, ?)", [(entry, digest) for entry, _, digest in new])
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            raise BooksError(f"{self.path}: entry {entry} cannot be applied ({error})") from None
-        return True
+            entries = " to ".join(str(entry) for entry in sorted({new[0][0], new[-1][0]}))
+            raise BooksError(f"{self.path}: entry {entries} cannot be applied ({error})") from None
+        return len(new)
 
     def balance(self, account: int) -> int:
         """Balance of an account in nano-currency; 0 for one that never had a posting."""

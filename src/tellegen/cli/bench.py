@@ -30,6 +30,13 @@ def bench(
     ] = False,
     seeds: Annotated[int, typer.Option(min=0, help="For `faults`: how many worlds to simulate.")] = 0,
     kills: Annotated[int, typer.Option(min=0, help="For `faults`: how many times to kill a writer.")] = 0,
+    meters: Annotated[int, typer.Option(help="For `city`: how many customers, one meter each.")] = 1_000_000,
+    intervals: Annotated[int, typer.Option(help="For `city`: how many market intervals are measured.")] = 12,
+    scaling: Annotated[bool, typer.Option("--scaling", help="For `city`: play smaller ones first.")] = False,
+    hardware: Annotated[
+        Path | None, typer.Option(help="For `city`: a file that states the machine's price, as docs/city.md shows.")
+    ] = None,
+    folder: Annotated[Path | None, typer.Option(help="For `city`: where the journals are written.")] = None,
 ) -> None:
     """Measure; every figure names its workload, and its target where it has one."""
     from tellegen.assess import BENCHMARKS, Options, run_benchmark
@@ -47,10 +54,16 @@ def bench(
         install=install,
         seeds=seeds,
         kills=kills,
+        meters=meters,
+        intervals=intervals,
+        scaling=scaling,
+        hardware=hardware,
+        folder=folder,
         progress=lambda words: errors.print(f"tellegen bench: {words}", highlight=False),
     )
-    if out is not None and not out.parent.is_dir():
-        raise InputError(out, "folder", "does not exist; make it first")
+    for place in (out.parent if out is not None else None, folder):
+        if place is not None and not place.is_dir():
+            raise InputError(place, "folder", "does not exist; make it first")
     result = run_benchmark(BENCHMARKS, name, options)
     document = json.dumps(result.as_json(), indent=2)
     if out is not None:

@@ -29,6 +29,7 @@ from tellegen.operations.record_clock import STEP_MAX_S, RecordClock
 from tellegen.operations.registry_changes import REGISTRAR, TABLES, SentChanges, check_changes
 from tellegen.operations.row_checks import connected, refusals
 from tellegen.operations.sent import RowProblem, Sent, SentBids, SentReadings
+from tellegen.operations.stages import Stages
 from tellegen.operations.submission_record import ROW_KINDS, SubmissionRecord, statement_of
 from tellegen.privacy import Vault, VaultError
 from tellegen.records import (
@@ -95,6 +96,7 @@ class Intake:
     ) -> None:
         self.journal, self.vault, self.directory, self.limits, self.clock = journal, vault, directory, limits, clock
         self._codes, self._replay = codes, replay
+        self.stages = Stages()
         self._rates: dict[str, RowRate] = {}
         self._record = SubmissionRecord(journal, vault)
 
@@ -160,20 +162,25 @@ class Intake:
         if recorded:
             return self._again(statement, recorded, decode)
         self._check_time(statement, now)
-        sent = self._decoded(decode)
+        with self.stages("decode"):
+            sent = self._decoded(decode)
         if isinstance(sent, SentChanges):
             return self._change(sent.table, statement, signature, now)
         self._check_rate(statement.source, sent.rows + len(sent.problems))
         known = connected(sent, statement.interval, now, self.directory)
         unknown = [RowProblem.of(row, Refusal.UNKNOWN) for row in sent.numbers[~known].tolist()]
         kept = sent if known.all() else sent.take(known)
-        refusal = refusals(kept, statement, now, self.directory, self._codes, self._replay)
+        with self.stages("authenticate"):
+            refusal = refusals(kept, statement, now, self.directory, self._codes, self._replay)
         refused = _in_order([*kept.problems, *unknown, *_problems(kept, refusal)])
         accepted = int((refusal == Refusal.NONE).sum())
         if not accepted:
             raise RefusedBatchError(Reason.NO_GOOD_ROW, "no row of the batch can be taken", rows=refused)
         try:
-            with self.journal.together():  # or a reader would see rows before it sees that they do not count
+            with (
+                self.stages("seal"),
+                self.journal.together(),
+            ):  # or a reader would see rows before it sees that they do not count
                 entries = self._append(kept, refusal, statement, signature, now)
         except JournalError as error:
             raise _unavailable(error) from error
@@ -189,13 +196,15 @@ class Intake:
         """
         try:
             # entries of another thread may be younger than this reading of the clock, by a step of it at most
-            self.journal.commit(self.clock.now() + 2 * STEP_MAX_S)
+            with self.stages("commit"):
+                self.journal.commit(self.clock.now() + 2 * STEP_MAX_S)
         except JournalError as error:
             raise _unavailable(error) from error
 
     def receipts(self, taken: Sequence[Taken]) -> list[list[str]]:
         """Receipts of committed batches, one for each of their entries, all under one checkpoint."""
-        flat = self.journal.receipts([entry for each in taken for entry in each.entries])
+        with self.stages("receipts"):
+            flat = self.journal.receipts([entry for each in taken for entry in each.entries])
         proofs = iter(flat)
         return [[next(proofs) for _ in each.entries] for each in taken]
 

@@ -37,15 +37,21 @@ class Recorder:
 
     Tables put are buffered; `commit` makes them durable and signs for them. Nothing that follows
     from a record is handed out before (law 6).
+
+    Attributes
+    ----------
+    live : seal under the epoch's key, until compaction gives every customer's rows to its own.
     """
 
     journal: Journal
     vault: Vault
     feeder: str
+    live: bool = False
 
     def put(self, table: Table, span: Span, *, name: str = "", source: str = SOURCE, causes: Iterable[int] = ()) -> int:
         """Seal and append a table; returns its journal index."""
-        batch = self.vault.seal(
+        seal = self.vault.seal_live if self.live else self.vault.seal
+        batch = seal(
             table,
             feeder=self.feeder,
             interval=span.interval,
@@ -82,9 +88,13 @@ class Recorder:
         for index in self.journal.find(kind=kind.kind, market=market):
             header = entries[index]
             if name is None or header.name == name:
-                table = self.vault.unseal(header, self.journal.payload(index)).table
-                assert isinstance(table, kind)
-                yield index, header, table
+                yield index, header, self.table(index, kind)
+
+    def table(self, index: int, kind: type[T]) -> T:
+        """The table of a journal entry; rows of erased customers are missing."""
+        table = self.vault.unseal(self.journal.entry(index), self.journal.payload(index)).table
+        assert isinstance(table, kind)
+        return table
 
     def document(self, name: str) -> bytes:
         """Content of the latest document of a name; empty where it was erased or never put."""

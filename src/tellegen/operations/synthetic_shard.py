@@ -100,10 +100,10 @@ def build_shard(
     with Vault.create(folder / "vault", everybody.tolist(), seed) as vault:
         master = vault.purpose_key(METER_PURPOSE)
         with Journal.create(folder, origin, vault.purpose_key(SIGNING_PURPOSE)) as journal:
-            senders = Recorder(journal, vault, "")
+            senders = Recorder(journal, vault, "", live=True)
             senders.put(_admitted_senders(seed, known_at), Span(known_at, first_interval))
             for name, customers in members.items():
-                recorder = Recorder(journal, vault, name)
+                recorder = Recorder(journal, vault, name, live=True)
                 recorder.put(_admitted_customers(seed, customers, known_at), Span(known_at, first_interval))
                 recorder.put(_connected(name, customers, first_interval), Span(known_at, first_interval))
                 journal.commit(known_at)

@@ -74,12 +74,14 @@ def row_leaves(
     """
     sha256, blake2b = hashlib.sha256, hashlib.blake2b
     private = subjects != NOBODY
+    if not private.any():
+        return [sha256(b"\x00" + row).digest() for row in _split(rows)]
     if not private.all():
-        leaves = [sha256(b"\x00" + row).digest() for row in _split(rows)]
-        salted = np.flatnonzero(private)
-        of_customers = row_leaves(identity, rows[salted], numbers[salted], subjects[salted], keys)
-        for place, leaf in zip(salted.tolist(), of_customers, strict=True):
-            leaves[place] = leaf
+        leaves = [b""] * subjects.size
+        for where in (np.flatnonzero(~private), np.flatnonzero(private)):
+            parts = row_leaves(identity, rows[where], numbers[where], subjects[where], keys)
+            for place, leaf in zip(where.tolist(), parts, strict=True):
+                leaves[place] = leaf
         return leaves
     numbered = np.empty(subjects.size, dtype=_NUMBERED)
     numbered["identity"], numbered["row"] = np.void(identity), numbers

@@ -89,7 +89,7 @@ class Application:
             case "/healthz":
                 return self._health()
             case "/metrics":
-                return 200, b"text/plain; version=0.0.4", self._counters.text(self._gauges()).encode()
+                return 200, b"text/plain; version=0.0.4", self._counters.text(self._gauges(), self._stages()).encode()
             case "/v1/receipt":
                 entry = number("entry", query(scope, ("entry",))["entry"])
                 return await self._of_log(lambda journal: journal.receipt(entry).encode())
@@ -163,6 +163,9 @@ class Application:
 
     def _entries(self) -> int:
         return 0 if self._group.intake is None else self._group.intake.journal.checkpoint.size
+
+    def _stages(self) -> dict[str, float]:
+        return {} if self._group.intake is None else dict(self._group.intake.stages.cpu_s)
 
     def _gauges(self) -> dict[str, float]:
         intake = self._group.intake

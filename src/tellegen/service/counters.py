@@ -36,11 +36,11 @@ class Counters:
         self.commit_seconds += seconds
         self._commits_within[bisect_left(COMMIT_BOUNDS_S, seconds)] += 1
 
-    def text(self, gauges: dict[str, float]) -> str:
-        """Everything counted, and what the gauges show now."""
-        return "\n".join([*self._lines(gauges), ""])
+    def text(self, gauges: dict[str, float], stages: dict[str, float]) -> str:
+        """Everything counted, what the gauges show now, and the CPU seconds of the intake's stages."""
+        return "\n".join([*self._lines(gauges, stages), ""])
 
-    def _lines(self, gauges: dict[str, float]) -> Iterator[str]:
+    def _lines(self, gauges: dict[str, float], stages: dict[str, float]) -> Iterator[str]:
         yield "# TYPE tellegen_rows_accepted_total counter"
         yield from (f'tellegen_rows_accepted_total{{route="{r}"}} {n}' for r, n in sorted(self.accepted.items()))
         yield "# TYPE tellegen_rows_refused_total counter"
@@ -58,6 +58,8 @@ class Counters:
         yield f'tellegen_commit_seconds_bucket{{le="+Inf"}} {self.commits}'
         yield f"tellegen_commit_seconds_sum {self.commit_seconds:.6f}"
         yield f"tellegen_commit_seconds_count {self.commits}"
+        yield "# TYPE tellegen_stage_cpu_seconds_total counter"
+        yield from (f'tellegen_stage_cpu_seconds_total{{stage="{s}"}} {n:.6f}' for s, n in sorted(stages.items()))
         yield "# TYPE process_cpu_seconds_total counter"
         yield f"process_cpu_seconds_total {time.process_time():.3f}"
         for name, value in gauges.items():

@@ -1,0 +1,60 @@
+"""Benchmark ``city``: the report's own, a meter's read and a market transaction per five minutes, end to end."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+from tellegen.assess.city.costs import Hardware
+from tellegen.assess.city.population import City
+from tellegen.assess.city.report import (
+    REAL,
+    SYNTHETIC,
+    WHO_AUTHENTICATES,
+    cost_per_meter_us,
+    figures,
+    scaling_figure,
+)
+from tellegen.assess.city.run import CityRun, play
+from tellegen.assess.registry import Options, Report
+from tellegen.errors import InputError
+from tellegen.units import MARKET_INTERVAL_S
+
+QUICK_METERS, QUICK_INTERVALS = 2_000, 2
+SCALING_METERS = (10_000, 100_000)
+NEEDED = ("uvicorn", "httptools", "msgspec", "numba")
+
+
+def measure(options: Options, report: Report) -> None:
+    """Play a city and report; with scaling, smaller ones before it."""
+    absent = [name for name in NEEDED if find_spec(name) is None]
+    if absent:
+        raise InputError("bench city", f"package {absent[0]}", "is not installed; pip install 'tellegen[service,fast]'")
+    hardware = Hardware.read(options.hardware)
+    meters = QUICK_METERS if options.quick else options.meters
+    intervals = QUICK_INTERVALS if options.quick else options.intervals
+    costs: dict[int, float] = {}
+    for size in SCALING_METERS if options.scaling else ():
+        if size < meters:
+            costs[size] = cost_per_meter_us(_played(size, min(intervals, 3), options))
+    run = _played(meters, intervals, options)
+    report.figures += figures(run, hardware)
+    if costs:
+        report.figures.append(scaling_figure({**costs, meters: cost_per_meter_us(run)}))
+    report.notes += [
+        f"who authenticates what: {WHO_AUTHENTICATES}",
+        f"real: {REAL}",
+        f"synthetic: {SYNTHETIC}",
+        f"{run.city.shards} intake and {run.city.shards} market processes on {os.cpu_count()} cores; 1 % of the "
+        "customers hang on the neighbouring feeder from each interval on, known before, where one who left it hung",
+    ]
+
+
+def _played(meters: int, intervals: int, options: Options) -> CityRun:
+    # readings are taken of intervals that have ended, so the last one played has to lie in the past
+    city = City(meters, intervals, int(time.time()) // MARKET_INTERVAL_S - intervals - 2)
+    with tempfile.TemporaryDirectory(prefix="tellegen-city-", dir=options.folder) as folder:
+        return play(city, Path(folder), options.progress)

@@ -1,0 +1,177 @@
+"""What a run of the city came to, as figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tellegen.assess.city.costs import Hardware
+from tellegen.assess.city.run import CityRun, Interval, Phase
+from tellegen.assess.registry import Figure, median_figure
+
+INTERVAL_S = 300.0
+TARGET_S, TARGET_BYTES = 200.0, 16e9
+WHO_AUTHENTICATES = (
+    "a reading: by its meter's HMAC-SHA256 code, 16 bytes, under a key derived per meter (the head-end holds it too); "
+    "a bid: by its customer's Ed25519 signature; a batch of up to 1,000: by its concentrator's Ed25519 signature; "
+    "receipts: by the intake's Ed25519 checkpoint after fdatasync. All of them are checked within the measured time"
+)
+REAL = "HTTP over loopback, cryptography, fdatasync, clearing on AC networks, settlement, books"
+SYNTHETIC = (
+    "customers, networks and load; readings follow awards with 3 % noise, no plant is simulated; identities are "
+    "admitted without certificates; load is generated on the same machine, outside the measured time, and sent within"
+)
+
+
+def figures(run: CityRun, hardware: Hardware) -> list[Figure]:
+    """All figures of a run; the walls and CPU of an interval are medians over the measured intervals."""
+    city, played, found = run.city, run.intervals, run.findings
+    full = city.meters >= 1_000_000
+    limits = float(np.mean([np.count_nonzero(each.binding) / run.feeders for each in played]))
+    said: dict[str, str | float] = {
+        "meters": city.meters,
+        "feeders": run.feeders,
+        "topologies": city.topology_sizes().size,
+        "feeders whose limits bind": limits,
+        "orders": played[-1].orders,
+        "rows of postings": played[-1].postings,
+    }
+    walls = [each.wall_s for each in played]
+    peak = max(_peak_bytes(each) for each in (run.warm_up, *played))
+    platform_s = float(np.median([_platform_s(each) for each in played]))
+    made = [
+        Figure("interval, bids sent to books balanced: longest", max(walls), "s", TARGET_S if full else None, {}, said),
+        median_figure("interval, bids sent to books balanced", walls, "s"),
+        Figure("share of the 300 s of an interval", float(np.median(walls)) / INTERVAL_S, "ratio"),
+        median_figure("bids sent to receipts", [p.bids.sent_s for p in played], "s"),
+        median_figure("bids sent to prices published", [p.bids.total_s for p in played], "s"),
+        median_figure("readings sent to receipts", [p.readings.sent_s for p in played], "s"),
+        median_figure("readings sent to books balanced", [p.readings.total_s for p in played], "s"),
+        Figure("platform's CPU time per interval", platform_s, "CPU-s"),
+        Figure("platform's CPU time per meter and interval", platform_s / city.meters * 1e6, "CPU-us"),
+        *_stage_figures(played, city.meters),
+        *_written(played),
+        Figure("peak memory of the platform's processes together", peak, "B", TARGET_BYTES if full else None),
+        *(
+            Figure(f"on disk after {len(played) + 1} intervals: {part}", float(b), "B")
+            for part, b in run.disk_bytes.items()
+        ),
+        _latency("receipts of bids, 1,000 a request, as fast as they go", [p.bids for p in played]),
+        _latency("receipts of readings, 1,000 a request, as fast as they go", [p.readings for p in played]),
+        Figure(
+            "capital cost per meter and interval: one read and one market transaction",
+            hardware.cost_per_transaction(city.meters) * 1e6,
+            f"micro-{hardware.currency}",
+            conditions={
+                "machine": hardware.name,
+                "price": hardware.price,
+                "cores": hardware.cores,
+                "life in years": hardware.life_years,
+                "replicas": hardware.replicas,
+                "basis": hardware.basis,
+            },
+        ),
+        Figure("outside the measured time: making and signing bids", _median(played, lambda p: p.made_bids_s), "CPU-s"),
+        Figure("outside the measured time: readings and codes", _median(played, lambda p: p.made_readings_s), "CPU-s"),
+        Figure(
+            "load generator's CPU within the measured time",
+            _median(played, lambda p: p.bids.load.cpu_s + p.readings.load.cpu_s),
+            "CPU-s",
+        ),
+        Figure("outside the measured time: enrolling everybody", run.set_up_s, "s"),
+    ]
+    faults = {
+        "rows sent and not on record as sent": found.lost,
+        "rows refused": found.refused,
+        "customers with energy or an award and no posting": found.unposted,
+        "trial balance": abs(found.trial_balance),
+        "accounts astray from the fold of their postings": found.astray,
+        "receipts that do not verify": found.bad_receipts,
+        "estimated readings": sum(each.estimated for each in played),
+    }
+    made += [Figure(name, float(value), "count", 0.0) for name, value in faults.items()]
+    made += [
+        Figure("bids on record", float(found.bids), "rows"),
+        Figure("readings on record", float(found.readings), "rows", conditions={"of these, substations": run.feeders}),
+        Figure("receipts verified offline", float(found.receipts), "count"),
+        Figure("row receipts verified offline", float(found.row_receipts), "count"),
+        Figure(
+            "clearings",
+            float(found.clearings),
+            "count",
+            conditions={"relaxed or fallback": found.not_optimal, "with limits that bind": found.binding},
+        ),
+        Figure("largest power-flow mismatch of a clearing", found.mismatch_pu, "pu"),
+        Figure("largest excess over a limit", found.violation_pu, "pu"),
+        Figure(
+            "largest error of a sampled price against a difference quotient",
+            found.price_error,
+            "relative",
+            conditions={"prices": found.prices_checked},
+        ),
+    ]
+    return made
+
+
+def scaling_figure(per_meter: dict[int, float]) -> Figure:
+    """How far the cost per meter of the sizes differs from that of the smallest, as a share."""
+    first = per_meter[min(per_meter)]
+    worst = max(abs(each / first - 1.0) for each in per_meter.values())
+    each: dict[str, str | float] = {f"{meters} meters, CPU-us per meter": cost for meters, cost in per_meter.items()}
+    return Figure("cost per meter against that of the smallest city", worst, "ratio", 0.2, {}, each)
+
+
+def cost_per_meter_us(run: CityRun) -> float:
+    """CPU microseconds of the platform per meter and interval, the median."""
+    return float(np.median([_platform_s(each) for each in run.intervals])) / run.city.meters * 1e6
+
+
+def _platform_s(played: Interval) -> float:
+    return sum(phase.intake.cpu_s + phase.market.cpu_s for phase in (played.bids, played.readings))
+
+
+def _peak_bytes(played: Interval) -> int:
+    return played.readings.intake.peak_bytes + played.readings.market.peak_bytes
+
+
+def _median(played: Sequence[Interval], of: Callable[[Interval], float]) -> float:
+    return float(np.median([of(each) for each in played]))
+
+
+def _stage_figures(played: Sequence[Interval], meters: int) -> list[Figure]:
+    stages: dict[str, list[float]] = {}
+    for each in played:
+        for what, phase in (("bids", each.bids), ("readings", each.readings)):
+            for who, used, within, rest in (
+                ("intake", phase.intake, phase.intake_stages, "HTTP and the rest"),
+                ("market", phase.market, phase.market_stages, "the rest"),
+            ):
+                split = {**within, rest: used.cpu_s - sum(within.values())}
+                for stage, seconds in split.items():
+                    stages.setdefault(f"{what}: {who}, {stage}", []).append(seconds)
+    return [
+        Figure(
+            f"stage {stage}",
+            float(np.median(seconds)),
+            "CPU-s",
+            conditions={"CPU-us per meter": float(np.median(seconds)) / meters * 1e6},
+        )
+        for stage, seconds in stages.items()
+    ]
+
+
+def _written(played: Sequence[Interval]) -> list[Figure]:
+    of: dict[str, Callable[[Interval], float]] = {
+        "bids, intake": lambda p: p.bids.intake.written_bytes,
+        "awards and prices, market": lambda p: p.bids.market.written_bytes,
+        "readings, intake": lambda p: p.readings.intake.written_bytes,
+        "energy, postings and books, market": lambda p: p.readings.market.written_bytes,
+    }
+    return [Figure(f"written per interval: {what}", _median(played, which), "B") for what, which in of.items()]
+
+
+def _latency(name: str, phases: Sequence[Phase]) -> Figure:
+    seconds = np.concatenate([phase.latency_s for phase in phases])
+    spread = {"p99": float(np.quantile(seconds, 0.99)), "max": float(seconds.max()), "requests": float(seconds.size)}
+    return Figure(name, float(np.median(seconds)), "s", spread=spread)
