@@ -285,3 +285,21 @@ def test_a_new_witness_needs_a_name(tellegen: Tellegen, log: Journal, tmp_path: 
     pytest.importorskip("uvicorn", reason="uvicorn is not installed (extra `service`)")
     answer = tellegen("witness", tmp_path / "new", "--log", log.verifier.vkey)
     assert (answer.status, "give --name NAME" in answer.err) == (2, True)
+
+
+def test_a_witness_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tellegen.cli.witness.BODY_SECONDS_MAX", 0.05)
+    Witness.create(tmp_path / "w", "witness.example/w1", bytes(32))
+    keeper = Witness(tmp_path / "w", [], lambda: 0)
+    sent: list[Any] = []
+
+    async def never() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/add-checkpoint"}
+    asyncio.run(witness_app(keeper)(scope, never, send))
+    keeper.close()
+    assert sent[0]["status"] == 408

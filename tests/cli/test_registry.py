@@ -203,3 +203,38 @@ def test_a_proof_is_checked_without_the_shard(tellegen: Tellegen, tmp_path: Path
     refused = tellegen(*command, "--crl", tmp_path / "crl")
     assert refused.status == 1
     assert "was revoked at 2023-11-14 00:00 UTC" in refused.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("enrol", "{shard}", "one.csr", "--role", "gateway", "--name", "intake"), "is the platform's own"),
+        (("revoke", "{shard}", "--role", "meter", "--number", 77, "--since", "0001-01-01T00:00:00"), "not before the"),
+        (("rotate-code", "{shard}", "--meter", -1, "--from-counter", 5), "greater than or equal to 0"),
+        (
+            ("rotate-code", "{shard}", "--meter", 77, "--from-counter", 10**20),
+            "less than or equal to 9223372036854775807",
+        ),
+        (("export", "{shard}", "out.csv", "--interval", 10**20), "less than or equal to 9223372036854775807"),
+        (("enrol-many", "{shard}", "noise", "--role", "meter"), "is not UTF-8 text"),
+        (("init", "other", "--origin", "\u00fcn\u00ef"), "printable ASCII"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    tellegen: Tellegen,
+    shard: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    problem: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert tellegen("registry", "request", "one").status == 0
+    assert tellegen("registry", "enrol", shard, "one.csr", "--role", "meter", "--number", 77).status == 0
+    (tmp_path / "noise").write_bytes(bytes(range(256)))
+    before = (shard / "journal" / "checkpoints").read_bytes()
+    answer = tellegen("registry", *(str(word).format(shard=shard) for word in arguments))
+    assert (answer.status, answer.err.count("\n")) == (2, 1)
+    assert problem in answer.err
+    assert (shard / "journal" / "checkpoints").read_bytes() == before
+    assert not (tmp_path / "other").exists()

@@ -430,6 +430,39 @@ def test_a_customer_who_moves_sends_for_its_new_feeder(bench: Bench) -> None:
     assert [problem.refusal for problem in error.rows] == [Refusal.OTHER_FEEDER]
 
 
+def test_a_batch_sent_again_is_answered_as_before_whatever_the_registry_says_by_then(bench: Bench) -> None:
+    rows = np.concatenate([bench.readings().rows()[:1], bench.readings().rows()])
+    rows["customer"][0] = 50  # nobody, until a moment later
+    batch = readings(bench, Readings.from_rows(rows))
+    first = bench.send(batch)
+    moves = {"customer": np.array([50, 8], dtype=np.int32), "node": np.array([3, -1], dtype=np.int32)}
+    table = bench.intake.directory.connections([1, 8])[0]
+    change(bench, replace(table, **moves), 1)  # within the same second
+    assert bench.send(batch) == replace(first, again=True)
+    assert [(problem.row, problem.refusal) for problem in first.refused] == [(0, Refusal.UNKNOWN)]
+
+
+def test_orders_of_somebody_else_cost_no_other_bid(bench: Bench) -> None:
+    submissions, orders = bids_of(bench.keys, F1, "real_time", FIRST + 12)
+    rows = orders.rows()
+    rows["customer"][3] = 2**31 - 1  # the second bid; nobody has this number, so no key could seal the order
+    batch = bids_batch(bench.keys, submissions, Orders.from_rows(rows), "F1", "real_time", FIRST + 12, 1)
+    taken, receipts = bench.final(batch)
+    assert [(problem.row, problem.refusal) for problem in taken.refused] == [(1, Refusal.SIGNATURE)]
+    assert (taken.accepted, len(receipts)) == (len(F1) - 1, len(taken.entries))
+    assert bench.send(batch) == replace(taken, again=True)
+
+
+@pytest.mark.parametrize(("at", "reason"), [(NOW + 1, 1), (-1, 1), (NOW, 99)])
+def test_a_revocation_that_no_list_could_hold_is_not_taken(bench: Bench, at: int, reason: int) -> None:
+    row = Revocations(
+        certificate_sha256=np.zeros(1, dtype="V32"),
+        revoked_at=np.array([at]),
+        reason=np.array([reason], dtype=np.uint8),
+    )
+    assert refused(lambda: change(bench, row, 1)).reason is Reason.NO_GOOD_ROW
+
+
 def test_nobody_but_the_operator_changes_the_registry(bench: Bench) -> None:
     row = KeyGenerations(meter=np.array([1]), generation=np.array([1], dtype=np.int32), from_counter=np.array([5]))
     sender = bench.keys.sender_seed(HEAD_END)
@@ -447,7 +480,7 @@ def test_nobody_but_the_operator_changes_the_registry(bench: Bench) -> None:
 def test_changes_of_any_content_are_read_or_refused(content: bytes, kind: bytes) -> None:
     try:
         sent = SentChanges.from_bytes(kind + content)
-        check_changes(sent.table, Directory())
+        check_changes(sent.table, Directory(), NOW)
     except (RecordError, RegistryError):
         return
     assert sent.rows

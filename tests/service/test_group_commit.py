@@ -82,6 +82,18 @@ def test_what_arrives_during_a_commit_is_final_with_the_next(keys: ShardKeys) ->
             assert check_receipt(final.receipts[0], journal.entry(entry).to_bytes(), keys.vkey).index == entry
 
 
+def test_whoever_leaves_does_not_stop_the_others(keys: ShardKeys) -> None:
+    async def work(group: GroupCommit) -> Final:
+        gone = asyncio.create_task(send(group, batch(keys, 1)))
+        while not group._waiting and not gone.done():
+            await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.wait([gone])
+        return await asyncio.wait_for(send(group, batch(keys, 2)), 20)
+
+    assert run(keys, work).taken.accepted == len(CUSTOMERS)
+
+
 def test_too_many_that_wait_are_sent_away(keys: ShardKeys) -> None:
     async def work(group: GroupCommit) -> list[Final | BaseException]:
         every = [batch(keys, number) for number in range(1, 26)]

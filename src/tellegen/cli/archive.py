@@ -134,7 +134,7 @@ def read(
 @archive_app.command()
 def erase(
     directory: Directory,
-    customer: Annotated[int, typer.Option(help="Number of the customer whose data to erase.")],
+    customer: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Number of the customer whose data to erase.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask; this cannot be undone.")] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -42,6 +42,7 @@ Server = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 _DAYS = 3650
+_INT64_MAX = 2**63 - 1
 _BULK_COLUMNS = ["number", "request"]
 
 
@@ -206,7 +207,7 @@ def export(
     directory: Directory,
     file: Annotated[Path, typer.Argument(help="CSV file to write.")],
     interval: Annotated[
-        int | None, typer.Option(help="As they stand in this market interval; the latest else.")
+        int | None, typer.Option(min=0, max=_INT64_MAX, help="As they stand in this market interval; the latest else.")
     ] = None,
 ) -> None:
     """Write connections and assets as CSV."""
@@ -256,8 +257,8 @@ def revoke(
 @registry_app.command("rotate-code")
 def rotate_code(
     directory: Directory,
-    meter: Annotated[int, typer.Option(help="Serial of the meter.")],
-    from_counter: Annotated[int, typer.Option(help="First message counter under the new key.")],
+    meter: Annotated[int, typer.Option(min=0, max=_INT64_MAX, help="Serial of the meter.")],
+    from_counter: Annotated[int, typer.Option(min=0, max=_INT64_MAX, help="First message counter under the new key.")],
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:
@@ -463,14 +464,20 @@ def _requests(file: Path, role: str) -> Iterator[Request]:
 
     with file.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.DictReader(stream)
-        if not set(_BULK_COLUMNS) <= set(reader.fieldnames or []):
-            raise InputError(file, "line 1", f"must name the columns {','.join(_BULK_COLUMNS)}")
-        for row in reader:
-            try:
-                number, der = int(row["number"]), base64.b64decode(row["request"] or "", validate=True)
-            except (ValueError, binascii.Error):
-                raise InputError(file, f"line {reader.line_num}", "is not a number and base64 of a request") from None
-            yield Request(_identity(role, number, None), der)
+        try:
+            if not set(_BULK_COLUMNS) <= set(reader.fieldnames or []):
+                raise InputError(file, "line 1", f"must name the columns {','.join(_BULK_COLUMNS)}")
+            for row in reader:
+                try:
+                    number, der = int(row["number"] or ""), base64.b64decode(row["request"] or "", validate=True)
+                except (ValueError, binascii.Error):
+                    place = f"line {reader.line_num}"
+                    raise InputError(file, place, "is not a number and base64 of a request") from None
+                yield Request(_identity(role, number, None), der)
+        except UnicodeDecodeError:
+            raise InputError(file, "file", "is not UTF-8 text") from None
+        except csv.Error as error:
+            raise InputError(file, f"after line {reader.line_num}", f"is not CSV: {error}") from None
 
 
 def _certificate(shard: Shard, certificate: Certificate) -> dict[str, Any]:

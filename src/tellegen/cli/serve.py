@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -42,6 +43,12 @@ def serve(
             raise InputError("serve", package, "is not installed; install tellegen with the extra `service`")
     if (cert is None) != (key is None):
         raise InputError("serve", "--cert and --key", "come together; give both for TLS, or none")
+    if cert is not None and key is not None:
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert, key, password="")
+        except (OSError, ValueError) as error:
+            place = f"--cert {cert}, --key {key}"
+            raise InputError("serve", place, f"are no certificate and its key without a password: {error}") from None
     from tellegen.operations.intake_limits import IntakeLimits
     from tellegen.service.mqtt import Broker
     from tellegen.service.server import ServerOptions

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tellegen.journal import Witness
 
 _Message = MutableMapping[str, Any]
+CONNECTIONS_MAX = 200
+BODY_SECONDS_MAX = 10.0
 _App = Callable[[_Message, Callable[[], Awaitable[_Message]], Callable[[_Message], Awaitable[None]]], Awaitable[None]]
 
 
@@ -57,7 +59,10 @@ def witness_server(application: _App) -> uvicorn.Server:
     """The HTTP server of a witness."""
     import uvicorn
 
-    return uvicorn.Server(uvicorn.Config(application, log_level="warning", lifespan="off", timeout_keep_alive=5))
+    config = uvicorn.Config(
+        application, log_level="warning", lifespan="off", timeout_keep_alive=5, limit_concurrency=CONNECTIONS_MAX
+    )
+    return uvicorn.Server(config)
 
 
 def witness_app(keeper: Witness) -> _App:
@@ -79,18 +84,27 @@ def witness_app(keeper: Witness) -> _App:
         elif scope["method"] != "POST":
             reply = Reply(HTTPStatus.METHOD_NOT_ALLOWED, "a witness answers POST /add-checkpoint\n")
         body, more = bytearray(), reply is None
-        while more:
-            message = await receive()
-            if message["type"] != "http.request":
-                return
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > REQUEST_BYTES_MAX:
-                reply, more = Reply(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {REQUEST_BYTES_MAX} bytes\n"), False
+        try:
+            async with asyncio.timeout(BODY_SECONDS_MAX):
+                while more:
+                    message = await receive()
+                    if message["type"] != "http.request":
+                        return
+                    body += message.get("body", b"")
+                    more = message.get("more_body", False)
+                    if len(body) > REQUEST_BYTES_MAX:
+                        reply = Reply(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {REQUEST_BYTES_MAX} bytes\n")
+                        break
+        except TimeoutError:
+            reply = Reply(HTTPStatus.REQUEST_TIMEOUT, f"the request was not there in {BODY_SECONDS_MAX:g} s\n")
         if reply is None:
             reply = keeper.add_checkpoint(bytes(body))
         data = reply.text.encode()
-        headers = [(b"content-type", reply.content_type.encode()), (b"content-length", str(len(data)).encode())]
+        headers = [
+            (b"content-type", reply.content_type.encode()),
+            (b"content-length", str(len(data)).encode()),
+            (b"connection", b"close"),  # what may be left of the body is not waited for
+        ]
         await send({"type": "http.response.start", "status": int(reply.status), "headers": headers})
         await send({"type": "http.response.body", "body": data})
 

@@ -27,7 +27,7 @@ from tellegen.metering import DeviceCodes, ReplayWindow
 from tellegen.metering.daily import INTERVALS_PER_DAY
 from tellegen.operations.intake_limits import IntakeLimits, Reason, RefusedBatchError
 from tellegen.operations.rate import RowRate
-from tellegen.operations.record_clock import RecordClock
+from tellegen.operations.record_clock import STEP_MAX_S, RecordClock
 from tellegen.operations.registry_changes import REGISTRAR, TABLES, SentChanges, check_changes
 from tellegen.operations.row_checks import Places, refusals
 from tellegen.operations.sent import RowProblem, Sent, SentBids, SentReadings, SentRoots
@@ -198,9 +198,9 @@ class Intake:
             commit is on record is then open: the same batch again finds out.
         """
         try:
-            # entries of another thread may be a moment younger than this reading of the clock
+            # entries of another thread may be younger than this reading of the clock, by a step of it at most
             with self.stages("commit"):
-                self.journal.commit(self.clock.now() + self.limits.skew_s_max)
+                self.journal.commit(self.clock.now() + 2 * STEP_MAX_S)
         except JournalError as error:
             raise _unavailable(error) from error
 
@@ -293,7 +293,7 @@ class Intake:
     def _change(self, table: Table, statement: Statement, signature: bytes, now: int) -> Taken:
         """Put a change of the registry on record; it holds for whatever is taken after it."""
         try:
-            check_changes(table, self.directory)
+            check_changes(table, self.directory, now)
             if isinstance(table, Connections):
                 self.vault.enrol(table.customer.tolist())
         except (RecordError, RegistryError, VaultError) as error:
@@ -386,13 +386,14 @@ class Intake:
         sent = self._decoded(decode)
         if isinstance(sent, SentChanges):
             return Taken(tuple(entries), sent.rows, (), again=True)
-        known = Places.of(sent, statement, header.known_at, self.directory).connected
-        kept = sent.take(known)
         behind = self._record.refusals_behind(batch)
         entries = entries if behind is None else [*entries, behind]
         refusal = self._record.refusal_of_rows(batch)
+        # the record says who was connected then; the registry may have changed within the same second
+        recorded = self._record.customers(batch)
+        known = np.isin(sent.customers(), recorded)
         unknown = [RowProblem.of(row, Refusal.UNKNOWN) for row in sent.numbers[~known].tolist()]
-        refused = _in_order([*sent.problems, *unknown, *_problems(kept, refusal)])
+        refused = _in_order([*sent.problems, *unknown, *_problems(sent.take(known), refusal[recorded >= 0])])
         return Taken(tuple(entries), int((refusal == Refusal.NONE).sum()), refused, again=True)
 
     def _finish(self) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellegen.records import Admissions, Connections, KeyGenerations, RecordError, Revocations, Role, Table
-from tellegen.registry import Directory
+from tellegen.registry import Directory, Reason
 from tellegen.registry.assets import check_connections
+from tellegen.registry.identity import RESERVED_NAMES
 from tellegen.registry.registrar import SOURCE
 
 REGISTRAR = SOURCE
@@ -55,8 +56,12 @@ class SentChanges:
         return len(self.table)
 
 
-def check_changes(table: Table, directory: Directory) -> None:
+def check_changes(table: Table, directory: Directory, known_at: int) -> None:
     """Check that rows can stand on record.
+
+    Parameters
+    ----------
+    known_at : when they go there, seconds since the epoch.
 
     Raises
     ------
@@ -69,8 +74,13 @@ def check_changes(table: Table, directory: Directory) -> None:
             named = (table.name != b"") == ~np.isin(table.role, (Role.METER, Role.PARTICIPANT))
             good = np.isin(table.role, list(Role)) & named & (table.number >= 0)
             _check(good & (table.valid_from < table.valid_until), "role, name or number, and validity do not fit")
+            _check(~np.isin(table.name, [name.encode() for name in RESERVED_NAMES]), "the name is the platform's own")
+        case Revocations():
+            timely = (table.revoked_at >= 0) & (table.revoked_at <= known_at)
+            _check(timely & np.isin(table.reason, list(Reason)), "a revocation holds from now or before, for a reason")
         case KeyGenerations():
-            _check((table.generation >= 1) & (table.from_counter >= 0), "generations count from 1, counters from 0")
+            counted = (table.generation >= 1) & (table.from_counter >= 0)
+            _check(counted & (table.meter >= 0), "serials and counters count from 0, generations from 1")
 
 
 def _check(good: NDArray[np.bool_], problem: str) -> None:

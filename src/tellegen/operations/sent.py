@@ -137,14 +137,20 @@ class SentBids:
 
     @classmethod
     def from_bytes(cls, body: bytes) -> SentBids:
-        """Read the binary body of bids.
+        """Read the binary body of bids; a submission over orders of somebody else is a problem.
 
         Raises
         ------
         RecordError : cut short, or its counts do not agree.
         """
         submissions, orders = parse_bids_body(body)
-        return cls(submissions, orders, np.arange(len(submissions)))
+        numbers = np.arange(len(submissions))
+        whose = np.repeat(numbers, submissions.order_rows)
+        # whoever is named there may have no key to seal the order with
+        strange = np.unique(whose[orders.customer != submissions.customer[whose]])
+        problems = tuple(RowProblem.of(row, Refusal.SIGNATURE) for row in strange.tolist())
+        sent = cls(submissions, orders, numbers, problems)
+        return sent.take(~np.isin(numbers, strange)) if problems else sent
 
     @property
     def rows(self) -> int:

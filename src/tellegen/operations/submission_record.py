@@ -26,6 +26,14 @@ class SubmissionRecord:
         """Rows of an entry; those of erased customers are missing."""
         return self._archive.unseal(self._journal, entry).table
 
+    def customers(self, batch: int) -> NDArray[np.int64]:
+        """Customer of each row of a batch, int64[n]; -1 where the customer has been erased."""
+        header = self._journal.entry(batch)
+        table, present = self._archive.unseal(self._journal, batch)
+        customers = np.full(header.rows, -1, dtype=np.int64)
+        customers[present] = table.subjects()
+        return customers
+
     def refusals_behind(self, batch: int) -> int | None:
         """Entry that names the rows of a batch that do not count; None where all do."""
         if batch + 1 < len(self._journal):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -29,7 +29,7 @@ def derive(secret: bytes, label: str) -> bytes:
 class SealingKeys:
     """Cipher and nonce key under which something is sealed: of one customer, or of one epoch."""
 
-    nonce: bytes
+    nonce: bytes = field(repr=False)
     cipher: AESGCM
 
     @classmethod

@@ -94,7 +94,7 @@ class Authority:
 
     Raises
     ------
-    RegistryError : the name is too long.
+    RegistryError : the name is too long, or not printable ASCII.
 
     >>> from tellegen.records import Role
     >>> authority = Authority("city.example/shard-1", bytes(32), bytes([1]) * 32, created=0)
@@ -105,8 +105,8 @@ class Authority:
     """
 
     def __init__(self, origin: str, root_seed: bytes, issuing_seed: bytes, created: int) -> None:
-        if len(origin) > ORIGIN_CHARACTERS_MAX:
-            raise RegistryError(f"the name of a shard has at most {ORIGIN_CHARACTERS_MAX} characters")
+        if len(origin) > ORIGIN_CHARACTERS_MAX or not (origin.isascii() and origin.isprintable()):
+            raise RegistryError(f"the name of a shard is printable ASCII, at most {ORIGIN_CHARACTERS_MAX} characters")
         self.origin, self.created = origin, created
         self._root = Ed25519PrivateKey.from_private_bytes(root_seed)
         self._issuing = Ed25519PrivateKey.from_private_bytes(issuing_seed)

@@ -12,6 +12,8 @@ NUMBERED = (Role.METER, Role.PARTICIPANT)
 """Roles known by a number, the serial of a meter or the number of a customer; the others are known by a name."""
 NAME_CHARACTERS_MAX = 48
 """With its title it fits the common name of a certificate, 64 characters (X.520)."""
+RESERVED_NAMES = ("registrar", "intake", "archive", "market operator")
+"""Sources under which the platform itself writes; nobody else may be one of them."""
 NUMBER_MAX = 2**63 - 1
 CUSTOMER_MAX = 2**31 - 1
 SCHEME = "tellegen://"
@@ -47,6 +49,8 @@ class Identity:
             raise RegistryError(f"a {title} is known by a name of at most {NAME_CHARACTERS_MAX} characters, no number")
         elif not (self.name.isascii() and self.name.isprintable()) or self.name != self.name.strip():
             raise RegistryError(f"the name {self.name!r} is not printable ASCII without spaces around it")
+        elif self.name in RESERVED_NAMES:
+            raise RegistryError(f"the name {self.name!r} is the platform's own; take another")
 
     def __str__(self) -> str:
         return f"{words(self.role)} {self.name or self.number}"

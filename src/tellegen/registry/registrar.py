@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 from nacl.exceptions import BadSignatureError
@@ -102,17 +103,21 @@ class Registrar:
 
         Parameters
         ----------
-        since : from when on the certificate does not count, now or before; now without it.
+        since : from when on the certificate does not count, now or back to the start of its validity; now without it.
 
         Raises
         ------
-        RegistryError : no such certificate, it is revoked already, or the time lies ahead.
+        RegistryError : no such certificate, it is revoked already, or the time lies ahead or before its validity.
         """
-        if self.certificates.by_fingerprint(fingerprint) is None:
+        certificate = self.certificates.by_fingerprint(fingerprint)
+        if certificate is None:
             raise RegistryError(f"no certificate has the fingerprint {fingerprint.hex()}")
         since = known_at if since is None else since
-        if since > known_at:
-            raise RegistryError("a revocation takes effect now or earlier, not later")
+        if not min(certificate.valid_from, known_at) <= since <= known_at:
+            raise RegistryError(
+                f"a revocation takes effect now or earlier, but not before the certificate was valid, from "
+                f"{datetime.fromtimestamp(certificate.valid_from, tz=UTC):%Y-%m-%dT%H:%M:%S} on"
+            )
         if any(before <= since for before, _, _ in self.directory.revoked().get(fingerprint, ())):
             raise RegistryError(f"the certificate {fingerprint.hex()} is revoked already")
         table = Revocations(
@@ -141,8 +146,8 @@ class Registrar:
         ------
         RegistryError : a generation or counter is out of range.
         """
-        if (generations.generation < 1).any() or (generations.from_counter < 0).any():
-            raise RegistryError("generations count from 1, message counters from 0")
+        if (generations.generation < 1).any() or (generations.from_counter < 0).any() or (generations.meter < 0).any():
+            raise RegistryError("generations count from 1, serials and message counters from 0")
         return self._put(generations, known_at)
 
     def revocation_list(self, now: int) -> str:

@@ -156,13 +156,15 @@ class GroupCommit:
                 try:
                     finals = await loop.run_in_executor(self._committer, self._commit, intake, taken)
                 except Exception as error:  # whatever it is, those who wait must hear of it
-                    await loop.run_in_executor(self._taker, self._give_up, intake)
-                    for waiting in members:
-                        if not waiting.done.cancelled():  # who waited may have gone
-                            waiting.done.set_exception(error)
+                    try:
+                        await loop.run_in_executor(self._taker, self._give_up, intake)
+                    finally:
+                        for waiting in members:
+                            if not waiting.done.done():
+                                waiting.done.set_exception(error)
                 else:
                     for waiting, final in zip(members, finals, strict=True):
-                        if not waiting.done.cancelled():
+                        if not waiting.done.done():  # or whoever waited has left
                             waiting.done.set_result(final)
 
     def _commit(self, intake: Intake, group: list[Taken]) -> list[Final]:

@@ -26,6 +26,8 @@ from tellegen.service.mqtt import Broker, Take, subscribe
 
 HEADER_BYTES_MAX = 16 << 10
 HEADER_SECONDS_MAX = 10.0
+ANSWER_SECONDS = 2.0
+"""In which the answer that a body came too late may still be read."""
 IDLE_SECONDS_MAX = 120
 DRAIN_SECONDS_MAX = 30
 BACKLOG = 1024
@@ -57,15 +59,19 @@ class ServerOptions:
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """HTTP/1.1 with a bound on the size of request line and headers, and on the time until they are there."""
+    """HTTP/1.1 with a bound on the size of request line and headers, and on the time until they and the body are there.
 
+    A body may be refused before it is there; then nobody but this counts the time that it takes.
+    """
+
+    body_seconds_max = 30.0
     _header_bytes = 0
-    _header_timer: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request, not for ever."""
         super().connection_made(transport)
-        self._wait_for_headers()
+        self._wait(HEADER_SECONDS_MAX)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
@@ -76,7 +82,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Count a request's headers from 0."""
         super().on_message_begin()
         self._header_bytes = 0
-        self._wait_for_headers()
+        self._wait(HEADER_SECONDS_MAX)
 
     def on_url(self, url: bytes) -> None:
         """Count the request line."""
@@ -89,23 +95,28 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The headers are there."""
-        self._stop_waiting()
+        """The headers are there; the body is to follow."""
+        self._wait(self.body_seconds_max + ANSWER_SECONDS)
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The request is there."""
+        self._stop_waiting()
+        super().on_message_complete()
 
     def _count(self, size: int) -> None:
         self._header_bytes += size
         if self._header_bytes > HEADER_BYTES_MAX:
             raise httptools.HttpParserError(f"more than {HEADER_BYTES_MAX} bytes of headers")
 
-    def _wait_for_headers(self) -> None:
+    def _wait(self, seconds: float) -> None:
         self._stop_waiting()
-        self._header_timer = self.loop.call_later(HEADER_SECONDS_MAX, self.transport.close)
+        self._timer = self.loop.call_later(seconds, self.transport.close)
 
     def _stop_waiting(self) -> None:
-        if self._header_timer is not None:
-            self._header_timer.cancel()
-            self._header_timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class _Server(uvicorn.Server):
@@ -157,7 +168,7 @@ async def _serve(path: Path, options: ServerOptions, ready: Callable[[str], None
         address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
         config = uvicorn.Config(
             application,
-            http=LimitedProtocol,
+            http=type("Protocol", (LimitedProtocol,), {"body_seconds_max": options.body_seconds_max}),
             ws="none",
             lifespan="off",
             log_level="error",
