@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tellegen.assess.faults.flips import flip_bits
 from tellegen.assess.faults.kills import kill_rounds, writer_command
-from tellegen.assess.faults.simulation import ContradictionError, Tally, simulate
+from tellegen.assess.faults.promises import ContradictionError
+from tellegen.assess.faults.simulation import Tally, simulate
 from tellegen.assess.registry import Figure, Options, Report
 
 _SEEDS, _KILLS = 2000, 100
