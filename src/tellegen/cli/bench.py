@@ -29,7 +29,7 @@ def bench(
         bool, typer.Option("--install", help="For `peers`: install the peers that are absent, each by itself.")
     ] = False,
     seeds: Annotated[int, typer.Option(min=0, help="For `faults`: how many worlds to simulate.")] = 0,
-    kills: Annotated[int, typer.Option(min=0, help="For `faults`: how many times to kill a writer.")] = 0,
+    kills: Annotated[int, typer.Option(min=0, help="For `faults`: how many times to kill a writer, and a server.")] = 0,
 ) -> None:
     """Measure; every figure names its workload, and its target where it has one."""
     from tellegen.assess import BENCHMARKS, Options, run_benchmark

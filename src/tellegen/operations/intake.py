@@ -22,6 +22,7 @@ from nacl.exceptions import BadSignatureError
 from numpy.typing import NDArray
 
 from tellegen.journal import Journal, JournalError
+from tellegen.journal.storage import FILES, Storage
 from tellegen.metering import DeviceCodes, ReplayWindow
 from tellegen.operations.intake_limits import IntakeLimits, Reason, RefusedBatchError
 from tellegen.operations.rate import RowRate
@@ -100,13 +101,19 @@ class Intake:
 
     @classmethod
     def open(
-        cls, path: Path, limits: IntakeLimits | None = None, clock: Callable[[int], RecordClock] | None = None
+        cls,
+        path: Path,
+        limits: IntakeLimits | None = None,
+        clock: Callable[[int], RecordClock] | None = None,
+        *,
+        storage: Storage = FILES,
     ) -> Intake:
         """Open a shard for writing, and fold its record: who may speak, and which counters have been seen.
 
         Parameters
         ----------
         clock : makes the time of the record from the time of the newest entry.
+        storage : the disk of the journal.
 
         Raises
         ------
@@ -115,7 +122,7 @@ class Intake:
         bounds = IntakeLimits() if limits is None else limits
         vault = Vault.open(path / "vault")
         try:
-            journal = Journal.open(path, vault.purpose_key(SIGNING_PURPOSE))
+            journal = Journal.open(path, vault.purpose_key(SIGNING_PURPOSE), storage=storage)
         except BaseException:
             vault.close()
             raise

@@ -33,6 +33,8 @@ from tellegen.verify import RefusedError, check_receipt
 CONNECTIONS = 4
 BATCHES_PER_LIFE = 120
 _REPLAYED_FROM = 50
+_AGAIN = 15
+_DISORDER = 20
 _FORK = """
 import os, sys
 from pathlib import Path
@@ -87,10 +89,10 @@ class _Sender:
         recorded = [batch for batch, _ in list(self.answers.values())[-_REPLAYED_FROM:] if batch.readings is not None]
         while len(self.waiting) < BATCHES_PER_LIFE:
             self.waiting.append(self.traffic.batch(interval, recorded))
-        load = self.waiting + self.chance.sample(self.waiting, BATCHES_PER_LIFE // 8)
-        load += [batch for batch, _ in list(self.answers.values())[-BATCHES_PER_LIFE // 8 :]]
-        self.chance.shuffle(load)
-        return load
+        answered = [batch for batch, _ in list(self.answers.values())[-_AGAIN:]]
+        load = [*self.waiting, *self.chance.sample(self.waiting, _AGAIN), *answered]
+        order = {id(batch): number for number, batch in enumerate(self.waiting)}
+        return sorted(load, key=lambda batch: order.get(id(batch), 0) + self.chance.uniform(0, _DISORDER))
 
     def told(self, batch: Batch, status: int, body: bytes) -> None:
         """Take an answer; it must be the one that was due, and the same as before."""
