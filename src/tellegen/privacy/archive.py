@@ -232,6 +232,9 @@ class Archive:
         rows = np.sort(rows[rows["@entry"] == index], order="@row")
         present = np.zeros(header.rows, dtype=np.bool_)
         present[rows["@row"]] = True
+        missing = set(np.flatnonzero(~present).tolist())
+        if missing and not missing <= self._erased_leaves(place).get(index, {}).keys():
+            raise VaultError(f"{place}: rows of entry {index} are missing, and not because their customers were erased")
         return Unsealed(_table(rows, TABLES[header.kind]), present)
 
     # Erasure
@@ -284,7 +287,7 @@ class Archive:
         path = self._directory / place
         try:
             frame = pl.read_parquet(path, columns=["pseudonym", "nonce", "block"])
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise VaultError(f"{path} cannot be read: {error}") from None
         names = frame["pseudonym"].to_list()
         if any(len(name) not in (0, 16) for name in names):
