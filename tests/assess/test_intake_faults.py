@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tellegen.assess.faults.intake_world import IntakeTally, shard_for_worlds, simulate_intake
-from tellegen.assess.faults.promises import ContradictionError
+from tellegen.assess.faults.promises import ContradictionError, judge
+from tellegen.assess.faults.traffic import FEEDERS, SEED, Batch, Traffic
+from tellegen.assess.load import Connection, Reply, post_request
+from tellegen.journal import Journal
 from tellegen.operations.intake import Intake
 from tellegen.operations.submission_record import SubmissionRecord
-from tellegen.operations.synthetic_shard import ShardKeys
+from tellegen.operations.synthetic_shard import ShardKeys, build_shard
+from tellegen.privacy import Vault
+from tellegen.units import MARKET_INTERVAL_S
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +78,54 @@ def test_a_thousand_servers_killed_under_load_keep_what_they_acknowledged(tmp_pa
     from tellegen.assess.faults.servers import server_rounds
 
     server_rounds(tmp_path / "s", 1000)
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from tellegen.service import group_commit
+from tellegen.service.server import ServerOptions, serve
+group_commit.REOPEN_AFTER_S = 0.0
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+size = int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+def room(*_): resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+signal.signal(signal.SIGUSR1, room)
+serve(Path(sys.argv[1]), ServerOptions(), lambda address: print(address, flush=True))
+"""
+
+
+def test_a_server_on_a_full_disk_says_so_and_goes_on_once_there_is_room(tmp_path: Path) -> None:
+    """The system's own refusal (RLIMIT_FSIZE): 507 or 503, nothing acknowledged is lost, and with room all lands."""
+    pytest.importorskip("uvicorn", reason="uvicorn is not installed (extra `service`)")
+    chance, path = random.Random(1), tmp_path / "s"
+    interval = int(time.time()) // MARKET_INTERVAL_S
+    keys = build_shard(path, FEEDERS, SEED, first_interval=interval - 100)
+    traffic = Traffic(keys, chance)
+    batches = [traffic.batch(interval) for _ in range(60)]
+    largest = max(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    command = [sys.executable, "-c", FULL, str(path), str(largest + 8192)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+
+        async def send(each: list[Batch]) -> list[Reply]:
+            async with await Connection.open(address) as connection:
+                return [await connection.send(post_request(batch.signed)) for batch in each]
+
+        try:
+            before = asyncio.run(send(batches))
+            process.send_signal(signal.SIGUSR1)
+            assert any(asyncio.run(send(batches[-1:]))[0].status == 200 for _ in range(1000))
+            after = asyncio.run(send(batches))
+        finally:
+            process.terminate()
+    statuses = {reply.status for reply in before}
+    assert {200, 507} <= statuses <= {200, 503, 507}
+    assert {reply.status for reply in after} == {200}
+    told = [json.loads(reply.body)["entries"] for reply in after]
+    for first, entries in zip(before, told, strict=True):
+        assert first.status != 200 or json.loads(first.body)["entries"] == entries
+    with Journal.open(path) as journal, Vault.open(path / "vault") as vault:
+        judge(journal, vault, {b.key: (b, entries) for b, entries in zip(batches, told, strict=True)})

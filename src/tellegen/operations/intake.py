@@ -182,7 +182,7 @@ class Intake:
         try:
             with self.journal.together():  # or a reader would see rows before it sees that they do not count
                 entries = self._append(kept, refusal, statement, signature, now)
-        except JournalError as error:
+        except (JournalError, VaultError) as error:
             raise _unavailable(error) from error
         return Taken(entries, accepted, refused)
 
@@ -410,7 +410,7 @@ def _in_order(problems: list[RowProblem]) -> tuple[RowProblem, ...]:
     return tuple(sorted(problems, key=lambda problem: problem.row))
 
 
-def _unavailable(error: JournalError) -> RefusedBatchError:
+def _unavailable(error: JournalError | VaultError) -> RefusedBatchError:
     cause = error.__cause__
     full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     if full:

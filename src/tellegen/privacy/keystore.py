@@ -188,14 +188,17 @@ class KeyStore:
         self._scrub()
 
     def _transact(self, statements: Sequence[tuple[str, Iterable[tuple[object, ...]]]]) -> None:
-        self._database.execute("BEGIN IMMEDIATE")
         try:
+            self._database.execute("BEGIN IMMEDIATE")
             for statement, rows in statements:
                 self._database.executemany(statement, rows)
-        except BaseException:
-            self._database.execute("ROLLBACK")
+            self._database.execute("COMMIT")
+        except BaseException as error:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                raise VaultError(f"{self._path} cannot be written: {error}") from error
             raise
-        self._database.execute("COMMIT")
         self._scrub()
 
     def _data_version(self) -> int:
