@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tellegen.cli import taps
 from tellegen.grid import Connections, Dispatch, FixedLoads, LoadLaw, load_case
 from tellegen.market import OrderBook
 from tellegen.records import Product, Side
+from tellegen.workbench import dispatch_market
 
 Tellegen = Callable[..., Any]
 
@@ -180,7 +180,7 @@ def test_awards_at_connections_are_drawn_leg_by_leg(street: Path) -> None:
         np.zeros(size, dtype=complex),
         FixedLoads(("x",), np.array([4]), one, one, None, LoadLaw(one, 2 * one, 2 * one, one, one, one, one)),
     )
-    drawn = taps.awarded(network, book, np.array([4.0, 6.0, 8.0, 5.0]), given)
+    drawn = dispatch_market.awarded(network, book, np.array([4.0, 6.0, 8.0, 5.0]), given)
     # Reserve that nobody calls draws nothing.
     assert drawn.demand_kva[2] == 4
     assert drawn.demand_kva.sum() == 4

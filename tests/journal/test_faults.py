@@ -16,7 +16,8 @@ from tellegen.assess.faults.disk import SimulatedDisk
 from tellegen.assess.faults.flips import KEY as FLIPS_KEY
 from tellegen.assess.faults.flips import RUN, flip_bits, small_journal
 from tellegen.assess.faults.kills import kill_rounds, writer_command
-from tellegen.assess.faults.simulation import ContradictionError, Tally, simulate
+from tellegen.assess.faults.promises import ContradictionError
+from tellegen.assess.faults.simulation import Tally, simulate
 from tellegen.errors import InputError
 from tellegen.journal import Journal, JournalError, check, put_stubs, repair
 from tellegen.journal.storage import StoredFile

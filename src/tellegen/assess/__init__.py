@@ -46,7 +46,7 @@ BENCHMARKS = {
         "tellegen.assess.peers.benchmark",
     ),
     "faults": Benchmark(
-        "a journal on a simulated disk, clock and network that fail; every bit flipped; a writer killed with signal 9",
+        "journal and intake on a disk, clock and network that fail; every bit flipped; writer and server killed",
         "tellegen.assess.faults.benchmark",
     ),
     "city": Benchmark(

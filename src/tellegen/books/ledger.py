@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tellegen.books.folding import BooksError, fold, require_balanced
 from tellegen.errors import InputError
@@ -91,7 +92,7 @@ class Ledger:
             connection.execute("SELECT nanos FROM balances LIMIT 1")
             connection.execute("SELECT line FROM balances_by_line LIMIT 1")
             connection.execute("SELECT sha256 FROM applied LIMIT 1")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # a damaged file's own words need not be text
             raise InputError(
                 path, "file", f"is not a ledger ({error}); delete it, and `tellegen replay` rebuilds the books"
             ) from None
@@ -104,6 +105,20 @@ class Ledger:
         for entry, postings in batches:
             ledger.post(postings, entry)
         return ledger
+
+    def check(self, batches: Iterable[tuple[int, Postings]]) -> str:
+        """The first difference from what (journal index, postings) fold to, in words; empty where there is none."""
+        with TemporaryDirectory() as folder, Ledger.rebuild(Path(folder) / "books.sqlite", batches) as folded:
+            parts: list[tuple[str, Mapping[Any, object], Mapping[Any, object]]] = [
+                ("account", self.balances(), folded.balances()),
+                ("account and line", self.balances_by_line(), folded.balances_by_line()),
+                ("entry", self.applied(), folded.applied()),
+            ]
+            for what, here, there in parts:
+                for key in sorted(here.keys() | there.keys()):
+                    if here.get(key) != there.get(key):
+                        return f"{self.path}: {what} {key} has {here.get(key)}, the journal {there.get(key)}"
+        return ""
 
     def post(self, postings: Postings, entry: int) -> bool:
         """Apply the batch of postings at journal index `entry`, all of it or nothing.
@@ -174,16 +189,22 @@ class Ledger:
 
     def balances(self) -> dict[int, int]:
         """Balance by account, accounts ascending."""
-        return dict(self._connection.execute("SELECT account, nanos FROM balances ORDER BY account"))
+        return dict(self._rows("SELECT account, nanos FROM balances ORDER BY account"))
 
     def balances_by_line(self) -> dict[tuple[int, int], int]:
         """Balance by (account, line), ascending."""
-        rows = self._connection.execute("SELECT account, line, nanos FROM balances_by_line ORDER BY account, line")
+        rows = self._rows("SELECT account, line, nanos FROM balances_by_line ORDER BY account, line")
         return {(account, line): nanos for account, line, nanos in rows}
 
     def applied(self) -> dict[int, str]:
         """Journal indices of the applied batches, ascending, with the digest of their rows."""
-        return dict(self._connection.execute("SELECT entry, sha256 FROM applied ORDER BY entry"))
+        return dict(self._rows("SELECT entry, sha256 FROM applied ORDER BY entry"))
+
+    def _rows(self, statement: str) -> list[tuple[Any, ...]]:
+        try:
+            return self._connection.execute(statement).fetchall()
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise BooksError(f"{self.path} is damaged ({error}); delete it, the journal rebuilds the books") from None
 
     def trial_balance(self) -> int:
         """Sum of all balances: zero, or the books are broken."""

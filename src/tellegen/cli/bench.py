@@ -29,7 +29,7 @@ def bench(
         bool, typer.Option("--install", help="For `peers`: install the peers that are absent, each by itself.")
     ] = False,
     seeds: Annotated[int, typer.Option(min=0, help="For `faults`: how many worlds to simulate.")] = 0,
-    kills: Annotated[int, typer.Option(min=0, help="For `faults`: how many times to kill a writer.")] = 0,
+    kills: Annotated[int, typer.Option(min=0, help="For `faults`: how many times to kill a writer, and a server.")] = 0,
     meters: Annotated[int, typer.Option(help="For `city`: how many customers, one meter each.")] = 1_000_000,
     intervals: Annotated[int, typer.Option(help="For `city`: how many market intervals are measured.")] = 12,
     scaling: Annotated[bool, typer.Option("--scaling", help="For `city`: play smaller ones first.")] = False,

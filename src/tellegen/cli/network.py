@@ -6,15 +6,16 @@ import json
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tellegen.cli import app
 from tellegen.cli.pictures import network_show
 from tellegen.errors import InputError
-from tellegen.grid import Network, case_to_json, load_case
-from tellegen.grid.health import Severity, examine
+
+if TYPE_CHECKING:
+    from tellegen.grid import Network
 
 NetworkOption = Annotated[
     str,
@@ -32,6 +33,9 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Health report: what looks wrong in a network; exit status 1 where it has errors."""
+    from tellegen.grid import load_case
+    from tellegen.grid.health import Severity, examine
+
     case = load_case(network)
     findings = examine(case)
     nodes = _nodes(case.network)
@@ -64,6 +68,8 @@ def convert(
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write a network, with its loads and generators, as tellegen's own JSON document."""
+    from tellegen.grid import case_to_json, load_case
+
     if out.exists() and not force:
         raise InputError(out, "file", "exists already; choose another name or give --force")
     if out.suffix.lower() != ".json":

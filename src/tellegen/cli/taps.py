@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from tellegen.cli import app
 from tellegen.cli.grid import AsJson, NetworkOption, called, warn
 from tellegen.errors import InputError
-from tellegen.grid import (
-    Case,
-    Dispatch,
-    FixedLoads,
-    LoadLaw,
-    Network,
-    PowerFlow,
-    Settlement,
-    case_to_json,
-    load_case,
-    settle_jointly,
-    settle_taps,
-)
-from tellegen.grid.network import ComplexArray, FloatArray
-from tellegen.market import Clearing, OrderBook, read_orders_csv
-from tellegen.market import clear as clear_market
-from tellegen.records import Product
-from tellegen.workbench.declared import generator_offers, set_points
+
+if TYPE_CHECKING:
+    from tellegen.grid import Case, Network, PowerFlow, Settlement
 
 _PHASES = 3
 """Nodes of higher number are neutrals."""
@@ -61,11 +46,15 @@ def settle(
     as_json: AsJson = False,
 ) -> None:
     """Move taps and capacitors until their controls are content; they stand still while the market clears."""
+    from tellegen.grid import case_to_json, load_case, settle_jointly, settle_taps
+    from tellegen.workbench.declared import set_points
+    from tellegen.workbench.dispatch_market import market_of
+
     if out is not None and out.suffix.lower() != ".json":
         raise InputError("command line", "--out", f"is {out}; a network document is called *.json")
     case = load_case(network)
     own = case.loads
-    if not np.isfinite(load_factor):
+    if not math.isfinite(load_factor):
         raise InputError("command line", "--load-factor", "must be a finite number")
     if load_factor != 1:
         case = replace(case, loads=replace(own, p_kw=own.p_kw * load_factor, q_kvar=own.q_kvar * load_factor))
@@ -77,7 +66,7 @@ def settle(
         alone = settle_taps(case, set_points(case, dispatchable=True))
         final, steps, settled, cycle = alone.case, (alone,), alone.settled, alone.cycle
     else:
-        market = _market(case, network, orders, root_price, orders_only)
+        market = market_of(case, network, orders, root_price, orders_only)
         market.root_limit_kw, market.v_min, market.v_max = root_limit_kw, v_min, v_max
         joint = settle_jointly(case, market)
         final, steps, settled, cycle = joint.case, joint.steps, joint.settled, joint.cycle
@@ -108,98 +97,6 @@ def settle(
             print(f"written to {out}" if settled else f"not written: {out}")
     if not settled:
         raise typer.Exit(1)
-
-
-@dataclass(slots=True)
-class _Market:
-    """Clears the orders on a case with given positions; what it found, in order."""
-
-    book: OrderBook
-    price: float
-    orders_only: bool
-    root_limit_kw: float | None = None
-    v_min: float | None = None
-    v_max: float | None = None
-    cleared: list[Clearing] = field(default_factory=list)
-
-    def __call__(self, case: Case) -> Dispatch:
-        none = np.zeros(len(case.network.nodes), dtype=np.complex128)
-        given = none if self.orders_only else set_points(case, dispatchable=False)
-        loads = _no_loads() if self.orders_only else case.loads
-        cleared = clear_market(
-            case.network,
-            self.book,
-            self.price,
-            root_limit_kw=self.root_limit_kw,
-            fixed_kva=given,
-            loads=loads,
-            v_min=self.v_min,
-            v_max=self.v_max,
-            tie_context="settle-taps",
-        )
-        self.cleared.append(cleared)
-        return awarded(case.network, self.book, cleared.award_kw, Dispatch(given, loads))
-
-
-def _market(case: Case, network: str, orders: Path, root_price: float | None, orders_only: bool) -> _Market:
-    price = root_price if root_price is not None else case.root_price
-    if price is None:
-        raise InputError(network, "root", "has no reference cost in the file; give --root-price")
-    if not np.isfinite(price):
-        raise InputError("command line", "--root-price", "must be a finite number")
-    book = read_orders_csv(orders, case.network).book
-    return _Market(book if orders_only else OrderBook.concat(book, generator_offers(case)), price, orders_only)
-
-
-def awarded(network: Network, book: OrderBook, award_kw: FloatArray, given: Dispatch) -> Dispatch:
-    """What is given, and what orders were awarded at their nodes; at connections (``N + j``) leg by leg.
-
-    Parameters
-    ----------
-    award_kw : float64 per order (kvar for reactive orders), on the side of the order.
-    """
-    size = len(network.nodes)
-    power: ComplexArray = np.where(
-        book.product == Product.ENERGY,
-        award_kw * (1 + 1j * book.kvar_per_kw),
-        np.where(book.product == Product.REACTIVE, 1j * award_kw, 0j),
-    )
-    power = power * book.side
-    at_node = book.node < size
-    demand = given.demand_kva.copy()
-    np.add.at(demand, book.node[at_node], power[at_node])
-    if at_node.all():
-        return Dispatch(demand, given.loads)
-    table = book.connections
-    drawn = np.zeros(len(table), dtype=np.complex128)
-    np.add.at(drawn, book.node[~at_node] - size, power[~at_node])
-    legs = np.repeat(drawn, np.diff(table.start)) * table.share
-    return Dispatch(demand, _joined(given.loads, table.node, table.other, legs))
-
-
-def _joined(loads: FixedLoads, node: Any, other: Any, power: ComplexArray) -> FixedLoads:
-    """Loads with rows of constant power between nodes besides."""
-    size, extra = loads.node.size, node.size
-    law = loads.law
-    if law is not None:
-        none = np.zeros(extra)
-        constant = LoadLaw(np.ones(extra), none, none, none, none, none, np.full(extra, np.inf))
-        names = LoadLaw.__dataclass_fields__
-        law = LoadLaw(*(np.concatenate([getattr(law, name), getattr(constant, name)]) for name in names))
-    ends = np.full(size, -1, dtype=np.int64) if loads.other is None else loads.other
-    return replace(
-        loads,
-        name=loads.name + ("award",) * extra,
-        node=np.concatenate([loads.node, node]),
-        p_kw=np.concatenate([loads.p_kw, power.real]),
-        q_kvar=np.concatenate([loads.q_kvar, power.imag]),
-        other=np.concatenate([ends, other]),
-        law=law,
-    )
-
-
-def _no_loads() -> FixedLoads:
-    return FixedLoads((), np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0))
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -246,7 +143,7 @@ def _position(element: str, winding: int, before: float, after: float, steps: in
 
 def _voltages(network: Network, before: PowerFlow, after: PowerFlow) -> Iterator[dict[str, Any]]:
     hidden = set(network.source.tolist()) if network.root_terminals is not None else set()
-    for k, (low, high) in enumerate(zip(np.abs(before.voltage), np.abs(after.voltage), strict=True)):
+    for k, (low, high) in enumerate(zip(abs(before.voltage), abs(after.voltage), strict=True)):
         if k not in hidden:
             phase = int(network.phase[k])
             yield {"node": network.nodes[k], "phase": phase, "before": float(low), "after": float(high)}

@@ -23,6 +23,7 @@ from nacl.exceptions import BadSignatureError
 from numpy.typing import NDArray
 
 from tellegen.journal import Journal, JournalError
+from tellegen.journal.storage import FILES, Storage
 from tellegen.metering import DeviceCodes, ReplayWindow
 from tellegen.metering.daily import INTERVALS_PER_DAY
 from tellegen.operations.intake_limits import IntakeLimits, Reason, RefusedBatchError
@@ -104,13 +105,19 @@ class Intake:
 
     @classmethod
     def open(
-        cls, path: Path, limits: IntakeLimits | None = None, clock: Callable[[int], RecordClock] | None = None
+        cls,
+        path: Path,
+        limits: IntakeLimits | None = None,
+        clock: Callable[[int], RecordClock] | None = None,
+        *,
+        storage: Storage = FILES,
     ) -> Intake:
         """Open a shard for writing, and fold its record: who may speak, and which counters have been seen.
 
         Parameters
         ----------
         clock : makes the time of the record from the time of the newest entry.
+        storage : the disk of the journal.
 
         Raises
         ------
@@ -119,7 +126,7 @@ class Intake:
         bounds = IntakeLimits() if limits is None else limits
         vault = Vault.open(path / "vault")
         try:
-            journal = Journal.open(path, vault.purpose_key(SIGNING_PURPOSE))
+            journal = Journal.open(path, vault.purpose_key(SIGNING_PURPOSE), storage=storage)
         except BaseException:
             vault.close()
             raise
@@ -185,7 +192,7 @@ class Intake:
                 self.journal.together(),
             ):  # or a reader would see rows before it sees that they do not count
                 entries = self._append(kept, refusal, statement, signature, now)
-        except JournalError as error:
+        except (JournalError, VaultError) as error:
             raise _unavailable(error) from error
         return Taken(entries, accepted, refused)
 
@@ -427,7 +434,7 @@ def _in_order(problems: list[RowProblem]) -> tuple[RowProblem, ...]:
     return tuple(sorted(problems, key=lambda problem: problem.row))
 
 
-def _unavailable(error: JournalError) -> RefusedBatchError:
+def _unavailable(error: JournalError | VaultError) -> RefusedBatchError:
     cause = error.__cause__
     full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     if full:

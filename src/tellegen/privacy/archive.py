@@ -252,6 +252,11 @@ class Archive:
                 header = journal.entry(index)
                 present = np.zeros(header.rows, dtype=np.bool_)
                 present[mine["@row"]] = True
+                missing = set(np.flatnonzero(~present).tolist())
+                if missing and not missing <= self._erased_leaves(place).get(index, {}).keys():
+                    raise VaultError(
+                        f"{place}: rows of entry {index} are missing, and not because their customers were erased"
+                    )
                 yield index, Unsealed(_table(mine, TABLES[header.kind]), present)
 
     # Erasure
@@ -304,7 +309,7 @@ class Archive:
         path = self._directory / place
         try:
             frame = pl.read_parquet(path, columns=["pseudonym", "nonce", "block"])
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise VaultError(f"{path} cannot be read: {error}") from None
         names = frame["pseudonym"].to_list()
         if any(len(name) not in (0, 16) for name in names):

@@ -4,6 +4,9 @@ SQLite overwrites deleted content (``secure_delete``), and `erase` rebuilds the 
 rollback journal holds old pages while a transaction runs, so it is kept in place
 (``journal_mode=PERSIST``), overwritten with zeros and emptied once the transaction is through. Copies that a
 file system or a disk makes by itself (snapshots, wear levelling) and backups are beyond it.
+
+Every row carries a checksum of its values, and pages are checked when the file is opened: a bit that decays is named,
+before anything is sealed under a key that is none. Against whoever may write the file nothing helps.
 """
 
 from __future__ import annotations
@@ -12,18 +15,21 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
+from zlib import crc32
 
 from tellegen.errors import TellegenError
 
 SECRET_BYTES = 32
-_FORMAT = 2
+_FORMAT = 3
+_LOW = 0xFFFF_FFFF
 _SCHEMA = f"""
 PRAGMA user_version = {_FORMAT};
-CREATE TABLE secret (customer INTEGER PRIMARY KEY, secret BLOB NOT NULL) STRICT;
-CREATE TABLE erased (customer INTEGER PRIMARY KEY) STRICT;
-CREATE TABLE purpose (name TEXT PRIMARY KEY, secret BLOB NOT NULL) STRICT;
-CREATE TABLE epoch (number INTEGER PRIMARY KEY, day INTEGER NOT NULL, closed INTEGER NOT NULL, secret BLOB)
-    STRICT;
+CREATE TABLE secret (customer INTEGER PRIMARY KEY, secret BLOB NOT NULL, checksum INTEGER NOT NULL) STRICT;
+CREATE TABLE erased (customer INTEGER PRIMARY KEY, checksum INTEGER NOT NULL) STRICT;
+CREATE TABLE purpose (name TEXT PRIMARY KEY, secret BLOB NOT NULL, checksum INTEGER NOT NULL) STRICT;
+CREATE TABLE epoch (number INTEGER PRIMARY KEY, day INTEGER NOT NULL, closed INTEGER NOT NULL, secret BLOB,
+    checksum INTEGER NOT NULL) STRICT;
 """
 
 
@@ -68,12 +74,16 @@ class KeyStore:
             elif self._journal_holds_pages():
                 self._scrub()
             (found,) = self._database.execute("PRAGMA user_version").fetchone()
-        except sqlite3.Error as error:
+            (pages,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # a damaged file's own words need not be text
             self._database.close()
             raise VaultError(f"{path} is not a key store: {error}") from None
         if found != _FORMAT:
             self._database.close()
             raise VaultError(f"{path} is not a key store of format {_FORMAT}; it was made by another version")
+        if pages != "ok":
+            self._database.close()
+            raise VaultError(f"{path} is damaged: {' '.join(pages.split())}; restore it from a backup")
         self._version = self._data_version()
 
     def changed(self) -> bool:
@@ -82,20 +92,43 @@ class KeyStore:
         return self._version != before
 
     def secrets(self) -> Iterator[tuple[int, bytes]]:
-        """Customer numbers, ascending, with their secrets."""
-        yield from self._database.execute("SELECT customer, secret FROM secret ORDER BY customer")
+        """Customer numbers, ascending, with their secrets.
+
+        Raises
+        ------
+        VaultError : here as in all that reads, a row is damaged.
+        """
+        for number, secret, checksum in self._read("SELECT customer, secret, checksum FROM secret ORDER BY customer"):
+            if checksum != crc32(secret, number & _LOW):
+                raise self._damaged(f"the key of customer {number}")
+            yield number, secret
 
     def erased(self) -> set[int]:
         """Customers whose secrets have been destroyed."""
-        return {number for (number,) in self._database.execute("SELECT customer FROM erased")}
+        return {number for (number,) in self._checked("erased", "customer")}
 
     def purposes(self) -> dict[str, bytes]:
         """The operator's secrets by purpose."""
-        return dict(self._database.execute("SELECT name, secret FROM purpose ORDER BY name"))
+        return dict(self._checked("purpose", "name, secret"))
 
     def epochs(self) -> list[tuple[int, int, int, bytes | None]]:
         """Number, UTC day, whether closed (1) and secret of each epoch, ascending; no secret where destroyed."""
-        return list(self._database.execute("SELECT number, day, closed, secret FROM epoch ORDER BY number"))
+        return list(self._checked("epoch", "number, day, closed, secret"))
+
+    def _read(self, statement: str) -> Iterator[tuple[Any, ...]]:
+        try:
+            yield from self._database.execute(statement)
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise VaultError(f"{self._path} cannot be read: {error}") from None
+
+    def _checked(self, table: str, columns: str) -> Iterator[tuple[Any, ...]]:
+        for *values, checksum in self._read(f"SELECT {columns}, checksum FROM {table} ORDER BY 1"):  # noqa: S608
+            if checksum != _checksum(*values):
+                raise self._damaged(f"{table} {values[0]}")
+            yield tuple(values)
+
+    def _damaged(self, what: str) -> VaultError:
+        return VaultError(f"{self._path} is damaged: {what} is not as it was written; restore the file from a backup")
 
     def add(self, secrets: Iterable[tuple[int, bytes]]) -> None:
         """Store secrets of customers who have none.
@@ -105,34 +138,45 @@ class KeyStore:
         VaultError : one of them has one already.
         """
         try:
-            self._transact([("INSERT INTO secret VALUES (?, ?)", secrets)])
+            rows = ((number, secret, crc32(secret, number & _LOW)) for number, secret in secrets)
+            self._transact([("INSERT INTO secret VALUES (?, ?, ?)", rows)])
         except sqlite3.IntegrityError:
             raise VaultError("another process has just enrolled one of these customers; open the vault again") from None
 
     def add_purpose(self, name: str, secret: bytes) -> None:
         """Store a secret of the operator, unless another process was faster: then its own stands."""
-        self._transact([("INSERT OR IGNORE INTO purpose VALUES (?, ?)", [(name, secret)])])
+        self._transact([("INSERT OR IGNORE INTO purpose VALUES (?, ?, ?)", [(name, secret, _checksum(name, secret))])])
 
     def add_epoch(self, number: int, day: int, secret: bytes) -> None:
         """Store the secret of an epoch, unless another process was faster: then its own stands."""
-        self._transact([("INSERT OR IGNORE INTO epoch VALUES (?, ?, 0, ?)", [(number, day, secret)])])
+        row = (number, day, 0, secret)
+        self._transact([("INSERT OR IGNORE INTO epoch VALUES (?, ?, ?, ?, ?)", [(*row, _checksum(*row))])])
 
     def erase(self, customer: int) -> None:
         """Destroy a customer's secret and remember that it was destroyed."""
         self._destroy(
             [
                 ("DELETE FROM secret WHERE customer = ?", [(customer,)]),
-                ("INSERT OR IGNORE INTO erased VALUES (?)", [(customer,)]),
+                ("INSERT OR IGNORE INTO erased VALUES (?, ?)", [(customer, _checksum(customer))]),
             ]
         )
 
     def close_epoch(self, number: int) -> None:
         """Let nothing more be sealed in an epoch."""
-        self._transact([("UPDATE epoch SET closed = 1 WHERE number = ?", [(number,)])])
+        self._transact([self._changed_epoch(number, destroyed=False)])
 
     def destroy_epoch(self, number: int) -> None:
         """Destroy the secret of an epoch; its number is never used again."""
-        self._destroy([("UPDATE epoch SET secret = NULL, closed = 1 WHERE number = ?", [(number,)])])
+        self._destroy([self._changed_epoch(number, destroyed=True)])
+
+    def _changed_epoch(self, number: int, *, destroyed: bool) -> tuple[str, Iterator[tuple[object, ...]]]:
+        def rows() -> Iterator[tuple[object, ...]]:  # read under the write lock: nobody's destruction is undone
+            for found, day, _, secret in self.epochs():
+                if found == number:
+                    kept = None if destroyed else secret
+                    yield kept, _checksum(number, day, 1, kept), number
+
+        return "UPDATE epoch SET closed = 1, secret = ?, checksum = ? WHERE number = ?", rows()
 
     def close(self) -> None:
         """Release the file."""
@@ -144,14 +188,17 @@ class KeyStore:
         self._scrub()
 
     def _transact(self, statements: Sequence[tuple[str, Iterable[tuple[object, ...]]]]) -> None:
-        self._database.execute("BEGIN IMMEDIATE")
         try:
+            self._database.execute("BEGIN IMMEDIATE")
             for statement, rows in statements:
                 self._database.executemany(statement, rows)
-        except BaseException:
-            self._database.execute("ROLLBACK")
+            self._database.execute("COMMIT")
+        except BaseException as error:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                raise VaultError(f"{self._path} cannot be written: {error}") from error
             raise
-        self._database.execute("COMMIT")
         self._scrub()
 
     def _data_version(self) -> int:
@@ -178,6 +225,10 @@ class KeyStore:
                     file.truncate(0)  # a rebuilt file leaves a long one, read through at every later write
         finally:
             self._database.execute("COMMIT")
+
+
+def _checksum(*values: object) -> int:
+    return crc32(repr(values).encode())
 
 
 def _all_zero(path: Path) -> bool:

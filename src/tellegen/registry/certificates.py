@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
+from zlib import crc32
 
 from tellegen.records import Role
 from tellegen.registry.authority import Certificate
@@ -19,16 +20,17 @@ _SCHEMA = """
 CREATE TABLE certificate (
   fingerprint INTEGER NOT NULL, role INTEGER NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL,
   serial BLOB NOT NULL, valid_from INTEGER NOT NULL, valid_until INTEGER NOT NULL, public_key BLOB NOT NULL,
-  der BLOB NOT NULL) STRICT;
+  der BLOB NOT NULL, checksum INTEGER NOT NULL) STRICT;
 CREATE INDEX by_fingerprint ON certificate (fingerprint);
 CREATE INDEX by_identity ON certificate (role, number, name);
 CREATE INDEX by_serial ON certificate (serial);
 """
 _COLUMNS = "role, number, name, serial, valid_from, valid_until, public_key, der"
+_ROW = f"fingerprint, {_COLUMNS}"
 
 
 class CertificateStore:
-    """Certificates of a shard.
+    """Certificates of a shard; reading raises `RegistryError` where one is damaged.
 
     Parameters
     ----------
@@ -41,14 +43,15 @@ class CertificateStore:
 
     def __init__(self, path: Path) -> None:
         fresh = not path.exists()
+        self._path = path
         self._database = sqlite3.connect(path, isolation_level=None)
         try:
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = FULL")
             if fresh:
                 self._database.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
-            self._database.execute(f"SELECT {_COLUMNS} FROM certificate LIMIT 1").fetchone()  # noqa: S608
-        except sqlite3.Error as error:
+            self._database.execute(f"SELECT {_ROW}, checksum FROM certificate LIMIT 1").fetchone()  # noqa: S608
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # a damaged file's own words need not be text
             self._database.close()
             raise RegistryError(f"{path} is not a store of certificates: {error}") from None
 
@@ -77,9 +80,9 @@ class CertificateStore:
         self._database.execute("BEGIN IMMEDIATE")
         try:
             self._database.executemany(
-                "INSERT INTO certificate SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 "
+                "INSERT INTO certificate SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10 "
                 "WHERE NOT EXISTS (SELECT 1 FROM certificate WHERE fingerprint = ?1 AND der = ?9)",
-                rows,
+                ((*row, _checksum(row)) for row in rows),
             )
         except BaseException:
             self._database.execute("ROLLBACK")
@@ -105,10 +108,21 @@ class CertificateStore:
         return list(self._select("role = ? AND number = ? AND name = ? ORDER BY rowid", where))
 
     def _select(self, where: str, values: tuple[object, ...]) -> Iterator[Certificate]:
-        rows = self._database.execute(f"SELECT {_COLUMNS} FROM certificate WHERE {where}", values)  # noqa: S608
-        for role, number, name, serial, valid_from, valid_until, public_key, der in rows:
-            identity = Identity(Role(role), number, name)
-            yield Certificate(identity, public_key, int.from_bytes(serial, "big"), valid_from, valid_until, der)
+        statement = f"SELECT {_ROW}, checksum FROM certificate WHERE {where}"  # noqa: S608
+        try:
+            for *row, checksum in self._database.execute(statement, values):
+                _, role, number, name, serial, valid_from, valid_until, public_key, der = row
+                if checksum != _checksum(tuple(row)):
+                    raise RegistryError(f"{self._path} is damaged: a certificate of {name!r} is not as it was written")
+                identity = Identity(Role(role), number, name)
+                yield Certificate(identity, public_key, int.from_bytes(serial, "big"), valid_from, valid_until, der)
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # a damaged file's own words need not be text
+            raise RegistryError(f"{self._path} cannot be read: {error}") from None
+
+
+def _checksum(row: tuple[object, ...]) -> int:
+    """A bit that decays is named; whoever may write the file is not kept from anything."""
+    return crc32(repr(row).encode())
 
 
 def _key(fingerprint: bytes) -> int:

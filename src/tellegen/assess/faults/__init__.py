@@ -1,4 +1,4 @@
-"""What may go wrong with a record, on purpose: a simulated world from a seed, flipped bits, killed processes.
+"""What may go wrong with a record, on purpose: simulated worlds from a seed, flipped bits, killed processes.
 
-In: seeds, or a command that prints receipts. Out: counts of what was survived, or the promise that was broken.
+In: seeds, or processes that hand out receipts. Out: counts of what was survived, or the promise that was broken.
 """

@@ -1,50 +1,91 @@
-"""Benchmark ``faults``: promises that a journal breaks when everything goes wrong; the target is none."""
+"""Benchmark ``faults``: promises that journal and intake break when everything goes wrong; the target is none."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 
 from tellegen.assess.faults.flips import flip_bits
+from tellegen.assess.faults.intake_world import IntakeTally, shard_for_worlds, simulate_intake
 from tellegen.assess.faults.kills import kill_rounds, writer_command
-from tellegen.assess.faults.simulation import ContradictionError, Tally, simulate
+from tellegen.assess.faults.promises import ContradictionError
+from tellegen.assess.faults.simulation import Tally, simulate
 from tellegen.assess.registry import Figure, Options, Report
 
-_SEEDS, _KILLS = 2000, 100
+_SEEDS, _INTAKE_SEEDS, _KILLS = 2000, 300, 100
+_Happened = dict[str, str | float]
 
 
 def measure(options: Options, report: Report) -> None:
     """Simulated worlds, flipped bits, killed processes."""
     seeds = options.seeds or (50 if options.quick else _SEEDS)
-    kills = options.kills or (3 if options.quick else _KILLS)
-    tally, broken = Tally(), 0
-    for seed in range(seeds):
-        try:
-            tally.add(simulate(seed))
-        except ContradictionError as error:
-            broken += 1
-            report.notes.append(str(error))
-        if seed % 500 == 499:
-            options.progress(f"{seed + 1} simulated worlds, {tally.receipts} receipts")
-    happened: dict[str, str | float] = {name.replace("_", " "): count for name, count in asdict(tally).items()}
-    report.figures.append(Figure(f"promises broken in {seeds} simulated worlds", broken, "", 0.0, conditions=happened))
+    tally = Tally()
+    _worlds("a journal", seeds, lambda seed: tally.add(simulate(seed)), tally, options, report)
+    seeds = options.seeds or (5 if options.quick else _INTAKE_SEEDS)
+    intakes = IntakeTally()
+    with tempfile.TemporaryDirectory() as folder:
+        keys = shard_for_worlds(Path(folder) / "shard")
+        _worlds("an intake", seeds, lambda seed: intakes.add(simulate_intake(keys, seed)), intakes, options, report)
 
     options.progress("flipping bits")
     flips = flip_bits(step=97 if options.quick else 1)
     report.notes += [f"not named: {place}" for place in flips.missed[:10]]
-    bits: dict[str, str | float] = dict(flips.flipped)
+    bits: _Happened = dict(flips.flipped)
     report.figures.append(
         Figure(f"flipped bits of {flips.flipped.total()} not named", len(flips.missed), "", 0.0, conditions=bits)
     )
-
+    kills = options.kills or (3 if options.quick else _KILLS)
     with tempfile.TemporaryDirectory() as folder:
-        run, lost = Path(folder) / "run", 0
-        counts: dict[str, str | float] = {}
+        run = Path(folder) / "run"
+        _kills("a writer", kills, lambda: _of_writer(run, kills, options), report)
+        if find_spec("uvicorn") is None:
+            report.notes.append("no server was killed: install tellegen with the extra `service`")
+        else:
+            _kills("a server under load", kills, lambda: _of_servers(Path(folder) / "shard", kills, options), report)
+
+
+def _worlds(
+    what: str,
+    seeds: int,
+    play: Callable[[int], None],
+    tally: Tally | IntakeTally,
+    options: Options,
+    report: Report,
+) -> None:
+    broken = 0
+    for seed in range(seeds):
         try:
-            killed = kill_rounds(writer_command(run), run, kills, progress=options.progress)
-            counts = {"receipts": killed.receipts, "entries": killed.entries}
+            play(seed)
         except ContradictionError as error:
-            lost = 1
+            broken += 1
             report.notes.append(str(error))
-    report.figures.append(Figure(f"promises broken by {kills} kills of a writer", lost, "", 0.0, conditions=counts))
+        if seed % 100 == 99:
+            options.progress(f"{seed + 1} worlds of {what}, {tally.receipts} receipts")
+    happened: _Happened = {name.replace("_", " "): count for name, count in asdict(tally).items()}
+    name = f"promises broken in {seeds} simulated worlds of {what}"
+    report.figures.append(Figure(name, broken, "", 0.0, conditions=happened))
+
+
+def _kills(what: str, kills: int, run: Callable[[], _Happened], report: Report) -> None:
+    broken, happened = 0, _Happened()
+    try:
+        happened = run()
+    except ContradictionError as error:
+        broken = 1
+        report.notes.append(str(error))
+    report.figures.append(Figure(f"promises broken by {kills} kills of {what}", broken, "", 0.0, conditions=happened))
+
+
+def _of_writer(run: Path, kills: int, options: Options) -> _Happened:
+    killed = kill_rounds(writer_command(run), run, kills, progress=options.progress)
+    return {"receipts": killed.receipts, "entries": killed.entries}
+
+
+def _of_servers(folder: Path, kills: int, options: Options) -> _Happened:
+    from tellegen.assess.faults.servers import server_rounds
+
+    killed = server_rounds(folder, kills, progress=options.progress)
+    return {name.replace("_", " "): count for name, count in asdict(killed).items()}

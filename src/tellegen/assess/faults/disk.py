@@ -148,6 +148,14 @@ class SimulatedDisk:
             content.writer = None
         self._files = dict(self._named)
 
+    def copy_in(self, folder: Path) -> None:
+        """Put a real folder's files here, durably, under the same paths."""
+        for path in sorted(folder.rglob("*")):
+            self._folders |= {path.parent, *path.parents}
+            if path.is_file():
+                data = path.read_bytes()
+                self._files[path] = self._named[path] = _Content(bytearray(data), bytearray(data))
+
     def clear(self) -> None:
         """Somebody removes everything, durably."""
         self._files, self._named, self._folders, self._unsynced = {}, {}, set(), []

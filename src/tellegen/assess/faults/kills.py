@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tellegen.assess.faults.simulation import ContradictionError
+from tellegen.assess.faults.promises import ContradictionError
 from tellegen.journal import Journal, JournalError, check
 from tellegen.verify import RefusedError, check_receipt
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tellegen.assess.faults.batches import batch_of
 from tellegen.assess.faults.disk import Faults, PowerLossError, SimulatedDisk
+from tellegen.assess.faults.promises import ContradictionError
 from tellegen.errors import InputError, TellegenError
 from tellegen.journal import Journal, JournalError, check, verify_consistency
 from tellegen.verify import check_receipt
@@ -27,10 +28,6 @@ ORIGIN = "faults.example/shard"
 KEY = bytes(range(32))
 SEGMENT_BYTES_MAX = 2000  # small, so that files follow files
 Submission = tuple[str, int]
-
-
-class ContradictionError(TellegenError):
-    """The journal broke a promise; the message names the seed."""
 
 
 @dataclass(slots=True)
