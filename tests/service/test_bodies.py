@@ -79,7 +79,8 @@ def check(route: Route, media_type: str, body: bytes, rows: int | None = None) -
     if rows is not None:
         assert sorted(numbers) == list(range(rows))
     assert len(sent.numbers) == len(sent.customers())
-    assert all(problem.refusal is Refusal.MALFORMED and problem.detail for problem in sent.problems)
+    known = (Refusal.MALFORMED, Refusal.SIGNATURE)  # the latter: orders of somebody else
+    assert all(problem.refusal in known and problem.detail for problem in sent.problems)
     if isinstance(sent, SentBids):
         assert int(sent.submissions.order_rows.sum(dtype=np.int64)) == len(sent.orders)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from tellegen.assess.faults.traffic import Batch
 from tellegen.errors import TellegenError
 from tellegen.journal import Journal
-from tellegen.operations.sent import SentBids, SentReadings
+from tellegen.operations.sent import Sent, SentBids, SentReadings, SentRoots
 from tellegen.operations.submission_record import ROW_KINDS, SubmissionRecord
 from tellegen.privacy import Vault
 from tellegen.records import Refusal, bids_body
@@ -33,7 +33,7 @@ def judge(journal: Journal, vault: Vault, acknowledged: Mapping[tuple[str, str],
         if len(found) != 1:
             raise ContradictionError(f"{source} {name} was acknowledged and is on record {len(found)} times")
         sent = record.sent(found[0])
-        body = sent.readings.rows().tobytes() if isinstance(sent, SentReadings) else _body(sent)
+        body = _body(sent)
         if hashlib.sha256(body).hexdigest() != batch.digest:
             raise ContradictionError(f"{source} {name} is not on record as it was sent")
         refusal = record.refusal_of_rows(found[0])
@@ -53,5 +53,11 @@ def judge(journal: Journal, vault: Vault, acknowledged: Mapping[tuple[str, str],
         counted.update(rows)
 
 
-def _body(sent: SentBids) -> bytes:
-    return bids_body(sent.submissions, sent.orders)
+def _body(sent: Sent) -> bytes:
+    match sent:
+        case SentReadings():
+            return sent.readings.rows().tobytes()
+        case SentRoots():
+            return sent.roots.rows().tobytes()
+        case SentBids():
+            return bids_body(sent.submissions, sent.orders)
