@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -130,3 +131,34 @@ def test_what_does_not_answer_is_one_line(tellegen: Tellegen, shard: Path, tmp_p
         assert (answer.status, said in answer.err) == (2, True), answer.err
     with Journal.open(shard) as journal:
         assert len(journal) == 1
+
+
+def test_a_head_ends_file_lands_row_by_row(tellegen: Tellegen, shard: Path, server: str, tmp_path: Path) -> None:
+    """CSV and Parquet in: good rows are recorded, the others named; the same file again is the same record."""
+    (tmp_path / "new.csv").write_text(f"{HEAD}\n7,load,77,F1,3,0,0,9000,9000,4000\n")
+    assert tellegen("registry", "import", shard, tmp_path / "new.csv", "--server", server).status == 0
+    with Vault.open(shard / "vault") as vault:
+        codes = DeviceCodes(vault.purpose_key(METER_PURPOSE), [77])
+    last = int(time.time()) // MARKET_INTERVAL_S - 1
+    rows = [(interval, reading(codes, counter, interval)) for counter, interval in ((1, last - 1), (2, last))]
+    lines = [
+        f"{interval},7,77,{counter},5,0,0,230000,{row.tag.tobytes().hex()}"
+        for counter, (interval, row) in enumerate(rows, 1)
+    ]
+    file, parquet = tmp_path / "day.csv", tmp_path / "day.parquet"
+    header = "interval,customer,meter,counter,import_wh,export_wh,reactive_varh,voltage_mv,tag"
+    file.write_text("\n".join([header, *lines, lines[0].replace(",5,", ",five,"), lines[0][:-2] + "zz", ""]))
+    where = ("--server", server, "--source", "NORTH", "--feeder", "F1", "--key", tmp_path / "head.key")
+    first = tellegen("meters", "send", file, *where, "--json")
+    assert (first.status, "row 4, import_wh 'five'" in first.err, "row 5, tag" in first.err) == (1, True, True)
+    sent = json.loads(first.out)
+    assert [batch["accepted"] for batch in sent["batches"]] == [1, 1]
+    pl.read_csv(file, infer_schema=False)[:2].write_parquet(parquet)
+    again = json.loads(tellegen("meters", "send", parquet, *where, "--json").out)
+    assert [batch["entries"] for batch in again["batches"]] == [batch["entries"] for batch in sent["batches"]]
+    for bad, said in ((tmp_path / "head.csr", "not a private key"), (tmp_path / "none", "cannot be read")):
+        answer = tellegen("meters", "send", file, *where[:-1], bad)
+        assert (answer.status, said in answer.err) == (2, True)
+    (tmp_path / "other.csv").write_text("meter,value\n1,2\n")
+    answer = tellegen("meters", "send", tmp_path / "other.csv", *where)
+    assert (answer.status, "column 'interval' is missing" in answer.err) == (2, True)

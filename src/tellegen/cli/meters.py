@@ -1,4 +1,4 @@
-"""``tellegen meters``: check and complete a load profile; decode what a DLMS meter pushed."""
+"""``tellegen meters``: check and complete a load profile; hand readings in; decode what a DLMS meter pushed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ EDIT_COLUMNS = ("meter", "start", "minutes", "import_wh", "export_wh", "reactive
 _HEX = b"0123456789abcdefABCDEF \t\r\n"
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 
-meters_app = typer.Typer(no_args_is_help=True, help="Load profiles of meters: validate, estimate, edit; decode pushes.")
+meters_app = typer.Typer(
+    no_args_is_help=True, help="Load profiles of meters: validate, estimate, edit; send readings; decode pushes."
+)
 app.add_typer(meters_app, name="meters")
 
 
@@ -100,6 +102,46 @@ def decode(
     else:
         for push in pushes:
             _print_push(push)
+
+
+@meters_app.command()
+def send(
+    file: Annotated[Path, typer.Argument(help="Coded readings, .csv or .parquet; the layout is in docs/metering.md.")],
+    server: Annotated[str, typer.Option(help="Address of the shard's intake, such as http://127.0.0.1:8440.")],
+    source: Annotated[str, typer.Option(help="Name under which the sender is admitted.")],
+    feeder: Annotated[str, typer.Option(help="Feeder that the meters hang on.")],
+    key: Annotated[Path, typer.Option(help="The sender's key, as `tellegen registry request` makes it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Hand coded readings in to an intake, interval by interval; exit status 1 where a row is not taken.
+
+    The same file sent again is the same record.
+    """
+    from tellegen.metering.coded_readings import read_coded
+    from tellegen.operations.sending import NotTakenError, send_readings
+    from tellegen.registry.private_key import read_private_key
+
+    found, seed = read_coded(file), read_private_key(key).private_bytes_raw()
+    answers, untaken = [], found.rejected
+    for interval, readings in found.batches():
+        try:
+            answer = send_readings(server, source, feeder, interval, readings, seed)
+        except NotTakenError as problem:
+            errors.print(f"tellegen: {problem}")
+            untaken += len(readings)
+            continue
+        untaken += len(answer["refused"])
+        answers.append({"interval": interval, **answer})
+        if not as_json:
+            print(f"interval {interval}: {answer['accepted']} accepted, {len(answer['refused'])} refused")
+            for row in answer["refused"]:
+                print(f"  customer {readings.customer[row['row']]}: {row['reason']}: {row['detail']}")
+    if as_json:
+        print(json.dumps({"batches": answers, "rejected": [str(r) for r in found.rejections], "not_taken": untaken}))
+    for rejection in found.rejections[:REJECTIONS_SHOWN]:
+        errors.print(f"tellegen: {file}: {rejection}")
+    if untaken:
+        raise typer.Exit(1)
 
 
 def _keys(path: Path | None) -> Keys | None:

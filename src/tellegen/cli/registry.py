@@ -79,9 +79,10 @@ def request(
 ) -> None:
     """Make a key and a signing request for a device or an agent."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     from tellegen.registry import rotation_message, signing_request
+    from tellegen.registry.private_key import read_private_key
 
     key = Ed25519PrivateKey.generate()
     asked = signing_request(key)
@@ -89,12 +90,7 @@ def request(
     if replaces is not None:
         if role is None or origin is None:
             raise InputError("command line", "--replaces", "needs --origin and --role with --number or --name as well")
-        try:
-            old = load_pem_private_key(replaces.read_bytes(), password=None)
-        except (ValueError, TypeError):
-            raise InputError(replaces, "file", "is not a private key in PEM without a password") from None
-        if not isinstance(old, Ed25519PrivateKey):
-            raise InputError(replaces, "file", "is not an Ed25519 key")
+        old = read_private_key(replaces)
         message = rotation_message(_identity(role, number, name), origin, asked)
         files[".endorsement"] = base64.b64encode(old.sign(message)) + b"\n"
     for suffix in (".key", *files):
