@@ -3,15 +3,19 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 UV_PIN := uv==0.13.9
+JOBS   ?= 2
 export OPENBLAS_NUM_THREADS ?= 1
+# Tests start many processes; each would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test check test-all bench lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/tellegen demo
 
+# Workers begin with halves of the suite, in order, and take from each other: a module's fixtures are mostly made once.
 test: $(VENV)/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 check: $(VENV)/ready
 	$(BIN)/ruff format --check src tests
@@ -19,6 +23,7 @@ check: $(VENV)/ready
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_house.py
 
+# One process: benchmarks among the slow tests measure.
 test-all: $(VENV)/ready
 	$(BIN)/python -m pytest -m ''
 

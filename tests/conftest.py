@@ -1,8 +1,13 @@
-"""A short market day that is played once, and the command line as a function."""
+"""A short market day that is played once, and the command line as a function.
+
+The suite may run in several processes (``make test``: pytest-xdist); what is costly to make, `made_once` shares.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -10,9 +15,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command line does: the same bits in every run
+
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tellegen.cli import main
 from tellegen.journal import Journal, Payload
@@ -22,7 +29,10 @@ if TYPE_CHECKING:
     from tellegen.workbench import Feeder
 
 # The same examples in every run: a suite that fails today fails tomorrow, and where it does not, CI can be believed.
-settings.register_profile("same", derandomize=True, database=None)
+# Nothing that takes long fails for that: how long is the machine's affair.
+settings.register_profile(
+    "same", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("same")
 
 SCENARIO = """\
@@ -114,11 +124,41 @@ def write_scenario(folder: Path, *, seed: int = 11, different_from_hour: int | N
 
 def play(scenario: Path, out: Path) -> Path:
     """Play a scenario in this process."""
-    from tellegen.operations.scenario import read_scenario
-    from tellegen.operations.simulation import simulate_day
+    from tellegen.simulation.play import simulate_day
+    from tellegen.simulation.scenario import read_scenario
 
     simulate_day(read_scenario(scenario), out, lambda stage, done, total: None)
     return out
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Folders by name, each filled by the first process that asks for it and read by all; nobody may change them."""
+    own = tmp_path_factory.getbasetemp()
+    common = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        path, whole = common / name, common / f"{name}.whole"
+        with (common / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed
+            if not whole.exists():
+                shutil.rmtree(path, ignore_errors=True)  # what another process began and could not end
+                path.mkdir()
+                make(path)
+                whole.touch()
+        return path
+
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def converted_grids(pytestconfig: pytest.Config, made_once: Callable[..., Path]) -> Iterator[None]:
+    """Grids, each converted once and kept between runs of the suite, apart from the user's own."""
+    cache = getattr(pytestconfig, "cache", None)  # `-p no:cacheprovider`
+    kept = cache.mkdir("tellegen") if cache is not None else made_once("grids", lambda folder: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TELLEGEN_CACHE", str(kept))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -130,15 +170,15 @@ def extras() -> None:
 
 
 @pytest.fixture(scope="session")
-def scenario_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def scenario_file(made_once: Callable[..., Path]) -> Path:
     """Scenario of the short day."""
-    return write_scenario(tmp_path_factory.mktemp("scenario"))
+    return made_once("scenario", write_scenario) / "scenario.toml"
 
 
 @pytest.fixture(scope="session")
-def run_directory(extras: None, scenario_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run_directory(extras: None, scenario_file: Path, made_once: Callable[..., Path]) -> Path:
     """The short day, played once; nobody may change it."""
-    return play(scenario_file, tmp_path_factory.mktemp("day") / "run")
+    return made_once("day", lambda folder: play(scenario_file, folder / "run")) / "run"
 
 
 @pytest.fixture
@@ -156,6 +196,24 @@ def play_variant(extras: None, tmp_path_factory: pytest.TempPathFactory) -> Call
         return play(write_scenario(folder, **changes), folder / "run")
 
     return variant
+
+
+@pytest.fixture(scope="session")
+def shard_directory(made_once: Callable[..., Path]) -> Path:
+    """A shard of two feeders that has lived through two closes (see `shards`); nobody may change it."""
+
+    def make(folder: Path) -> None:
+        from shards import play_two_days
+
+        play_two_days(folder)
+
+    return made_once("two days", make) / "shard"
+
+
+@pytest.fixture
+def shard_copy(shard_directory: Path, tmp_path: Path) -> Path:
+    """A copy of that shard, which a test may change."""
+    return Path(shutil.copytree(shard_directory, tmp_path / "shard"))
 
 
 STREET = """\

@@ -8,11 +8,14 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "tellegen"
 HOUSE = [
     "cli",
-    "service",
-    "pictures",
-    "workbench",
     "assess",
+    "simulation",
+    "service",
+    "report",
+    "pictures",
     "operations",
+    "intake",
+    "workbench",
     "agents",
     "replay",
     "settlement",
@@ -29,10 +32,20 @@ HOUSE = [
     "errors",
 ]
 BESIDE = {"verify": {"units", "records", "errors"}}
+OUTSIDE = {"agents", "simulation", "assess"}
+INSIDERS = {
+    "shard.py": "makes one",
+    "community_shard.py": "makes one",
+    "city/population.py": "says which feeders one has",
+    "city/setup.py": "makes one",
+    "course.py": "runs one",
+    "play.py": "runs one",
+}
+"""Modules of `simulation` that may touch a shard itself, and what for."""
 
 
-def rooms_imported(path: Path) -> set[str]:
-    """Rooms of tellegen that a module imports, wherever the import stands."""
+def modules_imported(path: Path) -> set[str]:
+    """Modules of tellegen that a module imports, wherever the import stands."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level:
@@ -41,8 +54,13 @@ def rooms_imported(path: Path) -> set[str]:
         names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and node.module == "tellegen":
             names = [f"tellegen.{alias.name}" for alias in node.names]
-        found |= {name.split(".")[1] for name in names if name.startswith("tellegen.")}
+        found |= {name.removeprefix("tellegen.") for name in names if name.startswith("tellegen.")}
     return found - {"__version__"}
+
+
+def rooms_imported(path: Path) -> set[str]:
+    """Rooms of tellegen that a module imports."""
+    return {name.split(".")[0] for name in modules_imported(path)}
 
 
 def room_of(path: Path) -> str:
@@ -57,9 +75,27 @@ def test_imports_point_down_the_house(path: Path) -> None:
     """A room imports only itself and rooms below it; `verify` only units, records and errors."""
     room = room_of(path)
     allowed = BESIDE[room] if room in BESIDE else set(HOUSE[HOUSE.index(room) + 1 :])
-    if room in {"cli", "service", "assess", "operations", "registry"}:
+    if room in {"cli", "assess", "simulation", "service", "report", "operations", "intake", "registry"}:
         allowed |= {"verify"}
     assert rooms_imported(path) <= allowed | {room}
+
+
+def test_the_operator_knows_nothing_of_who_trades_or_of_what_is_simulated() -> None:
+    """Prosumers and their world are outside: the operator and all that it rests on import none of it."""
+    within = {*HOUSE[HOUSE.index("operations") :], *BESIDE} - OUTSIDE
+    for path in MODULES:
+        if room_of(path) in within:
+            assert not rooms_imported(path) & OUTSIDE, path
+
+
+def test_what_is_simulated_speaks_to_the_operator_as_reality_would() -> None:
+    """Through `operations.exchange` and `records`; only who makes a shard or runs one may touch it."""
+    simulation = SOURCE / "simulation"
+    assert all((simulation / name).is_file() for name in INSIDERS)
+    for path in sorted(simulation.rglob("*.py")):
+        inner = {name for name in modules_imported(path) if name.split(".")[0] in {"operations", "privacy"}}
+        is_insider = path.relative_to(simulation).as_posix() in INSIDERS
+        assert is_insider or inner <= {"operations.exchange"}, path
 
 
 def test_every_room_stands_in_the_architecture() -> None:

@@ -35,6 +35,19 @@ def test_shares_sum_to_the_total_and_stay_within_one_of_proportion(total: int, w
         assert abs(int(share) * sum(weight) - total * w) < sum(weight)
 
 
+@given(totals, st.lists(st.integers(0, 2**61), min_size=1, max_size=3), st.integers(0, 5))
+def test_shares_are_those_of_unbounded_arithmetic(total: int, weight: list[int], day: int) -> None:
+    """law 1: largest remainders of exact fractions, however large the weights."""
+    if sum(weight) == 0:
+        weight[0] = 1
+    ties = tie_hash(f"day {day}", range(len(weight)))
+    exact = [divmod(abs(total) * w, sum(weight)) for w in weight]
+    shares = [quotient for quotient, _ in exact]
+    for k in sorted(range(len(weight)), key=lambda k: (-exact[k][1], ties[k]))[: abs(total) - sum(shares)]:
+        shares[k] += 1
+    assert allocate(total, weight, ties).tolist() == [share if total >= 0 else -share for share in shares]
+
+
 @given(st.integers(1, 2**31), st.integers(2, 30))
 def test_a_share_without_weight_is_nothing(total: int, n: int) -> None:
     """law 1: who has no weight gets nothing, not even a remainder."""

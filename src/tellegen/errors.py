@@ -19,3 +19,7 @@ class InputError(TellegenError):
     def __init__(self, source: object, place: str, problem: str) -> None:
         self.source, self.place, self.problem = str(source), place, problem
         super().__init__(f"{source}: {place} {problem}".replace("\n", " "))
+
+
+class WorkerError(TellegenError):
+    """A worker process ended without a result."""

@@ -12,8 +12,7 @@ hashed ties, conserving the total. Nothing in this module touches a float.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,6 +55,15 @@ def interval_start(interval: int) -> datetime:
     '1970-01-01T00:05:00+00:00'
     """
     return datetime.fromtimestamp(interval * MARKET_INTERVAL_S, tz=UTC)
+
+
+def day_number(day: date) -> int:
+    """A local date as days since 1970-01-01, as records name it.
+
+    >>> day_number(date(1970, 1, 3))
+    2
+    """
+    return (day - date(1970, 1, 1)).days
 
 
 def _exact(values: ArrayLike, what: str) -> IntArray:
@@ -107,17 +115,22 @@ def exact_sum(values: ArrayLike) -> int:
     return int(array.sum(dtype=np.int64))
 
 
-def tie_hash(context: str, members: Iterable[int]) -> NDArray[np.uint64]:
-    """A fair, reproducible order for ties: a keyed hash of each member number.
+def tie_hash(context: str, members: ArrayLike) -> NDArray[np.uint64]:
+    """A fair, reproducible order for ties: a hash of each member number, no two of which are equal.
 
-    `context` names the allocation (rule, interval), so that no member wins every tie.
+    With k the 8 bytes of BLAKE2b-64 of `context` as a little-endian number, it is SplitMix64 of
+    ``member xor k`` (Steele, Lea, Flood 2014): z = (member xor k) + 0x9e3779b97f4a7c15;
+    z = (z xor z >> 30) * 0xbf58476d1ce4e5b9; z = (z xor z >> 27) * 0x94d049bb133111eb; z xor z >> 31,
+    modulo 2^64. `context` names the allocation (rule, interval), so that no member wins every tie.
+
+    >>> tie_hash("doc", [1, 2]).tolist()
+    [14531347803129172275, 2235812291401886686]
     """
-    key = hashlib.blake2b(context.encode(), digest_size=32).digest()
-    digests = b"".join(
-        hashlib.blake2b(int(member).to_bytes(8, "little", signed=True), digest_size=8, key=key).digest()
-        for member in members
-    )
-    return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+    key = np.frombuffer(hashlib.blake2b(context.encode(), digest_size=8).digest(), dtype="<u8")[0]
+    mixed = (np.asarray(members).astype(np.int64).view(np.uint64) ^ key) + np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ mixed >> np.uint64(shift)) * np.uint64(factor)
+    return np.asarray(mixed ^ mixed >> np.uint64(31))
 
 
 def allocate(total: int, weights: ArrayLike, ties: NDArray[np.uint64]) -> IntArray:
@@ -149,19 +162,31 @@ def allocate(total: int, weights: ArrayLike, ties: NDArray[np.uint64]) -> IntArr
     if magnitude >= 2**63:
         raise QuantityError(f"total {total} does not fit int64")
     quotient, rest = divmod(magnitude, whole)
-    if whole < 2**31:  # rest * weight < 2^62: no overflow
-        scaled = rest * weight
-        share, remainder = scaled // whole, scaled % whole
-    else:
-        exact = [divmod(rest * int(w), whole) for w in weight]
-        share = np.array([q for q, _ in exact], dtype=np.int64)
-        remainder_exact = [r for _, r in exact]
-        order_of = {r: k for k, r in enumerate(sorted(set(remainder_exact)))}
-        remainder = np.array([order_of[r] for r in remainder_exact], dtype=np.int64)
+    share, remainder = _scaled_division(weight, rest, whole)
     missing = rest - exact_sum(share)
     order = np.lexsort((ties, -remainder))
     share[order[:missing]] += 1
     return np.asarray(sign * (quotient * weight + share))
+
+
+def _scaled_division(weight: IntArray, factor: int, divisor: int) -> tuple[IntArray, IntArray]:
+    """Quotient and remainder of ``weight * factor / divisor``, 0 <= factor < divisor; the product may need 126 bits.
+
+    Schoolbook division: the weight enters from its highest bits down, as many at a time as keep both
+    ``remainder << bits`` and ``factor * digit`` below 2^64.
+    """
+    bits = 64 - divisor.bit_length()
+    digits = -(-_magnitude(weight).bit_length() // bits)
+    by, times, mask = np.uint64(divisor), np.uint64(factor), np.uint64(2**bits - 1)
+    quotient = np.zeros(weight.size, dtype=np.uint64)
+    remainder = np.zeros(weight.size, dtype=np.uint64)
+    for place in reversed(range(digits)):
+        digit = weight.view(np.uint64) >> np.uint64(place * bits) & mask
+        before, above = np.divmod(remainder << np.uint64(bits), by)
+        here, rest = np.divmod(digit * times, by)
+        carried, remainder = np.divmod(above + rest, by)
+        quotient = (quotient << np.uint64(bits)) + before + here + carried
+    return quotient.view(np.int64), remainder.view(np.int64)
 
 
 def cumulative_energy_wh(cumulative_mw_intervals: ArrayLike) -> IntArray:

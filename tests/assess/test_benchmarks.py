@@ -17,11 +17,11 @@ from tellegen.assess import BENCHMARKS, Figure, Options, Report, run_benchmark
 from tellegen.assess.clearing_speed import Case, prepare_fleet, prepare_opendss, prepare_single
 from tellegen.assess.feeder_survey import prepare_survey, specs, subject_of
 from tellegen.assess.replay import ThreePhaseReplay
-from tellegen.assess.workers import THREAD_VARIABLES, WorkerError, run_together
-from tellegen.assess.workload import BidForm, Binding, LoadCustomers, Situation
-from tellegen.errors import InputError
+from tellegen.errors import InputError, WorkerError
 from tellegen.grid import load_case, solve_powerflow
 from tellegen.grid.synthetic import opendss_script, synthetic_feeder
+from tellegen.grid.threads import THREAD_VARIABLES, run_together
+from tellegen.simulation.workload import BidForm, Binding, LoadCustomers, Situation
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "feeders"
 SMALL = Case(30, 3, BidForm.STEPS, Situation.EVENING, Binding.LOWEST_VOLTAGE)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from tellegen.assess.derivative import NoDerivativeError, Quotient, price_quotients, sample_ports
-from tellegen.assess.workload import ROOT_PRICE, BidForm, Binding, Situation, limits_that_bind, market_books
 from tellegen.grid.synthetic import synthetic_feeder
-from tellegen.market import Clearing, OrderBook, Parameters
+from tellegen.market import Clearing, OrderBook, Parameters, start_after
+from tellegen.simulation.workload import ROOT_PRICE, BidForm, Binding, Situation, limits_that_bind, market_books
 
 TOLERANCE = 1e-5
 """Relative; quotients of 0.4 % of a home's demand carry about 1e-7 of curvature and rounding."""
@@ -21,11 +21,12 @@ def judged(phases: int, form: BidForm, situation: Situation, binding: Binding, e
     book = market_books(feeder, 5, form=form, situation=situation)[0].book
     instance = limits_that_bind(feeder.network, book, binding)
     base = instance.clear(book)
+    start = start_after(base, book)
     if error:
         base = replace(base, prices=replace(base.prices, energy=base.prices.energy * (1 + error)))
 
     def solve(orders: OrderBook) -> Clearing:
-        return instance.clear(orders, warm=base.warm)
+        return instance.clear(orders, start)
 
     ports = sample_ports(base, feeder.customer_node, 3).tolist()
     return price_quotients(solve, book, base, ports, root_price=ROOT_PRICE, typical_kw=2.0)

@@ -27,8 +27,8 @@ FLIPS = 60
 DAY = 20_000
 WHO = Identity(Role.PARTICIPANT, 7)
 BOOK = Postings(
-    account=[1, -10, 2, -10], interval=[0] * 4, line=[1, 20, 1, 20], quantity=[5, -5, 7, -7], price=[3] * 4,
-    amount=[15, -15, 21, -21], cause=[0] * 4,
+    unit=[0] * 4, account=[1, -10, 2, -10], interval=[0] * 4, line=[1, 20, 1, 20], quantity=[5, -5, 7, -7],
+    price=[3] * 4, amount=[15, -15, 21, -21], cause=[0] * 4,
 )  # fmt: skip
 
 

@@ -17,12 +17,13 @@ import pytest
 from tellegen.assess.faults.intake_world import IntakeTally, shard_for_worlds, simulate_intake
 from tellegen.assess.faults.promises import ContradictionError, judge
 from tellegen.assess.faults.traffic import FEEDERS, SEED, Batch, Traffic
-from tellegen.assess.load import Connection, Reply, post_request
+from tellegen.assess.load import Connection, Reply
+from tellegen.intake.intake import Intake
+from tellegen.intake.submitted import Submitted
 from tellegen.journal import Journal
-from tellegen.operations.intake import Intake
-from tellegen.operations.submission_record import SubmissionRecord
-from tellegen.operations.synthetic_shard import ShardKeys, build_shard
 from tellegen.privacy import Vault
+from tellegen.service.client import post_request
+from tellegen.simulation.shard import ShardKeys, build_shard
 from tellegen.units import MARKET_INTERVAL_S
 
 
@@ -51,7 +52,7 @@ def test_no_promise_is_broken_in_a_thousand_worlds(keys: ShardKeys) -> None:
 
 def test_a_replay_window_that_forgets_is_found(keys: ShardKeys, monkeypatch: pytest.MonkeyPatch) -> None:
     """A referee that cannot fail referees nothing."""
-    monkeypatch.setattr(SubmissionRecord, "counted_readings", lambda *_: iter(()))
+    monkeypatch.setattr(Submitted, "counted_readings", lambda *_: iter(()))
     with pytest.raises(ContradictionError, match=r"seed \d+: .*refused"):
         played(keys, 40)
 
@@ -91,7 +92,7 @@ size = int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 def room(*_): resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 signal.signal(signal.SIGUSR1, room)
-serve(Path(sys.argv[1]), ServerOptions(), lambda address: print(address, flush=True))
+serve(Path(sys.argv[1]), ServerOptions(simulation=True), lambda address: print(address, flush=True))
 """
 
 

@@ -21,6 +21,7 @@ def book(*rows: tuple[int, int, int, int]) -> Postings:
     account, interval, line, amount = (list(column) for column in zip(*rows, strict=True))
     nothing = [0] * len(rows)
     return Postings(
+        unit=nothing,
         account=account,
         interval=interval,
         line=line,
@@ -57,6 +58,46 @@ def test_a_batch_is_applied_once(tmp_path):
         with pytest.raises(BooksError, match="other postings have been applied as entry 3"):
             ledger.post(TUESDAY, entry=3)
     assert path.read_bytes() == before
+
+
+def test_what_a_stretch_of_the_journal_holds_is_posted_once(tmp_path):
+    """Catching up reads from `posted_until` on; postings that were not there then are refused."""
+    other = book((1, 5, 1, 1), (2, 5, 1, -1))
+    with Ledger.create(tmp_path / "books.sqlite") as ledger:
+        assert ledger.posted_until == 0
+        assert ledger.post_all([(3, MONDAY)], until=5) == 1
+        assert ledger.post_all([(8, TUESDAY)], until=9) == 1
+        assert (ledger.posted_until, list(ledger.applied())) == (9, [8])
+        before = (ledger.balances(), ledger.digest)
+        assert ledger.post_all([(3, MONDAY), (8, TUESDAY)], until=9) == 0
+        assert not ledger.post(TUESDAY, entry=8)
+        for entry in (7, 8):
+            with pytest.raises(BooksError, match=f"other postings have been applied as entry {entry}"):
+                ledger.post(other, entry)
+        with pytest.raises(BooksError, match="up to 9 are applied, 4 lies below"):
+            ledger.post_all([], until=4)
+        assert (ledger.balances(), ledger.digest) == before
+        assert ledger.post(other, entry=12)
+        assert ledger.post_all([(12, other)], until=20) == 0
+        assert (ledger.posted_until, list(ledger.applied())) == (20, [12])
+
+
+def test_books_are_held_against_all_postings_of_the_journal(tmp_path):
+    with Ledger.create(tmp_path / "books.sqlite") as ledger:
+        ledger.post_all([(3, MONDAY)], until=5)
+        ledger.post_all([(8, TUESDAY)], until=9)
+        assert ledger.check([(3, MONDAY), (8, TUESDAY)]) == ""
+        assert "account 1 has 407, the journal 307" in ledger.check([(3, MONDAY), (8, TUESDAY), (12, TUESDAY)])
+        assert "account 1 has 407, the journal 507" in ledger.check([(3, MONDAY)])
+        assert "other postings were applied below entry 9" in ledger.check([(4, MONDAY), (8, TUESDAY)])
+    with Ledger.rebuild(tmp_path / "again.sqlite", [(3, MONDAY), (8, TUESDAY)], until=9) as again:
+        assert again.posted_until == 9
+        assert again.check([(3, MONDAY), (8, TUESDAY)]) == ""
+    with sqlite3.connect(tmp_path / "books.sqlite") as database:
+        database.execute("UPDATE balances SET nanos = nanos + 1 WHERE account = 1")
+    database.close()
+    with Ledger.open(tmp_path / "books.sqlite") as ledger:
+        assert "account 1 has" in ledger.check([(3, MONDAY), (8, TUESDAY)])
 
 
 def test_rebuilding_from_the_journal_gives_the_same_books(tmp_path):

@@ -519,9 +519,9 @@ def test_a_run_never_overwrites(scenario: Callable[[str], Path], tellegen: Telle
 def test_a_new_demo_replaces_the_last_one_only_once_it_is_complete(
     run_copy: Path, scenario_file: Path, tellegen: Tellegen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tellegen.operations.scenario import read_scenario
+    from tellegen.simulation.scenario import read_scenario
 
-    monkeypatch.setattr("tellegen.operations.scenario.demo_scenario", lambda: read_scenario(scenario_file))
+    monkeypatch.setattr("tellegen.simulation.scenario.demo_scenario", lambda: read_scenario(scenario_file))
     folder = run_copy.parent
     monkeypatch.chdir(folder)
     last = run_copy.rename(folder / "tellegen-demo")
@@ -609,7 +609,7 @@ BAD_CORRECTIONS = {
     "nobody": (CORRECTION.replace("home-005", "home-999"), ["home-999", "not enrolled"]),
     "no zone": (CORRECTION.replace("08:00:00Z", "08:00:00"), ["known_at", "time zone"]),
     "between two intervals": (CORRECTION.replace("23:00:00Z", "23:01:00Z"), ["first_interval"]),
-    "another day": (CORRECTION.replace("2016-05-13T", "2016-04-13T"), ["2016-05-14"]),
+    "another day": (CORRECTION.replace("2016-05-13T", "2016-04-13T"), ["first_interval", "not closed here"]),
     "a register that runs backwards": (CORRECTION.replace("[10, 20]", "[20, 10]"), ["import_wh", "backwards"]),
     "lists of unequal length": (CORRECTION.replace("[10, 20]", "[10, 20, 30]"), ["registers"]),
     "a float": (CORRECTION.replace("[10, 20]", "[10, 20.5]"), ["import_wh"]),
@@ -672,7 +672,8 @@ def test_a_damaged_journal_is_no_traceback_for_any_command(run_copy: Path, telle
         assert tellegen("verify", run_copy).status == 1
         for command in (("replay",), ("correct", "--file", tmp_path / "c.toml", "--preview")):
             answer = tellegen(command[0], run_copy, *command[1:])
-            assert answer.status in {1, 2}, (name, command)
+            # a correction reads the readings around what it corrects, and no others
+            assert answer.status in {1, 2} or (name, command[0]) == ("payloads/000000.seg", "correct"), (name, command)
             assert len(answer.err.splitlines()) <= 1
         file.write_bytes(whole)
     assert tellegen("verify", run_copy).status == 0

@@ -206,9 +206,18 @@ def test_a_row_is_proved_with_and_without_the_vault(tellegen: Tellegen, run: Pat
     assert (answer.status, json.loads(answer.out)["ok"]) == (1, False)
 
 
-def test_a_receipt_of_text_alone_needs_the_entry(tellegen: Tellegen, log: Journal, tmp_path: Path) -> None:
+def test_a_receipt_of_text_alone_carries_its_entry(tellegen: Tellegen, log: Journal, tmp_path: Path) -> None:
+    """So does an answer of an intake, which holds several; without the line, the entry must be given."""
     text = saved(tmp_path / "receipt", tellegen("journal", "prove", tmp_path / "log", "--entry", 4))
     key = ("--key", log.verifier.vkey)
+    assert "entry 4 is on record" in tellegen("journal", "verify-receipt", text, *key).out
+    reply = tmp_path / "reply.json"
+    reply.write_text(json.dumps({"entries": [1, 4], "receipts": log.receipts([1, 4])}))
+    assert len(json.loads(tellegen("journal", "verify-receipt", reply, *key, "--json").out)["receipts"]) == 2
+    reply.write_text(json.dumps({"receipts": ["not a receipt at all"]}))
+    assert tellegen("journal", "verify-receipt", reply, *key).status == 1
+    bare = text.read_text().split("\n")
+    text.write_text("\n".join([bare[0], *bare[2:]]))
     assert "give --entry FILE" in tellegen("journal", "verify-receipt", text, *key).err
     (tmp_path / "entry").write_bytes(log.entry(4).to_bytes())
     assert tellegen("journal", "verify-receipt", text, *key, "--entry", tmp_path / "entry").status == 0

@@ -53,7 +53,7 @@ def test_a_head_end_is_admitted_rotated_and_revoked_on_record(
     answer = tellegen("registry", "enrol", shard, key("one"), *who)
     assert answer.status == 0
     assert answer.out.startswith(f"head-end NORTH: certificate in {tmp_path / 'one.pem'}, LFDI ")
-    assert "on record as entry 0:\n\nc2sp.org/tlog-proof@v1\nindex 0\n" in answer.out
+    assert "on record as entry 0:\n\nc2sp.org/tlog-proof@v1\nextra " in answer.out
     assert stat.S_IMODE((tmp_path / "one.key").stat().st_mode) == 0o600
     new = key("two", "--replaces", tmp_path / "one.key", "--origin", "city.example/north", *who)
     endorsement = ("--endorsement", tmp_path / "two.endorsement")
@@ -191,7 +191,7 @@ def test_a_proof_is_checked_without_the_shard(tellegen: Tellegen, tmp_path: Path
         tag=np.zeros(1, dtype="V16"),
     )
     interval = day * 288
-    signed = sign_day(readings, interval, key.sign)
+    signed = sign_day(readings, interval, "city.example/north", key.sign)
     proof = meter_proof(readings, interval, interval, signed, [certificate.pem, authority.issuing_pem])
     revoked = authority.revocation_list([(certificate.serial, day * 86_400, Reason.KEY_COMPROMISE)], 1, day * 86_400)
     for name, text in (("proof", proof), ("root", authority.root_pem), ("crl", revoked)):

@@ -11,18 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse.linalg import splu
 
-from tellegen.grid import elimination
 from tellegen.grid.elimination import (
-    Elimination,
     Engine,
+    MissingEngineError,
     Plan,
     SingularMatrixError,
+    best_engine,
     blocks,
     eliminate,
     mirrored_blocks,
     plan_elimination,
-    prefer_engine,
-    preferred_engine,
 )
 
 compiled = pytest.mark.skipif(find_spec("numba") is None, reason="numba is not installed (extra `fast`)")
@@ -179,30 +177,23 @@ def test_a_vanishing_pivot_is_left_to_superlu_and_said(engine: Engine, size: flo
 
 
 @compiled
-def test_both_engines_agree_and_the_preferred_one_serves() -> None:
+def test_both_engines_agree_and_each_serves_who_asks_for_it() -> None:
     y = feeder(3, 80, 3)
     plan, right = plan_elimination(y), sides(4, 80, 5)
-    before = preferred_engine()
-    try:
-        assert prefer_engine(Engine.SWEEPS) == Engine.SWEEPS
-        swept: Elimination = eliminate(plan, values_of(plan, y))
-        assert prefer_engine(Engine.SUPERLU) == Engine.SUPERLU
-        plain: Elimination = eliminate(plan, values_of(plan, y))
-    finally:
-        prefer_engine(before)
+    swept, plain = (eliminate(plan, values_of(plan, y), engine=engine) for engine in (Engine.SWEEPS, Engine.SUPERLU))
+    assert best_engine() == Engine.SWEEPS
     assert (swept.engine, plain.engine) == (Engine.SWEEPS, Engine.SUPERLU)
     assert np.allclose(swept.solve(right), plain.solve(right), rtol=1e-10)
 
 
-def test_without_numba_the_preference_is_not_met_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_numba_the_sweeps_are_refused_and_not_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "numba", None)
     monkeypatch.delitem(sys.modules, "tellegen.grid.sweeps", raising=False)
     monkeypatch.delattr("tellegen.grid.sweeps", raising=False)
-    before = preferred_engine()
-    try:
-        assert prefer_engine(Engine.SWEEPS) == Engine.SUPERLU
-    finally:
-        elimination._preferred[0] = before
+    assert best_engine.__wrapped__() == Engine.SUPERLU
+    plan = plan_elimination(feeder(3, 5, 0))
+    with pytest.raises(MissingEngineError, match="extra 'fast'"):
+        eliminate(plan, np.ones(plan.values, dtype=complex), engine=Engine.SWEEPS)
 
 
 @compiled

@@ -62,7 +62,7 @@ def test_flipped_bits_are_named_in_every_kind_of_file() -> None:
     """One bit in 61; `tellegen bench faults` flips every one."""
     found = flip_bits(step=61)
     assert found.missed == []
-    assert set(found.flipped) == {"log", "payloads", "checkpoints", "checkpoint", "operator.pub"}
+    assert set(found.flipped) == {"log", "payloads", "checkpoints", "checkpoint", "operator.pub", "index"}
 
 
 def test_what_was_flipped_is_not_handed_out() -> None:
@@ -215,7 +215,7 @@ def test_a_failed_sync_is_not_tried_again_on_the_same_file() -> None:
     """The system may have dropped what it could not write; a second sync would say that all is well."""
     disk = small_journal(0)
     journal = Journal.open(RUN, FLIPS_KEY, storage=disk)
-    journal.append(batch_of("head-end 1", 7, 0))
+    journal.append(batch_of("head-end 1", 7, 2000))
     disk.faults.sync_p = 1.0
     with pytest.raises(JournalError, match="Input/output error; open the journal again"):
         journal.commit(3000)
@@ -226,5 +226,5 @@ def test_a_failed_sync_is_not_tried_again_on_the_same_file() -> None:
     disk.lose_power()
     with Journal.open(RUN, FLIPS_KEY, storage=disk) as journal:
         assert len(journal) == 7
-        assert journal.append(batch_of("head-end 1", 7, 0)) == 7
+        assert journal.append(batch_of("head-end 1", 7, 2000)) == 7
         assert journal.commit(3000).size == 8

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tellegen.assess.faults.batches import batch_of
 from tellegen.journal import Journal, JournalError, verify_inclusion
-from tellegen.journal.catalogue import RECENT_MAX, Catalogue, KeyIndex
+from tellegen.journal.catalogue import RECENT_MAX, Catalogue, KeyIndex, Sought, submission_key
 from tellegen.journal.merkle import MerkleTree, entry_hash
 from tellegen.journal.storage import FileStorage, StoredFile
 from tellegen.records import Header, SealedBatch
@@ -222,11 +222,11 @@ def test_the_catalogue_finds_what_a_search_of_all_headers_finds(
         expected = [
             k for k, f in enumerate(facts) if k >= since and (f[0], f[1], f[2], f[3]) == (kind, market, interval, name)
         ]
-        assert catalogue.candidates(kind, market, interval, name, since) == expected
-        assert catalogue.of_submission(source, name) == [
+        assert catalogue.candidates(Sought.of(kind, market, interval, name), since) == expected
+        assert catalogue.of_submission(submission_key(source, name)) == [
             k for k, f in enumerate(facts) if (f[4], f[3]) == (source, name)
         ]
-    assert catalogue.candidates("nothing like it", None, None, None, 0) == []
+    assert catalogue.candidates(Sought.of("nothing like it", None, None, None), 0) == []
 
 
 @given(st.lists(st.integers(0, 40), max_size=5))

@@ -123,6 +123,7 @@ def test_files_that_cannot_be_read(network: Network, tmp_path: Path, monkeypatch
 def test_recorded_orders_become_engine_units() -> None:
     orders = Orders(
         customer=np.array([1, 2]),
+        period=np.array([0, 0]),
         device=np.array([0, 1]),
         node=np.array([4, 5]),
         product=np.array([0, 1]),

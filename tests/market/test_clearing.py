@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tellegen.errors import InputError
 from tellegen.grid.network import Network
-from tellegen.market import Clearing, LimitType, OrderBook, Parameters, clear
+from tellegen.market import Clearing, LimitType, OrderBook, Parameters, clear, start_after
 from tellegen.records import ClearingStatus, Product, Side
 
 Street = Callable[..., Network]
@@ -118,9 +118,10 @@ def test_welfare_is_the_best_of_all_dispatches(network: Network, seed: int, othe
 @settings(max_examples=15, deadline=None)
 def test_a_warm_start_changes_nothing_but_time(network: Network, seed: int) -> None:
     book, limits = random_book(seed), random_limits(seed)
-    before = clear(network, random_book(seed + 1, 45), 0.27, **limits)  # type: ignore[arg-type]
+    far = random_book(seed + 1, 45)
+    start = start_after(clear(network, far, 0.27, **limits), far)  # type: ignore[arg-type]
     cold = clear(network, book, 0.25, **limits)  # type: ignore[arg-type]
-    warm = clear(network, book, 0.25, warm=before.warm, **limits)  # type: ignore[arg-type]
+    warm = clear(network, book, 0.25, start=start, **limits)  # type: ignore[arg-type]
     assert warm.status == cold.status
     assert warm.welfare == pytest.approx(cold.welfare, abs=1e-7)
     unique = np.array_equal(cold.prices.low, cold.prices.high) and np.array_equal(warm.prices.low, warm.prices.high)
@@ -268,7 +269,7 @@ def test_demand_beyond_the_network_ends_in_a_flagged_fallback(network: Network) 
     assert outcome.prices.energy == pytest.approx(0.3 + spread)
     assert 0 < outcome.award_kw[0] < 1e5
     assert outcome.flow.mismatch_pu <= 1e-9
-    assert outcome.warm is None
+    assert outcome.working is None
 
 
 def test_a_search_cut_short_falls_back_and_says_so(network: Network) -> None:

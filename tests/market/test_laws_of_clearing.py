@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from tellegen.errors import InputError
 from tellegen.grid import Connector, Network, solve_powerflow
 from tellegen.grid.connections import Connections, wire
-from tellegen.grid.elimination import Engine, prefer_engine
+from tellegen.grid.elimination import Engine
 from tellegen.grid.loads import LoadLaw
 from tellegen.grid.network import Branches, FixedLoads, LimitKind
 from tellegen.grid.powerflow import factorise
-from tellegen.market import Agreements, Clearing, LimitType, OrderBook, Parameters, clear
+from tellegen.market import Agreements, Clearing, LimitType, OrderBook, Parameters, clear, start_after
 from tellegen.records import ClearingStatus, Product, Side
 
 ROOT, ROOT_REACTIVE = 0.25, 0.005
@@ -314,8 +314,8 @@ def test_a_warm_start_from_any_market_changes_nothing_but_time(seed: int, phases
     before = solve(far, v_min=0.99, v_max=1.003)
     assert before.status != ClearingStatus.FALLBACK, before.reason
     cold = solve(book)
-    for state in (before.warm, cold.warm):
-        assert_alike(cold, solve(book, warm=state), book)
+    for state in (start_after(before, far), start_after(cold, book)):
+        assert_alike(cold, solve(book, start=state), book)
 
 
 # -- comparisons --------------------------------------------------------------------------------------------------
@@ -654,17 +654,12 @@ def test_voltage_limits_of_another_network_are_refused() -> None:
 
 def test_compiled_sweeps_find_what_superlu_finds() -> None:
     pytest.importorskip("numba", reason="the sweeps are compiled by numba")
-    outcomes: dict[Engine, list[Clearing]] = {}
-    try:
-        for engine in (Engine.SUPERLU, Engine.SWEEPS):
-            prefer_engine(engine)
-            outcomes[engine] = []
-            for seed in range(4):
-                network = feeder(3, rating_kva=18.0)
-                outcomes[engine].append(clear(network, market(seed, 3), ROOT, **limits(seed)))  # type: ignore[arg-type]
-    finally:
-        prefer_engine(Engine.SUPERLU)
-    for one, two in zip(*outcomes.values(), strict=True):
+    for seed in range(4):
+        network = feeder(3, rating_kva=18.0)
+        one, two = (
+            clear(network, market(seed, 3), ROOT, engine=engine, **limits(seed))  # type: ignore[arg-type]
+            for engine in (Engine.SUPERLU, Engine.SWEEPS)
+        )
         assert two.status == one.status
         assert two.welfare == pytest.approx(one.welfare, rel=1e-9, abs=1e-9)
         assert two.award_kw == pytest.approx(one.award_kw, abs=1e-6)
@@ -720,6 +715,7 @@ def test_a_warm_start_from_any_market_with_reserves_never_ends_worse_than_a_cold
     (book, agreed), (far, far_agreed) = with_reserve(9, 1), with_reserve(10, 1)
     before = clear(network, far, 0.02, agreements=far_agreed, v_min=0.985, v_max=1.003)
     cold = clear(network, book, ROOT, agreements=agreed, **bounds)  # type: ignore[arg-type]
-    warm = clear(network, book, ROOT, agreements=agreed, warm=before.warm, **bounds)  # type: ignore[arg-type]
+    start = start_after(before, far, agreements=far_agreed)
+    warm = clear(network, book, ROOT, agreements=agreed, start=start, **bounds)  # type: ignore[arg-type]
     assert cold.status != ClearingStatus.FALLBACK, cold.reason
     assert warm.status == cold.status, warm.reason

@@ -17,7 +17,7 @@ from tellegen.assess.peers.instance import Instance
 from tellegen.assess.peers.programs import ipopt
 from tellegen.grid import load_case
 from tellegen.grid.network import Network
-from tellegen.market import Clearing, OrderBook, Parameters, Warm, clear
+from tellegen.market import Clearing, OrderBook, Parameters, Start, clear, start_after
 from tellegen.records import ClearingStatus
 
 ONE = Parameters(starts=0)
@@ -53,24 +53,25 @@ def test_of_several_optima_the_best_is_taken_and_the_others_are_counted(seed: in
     assert best.evidence.kkt_residual <= 1e-6
 
 
-def warm_starts(seed: int) -> list[Warm]:
+def starts_at(seed: int) -> list[Start]:
     """Neighbouring intervals: others' weather, other limits, and the poorer optimum of this very one."""
     network, book = paid_to_burn(seed)
     sells = book.side < 0
     rng = np.random.default_rng(9)
     clouds = [replace(book, quantity_kw=np.where(sells & (rng.random(len(book)) < 0.5), 0.0, book.quantity_kw))]
-    cleared = [clear(network, sky, 1.0, parameters=ONE, **LIMITS) for sky in [book, *clouds]]
-    cleared.append(clear(network, book, 1.0, parameters=ONE, v_min=0.9, v_max=1.05, root_limit_kw=3000.0))
-    return [one.warm for one in cleared if one.warm is not None]
+    cleared = [(clear(network, sky, 1.0, parameters=ONE, **LIMITS), sky) for sky in [book, *clouds]]
+    cleared.append((clear(network, book, 1.0, parameters=ONE, v_min=0.9, v_max=1.05, root_limit_kw=3000.0), book))
+    starts = [start_after(one, sky) for one, sky in cleared]
+    return [start for start in starts if start is not None]
 
 
 def test_the_interval_before_does_not_decide_which_optimum_it_is() -> None:
     network, book = paid_to_burn(1)
     cold = chosen(1)
-    alone = [clear(network, book, 1.0, parameters=ONE, warm=warm, **LIMITS).welfare for warm in warm_starts(1)]
+    alone = [clear(network, book, 1.0, parameters=ONE, start=start, **LIMITS).welfare for start in starts_at(1)]
     assert min(alone) < cold.welfare - 0.1
-    for warm in warm_starts(1):
-        again = clear(network, book, 1.0, warm=warm, **LIMITS)
+    for start in starts_at(1):
+        again = clear(network, book, 1.0, start=start, **LIMITS)
         assert again.welfare == pytest.approx(cold.welfare, abs=1e-5)
         np.testing.assert_allclose(again.prices.energy, cold.prices.energy, atol=2e-6)
 
@@ -115,6 +116,7 @@ def test_twins_are_told_apart_by_their_place_in_the_list(tree: Callable[..., Net
     assert base.status == ClearingStatus.OPTIMAL, base.reason
     assert base.award_kw.max() > base.award_kw.min() + 1.0
     for kw in ([30.0, 0.0], [0.0, 30.0]):
-        before = clear(fork, replace(book, quantity_kw=np.array(kw)), 0.1, root_limit_kw=20.0, v_max=1.5)
-        again = clear(fork, book, 0.1, root_limit_kw=20.0, v_max=1.5, warm=before.warm)
+        other = replace(book, quantity_kw=np.array(kw))
+        start = start_after(clear(fork, other, 0.1, root_limit_kw=20.0, v_max=1.5), other)
+        again = clear(fork, book, 0.1, root_limit_kw=20.0, v_max=1.5, start=start)
         np.testing.assert_allclose(again.award_kw, base.award_kw, atol=1e-5)

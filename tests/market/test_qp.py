@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tellegen.grid.elimination import Engine, prefer_engine, preferred_engine
+from tellegen.grid.elimination import Engine, best_engine
 from tellegen.market.active_set import active_sets, descend
 from tellegen.market.interior_point import interior_point
 from tellegen.market.price_search import PriceSearch
@@ -17,17 +15,17 @@ from tellegen.market.program import Program, Solution
 from tellegen.market.qp import CLIMBS_MAX, solve_program
 
 
-@pytest.fixture(params=[Engine.SUPERLU, Engine.SWEEPS], autouse=True, scope="module")
-def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+@pytest.fixture(params=[Engine.SUPERLU, Engine.SWEEPS], scope="module")
+def engine(request: pytest.FixtureRequest) -> Engine:
     """Array code and compiled loops alike."""
-    before = preferred_engine()
-    if prefer_engine(request.param) != request.param:
+    if request.param is Engine.SWEEPS and best_engine() is not Engine.SWEEPS:
         pytest.skip("compiled loops need the extra 'fast'")
-    yield request.param
-    prefer_engine(before)
+    return Engine(request.param)
 
 
-def random_program(seed: int, size: int = 40, rows: int = 6, rank: int = 12) -> Program:
+def random_program(
+    seed: int, size: int = 40, rows: int = 6, rank: int = 12, *, engine: Engine = Engine.SUPERLU
+) -> Program:
     """Steps, most without a slope, with ties and shared channels; low-rank losses; rows that cut or are hopeless."""
     rng = np.random.default_rng(seed)
     count = max(3 * size // 4, 1)
@@ -47,6 +45,7 @@ def random_program(seed: int, size: int = 40, rows: int = 6, rank: int = 12) -> 
         limit=matrix @ inside - rng.choice([0.0, 1.0, 40.0], rows, p=[0.6, 0.3, 0.1]),
         kink=np.tile([0.0, 0.05], (rows, 1)),
         penalty=np.tile([3.0, 7.0], (rows, 1)),
+        engine=engine,
     )
 
 
@@ -78,8 +77,8 @@ def assert_optimal(program: Program, answer: Solution) -> None:
 
 @given(st.integers(0, 10**6))
 @settings(max_examples=60, deadline=None)
-def test_the_answer_meets_the_optimality_conditions(seed: int) -> None:
-    program = random_program(seed)
+def test_the_answer_meets_the_optimality_conditions(engine: Engine, seed: int) -> None:
+    program = random_program(seed, engine=engine)
     answer = solve_program(program, np.full(40, -1), np.zeros(6, dtype=np.int64))
     assert answer.exact
     assert_optimal(program, answer)
@@ -108,11 +107,11 @@ def test_a_good_guess_is_kept() -> None:
 
 
 @pytest.mark.parametrize(("size", "rank"), [(400, 12), (40, 12)], ids=["Woodbury", "dense"])
-def test_piqp_agrees(size: int, rank: int) -> None:
+def test_piqp_agrees(engine: Engine, size: int, rank: int) -> None:
     """Law 10: an interior-point solver by others on the same program, penalties as extra variables."""
     piqp = pytest.importorskip("piqp")
     for seed in range(3):
-        program = random_program(seed, size=size, rank=rank)
+        program = random_program(seed, size=size, rank=rank, engine=engine)
         k = program.limit.size
         across = program.spread(np.eye(program.factor.shape[0]))
         bend = across.T @ program.factor
@@ -140,7 +139,7 @@ def test_piqp_agrees(size: int, rank: int) -> None:
         assert ours == pytest.approx(theirs, abs=1e-5)
 
 
-def small(prices: list[float], need: float, *, slope: float = 1e-9, penalty: float = 9.0) -> Program:
+def small(prices: list[float], need: float, engine: Engine, *, slope: float = 1e-9, penalty: float = 9.0) -> Program:
     """Sellers of one unit each, every one on a channel of its own, who must deliver `need` together."""
     size = len(prices)
     return Program(
@@ -154,13 +153,14 @@ def small(prices: list[float], need: float, *, slope: float = 1e-9, penalty: flo
         limit=np.array([-need]),
         kink=np.array([[0.0, 0.1]]),
         penalty=np.array([[penalty, 10 * penalty]]),
+        engine=engine,
     )
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6))
 @settings(max_examples=40, deadline=None)
-def test_any_guess_ends_at_the_same_dispatch_and_prices(seed: int, guess: int) -> None:
-    program = random_program(seed)
+def test_any_guess_ends_at_the_same_dispatch_and_prices(engine: Engine, seed: int, guess: int) -> None:
+    program = random_program(seed, engine=engine)
     rng = np.random.default_rng(guess)
     plain = solve_program(program, np.full(40, -1), np.zeros(6, dtype=np.int64))
     other = solve_program(
@@ -174,8 +174,8 @@ def test_any_guess_ends_at_the_same_dispatch_and_prices(seed: int, guess: int) -
 
 @given(st.integers(0, 10**6))
 @settings(max_examples=30, deadline=None)
-def test_a_search_over_prices_finds_the_active_sets_without_a_guess(seed: int) -> None:
-    program = random_program(seed)
+def test_a_search_over_prices_finds_the_active_sets_without_a_guess(engine: Engine, seed: int) -> None:
+    program = random_program(seed, engine=engine)
     search = PriceSearch(program, np.full(40, 0.5), np.zeros(6), 1.0)
     found = None
     for _ in range(CLIMBS_MAX):
@@ -185,42 +185,44 @@ def test_a_search_over_prices_finds_the_active_sets_without_a_guess(seed: int) -
     assert_optimal(program, found)
 
 
-def test_one_variable() -> None:
-    answer = solve_program(small([2.0], 0.25), np.array([1]), np.array([3]))
+def test_one_variable(engine: Engine) -> None:
+    answer = solve_program(small([2.0], 0.25, engine), np.array([1]), np.array([3]))
     assert answer.exact
     assert answer.y == pytest.approx([0.25], abs=1e-12)
     assert answer.dual == pytest.approx([2.0], rel=1e-9)
 
 
-def test_equal_sellers_share_what_is_needed() -> None:
+def test_equal_sellers_share_what_is_needed(engine: Engine) -> None:
     """Among ties only the tiny slope decides: equal shares, from any guess."""
     for bound in (np.full(3, -1), np.array([1, -1, 0]), np.array([-1, 1, 1])):
-        answer = solve_program(small([1.0, 1.0, 1.0, 4.0], 1.5), np.append(bound, 1), np.zeros(1, dtype=np.int64))
+        answer = solve_program(
+            small([1.0, 1.0, 1.0, 4.0], 1.5, engine), np.append(bound, 1), np.zeros(1, dtype=np.int64)
+        )
         assert answer.exact
         assert answer.y == pytest.approx([0.5, 0.5, 0.5, 0.0], abs=1e-6)
         assert answer.dual == pytest.approx([1.0], abs=1e-6)
 
 
 @pytest.mark.parametrize("penalty", [9.0, 1e9])
-def test_what_cannot_be_delivered_costs_the_last_penalty(penalty: float) -> None:
-    answer = solve_program(small([1.0, 2.0], 3.0, penalty=penalty), np.full(2, -1), np.zeros(1, dtype=np.int64))
+def test_what_cannot_be_delivered_costs_the_last_penalty(engine: Engine, penalty: float) -> None:
+    answer = solve_program(small([1.0, 2.0], 3.0, engine, penalty=penalty), np.full(2, -1), np.zeros(1, dtype=np.int64))
     assert answer.exact
     assert answer.y.tolist() == [1.0, 1.0]
     assert answer.dual == pytest.approx([10 * penalty])
 
 
-def test_a_huge_penalty_does_not_blur_a_price() -> None:
-    program = small([1.0, 2.0, 3.0], 1.5, penalty=1e9)
+def test_a_huge_penalty_does_not_blur_a_price(engine: Engine) -> None:
+    program = small([1.0, 2.0, 3.0], 1.5, engine, penalty=1e9)
     answer = solve_program(program, np.full(3, -1), np.zeros(1, dtype=np.int64))
     assert answer.exact
     assert answer.dual == pytest.approx([2.0], rel=1e-8)
 
 
-def test_steps_alone_are_a_merit_order() -> None:
+def test_steps_alone_are_a_merit_order(engine: Engine) -> None:
     """Without curvature and with one row the optimum is to fill up by price."""
     rng = np.random.default_rng(4)
     price = rng.uniform(1.0, 2.0, 300)
-    answer = solve_program(small(list(price), 120.5), rng.integers(-1, 2, 300), np.zeros(1, dtype=np.int64))
+    answer = solve_program(small(list(price), 120.5, engine), rng.integers(-1, 2, 300), np.zeros(1, dtype=np.int64))
     assert answer.exact
     order = np.argsort(price)
     assert answer.y[order][:120] == pytest.approx(np.ones(120), abs=1e-9)
@@ -228,9 +230,9 @@ def test_steps_alone_are_a_merit_order() -> None:
     assert answer.dual == pytest.approx([price[order][120]], rel=1e-7)
 
 
-def test_two_ends_of_one_line_share_a_dual() -> None:
+def test_two_ends_of_one_line_share_a_dual(engine: Engine) -> None:
     """Rows that bind together leave their duals open, but not what they cost."""
-    one = small([1.0, 2.0], 1.5)
+    one = small([1.0, 2.0], 1.5, engine)
     twice = Program(
         one.linear,
         one.diagonal,
@@ -242,6 +244,7 @@ def test_two_ends_of_one_line_share_a_dual() -> None:
         np.tile(one.limit, 2),
         np.tile(one.kink, (2, 1)),
         np.tile(one.penalty, (2, 1)),
+        engine,
     )
     answer = solve_program(twice, np.full(2, -1), np.zeros(2, dtype=np.int64))
     assert answer.exact
@@ -249,8 +252,8 @@ def test_two_ends_of_one_line_share_a_dual() -> None:
     assert answer.dual.sum() == pytest.approx(2.0, rel=1e-8)
 
 
-def test_no_rows_and_no_variables() -> None:
-    program = random_program(3, rows=0)
+def test_no_rows_and_no_variables(engine: Engine) -> None:
+    program = random_program(3, rows=0, engine=engine)
     answer = solve_program(program, np.full(40, -1), np.zeros(0, dtype=np.int64))
     assert answer.exact
     assert_optimal(program, answer)
@@ -259,16 +262,15 @@ def test_no_rows_and_no_variables() -> None:
 @pytest.mark.parametrize(("size", "rows", "rank"), [(300, 20, 12), (300, 2, 12), (40, 6, 30), (40, 0, 5), (40, 6, 0)])
 def test_arrays_and_compiled_loops_find_the_same(size: int, rows: int, rank: int) -> None:
     pytest.importorskip("numba", reason="compiled loops need the extra 'fast'")
-    program, before, found = random_program(size + rows, size, rows, rank), preferred_engine(), []
+    found = []
     for engine in (Engine.SUPERLU, Engine.SWEEPS):
-        prefer_engine(engine)
+        program = random_program(size + rows, size, rows, rank, engine=engine)
         search = PriceSearch(program, np.full(size, 0.5), np.full(rows, 1.0), 1.0)
         for _ in range(5):
             bound, stair = search.climb()
         answer = active_sets(program, bound, stair, search.y, search.dual)
         assert answer is not None
         found.append(answer)
-    prefer_engine(before)
     assert found[0].bound.tolist() == found[1].bound.tolist()
     assert found[0].y == pytest.approx(found[1].y, abs=1e-9)
     assert found[0].dual @ program.rows == pytest.approx(found[1].dual @ program.rows, abs=1e-9)

@@ -9,7 +9,7 @@ import pytest
 
 from tellegen.grid import solve_powerflow
 from tellegen.grid.network import Network
-from tellegen.market import Agreements, Clearing, LimitType, OrderBook, clear
+from tellegen.market import Agreements, Clearing, LimitType, OrderBook, clear, start_after
 from tellegen.records import ClearingStatus, Product
 
 Street = Callable[..., Network]
@@ -203,9 +203,10 @@ def test_a_must_run_beyond_its_connection_is_named(street: Street) -> None:
 
 def test_warm_and_cold_agree_with_reserves(street: Street) -> None:
     network = street()
-    first = clear(network, both(10.0, 8.0), 0.25, v_min=0.975)
+    before = both(10.0, 8.0)
+    start = start_after(clear(network, before, 0.25, v_min=0.975), before)
     book = both(11.0, 12.0)
-    cold, warm = (clear(network, book, 0.25, v_min=0.975, warm=w) for w in (None, first.warm))
+    cold, warm = (clear(network, book, 0.25, v_min=0.975, start=s) for s in (None, start))
     np.testing.assert_allclose(warm.prices.energy, cold.prices.energy, rtol=1e-7)
     np.testing.assert_allclose(warm.prices.reserve, cold.prices.reserve, rtol=1e-6, atol=1e-9)
     assert warm.evidence.iterations <= cold.evidence.iterations

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tellegen.grid import Case, Connector, load_case
-from tellegen.market import Clearing, LimitType, OrderBook, Parameters, clear
+from tellegen.market import Clearing, LimitType, OrderBook, Parameters, clear, start_after
 from tellegen.records import ClearingStatus, Product
 
 FEEDERS = Path(__file__).parents[2].parent / "shared" / "data" / "feeders"
@@ -116,15 +116,14 @@ def test_a_price_is_what_one_more_kwh_costs_on_its_phase(name: str, slope: float
     below = np.array([k for k in network.free if network.nodes[k] not in ("sourcebus", "150")])
     price = base.prices.energy[below]
     chosen = [below[np.argmax(price)], below[np.argmin(price)], *np.random.default_rng(5).choice(below, 2)]
+    start = start_after(base, book)
     for node in chosen:
         for unit, own in ((1.0, base.prices.energy[node]), (1.0j, base.prices.reactive[node])):
             ends = []
             for h in (0.2, -0.2):
                 extra = np.zeros(len(network.nodes), dtype=complex)
                 extra[node] = h * unit
-                ends.append(
-                    clear(network, book, 0.3, fixed_kva=extra, parameters=ONE, warm=base.warm, **limits).welfare
-                )
+                ends.append(clear(network, book, 0.3, fixed_kva=extra, parameters=ONE, start=start, **limits).welfare)
             # 0.3 is the scale of prices: a reactive price may itself be near nothing.
             assert own == pytest.approx((ends[1] - ends[0]) / 0.4, rel=5e-6, abs=5e-6 * 0.3)
 

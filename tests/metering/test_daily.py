@@ -24,12 +24,13 @@ from tellegen.records import DailyRoots, Device, Header, Readings, Refusal, Revo
 from tellegen.registry import Authority, Directory, Identity, Reason, admissions_of, connection, signing_request
 from tellegen.verify import RefusedError, verify_meter_proof
 
+ORIGIN = "city.example/shard-1"
 DAY = 19_675
 FIRST = DAY * 288
 BEFORE = DAY * 86_400 - 10
 AFTER = (DAY + 1) * 86_400 + 60
-AUTHORITY = Authority("city.example/shard-1", bytes(32), bytes([1]) * 32, BEFORE)
-OTHER = Authority("city.example/shard-1", bytes([8]) * 32, bytes([9]) * 32, BEFORE)
+AUTHORITY = Authority(ORIGIN, bytes(32), bytes([1]) * 32, BEFORE)
+OTHER = Authority(ORIGIN, bytes([8]) * 32, bytes([9]) * 32, BEFORE)
 KEY = Ed25519PrivateKey.from_private_bytes(bytes([2]) * 32)
 THIEF = Ed25519PrivateKey.from_private_bytes(bytes([3]) * 32)
 METER = AUTHORITY.issue(Identity(Role.METER, 77), signing_request(KEY), BEFORE)
@@ -51,7 +52,7 @@ def day_of(n: int = 288) -> tuple[Readings, np.ndarray]:
 
 
 READINGS, INTERVALS = day_of()
-SIGNED = sign_day(READINGS, INTERVALS, KEY.sign)
+SIGNED = sign_day(READINGS, INTERVALS, ORIGIN, KEY.sign)
 CHAIN = [METER.pem, AUTHORITY.issuing_pem]
 PROOF = meter_proof(READINGS, INTERVALS, FIRST + 100, SIGNED, CHAIN)
 
@@ -114,7 +115,7 @@ def test_certificates_that_do_not_lead_to_the_root_prove_nothing() -> None:
 @pytest.mark.parametrize("identity", [Identity(Role.METER, 78), Identity(Role.PARTICIPANT, 77)])
 def test_the_key_of_somebody_else_signs_for_no_meter(identity: Identity) -> None:
     other = AUTHORITY.issue(identity, signing_request(THIEF), BEFORE)
-    forged = sign_day(READINGS, INTERVALS, THIEF.sign)
+    forged = sign_day(READINGS, INTERVALS, ORIGIN, THIEF.sign)
     proof = meter_proof(READINGS, INTERVALS, FIRST, forged, [other.pem, AUTHORITY.issuing_pem])
     with pytest.raises(RefusedError, match="not that of meter 77"):
         verify_meter_proof(proof, AUTHORITY.root_pem)
@@ -122,9 +123,11 @@ def test_the_key_of_somebody_else_signs_for_no_meter(identity: Identity) -> None
 
 def test_a_meter_is_no_authority() -> None:
     """A certificate signed with a meter's own key leads nowhere."""
-    made_up = Authority("city.example/shard-1", bytes([4]) * 32, bytes([2]) * 32, BEFORE)
+    made_up = Authority(ORIGIN, bytes([4]) * 32, bytes([2]) * 32, BEFORE)
     below = made_up.issue(Identity(Role.METER, 77), signing_request(THIEF), BEFORE)
-    proof = meter_proof(READINGS, INTERVALS, FIRST, sign_day(READINGS, INTERVALS, THIEF.sign), [below.pem, METER.pem])
+    proof = meter_proof(
+        READINGS, INTERVALS, FIRST, sign_day(READINGS, INTERVALS, ORIGIN, THIEF.sign), [below.pem, METER.pem]
+    )
     with pytest.raises(RefusedError):
         verify_meter_proof(proof, AUTHORITY.root_pem)
 
@@ -157,7 +160,7 @@ def test_what_the_meter_did_not_sign_cannot_be_proven() -> None:
     with pytest.raises(MeteringError, match="no reading of this meter"):
         meter_proof(READINGS, INTERVALS, FIRST - 1, SIGNED, CHAIN)
     with pytest.raises(MeteringError, match="one meter at one customer on one UTC day"):
-        sign_day(READINGS, INTERVALS + 1, KEY.sign)
+        sign_day(READINGS, INTERVALS + 1, ORIGIN, KEY.sign)
 
 
 @pytest.mark.parametrize(
@@ -170,14 +173,14 @@ def test_what_the_meter_did_not_sign_cannot_be_proven() -> None:
         (SIGNED, Directory(), AFTER, Refusal.UNKNOWN),
         (SIGNED, directory_of(revoked_at=AFTER), AFTER, Refusal.REVOKED),
         (replace(SIGNED, readings=np.array([287])), directory_of(), AFTER, Refusal.SIGNATURE),
-        (sign_day(READINGS, INTERVALS, THIEF.sign), directory_of(), AFTER, Refusal.SIGNATURE),
+        (sign_day(READINGS, INTERVALS, ORIGIN, THIEF.sign), directory_of(), AFTER, Refusal.SIGNATURE),
     ],
 )
 def test_a_signed_day_is_the_meters_own(signed: DailyRoots, directory: Directory, at: int, refusal: Refusal) -> None:
-    assert check_roots(signed, directory, at).tolist() == [refusal]
+    assert check_roots(signed, directory, at, ORIGIN).tolist() == [refusal]
 
 
 def test_a_day_counts_once_in_a_batch() -> None:
     twice = DailyRoots.concat([SIGNED, SIGNED])
-    assert check_roots(twice, directory_of(), AFTER).tolist() == [Refusal.NONE, Refusal.DUPLICATE]
-    assert check_roots(DailyRoots.empty(), directory_of(), AFTER).size == 0
+    assert check_roots(twice, directory_of(), AFTER, ORIGIN).tolist() == [Refusal.NONE, Refusal.DUPLICATE]
+    assert check_roots(DailyRoots.empty(), directory_of(), AFTER, ORIGIN).size == 0

@@ -50,6 +50,7 @@ def test_the_window_is_that_of_a_set_of_counters(batches: list[list[tuple[int, i
         good = refusals == Refusal.NONE
         window.mark(meters[good], counters[good])
         naive.mark([message for message, taken in zip(batch, good.tolist(), strict=True) if taken])
+        window = ReplayWindow.of_parts(window.parts())  # kept and taken up again, it is the same
 
 
 @given(st.integers(0, 5000), st.integers(0, 2000))
@@ -74,6 +75,18 @@ def test_marking_twice_is_marking_once() -> None:
     for _ in range(2):
         window.mark([1, 1, 2], [5, 6, 5])
     assert window.check([1, 1, 1, 2], [5, 6, 7, 4]).tolist() == [Refusal.REPLAYED] * 2 + [Refusal.NONE] * 2
+
+
+def test_equal_windows_are_equal_parts_in_whatever_order_meters_came() -> None:
+    one, other = ReplayWindow([9, 8]), ReplayWindow()
+    one.mark([1, 2], [5, 600])
+    other.mark([2, 1], [600, 5])
+    kept = one.parts()["counters"]
+    assert {name: column.tobytes() for name, column in kept.items()} == {
+        name: column.tobytes() for name, column in other.parts()["counters"].items()
+    }
+    assert kept["meter"].tolist() == [1, 2]
+    assert one.parts(without=[1])["counters"]["meter"].tolist() == [2]
 
 
 def test_a_meter_may_start_counting_at_any_number() -> None:

@@ -42,8 +42,8 @@ def readings(interval: int, customers: list[int]) -> Readings:
 def postings(interval: int) -> Postings:
     n = np.array([5, -5, 9, -9])
     return Postings(
-        account=[1, -11, 2, -11], interval=n * 0 + interval, line=[1, 21, 1, 21], quantity=n, price=n, amount=n * n * n,
-        cause=n * 0,
+        unit=n * 0, account=[1, -11, 2, -11], interval=n * 0 + interval, line=[1, 21, 1, 21], quantity=n, price=n,
+        amount=n * n * n, cause=n * 0,
     )  # fmt: skip
 
 
@@ -80,7 +80,7 @@ class Shard:
         if folder == "market":
             return [(postings(interval), "F1")]
         signatures = Submissions(
-            customer=[1, 3], order_rows=[1, 2], signature=np.frombuffer(os.urandom(128), dtype="V64")
+            customer=[1, 3], order_rows=[1, 2], sequence=[0, 4], signature=np.frombuffer(os.urandom(128), dtype="V64")
         )
         return [
             (readings(interval, [3, 1, 3]), "F1"),

@@ -58,7 +58,7 @@ def test_a_live_payload_shows_no_row_and_no_row_hash(vault: Vault) -> None:
 
 def test_public_rows_of_a_live_batch_have_no_salt(vault: Vault) -> None:
     n = np.arange(3)
-    postings = Postings(account=[1, -11, 2], interval=n, line=n, quantity=n, price=n, amount=n, cause=n)
+    postings = Postings(unit=n * 0, account=[1, -11, 2], interval=n, line=n, quantity=n, price=n, amount=n, cause=n)
     batch = live(vault, postings)
     assert vault.leaves(batch.header, batch.payload)[1] == leaf_hash(b"", postings.rows()[1].tobytes())
     assert vault.unseal(batch.header, batch.payload, check_rows=True).table.equals(postings)
@@ -66,7 +66,7 @@ def test_public_rows_of_a_live_batch_have_no_salt(vault: Vault) -> None:
 
 def test_a_batch_about_nobody_stays_public(vault: Vault) -> None:
     n = np.arange(2)
-    accounts = Postings(account=[-11, -13], interval=n, line=n, quantity=n, price=n, amount=n, cause=n)
+    accounts = Postings(unit=n * 0, account=[-11, -13], interval=n, line=n, quantity=n, price=n, amount=n, cause=n)
     batch = live(vault, accounts)
     assert not LivePayload.is_live(batch.payload)
     assert len(Payload.from_bytes(batch.payload).public_numbers) == 2

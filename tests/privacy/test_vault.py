@@ -101,9 +101,8 @@ def test_equal_rows_have_unequal_leaves(vault: Vault) -> None:
 
 def test_public_rows_lie_open_and_survive_every_erasure(vault: Vault) -> None:
     n = np.arange(4)
-    prices = Prices(
-        node=n, energy=n * 10, root=n * 9, losses=n, congestion=n * 0, voltage=n * 0, low=n, high=n, reactive=n
-    )
+    nothing = dict.fromkeys(("congestion", "voltage", "reserve_up", "reserve_down"), n * 0)
+    prices = Prices(node=n, energy=n * 10, root=n * 9, losses=n, low=n, high=n, reactive=n, **nothing)
     batch = sealed(vault, prices)
     for customer in (1, 2, 3):
         vault.erase(customer)
@@ -113,6 +112,7 @@ def test_public_rows_lie_open_and_survive_every_erasure(vault: Vault) -> None:
 
 def test_postings_of_customers_are_theirs_and_those_of_accounts_are_public(vault: Vault) -> None:
     postings = Postings(
+        unit=[0, 0, 0, 0],
         account=[1, -11, 2, -13],
         interval=[5, 5, 5, 5],
         line=[1, 1, 5, 5],

@@ -22,6 +22,7 @@ def orders_and_submissions(customers: int = 3) -> tuple[Submissions, Orders]:
     number = np.arange(1, customers + 1, dtype=np.int32)
     orders = Orders(
         customer=np.repeat(number, 2),
+        period=np.zeros(2 * customers, np.uint8),
         device=np.zeros(2 * customers, np.uint8),
         node=np.repeat(number, 2),
         product=np.zeros(2 * customers, np.uint8),
@@ -31,14 +32,14 @@ def orders_and_submissions(customers: int = 3) -> tuple[Submissions, Orders]:
         quantity_w=np.full(2 * customers, 500),
         var_per_kw=np.zeros(2 * customers, np.int32),
     )
-    signed = Submissions(customer=number, order_rows=np.full(customers, 2), signature=np.zeros(customers, "V64"))
+    signed = Submissions(number, np.full(customers, 2), np.arange(customers), np.zeros(customers, "V64"))
     return signed, orders
 
 
 def test_a_statement_comes_back_from_the_header_that_keeps_it() -> None:
-    statement = Statement.of(Route.BIDS, "gateway 1", "F1", "real_time", 12, 7, b"body")
+    statement = Statement.of("city.example/1", Route.BIDS, "gateway 1", "F1", "real_time", 12, 7, b"body")
     again, signature = Statement.on_record(
-        "gateway 1", "F1", "real_time", 12, statement.name(), statement.evidence(b"s" * 64)
+        "city.example/1", "gateway 1", "F1", "real_time", 12, statement.name(), statement.evidence(b"s" * 64)
     )
     assert again == statement
     assert signature == b"s" * 64
@@ -46,15 +47,15 @@ def test_a_statement_comes_back_from_the_header_that_keeps_it() -> None:
 
 @pytest.mark.parametrize("name", ["bids", "bids/", "bids/x", "bids/-1", "bids/01", "letters/1"])
 def test_other_names_are_no_submission(name: str) -> None:
-    statement = Statement.of(Route.BIDS, "g", "F1", "", 12, 1, b"")
+    statement = Statement.of("city.example/1", Route.BIDS, "g", "F1", "", 12, 1, b"")
     with pytest.raises(RecordError):
-        Statement.on_record("g", "F1", "", 12, name, statement.evidence(b""))
+        Statement.on_record("city.example/1", "g", "F1", "", 12, name, statement.evidence(b""))
 
 
 @pytest.mark.parametrize("source", ["", "x" * 101, "two\nlines", "Zürich"])
 def test_a_source_is_a_short_printable_name(source: str) -> None:
     with pytest.raises(RecordError):
-        Statement.of(Route.READINGS, source, "F1", "", 1, 1, b"")
+        Statement.of("city.example/1", Route.READINGS, source, "F1", "", 1, 1, b"")
 
 
 def test_bids_keep_their_form_on_the_wire() -> None:

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tellegen.records import TABLES, Header, Postings, RecordError, Schedules, leaf_hash, tree_root
+from tellegen.records import (
+    STATEMENT_LINES,
+    TABLES,
+    Header,
+    Postings,
+    RecordError,
+    Schedules,
+    Statements,
+    leaf_hash,
+    tree_root,
+)
 
 
 @pytest.mark.parametrize("kind", sorted(TABLES))
@@ -25,19 +35,33 @@ def test_every_column_says_unit_and_meaning(kind: str) -> None:
     for spec in fields(TABLES[kind]):
         assert spec.metadata["unit"], spec.name
         assert len(spec.metadata["doc"]) > 5, spec.name
-        assert np.dtype(spec.metadata["dtype"]).kind in "iuSV", f"{spec.name}: no float on record"
+        assert np.dtype(spec.metadata["dtype"]).base.kind in "iuSV", f"{spec.name}: no float on record"
 
 
 def test_a_value_that_does_not_fit_is_refused() -> None:
     with pytest.raises(RecordError, match="does not fit"):
-        Schedules(np.array([2**40]), np.array([1]), np.array([1]), np.array([1]))
+        Schedules(np.array([2**40]), *[np.array([1])] * 9)
 
 
 def test_floats_and_unequal_columns_are_refused() -> None:
     with pytest.raises(RecordError, match="needed"):
-        Schedules(np.array([1]), np.array([1]), np.array([1.0]), np.array([1]))
+        Schedules(np.array([1]), np.array([1]), np.array([1.0]), *[np.array([1])] * 7)
     with pytest.raises(RecordError, match="rows"):
-        Schedules(np.array([1, 2]), np.array([1]), np.array([1]), np.array([1]))
+        Schedules(np.array([1, 2]), *[np.array([1])] * 9)
+
+
+def test_a_matrix_column_has_a_row_of_numbers_per_row() -> None:
+    """law 4: a statement is one row, its lines are columns of a matrix."""
+    lines = len(STATEMENT_LINES)
+    wide = np.arange(2 * lines).reshape(2, lines)
+    table = Statements(customer=[1, 2], day=[9, 9], quantities=wide, amounts=-wide, cents=wide)
+    assert Statements.from_bytes(table.rows().tobytes()).equals(table)
+    assert table.rows().tobytes()[8 : 8 + 8 * lines] == wide[0].astype("<i8").tobytes()
+    assert Statements.concat([table, Statements.empty(), table]).take([3]).equals(table.take([1]))
+    with pytest.raises(RecordError, match="two dimensions needed"):
+        Statements(customer=[1, 2], day=[9, 9], quantities=[1, 2], amounts=wide, cents=wide)
+    with pytest.raises(RecordError, match=f"rows of {lines - 1} numbers given, {lines} needed"):
+        Statements(customer=[1, 2], day=[9, 9], quantities=wide[:, 1:], amounts=wide, cents=wide)
 
 
 def test_rows_of_system_accounts_are_public() -> None:

@@ -41,6 +41,7 @@ from tellegen.registry import (
 )
 from tellegen.verify import check_receipt
 
+ORIGIN = "simulated/city.example/shard-1"
 NOW = 1_700_000_000
 NORTH = Identity(Role.HEAD_END, name="NORTH")
 SEVEN = Identity(Role.PARTICIPANT, 7)
@@ -62,7 +63,7 @@ def point(customer: int = 7, **other: object) -> Connections:
 
 @pytest.fixture
 def shard(tmp_path: Path) -> Iterator[Shard]:
-    create_shard(tmp_path / "shard", "city.example/shard-1", NOW, seed=b"test")
+    create_shard(tmp_path / "shard", ORIGIN, NOW, seed=b"test")
     with open_shard(tmp_path / "shard", write=True) as opened:
         yield opened
 
@@ -90,7 +91,7 @@ def test_good_requests_land_with_bad_ones_beside_them(shard: Shard) -> None:
 def test_a_new_key_is_endorsed_by_the_old_one(shard: Shard) -> None:
     shard.registrar.admit([request(SEVEN, 1)], NOW, vouched=True)
     new = request(SEVEN, 2)
-    message = rotation_message(SEVEN, "city.example/shard-1", new.request)
+    message = rotation_message(SEVEN, ORIGIN, new.request)
     for endorsement in (b"", key(3).sign(message), key(1).sign(message + b"x")):
         index, _, refused = shard.registrar.admit([replace(new, endorsement=endorsement)], NOW + 5, vouched=False)
         assert index is None
@@ -102,7 +103,7 @@ def test_a_new_key_is_endorsed_by_the_old_one(shard: Shard) -> None:
 
 
 def test_a_stranger_is_not_admitted_on_its_own_word(shard: Shard) -> None:
-    message = rotation_message(SEVEN, "city.example/shard-1", request(SEVEN, 1).request)
+    message = rotation_message(SEVEN, ORIGIN, request(SEVEN, 1).request)
     own = replace(request(SEVEN, 1), endorsement=key(1).sign(message))
     _, _, (refused,) = shard.registrar.admit([own], NOW, vouched=False)
     assert refused.refusal == Refusal.UNKNOWN
@@ -111,7 +112,7 @@ def test_a_stranger_is_not_admitted_on_its_own_word(shard: Shard) -> None:
 def test_a_revoked_key_endorses_nobody(shard: Shard) -> None:
     _, (old,), _ = shard.registrar.admit([request(SEVEN, 1)], NOW, vouched=True)
     shard.registrar.revoke(old.fingerprint, Reason.KEY_COMPROMISE, NOW + 5)
-    message = rotation_message(SEVEN, "city.example/shard-1", request(SEVEN, 2).request)
+    message = rotation_message(SEVEN, ORIGIN, request(SEVEN, 2).request)
     stolen = replace(request(SEVEN, 2), endorsement=key(1).sign(message))
     _, _, (refused,) = shard.registrar.admit([stolen], NOW + 6, vouched=False)
     assert refused.refusal == Refusal.UNKNOWN
@@ -263,7 +264,7 @@ def test_a_shard_with_a_name_that_will_not_do_leaves_nothing_behind(tmp_path: Pa
 
 
 def test_a_shard_whose_root_certificate_is_not_its_own_is_not_opened(shard: Shard) -> None:
-    other = Authority("city.example/shard-1", bytes(32), bytes(32), NOW)
+    other = Authority(ORIGIN, bytes(32), bytes(32), NOW)
     (shard.path / "registry" / "root.pem").write_text(other.root_pem)
     with pytest.raises(RegistryError, match="not the certificate of this vault"), open_shard(shard.path):
         pass

@@ -1,12 +1,22 @@
 """Every day settles under the rule of its time, and a wrong rulebook is named with its remedy."""
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import pytest
 
 from tellegen.errors import InputError
-from tellegen.rules import ReactiveRule, Rulebook, ShareKey, diff, render
+from tellegen.rules import (
+    AdministrativePrice,
+    ReactiveRule,
+    Rulebook,
+    ShareKey,
+    TimetableParameters,
+    diff,
+    render,
+)
+from tellegen.rules.calendar import MIDNIGHT_MIN
 
 DEFAULT = Rulebook.load()
 TEXT = DEFAULT.versions[0].content.decode()
@@ -34,6 +44,24 @@ def test_money_becomes_integers_exactly():
     assert rules.retail.off_peak_ratio_ppm == 650_000
     assert rules.rent_key is ShareKey.TRAILING_WITHDRAWAL
     assert rules.reactive is ReactiveRule.REAL_TIME_PRICE
+
+
+def test_a_rulebook_without_a_timetable_stands_at_its_defaults():
+    """Files written before there was a calendar of the market still read."""
+    old = TEXT[: TEXT.index("# When the gates close")]
+    assert book(_2016_01_01=old).versions[0].timetable == TimetableParameters()
+    assert TimetableParameters().day_ahead_minute == 12 * 60
+    narrow = old.replace('price_cap_per_kwh = "5.00"', 'price_cap_per_kwh = "0.20"')
+    assert book(_2016_01_01=narrow).versions[0].market.price_cap == 0.2  # the default price is not the file's
+
+
+def test_the_default_rulebook_closes_day_ahead_at_midnight():
+    for rules in DEFAULT.versions:
+        stated = rules.timetable
+        assert stated.day_ahead_minute == MIDNIGHT_MIN
+        assert stated.administrative_order == tuple(AdministrativePrice)
+        assert stated.administrative_micros_per_kwh == 300_000
+        assert stated == replace(TimetableParameters(), day_ahead_minute=MIDNIGHT_MIN)
 
 
 def test_a_past_day_keeps_the_rules_of_its_time():
@@ -98,6 +126,40 @@ def test_nobody_holds_two_offices():
         ('price_floor_per_kwh = "-1.00"', 'price_floor_per_kwh = "9"', r"\[market\] has a price floor at or above"),
         ('penalty_per_kwh = "10.00"', 'penalty_per_kwh = "1.00"', r"\[market\] has a margin penalty above"),
         ("peak_start_hour = 7", "peak_start_hour = 22", r"\[retail\] has a peak that ends before it starts"),
+        (
+            'day_ahead_local = "24:00"',
+            "day_ahead_local = 12",
+            r"\[timetable\] day_ahead_local must be a local time in quotes",
+        ),
+        (
+            'day_ahead_local = "24:00"',
+            'day_ahead_local = "24:01"',
+            r"\[timetable\] day_ahead_local must be a local time",
+        ),
+        ("gate_deadline_s = 240", "gate_deadline_s = 400", r"\[timetable\] has a gate_deadline_s after .* here 360"),
+        (
+            "[1, 3, 10, 55]",
+            "[1, 3, 10, 61]",
+            r"\[timetable\] has correction_days .* within correction_window_days \(60\)",
+        ),
+        ("[1, 3, 10, 55]", "[3, 1]", r"\[timetable\] has correction_days \[3, 1\]; they must rise"),
+        ("[1, 3, 10, 55]", "[1, 0]", r"\[timetable\] correction_days.1 is 0: .*greater than or equal to 1"),
+        ('"day_ahead", "fixed"]', '"fixed", "day_ahead"]', r"\[timetable\] has administrative_order .*'fixed' last"),
+        (
+            '"last_spread", ',
+            '"mean", ',
+            r"\[timetable\] administrative_order.0 is 'mean': .*'last_spread', 'day_ahead'",
+        ),
+        (
+            'administrative_price = "0.30"',
+            'administrative_price = "5.01"',
+            r"administrative_price is outside .*\[market\]",
+        ),
+        (
+            "snapshot_every = 12",
+            "snapshots = 12",
+            r"\[timetable\] snapshots is not known .*day_ahead_local, gate_lead_s",
+        ),
         ("[order]", "[order", r"is not TOML"),
     ],
 )

@@ -17,9 +17,9 @@ pytest.importorskip("msgspec")
 
 import msgspec
 
-from tellegen.operations.intake import Taken
-from tellegen.operations.intake_limits import IntakeLimits, Reason, RefusedBatchError
-from tellegen.operations.sent import SentBids, SentReadings, SentRoots
+from tellegen.intake.intake import Taken
+from tellegen.intake.limits import IntakeLimits, Reason, RefusedBatchError
+from tellegen.intake.sent import SentBids, SentReadings, SentRoots
 from tellegen.records import Orders, Readings, RecordError, Refusal, Route, Statement, Submissions, bids_body
 from tellegen.service.application import Application
 from tellegen.service.bodies import MEDIA_TYPES, MSGPACK, NDJSON, ROWS, decode
@@ -30,7 +30,7 @@ from tellegen.service.requests import BatchRequest
 
 READING = dict.fromkeys((Readings.row_dtype().names or ())[:-1], 5) | {"tag": bytes(16)}
 ORDER = dict.fromkeys((Orders.row_dtype().names or ())[1:], 1)
-BID = {"customer": 5, "signature": bytes(64), "orders": [ORDER, ORDER]}
+BID = {"customer": 5, "sequence": 0, "signature": bytes(64), "orders": [ORDER, ORDER]}
 
 texts = st.text("ab$ \x00\u00e9", max_size=5)
 junk = st.recursive(
@@ -122,6 +122,7 @@ def test_counts_of_a_binary_body_of_bids_that_do_not_agree(counts: list[int], or
     submissions = Submissions(
         customer=np.arange(len(counts), dtype=np.int32),
         order_rows=np.array(counts, dtype=np.int32),
+        sequence=np.zeros(len(counts), dtype=np.int64),
         signature=np.zeros(len(counts), dtype="V64"),
     )
     table = Orders.from_bytes(bytes(orders * Orders.row_dtype().itemsize))
@@ -153,7 +154,7 @@ class Desk:
     """Stands for the group commit: reads every body, and takes it or fails."""
 
     intake = None
-    batches = 0
+    batches, origin = 0, "city.example/1"
 
     def __init__(self, failure: Exception | None = None) -> None:
         self.failure = failure
@@ -217,7 +218,7 @@ def test_every_request_is_answered_and_every_refusal_is_a_problem(
 def test_what_a_sender_says_is_read_or_refused(query: bytes, head: list[tuple[bytes, bytes]]) -> None:
     with contextlib.suppress(ProblemError):
         request = BatchRequest.of(Route.BIDS, {"query_string": query, "headers": head})
-        assert request.statement(b"").route is Route.BIDS
+        assert request.statement("city.example/1", b"").route is Route.BIDS
 
 
 @pytest.mark.parametrize("reason", list(Reason))

@@ -16,16 +16,17 @@ import pytest
 
 pytest.importorskip("msgspec")
 
+from tellegen.intake.intake import Intake
+from tellegen.intake.limits import IntakeLimits, Reason, RefusedBatchError
+from tellegen.intake.sent import SentReadings
 from tellegen.journal import Checkpoint, Journal, JournalError
 from tellegen.metering import DeviceCodes
-from tellegen.operations.intake import Intake
-from tellegen.operations.intake_limits import IntakeLimits, Reason, RefusedBatchError
-from tellegen.operations.sent import SentReadings
-from tellegen.operations.synthetic_batches import SignedBatch, readings_batch, readings_of
-from tellegen.operations.synthetic_shard import ShardKeys, build_shard
+from tellegen.privacy.snapshots import SnapshotFolder
 from tellegen.service import group_commit
 from tellegen.service.counters import Counters
 from tellegen.service.group_commit import Final, GroupCommit
+from tellegen.simulation.batches import SignedBatch, readings_batch, readings_of
+from tellegen.simulation.shard import ShardKeys, build_shard
 from tellegen.units import MARKET_INTERVAL_S
 from tellegen.verify.receipts import check_receipt
 
@@ -80,6 +81,55 @@ def test_what_arrives_during_a_commit_is_final_with_the_next(keys: ShardKeys) ->
         for final in finals:
             (entry,) = final.taken.entries
             assert check_receipt(final.receipts[0], journal.entry(entry).to_bytes(), keys.vkey).index == entry
+
+
+def test_the_time_of_a_quiet_intake_becomes_final_by_itself(keys: ShardKeys) -> None:
+    async def work(group: GroupCommit) -> None:
+        await group.tick()  # the shard was set up long ago
+        await group.tick()  # and that was now
+
+    run(keys, work)
+    with Journal.open(keys.path) as journal:
+        (entry,) = journal.find(kind="ticks")
+        assert journal.checkpoint.size == entry + 1
+
+
+def test_what_an_intake_knows_is_kept_when_that_is_due(keys: ShardKeys, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(group: GroupCommit) -> Intake:
+        await group.tick()  # the shard was set up less than an hour ago
+        assert group.intake is not None
+        assert not (keys.path / "state").exists()
+        monkeypatch.setattr(group.intake, "_kept_at", group.intake._kept_at - 3600)
+        await group.tick()
+        await group.tick()  # and that was now
+        return group.intake
+
+    run(keys, work)
+    with Journal.open(keys.path) as journal:
+        (entry,) = journal.find(kind="snapshots")
+        assert journal.checkpoint.size > entry
+    assert Intake.open(keys.path).folded_from == entry
+
+
+def test_an_intake_goes_on_without_a_snapshot_for_which_there_is_no_room(
+    keys: ShardKeys, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    async def work(group: GroupCommit) -> Final:
+        before = group.intake
+        assert before is not None
+        monkeypatch.setattr(before, "_kept_at", before._kept_at - 3600)
+        monkeypatch.setattr(SnapshotFolder, "write", refuse)
+        await group.tick()
+        await group.tick()  # tried again when it is next due, not every second
+        final = await send(group, batch(keys, 1))
+        assert group.intake is before
+        return final
+
+    assert run(keys, work).taken.accepted == len(CUSTOMERS)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 def test_whoever_leaves_does_not_stop_the_others(keys: ShardKeys) -> None:

@@ -20,24 +20,26 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 pytest.importorskip("uvicorn")
 pytest.importorskip("msgspec")
 
-from tellegen.assess.load import Connection, post_request
+from tellegen.assess.load import Connection
 from tellegen.journal import Journal
 from tellegen.metering import DeviceCodes, sign_day
-from tellegen.operations.synthetic_batches import SignedBatch
 from tellegen.privacy import Vault
 from tellegen.records import DailyRoots, Readings, Route, Statement
 from tellegen.registry import METER_PURPOSE
+from tellegen.service.client import post_request
+from tellegen.simulation.batches import SignedBatch
 from tellegen.units import MARKET_INTERVAL_S
 from tellegen.verify import check_receipt
 
 Tellegen = Callable[..., Any]
+ORIGIN = "city.example/north"
 HEAD = "customer,device,asset,feeder,node,phases,from_interval,capacity_w,import_limit_w,export_limit_w"
 
 
 @pytest.fixture
 def shard(tellegen: Tellegen, tmp_path: Path) -> Path:
     path = tmp_path / "north"
-    tellegen("registry", "init", path, "--origin", "city.example/north")
+    tellegen("registry", "init", path, "--origin", ORIGIN)
     tellegen("registry", "request", tmp_path / "head")
     tellegen("registry", "enrol", path, tmp_path / "head.csr", "--role", "head-end", "--name", "NORTH")
     return path
@@ -79,7 +81,7 @@ def send(address: str, key: Path, codes: DeviceCodes, counter: int) -> dict[str,
 
 def post(address: str, key: Path, route: Route, interval: int, rows: Readings | DailyRoots) -> dict[str, Any]:
     body = rows.rows().tobytes()
-    statement = Statement.of(route, "NORTH", "F1", "", interval, time.time_ns(), body)
+    statement = Statement.of(ORIGIN, route, "NORTH", "F1", "", interval, time.time_ns(), body)
     batch = SignedBatch(statement, secret(key).sign(statement.to_bytes()), body)
 
     async def go() -> bytes:
@@ -112,9 +114,9 @@ def test_a_meter_is_connected_and_heard_while_the_intake_runs(
     answer = tellegen("registry", "enrol", shard, tmp_path / "meter.csr", *meter, *live)
     assert answer.status == 0, answer.err
     last = int(time.time()) // 86_400 * 288 - 1
-    day = sign_day(reading(codes, 1, last), last, secret(tmp_path / "meter.key").sign)
+    day = sign_day(reading(codes, 1, last), last, ORIGIN, secret(tmp_path / "meter.key").sign)
     assert post(server, key, Route.DAILY_ROOTS, last, day)["accepted"] == 1
-    forged = sign_day(reading(codes, 2, last), last, secret(key).sign)
+    forged = sign_day(reading(codes, 2, last), last, ORIGIN, secret(key).sign)
     assert post(server, key, Route.DAILY_ROOTS, last, forged)["refused"][0]["reason"] == "signature"
     assert tellegen("registry", "rotate-code", shard, "--meter", 77, "--from-counter", 10, *live).status == 0
     assert send(server, key, codes, 10)["refused"][0]["reason"] == "code"
@@ -148,7 +150,9 @@ def test_a_head_ends_file_lands_row_by_row(tellegen: Tellegen, shard: Path, serv
     file, parquet = tmp_path / "day.csv", tmp_path / "day.parquet"
     header = "interval,customer,meter,counter,import_wh,export_wh,reactive_varh,voltage_mv,tag"
     file.write_text("\n".join([header, *lines, lines[0].replace(",5,", ",five,"), lines[0][:-2] + "zz", ""]))
-    where = ("--server", server, "--source", "NORTH", "--feeder", "F1", "--key", tmp_path / "head.key")
+    operator = (shard / "journal" / "operator.pub").read_text().strip()
+    where = ("--server", server, "--source", "NORTH", "--feeder", "F1", "--operator-key", operator)
+    where += ("--key", tmp_path / "head.key")
     first = tellegen("meters", "send", file, *where, "--json")
     assert (first.status, "row 4, import_wh 'five'" in first.err, "row 5, tag" in first.err) == (1, True, True)
     sent = json.loads(first.out)

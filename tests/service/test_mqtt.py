@@ -20,13 +20,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tellegen.assess.load import Connection, post_request
+from tellegen.assess.load import Connection
 from tellegen.errors import InputError
 from tellegen.journal import Journal
 from tellegen.metering import DeviceCodes
-from tellegen.operations.synthetic_batches import readings_batch, readings_of
-from tellegen.operations.synthetic_shard import build_shard
 from tellegen.records import RecordError, Route, Statement
+from tellegen.service.client import post_request
 from tellegen.service.mqtt import (
     REPLY_TOPIC,
     ROWS_TYPE,
@@ -38,14 +37,19 @@ from tellegen.service.mqtt import (
     subscribe,
     topic_of,
 )
+from tellegen.simulation.batches import readings_batch, readings_of
+from tellegen.simulation.shard import build_shard
 from tellegen.units import MARKET_INTERVAL_S
 from tellegen.verify.receipts import check_receipt
 
 SIGNATURE = b"s" * 64
+ORIGIN = "simulated/tellegen.example/shard"
 
 
 def submission(sequence: int, body: bytes = b"rows") -> tuple[Statement, str, bytes]:
-    statement = Statement.of(Route.READINGS, "head-end 1", "grid/F+1#é%".replace("é", "e"), "", 7, sequence, body)
+    statement = Statement.of(
+        ORIGIN, Route.READINGS, "head-end 1", "grid/F+1#é%".replace("é", "e"), "", 7, sequence, body
+    )
     return statement, topic_of(statement), SIGNATURE + body
 
 
@@ -57,17 +61,17 @@ def submission(sequence: int, body: bytes = b"rows") -> tuple[Statement, str, by
     st.binary(min_size=1, max_size=20),
 )
 def test_every_submission_has_a_topic_of_its_own(source: str, feeder: str, interval: int, sequence: int, body: bytes):
-    statement = Statement.of(Route.READINGS, source, feeder, "", interval, sequence, body)
+    statement = Statement.of(ORIGIN, Route.READINGS, source, feeder, "", interval, sequence, body)
     topic = topic_of(statement)
     assert not set(topic) & set("+#")
-    assert statement_of(topic, SIGNATURE + body) == (statement, SIGNATURE, body)
+    assert statement_of(ORIGIN, topic, SIGNATURE + body) == (statement, SIGNATURE, body)
 
 
 @given(st.text(max_size=60), st.binary(max_size=80))
 def test_any_message_is_a_submission_or_refused(topic: str, payload: bytes) -> None:
     for at in (topic, f"tellegen/readings/{topic}", f"tellegen/readings/a/b/{topic}/1"):
         with contextlib.suppress(RecordError):
-            statement_of(at, payload)
+            statement_of(ORIGIN, at, payload)
 
 
 def test_what_is_no_submission_is_named() -> None:
@@ -78,7 +82,7 @@ def test_what_is_no_submission_is_named() -> None:
         (topic, SIGNATURE, "64 bytes are not a signature and a body"),
     ):
         with pytest.raises(RecordError, match=said):
-            statement_of(wrong, content)
+            statement_of(ORIGIN, wrong, content)
 
 
 def test_a_sender_cannot_have_its_receipt_read_as_readings() -> None:
@@ -174,7 +178,7 @@ async def running_broker() -> AsyncIterator[int]:
 async def receiving(port: int, record: Record) -> AsyncIterator[None]:
     ready = asyncio.Event()
     at = Broker("127.0.0.1", port, version_5=False)  # amqtt speaks 3.1.1
-    task = asyncio.create_task(subscribe(at, record.take, ready.set))
+    task = asyncio.create_task(subscribe(at, ORIGIN, record.take, ready.set))
     await asyncio.wait([task, asyncio.create_task(ready.wait())], return_when=asyncio.FIRST_COMPLETED)
     if task.done():
         task.result()
@@ -276,7 +280,7 @@ def test_nothing_is_acknowledged_before_it_is_durable() -> None:
 def test_a_broker_that_is_not_there_is_one_line() -> None:
     async def scenario() -> None:
         with pytest.raises(InputError, match=r"MQTT broker 127\.0\.0\.1:1: the connection failed"):
-            await subscribe(Broker("127.0.0.1", 1), Record().take)
+            await subscribe(Broker("127.0.0.1", 1), ORIGIN, Record().take)
 
     run(scenario)
     assert "secret" not in repr(Broker("h", password="secret"))
@@ -300,7 +304,8 @@ def test_readings_by_mqtt_and_by_http_are_one_record(tmp_path: Path) -> None:
         async with running_broker() as port:
             url = f"mqtt://127.0.0.1:{port}?version=3.1.1"
             server = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-c", "from tellegen.cli import main; main()", "serve", keys.path, "--mqtt", url),
+                *(sys.executable, "-c", "from tellegen.cli import main; main()", "serve", keys.path),
+                *("--simulation", "--mqtt", url),
                 stdout=subprocess.PIPE,
                 env=environment,
             )

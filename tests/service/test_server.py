@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cryptography import x509
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("msgspec")
@@ -27,13 +28,15 @@ pytest.importorskip("msgspec")
 
 import msgspec
 
-from tellegen.assess.load import Answered, Connection, LoadError, Reply, get_request, offer, post_request
+from tellegen.assess.load import Answered, Connection, LoadError, Reply, get_request, offer
 from tellegen.journal import Journal, verify_consistency
 from tellegen.metering import DeviceCodes
-from tellegen.operations.synthetic_batches import SignedBatch, bids_batch, bids_of, readings_batch, readings_of
-from tellegen.operations.synthetic_shard import HEAD_END, ShardKeys, build_shard
 from tellegen.records import Readings
+from tellegen.registry import RegistryError, create_shard
 from tellegen.service.bodies import MSGPACK, NDJSON
+from tellegen.service.client import post_request
+from tellegen.simulation.batches import SignedBatch, bids_batch, bids_of, readings_batch, readings_of
+from tellegen.simulation.shard import HEAD_END, ShardKeys, build_shard
 from tellegen.units import MARKET_INTERVAL_S
 from tellegen.verify.receipts import check_receipt
 
@@ -65,7 +68,7 @@ class Served:
 
     def bids(self) -> SignedBatch:
         self.sequence += 1
-        submissions, orders = bids_of(self.keys, CUSTOMERS, "real_time", this_interval() + 1)
+        submissions, orders = bids_of(self.keys, CUSTOMERS, FEEDER, "real_time", this_interval() + 1)
         return bids_batch(self.keys, submissions, orders, FEEDER, "real_time", this_interval() + 1, self.sequence)
 
     def ask(self, *requests: bytes) -> list[Reply]:
@@ -80,7 +83,8 @@ class Served:
 
 
 def start(path: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
-    command = [sys.executable, "-c", "from tellegen.cli import main; main()", "serve", str(path), *options]
+    command = [sys.executable, "-c", "from tellegen.cli import main; main()", "serve", str(path)]
+    command += ["--simulation", *options]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src"), "OPENBLAS_NUM_THREADS": "1"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     assert process.stdout is not None
@@ -176,6 +180,7 @@ def test_the_sender_of_the_documents_is_understood(served: Served) -> None:
     exec(code, names)
     lines = "\n".join(json.dumps(row) for row in as_text(served.readings()))
     where = {"source": HEAD_END, "feeder": FEEDER, "interval": this_interval() - 1, "sequence": served.sequence}
+    where |= {"origin": served.keys.origin}
     key = served.keys.sender_seed(HEAD_END)
     assert names["send"](served.address, "readings", lines.encode(), key, **where)["accepted"] == len(CUSTOMERS)
     refused = names["send"](served.address, "readings", b"{}", key, **where)
@@ -185,11 +190,12 @@ def test_the_sender_of_the_documents_is_understood(served: Served) -> None:
 def test_messagepack_of_bids(served: Served) -> None:
     served.sequence += 1
     interval = this_interval() + 1
-    submissions, orders = bids_of(served.keys, CUSTOMERS[:3], "real_time", interval, steps=1)
+    submissions, orders = bids_of(served.keys, CUSTOMERS[:3], FEEDER, "real_time", interval, steps=1)
     names = [name for name in orders.row_dtype().names or () if name != "customer"]
     bids = [
         {
             "customer": int(customer),
+            "sequence": 0,
             "signature": signature,
             "orders": [{name: getattr(orders, name)[k].item() for name in names}],
         }
@@ -423,7 +429,24 @@ def test_a_shard_that_is_none_is_one_line(tmp_path: Path, tellegen: Callable[...
     assert answer.err.count("\n") == 1
 
 
+def test_a_simulation_is_not_served_in_earnest(tmp_path: Path, tellegen: Callable[..., Any]) -> None:
+    """Whoever knows its seed knows every key: vault, name and certificates say so."""
+    keys = build_shard(tmp_path / "s", {FEEDER: CUSTOMERS}, b"seed", first_interval=this_interval() - 100)
+    assert keys.origin.startswith("simulated/")
+    create_shard(tmp_path / "c", "city.example/north", int(time.time()), seed=b"seed")
+    for command in (("serve", keys.path), ("registry", "list", tmp_path / "c")):
+        answer = tellegen(*command)
+        assert (answer.status, "made from a seed" in answer.err, answer.err.count("\n")) == (2, True, 1)
+    assert tellegen("registry", "list", tmp_path / "c", "--simulation").status == 0
+    answer = tellegen("witness", tmp_path / "w", "--log", keys.vkey, "--name", "witness.example/1")
+    assert (answer.status, "is a simulation" in answer.err) == (2, True)
+    with pytest.raises(RegistryError, match="simulation"):
+        create_shard(tmp_path / "d", "simulated/city.example/north", int(time.time()))
+    root = x509.load_pem_x509_certificate((tmp_path / "c" / "registry" / "root.pem").read_bytes())
+    assert "simulated/city.example/north" in root.subject.rfc4514_string()
+
+
 def test_a_shard_has_one_server(served: Served, tellegen: Callable[..., Any]) -> None:
-    answer = tellegen("serve", served.keys.path)
+    answer = tellegen("serve", served.keys.path, "--simulation")
     assert answer.status == 2
     assert "another writer" in answer.err

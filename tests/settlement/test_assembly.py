@@ -4,6 +4,7 @@ from datetime import date
 
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 
 from tellegen.books import fold
 from tellegen.records import Account, AllocationKeys, Clearings, Customers, Energy, Line, Prices, Schedules
@@ -16,6 +17,11 @@ CUSTOMERS = Customers(
     customer=[7, 3], node=[2, 1], meter=[70, 30], fuse_w=[9000, 9000], public_key=np.zeros(2, dtype="V32")
 )
 KEYS = AllocationKeys(customer=[3, 7], weight_wh=[100, 300])
+
+
+def schedule(customer: list[int], node: list[int], energy_wh: ArrayLike) -> Schedules:
+    nothing = np.zeros(len(customer), dtype=np.int64)
+    return Schedules(customer, node, energy_wh, *[nothing] * 7)  # type: ignore[arg-type]
 
 
 def period(k: int, scale: int) -> ClearedPeriod:
@@ -33,11 +39,13 @@ def period(k: int, scale: int) -> ClearedPeriod:
         low=energy,
         high=energy,
         reactive=[5, 6, 7],
+        reserve_up=nothing,
+        reserve_down=nothing,
     )
     single = {name: [0] for name in Clearings.row_dtype().names}
     root = {"root_price": [180_000 + k], "root_wh": [int(awarded.sum()) + 3 * scale], "losses_wh": [3 * scale]}
     return ClearedPeriod(
-        Schedules(customer=[3, 7], node=[1, 2], energy_wh=awarded, reactive_varh=[0, 0]),
+        schedule([3, 7], [1, 2], awarded),
         prices,
         Clearings(**(single | root)),
     )
@@ -104,7 +112,7 @@ def test_a_day_needs_every_real_time_period():
 
 
 def test_a_schedule_of_a_stranger_is_refused():
-    stranger = Schedules(customer=[9], node=[1], energy_wh=[5], reactive_varh=[0])
+    stranger = schedule([9], [1], [5])
     broken = [ClearedPeriod(stranger, REAL_TIME[0].prices, REAL_TIME[0].clearing), *REAL_TIME[1:]]
     with pytest.raises(SettlementError, match="customer 9, who is not enrolled"):
         assemble_day(FIRST, CUSTOMERS, DAY_AHEAD, broken, readings(), KEYS)
@@ -112,7 +120,7 @@ def test_a_schedule_of_a_stranger_is_refused():
 
 def test_a_node_without_a_price_is_refused():
     elsewhere = Customers(customer=[3], node=[8], meter=[30], fuse_w=[9000], public_key=np.zeros(1, dtype="V32"))
-    schedules = Schedules(customer=[3], node=[8], energy_wh=[5], reactive_varh=[0])
+    schedules = schedule([3], [8], [5])
     hours = [ClearedPeriod(schedules, DAY_AHEAD[0].prices, DAY_AHEAD[0].clearing)]
     steps = [ClearedPeriod(schedules, p.prices, p.clearing) for p in REAL_TIME]
     with pytest.raises(SettlementError, match="node 8 of a customer has no price"):

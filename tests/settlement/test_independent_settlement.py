@@ -4,26 +4,47 @@ It shares with the product the facts, the names of the tie-breaking contexts and
 """
 
 from collections import defaultdict
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import date
 from fractions import Fraction
 from hashlib import blake2b
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tellegen.records import Account, Line
+from tellegen.books import fold
+from tellegen.records import Account, Line, Postings
 from tellegen.rules import ReactiveRule, Rulebook, ShareKey
-from tellegen.settlement import DayFacts, Parameters, hourly_to_intervals, settle_day, specimen_day
+from tellegen.settlement import (
+    DayFacts,
+    FeederDay,
+    IntervalFacts,
+    OpenBills,
+    Parameters,
+    ReserveFacts,
+    close_feeder,
+    hourly_to_intervals,
+    line_sums,
+    settle_day,
+    settle_intervals,
+    settle_reserves,
+    specimen_day,
+    specimen_move,
+)
 
 RULES = Rulebook.load().at(date(2016, 7, 1)).settlement
 CENT = 10_000_000
 
 
 def hashed(context, member):
-    key = blake2b(context.encode(), digest_size=32).digest()
-    return int.from_bytes(blake2b(member.to_bytes(8, "little", signed=True), digest_size=8, key=key).digest(), "little")
+    """SplitMix64 of the member's number xor a 64-bit hash of the context."""
+    z = (member ^ int.from_bytes(blake2b(context.encode(), digest_size=8).digest(), "little")) + 0x9E3779B97F4A7C15
+    z %= 2**64
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
+    return z ^ z >> 31
 
 
 def largest_remainder(total, weights, context):
@@ -40,16 +61,22 @@ def largest_remainder(total, weights, context):
     return {member: sign * amount for member, amount in share.items()}
 
 
-def settle_by_hand(day: DayFacts, rules: Parameters) -> dict[tuple[int, int, int], tuple[int, int]]:
+class HandBook:
     """(quantity, amount) by (account, interval, line)."""
-    book = defaultdict(lambda: (0, 0))
-    facts = day.steps
-    names = facts.customer.tolist()
 
-    def post(account, interval, line, quantity, amount):
-        q, a = book[account, interval, line]
-        book[account, interval, line] = (q + quantity, a + amount)
+    def __init__(self):
+        self.sums = defaultdict(lambda: (0, 0))
 
+    def post(self, account, interval, line, quantity, amount):
+        q, a = self.sums[account, interval, line]
+        self.sums[account, interval, line] = (q + quantity, a + amount)
+
+    def rows(self):
+        return {key: value for key, value in self.sums.items() if value != (0, 0)}
+
+
+def settle_intervals_by_hand(book: HandBook, facts: IntervalFacts, rules: Parameters) -> None:
+    post, names = book.post, facts.customer.tolist()
     for t, interval in enumerate(facts.interval.tolist()):
         root_price = int(facts.wholesale_real_time_price[t])
         root_forward, substation = int(facts.root_forward_wh[t]), int(facts.substation_wh[t])
@@ -94,22 +121,45 @@ def settle_by_hand(day: DayFacts, rules: Parameters) -> dict[tuple[int, int, int
         missing = substation - taken - losses
         post(Account.UNACCOUNTED, interval, Line.UNACCOUNTED_ENERGY, missing, missing * root_price)
 
-    first = int(facts.interval[0])
+
+def settle_reserves_by_hand(book: HandBook, facts: ReserveFacts) -> None:
+    for way, line in (("up", Line.RESERVE_UP), ("down", Line.RESERVE_DOWN)):
+        for t, interval in enumerate(facts.interval.tolist()):
+            for i, name in enumerate(facts.customer.tolist()):
+                ahead, now, price_ahead, price = (
+                    int(getattr(facts, f"{way}_{what}")[t, i])
+                    for what in ("forward_wh", "real_time_wh", "forward_price", "real_time_price")
+                )
+                paid = ahead * price_ahead + (now - ahead) * price
+                book.post(name, interval, line, -now, -paid)
+                book.post(Account.RESERVES, interval, line, now, paid)
+
+
+def close_by_hand(book: HandBook, day: FeederDay, rules: Parameters) -> None:
+    """`day` says who was connected when, keys and carry; amounts and pools are taken from the book."""
+    first, whole = day.first_interval, day.intervals
+    names = day.customer.tolist()
+    pieces = {name: [(a, b) for who, a, b in day.pieces.tolist() if who == name] for name in names}
+    time = {name: sum(b - a for a, b in pieces[name]) for name in names}
     trailing = dict(zip(names, day.key_wh.tolist(), strict=True))
 
     def by(key):
-        return trailing if key is ShareKey.TRAILING_WITHDRAWAL else dict.fromkeys(names, 1)
+        return trailing if key is ShareKey.TRAILING_WITHDRAWAL and any(trailing.values()) else time
+
+    def part(daily):
+        return {name: sum(daily * b // whole - daily * a // whole for a, b in pieces[name]) for name in names}
 
     def owed(account, lines=None):
-        return sum(a for (who, _, line), (_, a) in book.items() if who == account and (lines is None or line in lines))
+        sums = book.sums.items()
+        return sum(a for (who, _, line), (_, a) in sums if who == account and (lines is None or line in lines))
 
     def charge(line, amounts, against):
         for name, amount in amounts.items():
-            post(name, first, line, 0, amount)
-            post(against, first, line, 0, -amount)
+            book.post(name, first, line, 0, amount)
+            book.post(against, first, line, 0, -amount)
 
-    charge(Line.NETWORK_FIXED, dict.fromkeys(names, rules.network_fixed_nanos_per_day), Account.NETWORK)
-    missing = len(names) * rules.network_revenue_nanos_per_customer_day + owed(Account.NETWORK)
+    charge(Line.NETWORK_FIXED, part(rules.network_fixed_nanos_per_day), Account.NETWORK)
+    missing = sum(part(rules.network_revenue_nanos_per_customer_day).values()) + owed(Account.NETWORK)
     charge(
         Line.NETWORK_TRUE_UP,
         largest_remainder(missing, by(rules.true_up_key), f"network true-up/{first}"),
@@ -122,19 +172,54 @@ def settle_by_hand(day: DayFacts, rules: Parameters) -> dict[tuple[int, int, int
         Account.UNACCOUNTED,
     )
     grid = {Line.NETWORK_ENERGY, Line.ENERGY_TAX, Line.NETWORK_FIXED, Line.NETWORK_TRUE_UP}
+    reserves = {Line.RESERVE_UP, Line.RESERVE_DOWN}
     base = {}
     for name in names:
-        energy = owed(name) - owed(name, grid)
+        energy = owed(name) - owed(name, grid | reserves)
         base[name] = max(0, owed(name, grid) + max(0, energy))
     tax = sum(base.values()) * rules.sales_tax_ppm // 10**6
     charge(Line.SALES_TAX, largest_remainder(tax, base, f"sales tax/{first}"), Account.TAX)
-    exact = {name: owed(name) + int(c) for name, c in zip(names, day.rounding_carry_nanos, strict=True)}
+    carry = dict(zip(day.bills.customer.tolist(), day.bills.carry_nanos.tolist(), strict=True))
+    exact = {name: owed(name) + carried for name, carried in carry.items()}
     cents = {name: nanos // CENT for name, nanos in exact.items()}
     lifts = (sum(exact.values()) - CENT * sum(cents.values()) + CENT // 2) // CENT
-    for name in sorted(names, key=lambda n: (-(exact[n] % CENT), hashed(f"cents/{first}", n)))[:lifts]:
+    for name in sorted(cents, key=lambda n: (-(exact[n] % CENT), hashed(f"cents/{first}", n)))[:lifts]:
         cents[name] += 1
-    charge(Line.ROUNDING, {name: CENT * cents[name] - owed(name) for name in names}, Account.ROUNDING)
-    return {key: value for key, value in book.items() if value != (0, 0)}
+    charge(Line.ROUNDING, {name: CENT * cents[name] - owed(name) for name in cents}, Account.ROUNDING)
+
+
+def feeder_day(day: DayFacts, postings: Postings, pieces: list[tuple[int, int, int]]) -> FeederDay:
+    """The product's view of a day: its sums so far, and everybody invoiced here."""
+    amounts, _ = line_sums(postings, day.customer)
+    pools = {account: int(postings.amount[postings.account == account].sum()) for account in Account}
+    return FeederDay(
+        first_interval=day.first_interval,
+        intervals=day.steps.interval.size,
+        customer=day.customer,
+        pieces=np.array(pieces).reshape(-1, 3),
+        key_wh=day.key_wh,
+        amounts=amounts,
+        open_rent_nanos=pools[Account.RENT],
+        open_unaccounted_nanos=pools[Account.UNACCOUNTED],
+        bills=OpenBills(day.customer, amounts.sum(axis=1), day.rounding_carry_nanos),
+    )
+
+
+def settle_by_hand(day: DayFacts, rules: Parameters) -> dict[tuple[int, int, int], tuple[int, int]]:
+    """A day on which everybody is on the feeder from start to end."""
+    book = HandBook()
+    settle_intervals_by_hand(book, day.steps, rules)
+    whole = [(name, 0, day.steps.interval.size) for name in day.customer.tolist()]
+    close_by_hand(book, feeder_day(day, Postings.empty(), whole), rules)
+    return book.rows()
+
+
+def rows_of(postings: Postings) -> dict[tuple[int, int, int], tuple[int, int]]:
+    """What the product posted, rows of several prices added up."""
+    sums = fold(postings, "account", "interval", "line")
+    keys = zip(*(key.tolist() for key in sums.keys), strict=True)
+    values = zip(sums.quantity.tolist(), sums.amount.tolist(), strict=True)
+    return {key: value for key, value in zip(keys, values, strict=True) if value != (0, 0)}
 
 
 @given(
@@ -150,19 +235,40 @@ def test_settlement_agrees_with_an_independent_one(seed, customers, reactive, ke
     true_up, rent, unaccounted = keys
     rules = replace(RULES, reactive=reactive, true_up_key=true_up, rent_key=rent, unaccounted_key=unaccounted)
     postings = settle_day(day, rules)
-    ours = {
-        (account, interval, line): (quantity, amount)
-        for account, interval, line, quantity, amount in zip(
-            postings.account.tolist(),
-            postings.interval.tolist(),
-            postings.line.tolist(),
-            postings.quantity.tolist(),
-            postings.amount.tolist(),
-            strict=True,
-        )
-    }
+    ours = rows_of(postings)
     assert len(ours) == len(postings)
     assert ours == settle_by_hand(day, rules)
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    mover=st.integers(0, 3),
+    cuts=st.lists(st.integers(0, 11), min_size=4, max_size=4),
+    keyless=st.booleans(),
+    keys=st.tuples(*[st.sampled_from(ShareKey)] * 3),
+)
+@settings(max_examples=25, deadline=None)
+def test_a_day_of_movers_and_reserves_agrees_with_an_independent_one(seed, mover, cuts, keyless, keys):
+    """Law 10: a home that changed its node, providers of reserve, homes that came or left during the day."""
+    day = specimen_day(seed, hours=1, customers=4)
+    day = replace(day, key_wh=day.key_wh * (not keyless))
+    true_up, rent, unaccounted = keys
+    rules = replace(RULES, true_up_key=true_up, rent_key=rent, unaccounted_key=unaccounted)
+    steps = specimen_move(day.steps, mover, 150_000)
+    draw = np.random.default_rng(seed)
+    columns = {f.name: draw.integers(0, 5_000, (12, 2)) for f in fields(ReserveFacts)[2:]}
+    reserves = ReserveFacts(interval=steps.interval, customer=day.customer[:2], **columns)
+    pieces = [(name, cut, 12) for name, cut in zip(day.customer.tolist(), cuts, strict=True)]
+    pieces += [(name, 0, cut - 2) for name, cut in zip(day.customer.tolist(), cuts, strict=True) if cut > 2]
+    postings = Postings.concat([settle_intervals(steps, rules), settle_reserves(reserves)])
+    facts = feeder_day(day, postings, pieces)
+    postings = Postings.concat([postings, close_feeder(facts, rules).postings])
+
+    book = HandBook()
+    settle_intervals_by_hand(book, steps, rules)
+    settle_reserves_by_hand(book, reserves)
+    close_by_hand(book, facts, rules)
+    assert rows_of(postings) == book.rows()
 
 
 @given(

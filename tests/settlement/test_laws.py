@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tellegen.books import fold
 from tellegen.records import Account, Line, Postings
-from tellegen.rules import Rulebook
+from tellegen.rules import Rulebook, ShareKey
 from tellegen.settlement import (
     DAY_LINES,
     ENERGY_LINES,
@@ -158,12 +158,12 @@ def test_intervals_settle_apart(day, chosen):
 def test_statement_cents_add_up(day):
     """Law 1: lines add up to the bill, each within a cent of its exact sum, and the bills to the postings."""
     postings = settle_day(day, RULES)
-    bill = statements(postings)
+    bill = statements(postings, 17_000, closed=17_000)
     exact = by_account(postings)
     for number in day.customer.tolist():
         mine = bill.customer == number
-        assert int(bill.cents[mine].sum()) * NANOS_PER_CENT == exact.get(number, 0) == int(bill.amount[mine].sum())
-    assert (np.abs(bill.cents * NANOS_PER_CENT - bill.amount) < NANOS_PER_CENT).all()
+        assert int(bill.cents[mine].sum()) * NANOS_PER_CENT == exact.get(number, 0) == int(bill.amounts[mine].sum())
+    assert (np.abs(bill.cents * NANOS_PER_CENT - bill.amounts) < NANOS_PER_CENT).all()
 
 
 @given(day=days)
@@ -183,7 +183,7 @@ def test_cents_round_over_days_together(day):
 def test_no_float_appears_in_what_settlement_returns():
     """Law 1: every column of postings and statements is an integer."""
     postings = settle_day(specimen_day(3), RULES)
-    for table in (postings, statements(postings)):
+    for table in (postings, statements(postings, 0, closed=0)):
         assert {getattr(table, f.name).dtype.kind for f in fields(table)} <= {"i", "u"}
 
 
@@ -217,15 +217,16 @@ def test_a_net_seller_pays_sales_tax_on_the_grid_lines_only():
     assert -tax[Account.TAX] == sum(base.values()) * RULES.sales_tax_ppm // 1_000_000
 
 
-def test_a_pool_without_any_key_is_an_error():
+def test_pools_without_any_key_are_shared_equally():
     day = specimen_day(5)
-    with pytest.raises(SettlementError, match="every key of the day is zero"):
-        settle_day(replace(day, key_wh=day.key_wh * 0), RULES)
+    keyless = settle_day(replace(day, key_wh=day.key_wh * 0), RULES)
+    equal = replace(RULES, true_up_key=ShareKey.EQUAL, rent_key=ShareKey.EQUAL, unaccounted_key=ShareKey.EQUAL)
+    assert keyless.equals(settle_day(day, equal))
 
 
 def test_an_unclosed_day_has_no_statement():
     with pytest.raises(SettlementError, match="not whole cents"):
-        statements(settle_intervals(specimen_day(5).steps, RULES))
+        statements(settle_intervals(specimen_day(5).steps, RULES), 0, closed=0)
 
 
 def test_closing_a_closed_day_changes_nothing():

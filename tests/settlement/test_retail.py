@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -37,6 +38,7 @@ def retail_day(seed: int, customers: int = 6, hours: int = 24) -> RetailDay:
         forward_price=steps.wholesale_forward_price,
         wholesale_price=steps.wholesale_real_time_price,
         key_wh=day.key_wh,
+        day_intervals=288,
     )
 
 
@@ -62,7 +64,8 @@ def test_bills_recover_wholesale_network_and_taxes_exactly(day, plan):
     wholesale = int(forward.sum()) + real_time - int((even * day.wholesale_price).sum())
     assert sums[RetailLine.ENERGY] + sums[RetailLine.FEED_IN] == wholesale
     network = sums[RetailLine.NETWORK_ENERGY] + sums[RetailLine.NETWORK_FIXED] + sums[RetailLine.NETWORK_TRUE_UP]
-    assert network == RULES.network_revenue_nanos(day.customer.size)
+    part = Fraction(day.interval.size, day.day_intervals)
+    assert network == RULES.network_revenue_nanos(day.customer.size, part)
     assert int(bills.total.sum()) == wholesale + network + sums[RetailLine.ENERGY_TAX] + sums[RetailLine.SALES_TAX]
 
 

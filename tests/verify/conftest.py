@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -10,14 +11,14 @@ import pytest
 
 from tellegen.journal import Journal, write_manifest
 from tellegen.privacy import Vault
-from tellegen.records import Account, Document, Line, Orders, Postings, Prices, Statements, Table
+from tellegen.records import Account, Document, Line, Orders, Postings, Prices, Table
 
-ABOUT = {"feeder": "feeder", "intervals": 1, "source": "operator"}
+ABOUT = {"feeder": "feeder", "intervals": 1, "source": "market operator"}
 
 
-def frame(table: Table) -> pl.DataFrame:
+def frame(table: Table | dict[str, Any]) -> pl.DataFrame:
     """A table as it is published: lines by name."""
-    columns = {name: getattr(table, name) for name in table.row_dtype().names or ()}
+    columns = table if isinstance(table, dict) else {n: getattr(table, n) for n in table.row_dtype().names or ()}
     columns["line"] = [Line(value).name.lower() for value in columns["line"].tolist()]
     return pl.DataFrame(columns)
 
@@ -42,6 +43,7 @@ def postings() -> Postings:
     ]
     account, interval, line, quantity, price, amount = (np.array(c, dtype=np.int64) for c in zip(*rows, strict=True))
     return Postings(
+        unit=np.zeros(len(rows), dtype=np.int64),
         account=account,
         interval=interval,
         line=line,
@@ -52,7 +54,8 @@ def postings() -> Postings:
     )
 
 
-def statements() -> Statements:
+def statements() -> dict[str, Any]:
+    """The published table has a row per customer and line."""
     rows = [
         (1, Line.FORWARD, 500, 100_000_000, 10),
         (1, Line.ENERGY_TAX, 500, 10_000_000, 1),
@@ -63,7 +66,7 @@ def statements() -> Statements:
         (2, Line.ROUNDING, 0, -70_000, -1),
     ]
     customer, line, quantity, amount, cents = (np.array(c, dtype=np.int64) for c in zip(*rows, strict=True))
-    return Statements(customer=customer, line=line, quantity=quantity, amount=amount, cents=cents)
+    return {"customer": customer, "line": line, "quantity": quantity, "amount": amount, "cents": cents}
 
 
 def prices(interval: int) -> Prices:
@@ -78,6 +81,8 @@ def prices(interval: int) -> Prices:
         low=n,
         high=n + 200_000,
         reactive=n * 3,
+        reserve_up=n,
+        reserve_down=n,
     )
 
 
@@ -86,8 +91,10 @@ def write_books(path: Path, table: Postings) -> None:
     for account, amount in zip(table.account.tolist(), table.amount.tolist(), strict=True):
         balances[account] = balances.get(account, 0) + amount
     with sqlite3.connect(path) as database:
-        database.execute("CREATE TABLE balances (account INTEGER PRIMARY KEY, nanos INTEGER NOT NULL)")
-        database.executemany("INSERT INTO balances VALUES (?, ?)", sorted(balances.items()))
+        database.execute(
+            "CREATE TABLE balances (unit INTEGER, account INTEGER, nanos INTEGER NOT NULL, PRIMARY KEY (unit, account))"
+        )
+        database.executemany("INSERT INTO balances VALUES (0, ?, ?)", sorted(balances.items()))
     database.close()
 
 
@@ -104,6 +111,7 @@ def write_record(path: Path) -> tuple[str, bytes]:
             for k in range(100, 103):
                 order = Orders(
                     customer=[1, 2, 2],
+                    period=[0, 0, 0],
                     device=[0, 0, 1],
                     node=[1, 2, 2],
                     product=[0, 0, 0],

@@ -255,7 +255,7 @@ def test_books_must_be_the_sums_of_the_postings(run: Run) -> None:
     resign(run[0], run[2])
     report = verify_directory(run[0])
     assert failed(report) == ["books"]
-    assert "balance 1" in detail(report, "books")
+    assert "balance of unit and account 0, 1:" in detail(report, "books")
 
 
 def test_a_file_that_is_not_what_it_says_is_an_answer_not_a_crash(run: Run) -> None:

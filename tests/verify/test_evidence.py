@@ -12,6 +12,7 @@ from tellegen.privacy import Vault
 from tellegen.records import Admissions, Header, Revocations, Role, Route, SealedBatch, Statement, Table, tree_root
 from tellegen.verify import RefusedError, Report, verify_directory, verify_evidence
 
+ORIGIN = "example.org/shard"
 ABOUT = {"feeder": "F1", "intervals": 1, "source": "operator"}
 HEAD_END, OTHER = SigningKey(b"h" * 32), SigningKey(b"o" * 32)
 
@@ -41,7 +42,7 @@ def signed(number: int, known_at: int, key: SigningKey, *, signed_sequence: int 
     leaf = hashlib.sha256(b"\x00" + row).digest()
     payload = Payload(4, leaf, np.arange(1, dtype=np.uint32), row, ()).to_bytes()
     sequence = number if signed_sequence is None else signed_sequence
-    statement = Statement.of(Route.READINGS, "head-end 1", "F1", "", 7, sequence, row)
+    statement = Statement.of(ORIGIN, Route.READINGS, "head-end 1", "F1", "", 7, sequence, row)
     evidence = statement.evidence(key.sign(statement.to_bytes()).signature)
     digests = tree_root([leaf]).hex(), hashlib.sha256(payload).hexdigest()
     name = f"readings/{number}"
@@ -51,10 +52,11 @@ def signed(number: int, known_at: int, key: SigningKey, *, signed_sequence: int 
 
 def report(path: Path, *batches: SealedBatch | Table) -> Report:
     vault = Vault.create(path / "vault", [1], b"seed")
-    with vault, Journal.create(path, "example.org/shard", bytes(range(32))) as journal:
-        for k, batch in enumerate(batches):
+    with vault, Journal.create(path, ORIGIN, bytes(range(32))) as journal:
+        for batch in batches:
             if isinstance(batch, Table):
-                batch = vault.seal(batch, interval=0, known_at=k, **ABOUT)  # type: ignore[arg-type]
+                known_at = journal.time(0)
+                batch = vault.seal(batch, interval=0, known_at=known_at, **ABOUT)  # type: ignore[arg-type]
             journal.append(batch)
         journal.commit(10_000)
     return verify_directory(path)
@@ -73,11 +75,11 @@ def test_what_an_admitted_sender_signed_verifies(tmp_path: Path) -> None:
 
 def test_a_statement_says_what_was_signed_and_no_other_key_did(tmp_path: Path) -> None:
     header = signed(3, 5, HEAD_END).header
-    assert verify_evidence(header, bytes(HEAD_END.verify_key)).sequence == 3
+    assert verify_evidence(header, bytes(HEAD_END.verify_key), ORIGIN).sequence == 3
     with pytest.raises(RefusedError, match="not signed by the key of head-end 1"):
-        verify_evidence(header, bytes(OTHER.verify_key))
+        verify_evidence(header, bytes(OTHER.verify_key), ORIGIN)
     with pytest.raises(RefusedError, match="not signed"):
-        verify_evidence(signed(3, 5, HEAD_END, signed_sequence=4).header, bytes(HEAD_END.verify_key))
+        verify_evidence(signed(3, 5, HEAD_END, signed_sequence=4).header, bytes(HEAD_END.verify_key), ORIGIN)
 
 
 @pytest.mark.parametrize(

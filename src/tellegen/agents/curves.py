@@ -96,6 +96,7 @@ class OfferBook:
         who = owner.astype(np.int64)
         orders = Orders(
             customer=(who + 1)[order].astype(np.int32),
+            period=np.zeros(order.size, dtype=np.uint8),
             device=device.astype(np.uint8)[order],
             node=self.node[who][order].astype(np.int32),
             product=product.astype(np.uint8)[order],

@@ -49,6 +49,11 @@ BENCHMARKS = {
         "journal and intake on a disk, clock and network that fail; every bit flipped; writer and server killed",
         "tellegen.assess.faults.benchmark",
     ),
+    "reopen": Benchmark(
+        "opening intake and market until a first batch is final and a first gate cleared, when the next snapshots are "
+        "due: bytes after 2 and 30 closed days of 1,000 meters, seconds with 100,000 meters; history in bulk",
+        "tellegen.assess.reopen",
+    ),
     "city": Benchmark(
         "a synthetic city, one authenticated read and one signed bid per meter and five minutes: ingested, cleared on "
         "AC networks, settled, posted, with receipts (--meters, --intervals)",

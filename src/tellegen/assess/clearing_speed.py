@@ -10,14 +10,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from tellegen.assess.registry import Figure, Options, Report, median_figure
 from tellegen.assess.replay import ThreePhaseReplay
 from tellegen.assess.workers import run_together
-from tellegen.assess.workload import (
+from tellegen.errors import TellegenError
+from tellegen.grid import best_engine
+from tellegen.grid.synthetic import opendss_script, synthetic_feeder
+from tellegen.market import OrderBook, Start, awards, start_after
+from tellegen.records import ClearingStatus
+from tellegen.simulation.workload import (
     BidForm,
     Binding,
     Instance,
@@ -26,10 +30,6 @@ from tellegen.assess.workload import (
     limits_that_bind,
     market_books,
 )
-from tellegen.errors import TellegenError
-from tellegen.grid.synthetic import opendss_script, synthetic_feeder
-from tellegen.market import OrderBook, awards
-from tellegen.records import ClearingStatus
 
 WARM_TARGET_MS, COLD_TARGET_MS, CITY_TARGET_S = 60.0, 400.0, 45.0
 CITY_FEEDERS = 1000
@@ -81,29 +81,29 @@ def prepare_single(case: Case, intervals: int, cold: int) -> Callable[[], Timing
     """Feeder, limits and books of a case; the timed part clears them."""
     feeder = synthetic_feeder(case.customers, phases=case.phases, seed=case.seed)
     rounds = market_books(feeder, case.seed, intervals=intervals + 1, form=case.form, situation=case.situation)
-    instance = limits_that_bind(feeder.network, rounds[0].book, case.binding)
+    instance = replace(limits_that_bind(feeder.network, rounds[0].book, case.binding), engine=best_engine())
 
     def timed() -> Timings:
         times = Timings([], [], [], [], [], 0, len(rounds[0].book), len(feeder.network.nodes))
         for k in range(cold):
             # Another object with the same numbers: nothing that is kept by network is known of it.
-            fresh = Instance(replace(instance.network), instance.limits)
+            fresh = replace(instance, network=replace(instance.network))
             start = time.perf_counter()
             fresh.clear(rounds[k % len(rounds)].book)
             times.cold_ms.append(1000.0 * (time.perf_counter() - start))
-        state = instance.clear(rounds[0].book).warm
+        state = start_after(instance.clear(rounds[0].book), rounds[0].book)
         for round_ in rounds[1:]:
             start = time.perf_counter()
-            outcome = instance.clear(round_.book, warm=state)
+            outcome = instance.clear(round_.book, state)
             times.warm_ms.append(1000.0 * (time.perf_counter() - start))
             if round_.orders is not None:
                 start = time.perf_counter()
-                awards(instance.clear(OrderBook.from_orders(round_.orders), warm=state), round_.orders)
+                awards(instance.clear(OrderBook.from_orders(round_.orders), state), round_.orders)
                 times.recorded_ms.append(1000.0 * (time.perf_counter() - start))
             times.programs.append(outcome.evidence.iterations)
             times.binding.append(binding_count(outcome))
             times.fallbacks += outcome.status == ClearingStatus.FALLBACK
-            state = outcome.warm or state
+            state = start_after(outcome, round_.book) or state
         return times
 
     return timed
@@ -111,20 +111,21 @@ def prepare_single(case: Case, intervals: int, cold: int) -> Callable[[], Timing
 
 def prepare_fleet(case: Case, seeds: range, intervals: int) -> Callable[[], dict[str, float]]:
     """A worker's share of a city: every feeder of another topology, each cleared once before the clock starts."""
-    standing: list[tuple[Instance, list[OrderBook], Any]] = []
+    standing: list[tuple[Instance, list[OrderBook], Start | None]] = []
     for seed in seeds:
         feeder = synthetic_feeder(case.customers, phases=case.phases, seed=seed)
         rounds = market_books(feeder, seed, intervals=intervals + 1, form=case.form, situation=case.situation)
-        instance = limits_that_bind(feeder.network, rounds[0].book, case.binding)
-        standing.append((instance, [r.book for r in rounds[1:]], instance.clear(rounds[0].book).warm))
+        instance = replace(limits_that_bind(feeder.network, rounds[0].book, case.binding), engine=best_engine())
+        first = start_after(instance.clear(rounds[0].book), rounds[0].book)
+        standing.append((instance, [r.book for r in rounds[1:]], first))
 
     def timed() -> dict[str, float]:
         states = [state for _, _, state in standing]
         fallbacks = binding = 0
         for k in range(intervals):
             for j, (instance, books, _) in enumerate(standing):
-                outcome = instance.clear(books[k], warm=states[j])
-                states[j] = outcome.warm or states[j]
+                outcome = instance.clear(books[k], states[j])
+                states[j] = start_after(outcome, books[k]) or states[j]
                 fallbacks += outcome.status == ClearingStatus.FALLBACK
                 binding += binding_count(outcome)
         return {"fallbacks": fallbacks, "binding": binding, "clearings": intervals * len(standing)}

@@ -20,7 +20,13 @@ from tellegen.assess.derivative import price_quotients, sample_ports
 from tellegen.assess.registry import Figure, Options, Report, median_figure
 from tellegen.assess.replay import ThreePhaseReplay
 from tellegen.assess.workers import run_together
-from tellegen.assess.workload import (
+from tellegen.errors import InputError, TellegenError
+from tellegen.grid import Case, best_engine, load_case
+from tellegen.grid.synthetic import opendss_script, synthetic_feeder
+from tellegen.market import Clearing, start_after
+from tellegen.records import ClearingStatus
+from tellegen.simulation.plant import Plant
+from tellegen.simulation.workload import (
     ROOT_PRICE,
     BidForm,
     Binding,
@@ -34,12 +40,6 @@ from tellegen.assess.workload import (
     limits_that_bind,
     market_books,
 )
-from tellegen.errors import InputError, TellegenError
-from tellegen.grid import Case, load_case
-from tellegen.grid.synthetic import opendss_script, synthetic_feeder
-from tellegen.market import Clearing
-from tellegen.operations.plant import Plant
-from tellegen.records import ClearingStatus
 
 SYNTHETIC = "synthetic:"
 SHIPPED = ((200, 1), (200, 3), (1000, 1), (1000, 3), (3000, 3))
@@ -143,17 +143,17 @@ def _measure_one(
 ) -> None:
     network, customers = subject.case.network, subject.customers
     rounds = market_books(customers, 1, intervals=intervals + 1, form=BidForm.STEPS, situation=situation)
-    instance = limits_that_bind(network, rounds[0].book, binding)
+    instance = replace(limits_that_bind(network, rounds[0].book, binding), engine=best_engine())
     start = time.perf_counter()
-    first = Instance(replace(instance.network), instance.limits).clear(rounds[0].book)
+    first = replace(instance, network=replace(instance.network)).clear(rounds[0].book)
     cold = 1000.0 * (time.perf_counter() - start)
-    state = instance.clear(rounds[0].book).warm
+    state = start_after(instance.clear(rounds[0].book), rounds[0].book)
     warm, outcomes = [], [first]
     for round_ in rounds[1:]:
         start = time.perf_counter()
-        outcome = instance.clear(round_.book, warm=state)
+        outcome = instance.clear(round_.book, state)
         warm.append(1000.0 * (time.perf_counter() - start))
-        state = outcome.warm or state
+        state = start_after(outcome, round_.book) or state
         outcomes.append(outcome)
     title = f"{subject.name}, {binding} binding"
     fallbacks = sum(outcome.status == ClearingStatus.FALLBACK for outcome in outcomes)
@@ -184,10 +184,11 @@ def _judge_prices(
 ) -> None:
     round_, outcome = last
     typical = float(np.median(customers.peak_kw))
+    start = start_after(outcome, round_.book)
     few = ports if len(instance.network.nodes) < LARGE_NODES else min(ports, 2)
     chosen = sample_ports(outcome, customers.customer_node, few)
     found = price_quotients(
-        lambda book: instance.clear(book, warm=outcome.warm),
+        lambda book: instance.clear(book, start),
         round_.book,
         outcome,
         chosen.tolist(),

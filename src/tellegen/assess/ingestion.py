@@ -35,16 +35,17 @@ import numpy as np
 from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
 from numpy.typing import NDArray
 
-from tellegen.assess.load import Answered, Connection, get_request, offer, post_request
+from tellegen.assess.load import Answered, Connection, get_request, offer
 from tellegen.assess.registry import Figure, Options, Report
 from tellegen.assess.workers import run_together
 from tellegen.errors import InputError, TellegenError
 from tellegen.journal import Journal
 from tellegen.metering import DeviceCodes
-from tellegen.operations.synthetic_batches import SignedBatch, bids_batch, bids_of, readings_batch, readings_of
-from tellegen.operations.synthetic_shard import ShardKeys, build_shard
 from tellegen.privacy import Vault
 from tellegen.records import Orders, Readings, Submissions, Table, bids_body
+from tellegen.service.client import post_request
+from tellegen.simulation.batches import SignedBatch, bids_batch, bids_of, readings_batch, readings_of
+from tellegen.simulation.shard import ShardKeys, build_shard
 from tellegen.units import MARKET_INTERVAL_S
 from tellegen.verify import check_receipt
 
@@ -222,7 +223,7 @@ def _batches(
         turn, group = divmod(number, groups)
         chosen = customers[group * load.per_request : (group + 1) * load.per_request]
         if load.bids and number % 2:
-            submissions, orders = bids_of(keys, chosen, "real_time", interval + 2)
+            submissions, orders = bids_of(keys, chosen, FEEDER, "real_time", interval + 2)
             yield bids_batch(keys, submissions, orders, FEEDER, "real_time", interval + 2, number)
         else:
             readings = readings_of(keys, codes, chosen, interval, turn + 1)
@@ -260,7 +261,7 @@ def _send(address: str, requests: Sequence[bytes], load: Load, shards: int, outc
 @contextmanager
 def _served(path: Path) -> Iterator[str]:
     """Address of `tellegen serve` on a shard."""
-    command = [sys.executable, "-c", _START, "serve", str(path), "--rate", "100000000"]
+    command = [sys.executable, "-c", _START, "serve", str(path), "--simulation", "--rate", "100000000"]
     source = str(Path(__file__).parents[2])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)  # noqa: S603

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 from tellegen.errors import TellegenError
-from tellegen.operations.synthetic_batches import SignedBatch
 
-ROWS = "application/vnd.tellegen.rows"
 HEAD_BYTES_MAX = 64 << 10
 CONNECTIONS = 32
 
@@ -43,28 +40,6 @@ class Answered:
     due_s: float
     latency_s: float
     reply: Reply
-
-
-def post_request(batch: SignedBatch, media_type: str = ROWS, body: bytes | None = None) -> bytes:
-    """The bytes of the request that hands in a batch; `body` where it is not in canonical rows."""
-    statement = batch.statement
-    fields = {
-        "source": statement.source,
-        "feeder": statement.feeder,
-        "interval": statement.interval,
-        "sequence": statement.sequence,
-    }
-    if statement.market:
-        fields["market"] = statement.market
-    content = batch.body if body is None else body
-    head = (
-        f"POST /v1/{statement.route}?{urlencode(fields)} HTTP/1.1\r\n"
-        "host: intake\r\n"
-        f"content-type: {media_type}\r\n"
-        f"content-length: {len(content)}\r\n"
-        f"tellegen-signature: {base64.b64encode(batch.signature).decode()}\r\n\r\n"
-    )
-    return head.encode("ascii") + content
 
 
 def get_request(target: str) -> bytes:

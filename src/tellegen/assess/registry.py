@@ -64,6 +64,8 @@ class Options:
     seeds, kills : for `faults`, how many worlds are simulated and how many processes killed; 0: as many as it has.
     meters, intervals, scaling, hardware, folder : of the city: its size, how long it is played, whether smaller ones
         are played before it, the price file of the machine, and where the journals are written.
+    day_ahead, close, day_intervals : of the city: whether it bids day-ahead, whether a day is closed, and how many
+        intervals of that are settled.
     progress : told in words what is being measured.
     """
 
@@ -75,6 +77,9 @@ class Options:
     meters: int = 1_000_000
     intervals: int = 12
     scaling: bool = False
+    day_ahead: bool = True
+    close: bool = True
+    day_intervals: int = 288
     hardware: Path | None = None
     folder: Path | None = None
     progress: Callable[[str], None] = lambda words: None

@@ -116,6 +116,7 @@ def _bids(customers: int, draw: np.random.Generator) -> tuple[Orders, Submission
     nothing = np.zeros(whole, dtype=np.int64)
     orders = Orders(
         customer=number,
+        period=nothing.astype(np.uint8),
         device=nothing.astype(np.uint8),
         node=number,
         product=nothing.astype(np.uint8),
@@ -128,6 +129,7 @@ def _bids(customers: int, draw: np.random.Generator) -> tuple[Orders, Submission
     submissions = Submissions(
         customer=number[::2],
         order_rows=np.full(customers, 2, dtype=np.int32),
+        sequence=draw.integers(0, 2**40, customers),
         signature=np.frombuffer(draw.bytes(SIGNATURE_BYTES * customers), dtype="V64"),
     )
     return orders, submissions

@@ -11,11 +11,10 @@ import polars as pl
 from tellegen.assess.registry import Figure, Options, Report, median_figure
 from tellegen.metering import (
     Channel,
-    Estimate,
     Limits,
     LoadProfile,
     MeterState,
-    Registers,
+    Sent,
     edit,
     validate,
 )
@@ -61,7 +60,7 @@ def _repeated(work: Callable[[], object], times: int = 5) -> list[float]:
 def _city(n: int) -> list[float]:
     rng = np.random.default_rng(1)
     number, zero = np.arange(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
-    state = MeterState.installed(number, number + 1, Registers(zero, zero, zero))
+    state = MeterState.installed(np.stack([zero, zero, zero]), 0)
     readings = Readings(
         customer=number.astype(np.int32),
         meter=number + 1,
@@ -73,8 +72,8 @@ def _city(n: int) -> list[float]:
         tag=np.zeros(n, dtype="V16"),
     ).take(rng.permutation(n)[: n - n // 100])
     limits = Limits(zero + 12_000, zero + 160_000, zero + 290_000, zero + 100)
-    genuine, assumed = np.ones(len(readings), dtype=np.bool_), Estimate(zero, zero, zero)
-    return _repeated(lambda: validate(1, readings, genuine, state, limits, assumed))
+    assumed = np.zeros((3, n), dtype=np.int64)
+    return _repeated(lambda: validate(1, number, Sent.of(readings, number, number + 1), state, limits, assumed))
 
 
 def _day(meters: int) -> LoadProfile:

@@ -1,46 +1,22 @@
-"""Processes of their own for timed work: one thread of linear algebra each, the fastest engine that is installed."""
+"""Processes of their own for timed work, with one thread of linear algebra each."""
 
 from __future__ import annotations
 
 import multiprocessing
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from tellegen.errors import TellegenError
-from tellegen.grid import Engine, prefer_engine
-
-THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+from tellegen.errors import TellegenError, WorkerError
+from tellegen.grid.threads import one_thread
 
 Prepare = Callable[..., Callable[[], Any]]
 """Does the untimed part with its arguments and returns the timed part."""
 
 
-class WorkerError(TellegenError):
-    """A worker process ended without a result."""
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread of linear algebra for processes started inside: they read these variables when they load numpy."""
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
 def _work(channel: Connection, prepare: Prepare, arguments: tuple[Any, ...]) -> None:
     try:
-        prefer_engine(Engine.SWEEPS)
         timed = prepare(*arguments)
         channel.send(("ready", None))
         channel.recv()

@@ -89,7 +89,7 @@ def fold(postings: Postings, *by: str) -> Fold:
     ------
     QuantityError : a sum does not fit int64.
 
-    >>> book = Postings(account=[1, 2, 1], interval=[0, 0, 1], line=[1, 1, 1], quantity=[5, -5, 2],
+    >>> book = Postings(unit=[0] * 3, account=[1, 2, 1], interval=[0, 0, 1], line=[1, 1, 1], quantity=[5, -5, 2],
     ...                 price=[3, 3, 3], amount=[15, -15, 6], cause=[0, 0, 0])
     >>> fold(book, "account").amounts()
     {(1,): 21, (2,): -15}
@@ -110,7 +110,7 @@ def fold(postings: Postings, *by: str) -> Fold:
 
 
 def net(parts: Sequence[Postings], *, cause: int) -> Postings:
-    """One posting per (account, interval, line, price) from `parts`, zero rows left out.
+    """One posting per (unit, account, interval, line, price) from `parts`, zero rows left out.
 
     Rows of one key add up, so that original entries and their differences become what they amount
     to. The price is part of the key: a price that was corrected stands as the reversal of the old
@@ -120,10 +120,11 @@ def net(parts: Sequence[Postings], *, cause: int) -> Postings:
     0
     """
     every = Postings.concat(parts)
-    summed = fold(every, "interval", "account", "line", "price")
+    summed = fold(every, "interval", "unit", "account", "line", "price")
     kept = (summed.quantity != 0) | (summed.amount != 0)
-    interval, account, line, price = (key[kept] for key in summed.keys)
+    interval, unit, account, line, price = (key[kept] for key in summed.keys)
     return Postings(
+        unit=unit,
         account=account,
         interval=interval,
         line=line,
@@ -143,17 +144,17 @@ def negated(postings: Postings) -> Postings:
 
 
 def require_balanced(postings: Postings) -> None:
-    """Check that every transaction (`cause`, `interval`) sums to zero.
+    """Check that every transaction (`cause`, `interval`) sums to zero in every unit of account.
 
     Raises
     ------
     BooksError : one does not; the message names it.
     """
-    totals = fold(postings, "cause", "interval")
+    totals = fold(postings, "cause", "interval", "unit")
     wrong = np.flatnonzero(totals.amount)
     if wrong.size:
-        cause, interval = (int(key[wrong[0]]) for key in totals.keys)
+        cause, interval, unit = (int(key[wrong[0]]) for key in totals.keys)
         raise BooksError(
-            f"transaction (cause {cause}, interval {interval}) sums to {int(totals.amount[wrong[0]])} nano-currency, "
-            "not to zero"
+            f"transaction (cause {cause}, interval {interval}) sums to {int(totals.amount[wrong[0]])} nano of unit "
+            f"{unit}, not to zero"
         )

@@ -45,6 +45,7 @@ COMMANDS = (
     "evidence",
     "archive",
     "witness",
+    "operate",
     "serve",
     "registry",
     "meters",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tellegen.cli import app, errors
+from tellegen.cli.record import erase
 from tellegen.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,8 +44,9 @@ def compact(
     Nothing is removed before every row has been proved from the archive. Stop the intake and the market first.
     """
     from tellegen.operations.compaction import compact as run
+    from tellegen.operations.upkeep import time_of_act
 
-    now = datetime.now(tz=UTC)
+    now = datetime.fromtimestamp(time_of_act(directory, int(time.time())), tz=UTC)
     last = now.date() - timedelta(days=1) if day is None else _day(day)
     if last >= now.date():
         raise InputError("command line", f"--day {day}", "has not ended; only closed days are compacted")
@@ -106,9 +109,9 @@ def read(
 ) -> None:
     """Read rows back, with the vault; those of erased customers are missing."""
     from tellegen.operations.compaction import journals_of
-    from tellegen.operations.tables import frame_of
     from tellegen.privacy import Archive
     from tellegen.records import TABLES
+    from tellegen.report.tables import frame_of
 
     if kind not in TABLES:
         raise InputError("command line", f"--kind {kind}", f"is none of {', '.join(sorted(TABLES))}")
@@ -131,32 +134,7 @@ def read(
             print(f"... {len(table)} rows; --json or --out gives all")
 
 
-@archive_app.command()
-def erase(
-    directory: Directory,
-    customer: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Number of the customer whose data to erase.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; this cannot be undone.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Erase one customer of a shard: every open day is compacted, then the key is destroyed."""
-    from tellegen.operations.erasure import erase_from_shard
-
-    with _vault(directory) as vault:
-        if not yes:
-            typer.confirm(
-                f"Destroy the key of customer {customer}? Nothing can bring its data back", abort=True, err=True
-            )
-        hidden = erase_from_shard(
-            directory,
-            vault,
-            customer,
-            known_at=int(datetime.now(tz=UTC).timestamp()),
-            step=lambda what: errors.print(f"tellegen archive: {what}"),
-        )
-    if as_json:
-        print(json.dumps({"customer": customer, "rows_hidden": hidden}, indent=2))
-    else:
-        print(f"customer {customer}: key destroyed; {hidden} rows in the archive can no longer be read by anybody")
+archive_app.command("erase")(erase)
 
 
 def _day(text: str) -> date:

@@ -32,6 +32,13 @@ def bench(
     kills: Annotated[int, typer.Option(min=0, help="For `faults`: how many times to kill a writer, and a server.")] = 0,
     meters: Annotated[int, typer.Option(help="For `city`: how many customers, one meter each.")] = 1_000_000,
     intervals: Annotated[int, typer.Option(help="For `city`: how many market intervals are measured.")] = 12,
+    day_ahead: Annotated[
+        bool, typer.Option("--day-ahead/--no-day-ahead", help="For `city`: whether everybody bids for a day ahead.")
+    ] = True,
+    close: Annotated[bool, typer.Option("--close/--no-close", help="For `city`: whether a day is closed.")] = True,
+    day_intervals: Annotated[
+        int, typer.Option(help="For `city`: of the day that is closed, how many intervals are settled.")
+    ] = 288,
     scaling: Annotated[bool, typer.Option("--scaling", help="For `city`: play smaller ones first.")] = False,
     hardware: Annotated[
         Path | None, typer.Option(help="For `city`: a file that states the machine's price, as docs/city.md shows.")
@@ -56,6 +63,9 @@ def bench(
         kills=kills,
         meters=meters,
         intervals=intervals,
+        day_ahead=day_ahead,
+        close=close,
+        day_intervals=day_intervals,
         scaling=scaling,
         hardware=hardware,
         folder=folder,

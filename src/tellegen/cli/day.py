@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from tellegen.cli import app
 
 if TYPE_CHECKING:
-    from tellegen.operations.scenario import Scenario
+    from tellegen.simulation.scenario import Scenario
 
 DEMO_DIRECTORY = Path("tellegen-demo")
 
@@ -44,7 +44,7 @@ def demo(
 
     Without --out the run goes to ./tellegen-demo and replaces an earlier demo there.
     """
-    from tellegen.operations.scenario import demo_scenario
+    from tellegen.simulation.scenario import demo_scenario
 
     directory = out if out is not None else DEMO_DIRECTORY
     earlier = out is None and (directory / "journal").is_dir() and (directory / "summary.json").is_file()
@@ -61,7 +61,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Play any scenario: a feeder, a day, prices, faults."""
-    from tellegen.operations.scenario import read_scenario
+    from tellegen.simulation.scenario import read_scenario
 
     _simulate(read_scenario(scenario), out, prices, price_day, hours, as_json)
 
@@ -77,9 +77,9 @@ def _simulate(
     replace: bool = False,
 ) -> None:
     """Play and print; with `replace` an earlier run at `out` goes once the new one is complete, and not before."""
-    from tellegen.operations.report import render_summary
-    from tellegen.operations.scenario import with_options
-    from tellegen.operations.simulation import simulate_day
+    from tellegen.report import render_summary
+    from tellegen.simulation.play import simulate_day
+    from tellegen.simulation.scenario import with_options
 
     started = time.monotonic()
     chosen = with_options(scenario, prices=prices, price_day=price_day.date() if price_day else None, hours=hours)

@@ -25,36 +25,47 @@ _FILE_BYTES_MAX = 1 << 24
 
 @journal_app.command("verify-receipt")
 def verify_receipt(
-    file: Annotated[Path, typer.Argument(help="A receipt: text, or the JSON of `journal prove` or `receipt`.")],
+    file: Annotated[
+        Path, typer.Argument(help="A receipt: text, or the JSON of an answer, `journal prove` or `receipt`.")
+    ],
     key: Key = None,
     witness_key: WitnessKeys = None,
     entry: Annotated[Path | None, typer.Option(help="File with the entry, for a receipt that is text alone.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a receipt offline: what it proves, and who stands for it."""
-    from tellegen.verify import RefusedError, check_receipt, check_row_receipt, entry_within
+    """Check a receipt, or every receipt of an answer, offline: what it proves, and who stands for it."""
+    from tellegen.verify import RefusedError
 
-    given = _Given.read(file)
-    vkey = _vkey(key, file, given)
+    held = _Given.read_all(file)
+    vkey = _vkey(key, file, held[0])
     witnesses = [_witness_key(text) for text in witness_key or []]
-    try:
-        content = given.entry if entry is None else entry.read_bytes().removesuffix(b"\n")
-        content = entry_within(given.text) if content is None else content
-        if content is None:
-            raise InputError(file, "entry", "is not in the receipt; give --entry FILE with the log entry's bytes")
-        row = None
-        if given.row is not None:
-            proven_row = check_row_receipt(given.text, given.row, given.salt, vkey, witnesses)
-            proven, row = proven_row.entry, proven_row.row
-        else:
-            proven = check_receipt(given.text, content, vkey, witnesses)
-    except RefusedError as error:
-        print(json.dumps({"ok": False, "problem": str(error)}, indent=2) if as_json else f"NO: {error}")
-        sys.exit(1)
+    content = None if entry is None else entry.read_bytes().removesuffix(b"\n")
+    documents: list[dict[str, object]] = []
+    for given in held:
+        try:
+            proven, row = _proven(given, content, file, vkey, witnesses)
+        except RefusedError as error:
+            print(json.dumps({"ok": False, "problem": str(error)}, indent=2) if as_json else f"NO: {error}")
+            sys.exit(1)
+        documents.append(_proven_document(proven, row, pinned=key is not None))
+        if not as_json:
+            _print_proven(proven, row, vkey, pinned=key is not None)
     if as_json:
-        print(json.dumps(_proven_document(proven, row, pinned=key is not None), indent=2))
-    else:
-        _print_proven(proven, row, vkey, pinned=key is not None)
+        print(json.dumps(documents[0] if len(documents) == 1 else {"ok": True, "receipts": documents}, indent=2))
+
+
+def _proven(
+    given: _Given, content: bytes | None, file: Path, vkey: str, witnesses: list[str]
+) -> tuple[ProvenEntry, int | None]:
+    from tellegen.verify import check_receipt, check_row_receipt, entry_within
+
+    if given.row is not None:
+        proven_row = check_row_receipt(given.text, given.row, given.salt, vkey, witnesses)
+        return proven_row.entry, proven_row.row
+    entry = next((e for e in (content, given.entry, entry_within(given.text)) if e is not None), None)
+    if entry is None:
+        raise InputError(file, "entry", "is not in the receipt; give --entry FILE with the log entry's bytes")
+    return check_receipt(given.text, entry, vkey, witnesses), None
 
 
 @journal_app.command()
@@ -102,6 +113,18 @@ class _Given:
     entry: bytes | None = None
     row: bytes | None = None
     salt: bytes = b""
+
+    @classmethod
+    def read_all(cls, path: Path) -> list[_Given]:
+        """The receipts of an answer (JSON with `receipts`), or the one that `read` gives."""
+        text = "" if path.is_dir() else _read_text(path)
+        try:
+            receipts = json.loads(text)["receipts"] if text.startswith("{") else ()
+        except (ValueError, KeyError):
+            receipts = ()
+        if not isinstance(receipts, list) or not all(isinstance(receipt, str) for receipt in receipts) or not receipts:
+            return [cls.read(path)]
+        return [cls(receipt) for receipt in receipts]
 
     @classmethod
     def read(cls, path: Path) -> _Given:

@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tellegen.cli import app
+from tellegen.cli.record import WhichJournal
 from tellegen.errors import InputError
 
 if TYPE_CHECKING:
@@ -88,12 +89,15 @@ def prove(
     row: Annotated[int | None, typer.Option(help="Row of that entry's batch.")] = None,
     from_size: Annotated[int | None, typer.Option("--from", help="Earlier size, for a consistency proof.")] = None,
     to_size: Annotated[int | None, typer.Option("--to", help="Size of a later checkpoint; the newest without.")] = None,
+    which: Annotated[
+        WhichJournal, typer.Option("--journal", help="Of a shard: what came in, or what the market made of it.")
+    ] = WhichJournal.INTAKE,
     as_json: AsJson = False,
 ) -> None:
     """Print a proof from the public files: that an entry or row is on record, or that the log only grew."""
-    from tellegen.journal import Journal
+    from tellegen.operations.proofs import open_log
 
-    with Journal.open(directory) as journal:
+    with open_log(directory, market=which is WhichJournal.MARKET) as journal:
         if entry is not None and from_size is None:
             document = _entry_proof(journal, entry, row)
         elif from_size is not None and entry is None and row is None:
@@ -178,9 +182,12 @@ def repair(
 ) -> None:
     """Put right what may be: a tail that nobody holds a receipt for, copies that are behind."""
     from tellegen.journal import repair as repair_journal
-    from tellegen.operations.run_directory import signing_key
+    from tellegen.operations.compaction import signing_key
+    from tellegen.privacy import Vault
 
-    done = repair_journal(directory, signing_key(vault or directory / "vault"))
+    own = directory / "vault"  # a market's journal lies within the shard whose vault it is
+    with Vault.open(vault or (own if own.is_dir() else directory.parent / "vault")) as keys:
+        done = repair_journal(directory, signing_key(directory, keys))
     if as_json:
         print(json.dumps({"repaired": done}, indent=2))
     else:

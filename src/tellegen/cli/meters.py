@@ -111,31 +111,40 @@ def send(
     source: Annotated[str, typer.Option(help="Name under which the sender is admitted.")],
     feeder: Annotated[str, typer.Option(help="Feeder that the meters hang on.")],
     key: Annotated[Path, typer.Option(help="The sender's key, as `tellegen registry request` makes it.")],
+    operator_key: Annotated[str, typer.Option(help="The shard's public key, known to you from elsewhere (a vkey).")],
     as_json: AsJson = False,
 ) -> None:
     """Hand coded readings in to an intake, interval by interval; exit status 1 where a row is not taken.
 
+    What is said to be on record is proven by the shard's key; an answer that proves nothing ends it.
+
     The same file sent again is the same record.
     """
+    from tellegen.intake.limits import RefusedBatchError
     from tellegen.metering.coded_readings import read_coded
-    from tellegen.operations.sending import NotTakenError, send_readings
     from tellegen.registry.private_key import read_private_key
+    from tellegen.service.client import IntakeClient, send_readings
+    from tellegen.service.problems import refused_rows
 
-    found, seed = read_coded(file), read_private_key(key).private_bytes_raw()
+    found, sign = read_coded(file), read_private_key(key).sign
+    client = IntakeClient(server, operator_key)
     answers, untaken = [], found.rejected
     for interval, readings in found.batches():
         try:
-            answer = send_readings(server, source, feeder, interval, readings, seed)
-        except NotTakenError as problem:
-            errors.print(f"tellegen: {problem}")
+            reply = send_readings(client, source, feeder, interval, readings, sign)
+        except RefusedBatchError as problem:
+            errors.print(f"tellegen: interval {interval}: not taken: {problem}")
             untaken += len(readings)
             continue
-        untaken += len(answer["refused"])
-        answers.append({"interval": interval, **answer})
+        untaken += len(reply.refused)
+        proven = {"entries": reply.entries, "receipts": reply.receipts}
+        answers.append(
+            {"interval": interval, "accepted": reply.accepted, "refused": refused_rows(reply.refused), **proven}
+        )
         if not as_json:
-            print(f"interval {interval}: {answer['accepted']} accepted, {len(answer['refused'])} refused")
-            for row in answer["refused"]:
-                print(f"  customer {readings.customer[row['row']]}: {row['reason']}: {row['detail']}")
+            print(f"interval {interval}: {reply.accepted} accepted, {len(reply.refused)} refused; on record, proven")
+            for row in reply.refused:
+                print(f"  customer {readings.customer[row.row]}: {row.refusal.name.lower()}: {row.detail}")
     if as_json:
         print(json.dumps({"batches": answers, "rejected": [str(r) for r in found.rejections], "not_taken": untaken}))
     for rejection in found.rejections[:REJECTIONS_SHOWN]:

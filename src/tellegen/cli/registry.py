@@ -40,10 +40,22 @@ Out = Annotated[Path | None, typer.Option(help="File to write to.")]
 Server = Annotated[
     str | None, typer.Option(help="Address of the shard's running intake, which then writes; nothing may run without.")
 ]
+Simulation = Annotated[bool, typer.Option("--simulation", help="The shard is one made from a seed.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 _DAYS = 3650
 _INT64_MAX = 2**63 - 1
 _BULK_COLUMNS = ["number", "request"]
+
+
+@contextmanager
+def _opened(directory: Path, simulation: bool, *, write: bool = False) -> Iterator[Shard]:
+    """A shard, unless it is a simulation and nobody says so."""
+    from tellegen.registry import open_shard
+    from tellegen.registry.shard import require_earnest
+
+    with open_shard(directory, write=write) as shard:
+        require_earnest(shard.registrar.vault, directory, simulation)
+        yield shard
 
 
 @registry_app.command()
@@ -53,10 +65,10 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Make the directory of a shard: journal, vault, certificate authority."""
-    from tellegen.registry import create_shard, open_shard
+    from tellegen.registry import create_shard
 
     create_shard(directory, origin, _now())
-    with open_shard(directory) as shard:
+    with _opened(directory, simulation=False) as shard:
         key = shard.journal.verifier.vkey
     if as_json:
         print(json.dumps({"directory": str(directory), "origin": origin, "verifier_key": key}, indent=2))
@@ -116,12 +128,14 @@ def enrol(
     out: Out = None,
     server: Server = None,
     as_json: AsJson = False,
+    simulation: Simulation = False,
 ) -> None:
     """Certify a key as somebody's, and put the admission on record; the operator vouches for it."""
     from tellegen.registry import Request
 
     identity = _identity(role, number, name)
-    _admit(directory, Request(identity, csr.read_bytes()), csr, days, out, server, vouched=True, as_json=as_json)
+    asked = Request(identity, csr.read_bytes())
+    _admit(directory, asked, csr, days, out, server, simulation, vouched=True, as_json=as_json)
 
 
 @registry_app.command()
@@ -138,6 +152,7 @@ def rotate(
     out: Out = None,
     server: Server = None,
     as_json: AsJson = False,
+    simulation: Simulation = False,
 ) -> None:
     """Put a new key in the place of an old one, from now on; what the old key signed before stays good."""
     from tellegen.registry import Request
@@ -149,7 +164,7 @@ def rotate(
         except binascii.Error:
             raise InputError(endorsement, "file", "is not an endorsement; `request --replaces` makes one") from None
     asked = Request(_identity(role, number, name), csr.read_bytes(), signature)
-    _admit(directory, asked, csr, days, out, server, vouched=endorsement is None, as_json=as_json)
+    _admit(directory, asked, csr, days, out, server, simulation, vouched=endorsement is None, as_json=as_json)
 
 
 @registry_app.command("enrol-many")
@@ -159,15 +174,18 @@ def enrol_many(
     role: RoleName,
     days: Days = _DAYS,
     as_json: AsJson = False,
+    simulation: Simulation = False,
 ) -> None:
     """Certify many meters or participants on every core; the same command finishes what was interrupted."""
-    from tellegen.registry import admit_many, open_shard
+    from tellegen.registry import admit_many
 
     def told(done: int) -> None:
         errors.print(f"tellegen registry: {done:,} requests", highlight=False)
 
-    with open_shard(directory, write=True) as shard:
-        admitted, refused = admit_many(shard.registrar, _requests(file, role), _now(), days=days, progress=told)
+    with _opened(directory, simulation, write=True) as shard:
+        admitted, refused = admit_many(
+            shard.registrar, _requests(file, role), shard.journal.time(_now()), days=days, progress=told
+        )
     if as_json:
         rows = [{"row": each.row, "refusal": each.refusal.name.lower(), "reason": each.reason} for each in refused]
         print(json.dumps({"admitted": admitted, "refused": rows}, indent=2))
@@ -184,13 +202,14 @@ def import_connections(
     file: Annotated[Path, typer.Argument(help="CSV of connections; `export` writes the same form.")],
     server: Server = None,
     as_json: AsJson = False,
+    simulation: Simulation = False,
 ) -> None:
     """Put connections and assets on record: all rows of a file, or none."""
     from tellegen.registry import RegistryError, read_csv
 
     table = read_csv(file)
-    with _changing(directory, server) as shard:
-        now = _now()
+    with _changing(directory, server, simulation) as shard:
+        now = shard.journal.time(_now())
         try:
             index = shard.registrar.connect(table, now)
         except RegistryError as error:
@@ -205,12 +224,13 @@ def export(
     interval: Annotated[
         int | None, typer.Option(min=0, max=_INT64_MAX, help="As they stand in this market interval; the latest else.")
     ] = None,
+    simulation: Simulation = False,
 ) -> None:
     """Write connections and assets as CSV."""
     from tellegen.records import Device
-    from tellegen.registry import open_shard, write_csv
+    from tellegen.registry import write_csv
 
-    with open_shard(directory) as shard:
+    with _opened(directory, simulation) as shard:
         everybody = shard.directory.customers()
         tables = [shard.directory.connections(everybody, interval, device=device)[0] for device in Device]
     write_csv(file, tables)
@@ -229,6 +249,7 @@ def revoke(
     ] = None,
     server: Server = None,
     as_json: AsJson = False,
+    simulation: Simulation = False,
 ) -> None:
     """Revoke the certificate that counts for somebody; the revocation goes on record."""
     from tellegen.registry import Reason
@@ -237,8 +258,8 @@ def revoke(
     reasons = {each.name.lower().replace("_", "-"): each for each in Reason}
     if reason not in reasons:
         raise InputError("command line", f"--reason {reason!r}", f"is none of {', '.join(reasons)}")
-    with _changing(directory, server) as shard:
-        now = _now()
+    with _changing(directory, server, simulation) as shard:
+        now = shard.journal.time(_now())
         standing = shard.directory.standing(identity.role, identity.number, identity.name, now)
         if standing is None:
             raise InputError(directory, str(identity), "is not admitted, so there is nothing to revoke")
@@ -257,14 +278,15 @@ def rotate_code(
     from_counter: Annotated[int, typer.Option(min=0, max=_INT64_MAX, help="First message counter under the new key.")],
     server: Server = None,
     as_json: AsJson = False,
+    simulation: Simulation = False,
 ) -> None:
     """A meter codes its readings under a new key from a counter on; late readings below it stay good."""
     import numpy as np
 
     from tellegen.records import KeyGenerations
 
-    with _changing(directory, server) as shard:
-        now = _now()
+    with _changing(directory, server, simulation) as shard:
+        now = shard.journal.time(_now())
         known = shard.directory.key_generations()
         generation = int(known.generation[known.meter == meter].max(initial=0)) + 1
         row = KeyGenerations(
@@ -284,13 +306,13 @@ def show(
     name: Name = None,
     customer: Annotated[int | None, typer.Option(help="A customer: connections and assets with their dates.")] = None,
     as_json: AsJson = False,
+    simulation: Simulation = False,
 ) -> None:
     """One identity: its certificates and how they stand. One customer: what hangs where, since when."""
-    from tellegen.registry import open_shard
 
     if (role is None) == (customer is None):
         raise InputError("command line", "show", "needs either --role (with --number or --name) or --customer")
-    with open_shard(directory) as shard:
+    with _opened(directory, simulation) as shard:
         if customer is not None:
             facts = [
                 {"known_at": _stamp(known_at), **_fields(row)}
@@ -322,14 +344,14 @@ def list_identities(
     directory: Directory,
     role: Annotated[str | None, typer.Option("--role", help="Only this role.")] = None,
     as_json: AsJson = False,
+    simulation: Simulation = False,
 ) -> None:
     """Everybody who was ever admitted, and how they stand now."""
     from tellegen.records import Role
-    from tellegen.registry import open_shard
 
     roles = list(Role) if role is None else [_role(role)]
-    with open_shard(directory) as shard:
-        now = _now()
+    with _opened(directory, simulation) as shard:
+        now = shard.journal.time(_now())
         rows = [
             {"identity": str(identity), "status": _status(shard, identity, now), "admitted": _stamp(known_at)}
             for each in roles
@@ -343,11 +365,14 @@ def list_identities(
 
 
 @registry_app.command()
-def crl(directory: Directory, out: Out = None) -> None:
+def crl(
+    directory: Directory,
+    out: Out = None,
+    simulation: Simulation = False,
+) -> None:
     """The list of revoked certificates (CRL, PEM), signed now."""
-    from tellegen.registry import open_shard
 
-    with open_shard(directory) as shard:
+    with _opened(directory, simulation) as shard:
         text = shard.registrar.revocation_list(_now())
     if out is None:
         print(text, end="")
@@ -362,12 +387,12 @@ def prove(
     meter: Annotated[int, typer.Option(help="Serial of the meter.")],
     interval: Annotated[int, typer.Option(min=0, help="Market interval (300 s since 1970) that the reading ended.")],
     out: Out = None,
+    simulation: Simulation = False,
 ) -> None:
     """Prove to a third party what a meter sent, by the day that it signed; `verify-proof` checks it."""
-    from tellegen.operations.meter_proofs import prove_reading
-    from tellegen.registry import open_shard
+    from tellegen.intake.meter_proofs import prove_reading
 
-    with open_shard(directory) as shard:
+    with _opened(directory, simulation) as shard:
         document = prove_reading(shard, meter, interval)
     if out is None:
         print(document)
@@ -408,12 +433,13 @@ def _admit(
     days: int,
     out: Path | None,
     server: str | None,
+    simulation: bool,
     *,
     vouched: bool,
     as_json: bool,
 ) -> None:
-    with _changing(directory, server) as shard:
-        now = _now()
+    with _changing(directory, server, simulation) as shard:
+        now = shard.journal.time(_now())
         index, issued, refused = shard.registrar.admit([asked], now, vouched=vouched, days=days)
         if index is None:
             raise InputError(csr, "request", f"is not taken: {refused[0].reason}")
@@ -425,19 +451,19 @@ def _admit(
 
 
 @contextmanager
-def _changing(directory: Path, server: str | None) -> Iterator[Shard]:
+def _changing(directory: Path, server: str | None, simulation: bool) -> Iterator[Shard]:
     """A shard whose registrar puts changes on record: here, or through the intake that runs."""
-    from tellegen.operations.live_changes import hand_in
-    from tellegen.registry import SIGNING_PURPOSE, open_shard
+    from tellegen.registry import SIGNING_PURPOSE
+    from tellegen.service.live_changes import hand_in
 
-    with open_shard(directory, write=server is None) as shard:
+    with _opened(directory, simulation, write=server is None) as shard:
         if server is None:
             yield shard
             return
         key = shard.registrar.vault.purpose_key(SIGNING_PURPOSE)
 
         def put(table: Table, known_at: int) -> int:
-            return hand_in(server, table, key, known_at, time.time_ns())
+            return hand_in(server, shard.journal.verifier.vkey, table, key, known_at, time.time_ns())
 
         yield replace(shard, registrar=replace(shard.registrar, hand_in=put))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import ssl
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +25,10 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 0,
     cert: Annotated[Path | None, typer.Option(help="Certificate of the server (PEM), for TLS.")] = None,
     key: Annotated[Path | None, typer.Option(help="Its key (PEM).")] = None,
-    late_intervals: Annotated[int, typer.Option(min=0, help="How many intervals late a row may come.")] = 288,
+    late_intervals: Annotated[
+        int | None,
+        typer.Option(min=0, help="How many intervals late a row may come, where that is fewer than the rulebook says."),
+    ] = None,
     ahead_intervals: Annotated[int, typer.Option(min=0, help="How many intervals ahead a bid may come.")] = 576,
     skew: Annotated[int, typer.Option(min=0, help="Seconds by which a head-end's clock may be ahead.")] = 30,
     rate: Annotated[int, typer.Option(min=1, help="Rows per second from one source.")] = 100_000,
@@ -36,6 +41,17 @@ def serve(
         typer.Option(help="Broker from which readings come too: mqtt://[user@]host[:port], or mqtts."),
     ] = None,
     connections: Annotated[int, typer.Option(min=1, help="Connections open at one time.")] = 1000,
+    simulation: Annotated[
+        bool, typer.Option("--simulation", help="Serve a shard made from a seed, whose keys protect nothing.")
+    ] = False,
+    accept_clock: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="You say that the clock is right although the record says otherwise."),
+    ] = "",
+    pace: Annotated[
+        str | None, typer.Option(hidden=True, help="Time for trials (`operate --accelerate`, `bench city`).")
+    ] = None,
+    tied: Annotated[bool, typer.Option("--tied", hidden=True, help="End when standard input ends.")] = False,
 ) -> None:
     """Take readings and bids for a shard, and answer with receipts; ends cleanly on SIGTERM or Ctrl-C."""
     for package in _NEEDED:
@@ -49,7 +65,8 @@ def serve(
         except (OSError, ValueError) as error:
             place = f"--cert {cert}, --key {key}"
             raise InputError("serve", place, f"are no certificate and its key without a password: {error}") from None
-    from tellegen.operations.intake_limits import IntakeLimits
+    from tellegen.intake.limits import IntakeLimits
+    from tellegen.journal.clock import Told
     from tellegen.service.mqtt import Broker
     from tellegen.service.server import ServerOptions
     from tellegen.service.server import serve as serve_intake
@@ -63,7 +80,19 @@ def serve(
         rows_per_s_max=rate,
         pending_bytes_max=pending_bytes,
     )
+    time = None if pace is None else Told.parse(pace)
     # not on the command line, where everybody on the machine could read it
     broker = None if mqtt is None else Broker.of(mqtt, os.environ.get("TELLEGEN_MQTT_PASSWORD"))
-    options = ServerOptions(host, port, cert, key, connections, body_seconds, limits, broker)
+    options = ServerOptions(
+        host, port, cert, key, connections, body_seconds, limits, broker, accept_clock, simulation, time
+    )
+    if tied:
+        threading.Thread(target=_end_with_input, daemon=True).start()
     serve_intake(directory, options, lambda address: print(f"tellegen serves {directory} at {address}", flush=True))
+
+
+def _end_with_input() -> None:
+    """A process that another one started does not outlive it, however that one ends."""
+    while os.read(0, 4096):  # not through a buffer, whose lock the interpreter wants at its end
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)

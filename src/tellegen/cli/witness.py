@@ -34,13 +34,18 @@ def witness(
     name: Annotated[str | None, typer.Option(help="Name of a new witness, such as witness.example/w1.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 8390,
+    simulation: Annotated[bool, typer.Option("--simulation", help="Watch simulated shards too.")] = False,
 ) -> None:
     """Watch logs: cosign a checkpoint only if it extends the one before (POST /add-checkpoint)."""
     from tellegen.journal import NoteVerifier, Witness
+    from tellegen.registry.shard import SIMULATED_PREFIX
 
     if find_spec("uvicorn") is None:
         raise InputError("tellegen witness", "package uvicorn", "is not installed; pip install 'tellegen[service]'")
     watched = [NoteVerifier.parse(vkey) for vkey in log]
+    for verifier in watched:
+        if verifier.name.startswith(SIMULATED_PREFIX) and not simulation:
+            raise InputError("--log", verifier.name, "is a simulation; give --simulation where that is meant")
     if not (directory / "witness.key").exists():
         if name is None:
             raise InputError(directory, "witness.key", "is missing; give --name NAME to make a new witness here")

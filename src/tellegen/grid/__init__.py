@@ -7,11 +7,11 @@ loads and generators), the power flow of a demand, and how every voltage and flo
 from tellegen.grid.connections import Connections, Connector, Wiring, wire, with_plain_loads
 from tellegen.grid.controls import Controls
 from tellegen.grid.document import case_from_json, case_to_json, network_from_json, network_to_json
-from tellegen.grid.elimination import Engine, prefer_engine
+from tellegen.grid.elimination import Engine, best_engine
 from tellegen.grid.importers import load_case
 from tellegen.grid.loads import LoadLaw
 from tellegen.grid.network import Branches, Case, FixedLoads, Generators, LimitKind, Network
-from tellegen.grid.positions import with_controls
+from tellegen.grid.positions import at_steps, steps_moved, with_controls
 from tellegen.grid.powerflow import Factors, GridError, PowerFlow, factorise, solve_powerflow
 from tellegen.grid.regulation import (
     Dispatch,
@@ -45,6 +45,8 @@ __all__ = [
     "Quantity",
     "Settlement",
     "Wiring",
+    "at_steps",
+    "best_engine",
     "case_from_json",
     "case_to_json",
     "factorise",
@@ -52,10 +54,10 @@ __all__ = [
     "load_case",
     "network_from_json",
     "network_to_json",
-    "prefer_engine",
     "settle_jointly",
     "settle_taps",
     "solve_powerflow",
+    "steps_moved",
     "wire",
     "with_controls",
     "with_plain_loads",

@@ -111,6 +111,11 @@ def read_case(path: Path) -> Case:
         raise InputError(path, "file", f"cannot be read ({error.strerror or error})") from None
 
 
+def is_case(content: bytes) -> bool:
+    """Whether a document is that of a case, not of a network alone."""
+    return _HEAD.match(content) is not None
+
+
 def is_case_document(path: Path) -> bool:
     """Whether a file begins as `case_to_json` writes it."""
     try:

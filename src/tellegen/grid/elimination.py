@@ -7,10 +7,10 @@ the order and the pattern of the factors; an `Elimination` the factors of one ma
 
 Two engines eliminate. SuperLU pivots and finds its pattern anew each time. The compiled loops of
 `tellegen.grid.sweeps` do neither and are about eight times as fast; but they need numba (extra `fast`), which takes
-a second or two to load, so a program that clears once does without and one that clears all day asks for them with
-`prefer_engine`.
-What they eliminate is tried on one right side: where a pivot vanishes or the trial's backward error is above
-`BACKWARD_ERROR_LIMIT`, SuperLU takes over, and `Elimination.engine` says so. Minimum degree: Liu, ACM TOMS 11 (1985).
+a second or two to load, so a program that clears once does without. Who factorises says which engine to use;
+`best_engine` tells the fastest that is installed. What the loops eliminate is tried on one right side: where a pivot
+vanishes or the trial's backward error is above `BACKWARD_ERROR_LIMIT`, SuperLU takes over, and `Elimination.engine`
+says so. Minimum degree: Liu, ACM TOMS 11 (1985).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
+from functools import cache, lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -45,14 +45,15 @@ class SingularMatrixError(TellegenError):
     """A matrix has no inverse."""
 
 
+class MissingEngineError(TellegenError):
+    """An engine is asked for that is not installed."""
+
+
 class Engine(StrEnum):
-    """Who eliminated."""
+    """Who eliminates; the sweeps need numba (extra ``fast``)."""
 
     SWEEPS = "sweeps"
     SUPERLU = "superlu"
-
-
-_preferred = [Engine.SUPERLU]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -249,7 +250,7 @@ class Elimination:
         return np.ascontiguousarray((solved[:, 0] + 1j * solved[:, 1])[plan.place])
 
 
-def eliminate(plan: Plan, values: ComplexArray | FloatArray, *, engine: Engine | None = None) -> Elimination:
+def eliminate(plan: Plan, values: ComplexArray | FloatArray, *, engine: Engine = Engine.SUPERLU) -> Elimination:
     """Factorise one matrix.
 
     Parameters
@@ -257,11 +258,11 @@ def eliminate(plan: Plan, values: ComplexArray | FloatArray, *, engine: Engine |
     plan : whose graph joins the matrix's nodes.
     values : complex128[n + 2 E], or float64[n + 2 E, 4] for 2x2 blocks ``a, b, c, d`` of a real-linear map, in the
         order that `Plan` describes; see `blocks` and `mirrored_blocks`.
-    engine : asked for; by default the one that `prefer_engine` set. Sweeps that are not accurate give way to SuperLU.
+    engine : asked for. Sweeps that are not accurate give way to SuperLU.
 
     Raises
     ------
-    SingularMatrixError : the matrix has no inverse.
+    SingularMatrixError : the matrix has no inverse. MissingEngineError : the sweeps are asked for and not installed.
 
     Examples
     --------
@@ -274,7 +275,7 @@ def eliminate(plan: Plan, values: ComplexArray | FloatArray, *, engine: Engine |
     >>> bool(np.abs(matrix @ x - np.array([1, 2, 3j])).max() < 1e-14)
     True
     """
-    if engine is Engine.SWEEPS or (engine is None and _preferred[0] is Engine.SWEEPS):
+    if engine is Engine.SWEEPS:
         factors = values.copy()
         diagonal, lower, upper = _parts(plan, factors)
         kernel = _sweeps().eliminate_blocks if factors.ndim == 2 else _sweeps().eliminate_complex
@@ -298,28 +299,14 @@ def mirrored_blocks(values: ComplexArray) -> FloatArray:
     return np.stack([real, imag, imag, -real], axis=-1)
 
 
-def prefer_engine(engine: Engine) -> Engine:
-    """Choose who eliminates in this process from now on; the sweeps are loaded, or compiled if they never were.
-
-    Returns
-    -------
-    The engine in force: SuperLU where numba is not installed.
-
-    >>> prefer_engine(Engine.SUPERLU)
-    <Engine.SUPERLU: 'superlu'>
-    """
-    if engine is Engine.SWEEPS:
-        try:
-            _load_all()
-        except ImportError:
-            engine = Engine.SUPERLU
-    _preferred[0] = engine
-    return engine
-
-
-def preferred_engine() -> Engine:
-    """Who eliminates in this process."""
-    return _preferred[0]
+@cache
+def best_engine() -> Engine:
+    """The fastest engine that is installed; the sweeps are loaded, or compiled if they never were."""
+    try:
+        _load_all()
+    except MissingEngineError:
+        return Engine.SUPERLU
+    return Engine.SWEEPS
 
 
 def _load_all() -> None:
@@ -358,8 +345,12 @@ def _load_all() -> None:
 
 def _sweeps() -> ModuleType:
     # Importing numba takes longer than many a command.
-    from tellegen.grid import sweeps
-
+    try:
+        from tellegen.grid import sweeps
+    except ImportError as error:
+        raise MissingEngineError(
+            "engine 'sweeps' needs numba; install the extra 'fast' or ask for 'superlu'"
+        ) from error
     return sweeps
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from tellegen.grid.elimination import Elimination, Plan, blocks, eliminate, mirrored_blocks, plan_elimination
+from tellegen.grid.elimination import Elimination, Engine, Plan, blocks, eliminate, mirrored_blocks, plan_elimination
 from tellegen.grid.loads import Draw
 
 IntArray = NDArray[np.int64]
@@ -36,7 +36,7 @@ class JacobianPattern:
     entry: IntArray
     spread: sp.csr_matrix | None
 
-    def eliminate(self, draw: Draw, voltage: ComplexArray) -> Elimination:
+    def eliminate(self, draw: Draw, voltage: ComplexArray, engine: Engine) -> Elimination:
         """Factorise at free voltages complex128[n].
 
         Raises
@@ -48,7 +48,7 @@ class JacobianPattern:
         if self.spread is not None:
             direct, mirrored = draw.coefficients(draw.across(voltage))
             values[self.entry] += self.spread @ (blocks(direct) + mirrored_blocks(mirrored))
-        return eliminate(self.plan, values)
+        return eliminate(self.plan, values, engine=engine)
 
 
 def place_values(plan: Plan, matrix: sp.spmatrix) -> ComplexArray:

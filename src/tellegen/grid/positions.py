@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import scipy.sparse as sp
 
-from tellegen.grid.controls import Controls
+from tellegen.errors import InputError
+from tellegen.grid.controls import Controls, TapTransformer
 from tellegen.grid.network import Case, ComplexArray, IntArray
 from tellegen.grid.primitives import GROUND
 
@@ -60,3 +61,45 @@ def positions(controls: Controls | None) -> tuple[object, ...]:
         return ()
     taps = tuple(tuple(winding.tap for winding in element.windings) for element in controls.transformers)
     return taps, tuple(tuple(bank.on.tolist()) for bank in controls.capacitors)
+
+
+def steps_moved(document: Controls, now: Controls) -> IntArray:
+    """Steps from the positions of a network's document to those of now, int64[r]; what `at_steps` undoes.
+
+    One number for each winding that a regulator moves, then one for each capacitor bank.
+    """
+    taps = [
+        round((now.transformers[k].windings[w].tap - element.windings[w].tap) / element.step(w))
+        for k, w, element in _moving(document)
+    ]
+    banks = [later.last_on - bank.last_on for bank, later in zip(document.capacitors, now.capacitors, strict=True)]
+    return np.array([*taps, *banks], dtype=np.int64)
+
+
+def at_steps(case: Case, steps: IntArray) -> Case:
+    """A network's document with its taps and capacitors so many steps away; the document itself where none moved.
+
+    Raises
+    ------
+    InputError : another number of steps than there are windings and banks that move.
+    """
+    controls = case.controls
+    moving = [] if controls is None else _moving(controls)
+    banks = () if controls is None else controls.capacitors
+    if steps.size != len(moving) + len(banks):
+        raise InputError(case.network.name, "taps", f"are {steps.size}, and {len(moving) + len(banks)} can move")
+    if controls is None or not steps.any():
+        return case
+    transformers, capacitors = list(controls.transformers), list(banks)
+    for (k, winding, _), count in zip(moving, steps[: len(moving)].tolist(), strict=True):
+        transformers[k] = transformers[k].moved(winding, count)
+    for k, count in enumerate(steps[len(moving) :].tolist()):
+        for _ in range(abs(count)):
+            capacitors[k] = capacitors[k].moved(1 if count > 0 else -1)
+    return with_controls(case, replace(controls, transformers=tuple(transformers), capacitors=tuple(capacitors)))
+
+
+def _moving(controls: Controls) -> list[tuple[int, int, TapTransformer]]:
+    """Transformers and windings that regulators move, each once."""
+    named = sorted({(regulator.transformer, regulator.tap_winding) for regulator in controls.regulators})
+    return [(k, winding, controls.transformers[k]) for k, winding in named]

@@ -27,7 +27,6 @@ from tellegen.grid.elimination import (
     SingularMatrixError,
     eliminate,
     plan_elimination,
-    preferred_engine,
 )
 from tellegen.grid.jacobian import JacobianPattern, place_values, plan_jacobian
 from tellegen.grid.loads import Draw
@@ -57,7 +56,7 @@ class Factors:
 
     Attributes
     ----------
-    network : the network itself.
+    network : the network itself; engine : who eliminates on it, unless that loses accuracy.
     free : int64[n], nodes that are not sources.
     y_free : sparse complex [n, n]; y_size : its magnitudes; lu : its factorisation.
     source_current : complex[n], ``Y_LS v_S``.
@@ -71,6 +70,7 @@ class Factors:
     """
 
     network: Network
+    engine: Engine
     free: IntArray
     y_free: sp.csr_matrix
     y_size: sp.csr_matrix
@@ -135,19 +135,20 @@ class PowerFlow:
 _cache: OrderedDict[tuple[int, Engine], Factors] = OrderedDict()
 
 
-def factorise(network: Network) -> Factors:
+def factorise(network: Network, engine: Engine = Engine.SUPERLU) -> Factors:
     """Factors of a network; kept for the networks used last.
 
     Raises
     ------
     GridError : there is no source, or part of the network hangs on none.
+    MissingEngineError : the engine is not installed.
     """
-    key = (id(network), preferred_engine())
+    key = (id(network), engine)
     known = _cache.get(key)
     if known is not None and known.network is network:
         _cache.move_to_end(key)
         return known
-    factors = _factorise(network)
+    factors = _factorise(network, engine)
     # The entry holds the network itself, so its id cannot be taken by another while it is a key.
     _cache[key] = factors
     while len(_cache) > CACHED_NETWORKS_MAX:
@@ -155,7 +156,7 @@ def factorise(network: Network) -> Factors:
     return factors
 
 
-def _factorise(network: Network) -> Factors:
+def _factorise(network: Network, engine: Engine) -> Factors:
     size = len(network.nodes)
     free = network.free
     if network.source.size == 0:
@@ -167,7 +168,7 @@ def _factorise(network: Network) -> Factors:
     source_current = admittance[free][:, network.source] @ network.source_voltage
     try:
         plan = plan_elimination(y_free)
-        lu = eliminate(plan, place_values(plan, y_free))
+        lu = eliminate(plan, place_values(plan, y_free), engine=engine)
         no_load = lu.solve(-source_current)
     except SingularMatrixError:
         no_load = np.full(free.size, np.nan, dtype=np.complex128)
@@ -181,6 +182,7 @@ def _factorise(network: Network) -> Factors:
     rows = sp.csr_matrix(network.branches.current_rows, dtype=np.complex128)
     return Factors(
         network=network,
+        engine=engine,
         free=free,
         y_free=y_free,
         y_size=abs(y_free),
@@ -207,7 +209,7 @@ def factorise_jacobian(factors: Factors, voltage_free: ComplexArray, draw: Draw)
     GridError : the Jacobian is singular, the point where voltage collapses.
     """
     try:
-        return _pattern(factors, draw.incidence).eliminate(draw, voltage_free)
+        return _pattern(factors, draw.incidence).eliminate(draw, voltage_free, factors.engine)
     except SingularMatrixError as error:
         raise GridError(f"{factors.network.name}: the power flow is at the point of voltage collapse") from error
 

@@ -5,7 +5,7 @@ All arrays stand in elimination order. Column ``k`` of the strict lower triangle
 with unit triangles: `lower` and `upper` hold them without their diagonals, `diagonal` the inverse of ``D``. A block
 ``[[a, b], [c, d]]`` acts on the real and imaginary part of one node and is stored as ``a, b, c, d``.
 
-Importing this module imports numba; only `tellegen.grid.elimination` does, once `use_sweeps` has asked for it.
+Importing this module imports numba; only `tellegen.grid.elimination` does, once it is asked for.
 """
 
 # mypy: disable-error-code="misc, no-any-return"

@@ -25,6 +25,7 @@ from tellegen.journal.manifest import MANIFEST_NAME, published_files, write_mani
 from tellegen.journal.merkle import MerkleTree, verify_consistency, verify_inclusion
 from tellegen.journal.note import JournalError, NoteSigner, NoteVerifier
 from tellegen.journal.payload import LivePayload, Payload, Segment, Stub
+from tellegen.journal.stretch import height_for
 from tellegen.journal.stubs import put_stubs
 from tellegen.journal.witness import Witness
 
@@ -49,6 +50,7 @@ __all__ = [
     "ask_witness",
     "check",
     "cosigned",
+    "height_for",
     "keep_cosignatures",
     "newest",
     "published_files",

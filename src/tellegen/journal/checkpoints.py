@@ -58,29 +58,51 @@ class Checkpoint:
         return cls(origin, size, root, note)
 
 
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Where a checkpoint stands in the file of them: its number, first byte and the byte behind, and its size."""
+
+    number: int
+    start: int
+    stop: int
+    size: int
+
+
 def whole_notes(data: bytes) -> list[bytes]:
-    """Notes of five lines each; what follows the last whole one is left out."""
+    """Notes of five lines each; what follows the last whole one is left out.
+
+    No name begins with a zero byte: where the last note does, a crash has kept its later sector and not its first.
+    """
     lines = data.split(b"\n")[:-1]
     whole = len(lines) - len(lines) % NOTE_LINES
-    return [b"\n".join([*lines[at : at + NOTE_LINES], b""]) for at in range(0, whole, NOTE_LINES)]
+    notes = [b"\n".join([*lines[at : at + NOTE_LINES], b""]) for at in range(0, whole, NOTE_LINES)]
+    return notes[:-1] if notes and notes[-1].startswith(b"\0") else notes
+
+
+def size_of(note: bytes) -> int:
+    """Size that a checkpoint's note names, unverified; -1 where it is none."""
+    size = note.split(b"\n")[1] if note.count(b"\n") == NOTE_LINES else b""
+    return int(size) if size.isdigit() and len(size) < 19 else -1
 
 
 class CheckpointFile(Sequence[Checkpoint]):
     """Every checkpoint, oldest first: sixteen bytes of memory each, the notes on disk.
 
     A signature covers all that came before it, so when the file is read the newest thousand are verified, and any other
-    when it is asked for. The writer holds a lock on the file, so that a shard has one writer (law 5).
+    when it is asked for. Opening may begin at a later one (`begin_at`); those before it are read when asked for. The
+    writer holds a lock on the file, so that a shard has one writer (law 5).
     """
 
     def __init__(self, storage: Storage, folder: Path, verifier: NoteVerifier) -> None:
         self._storage, self._path, self._copy = storage, folder / "checkpoints", folder / "checkpoint"
         self._verifier = verifier
         self._file: StoredFile | None = None
+        self._first, self._base = 0, 0  # checkpoints before the first that is held, and where their notes end
         self._ends, self._sizes = array("q"), array("q")
         self.newest: Checkpoint | None = None
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return self._first + len(self._ends)
 
     @overload
     def __getitem__(self, at: int) -> Checkpoint: ...
@@ -101,11 +123,51 @@ class CheckpointFile(Sequence[Checkpoint]):
         return self._parse(number, self._note(number))
 
     def _note(self, number: int) -> bytes:
-        start = self._ends[number - 1] if number else 0
+        if number < self._first:
+            self._take_in_older()
+        at = number - self._first
+        start = self._ends[at - 1] if at else self._base
         try:
-            return self._opened().read(start, self._ends[number] - start)
+            return self._opened().read(start, self._ends[at] - start)
         except OSError as error:
             raise JournalError(f"{self._path}: {error.strerror}") from None
+
+    def _take_in_older(self) -> None:
+        """Learn where the notes before the first one held stand, which opening did not read."""
+        held, (first, base, self._first, self._base) = (self._ends, self._sizes), (self._first, self._base, 0, 0)
+        self._ends, self._sizes = array("q"), array("q")
+        for note in whole_notes(self._opened().read(0, base)):
+            self._add(note)
+        if (len(self), self._end()) != (first, base):
+            raise JournalError(f"corruption: {self._path}: does not hold {first} checkpoints in {base} bytes")
+        self._ends += held[0]
+        self._sizes += held[1]
+
+    def _end(self) -> int:
+        return self._ends[-1] if self._ends else self._base
+
+    def covering(self, size: int) -> Noted:
+        """Where the first checkpoint of at least `size` entries stands; there must be one."""
+        if self._first and (not self._sizes or self._sizes[0] >= size):
+            self._take_in_older()
+        at = bisect_left(self._sizes, size)
+        start = self._ends[at - 1] if at else self._base
+        return Noted(self._first + at, start, self._ends[at], self._sizes[at])
+
+    def begin_at(self, noted: Noted | None) -> bool:
+        """Know nothing of the checkpoints before one (None: of any); whether that one stands where it is said to."""
+        self._ends, self._sizes, self.newest = array("q"), array("q"), None
+        self._first = self._base = 0
+        if noted is None:
+            return True
+        try:
+            note = self._opened().read(noted.start, noted.stop - noted.start)
+            found = Checkpoint.parse(note.decode(), self._verifier).size == noted.size
+        except (OSError, JournalError, UnicodeDecodeError):
+            found = False
+        if found:
+            self._first, self._base = noted.number, noted.start
+        return found
 
     def _parse(self, number: int, note: bytes) -> Checkpoint:
         try:
@@ -150,7 +212,7 @@ class CheckpointFile(Sequence[Checkpoint]):
             return []
         if self._file is None and not self._storage.exists(self._path):
             return []
-        file, start = self._opened(), self._ends[-1] if self._ends else 0
+        file, start = self._opened(), self._end()
         notes = whole_notes(file.read(start, file.size() - start))
         if upto is not None:
             if upto not in notes:
@@ -170,7 +232,7 @@ class CheckpointFile(Sequence[Checkpoint]):
             raise JournalError(f"{place}: is not a checkpoint of {self._verifier.name}")
         if self._sizes and int(lines[1]) <= self._sizes[-1]:
             raise JournalError(f"{place}: size {int(lines[1])} follows {self._sizes[-1]}")
-        self._ends.append((self._ends[-1] if self._ends else 0) + len(note))
+        self._ends.append(self._end() + len(note))
         self._sizes.append(int(lines[1]))
 
     def _copy_error(self) -> JournalError:
@@ -185,8 +247,11 @@ class CheckpointFile(Sequence[Checkpoint]):
         """
         if not copy and len(self) < 2:  # the journal was being created
             return
-        size = copy.split(b"\n")[1] if copy.count(b"\n") == NOTE_LINES else b""
-        number = bisect_left(self._sizes, int(size)) if size.isdigit() and len(size) < 19 else len(self)
+        size, number = size_of(copy), len(self)
+        if size >= 0 and self._first and (not self._sizes or size < self._sizes[0]):
+            self._take_in_older()
+        if size >= 0:
+            number = self._first + bisect_left(self._sizes, size)
         if number == len(self) or self._note(number) != copy:
             raise self._copy_error()
 
@@ -206,7 +271,7 @@ class CheckpointFile(Sequence[Checkpoint]):
         does not hold, and no later sync would write them.
         """
         assert self._file is not None
-        end = self._ends[-1] if self._ends else 0
+        end = self._end()
         if self._file.size() != end:
             self._file.truncate(end)
         if self.newest is not None:
@@ -228,7 +293,7 @@ class CheckpointFile(Sequence[Checkpoint]):
         """
         assert self._file is not None
         note = checkpoint.note.encode()
-        end = self._ends[-1] if self._ends else 0
+        end = self._end()
         self._file.write(end, note)
         draft = draft_file(self._storage, self._copy, note)
         try:
@@ -236,7 +301,7 @@ class CheckpointFile(Sequence[Checkpoint]):
         finally:
             draft.close()
         adopt_draft(self._storage, self._copy)
-        if not self._ends:  # a log without its first checkpoint and its copy is no log
+        if not len(self):  # a log without its first checkpoint and its copy is no log
             self._storage.sync_folder(self._path.parent)
         self._ends.append(end + len(note))
         self._sizes.append(checkpoint.size)

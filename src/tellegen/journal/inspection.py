@@ -1,7 +1,8 @@
 """Is a journal whole? Every problem by its place, and the repair of those that may be repaired.
 
 `check` reads every byte: checksums of frames, form of headers, digests of payloads, signatures of all checkpoints, and
-the tree of the entries against each of their roots. It goes on after a problem as far as it can.
+the tree of the entries against each of their roots; then the index against all of that. It goes on after a problem as
+far as it can.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from tellegen.journal.journal import ENTRY_BYTES_MAX, SEGMENT_BYTES_MAX, Journal
 from tellegen.journal.merkle import MerkleTree, entry_hash
 from tellegen.journal.note import JournalError, NoteSigner, NoteVerifier
 from tellegen.journal.payload import PAYLOAD_BYTES_MAX, Stub
-from tellegen.journal.segments import Frame, Segments, segment_name
+from tellegen.journal.segments import Frame, Place, Segments, segment_name
 from tellegen.journal.storage import FILES, Storage, read_file, replace_file
+from tellegen.journal.stretch import DTYPES, StretchError, number_of, read_column, read_head
 from tellegen.records import Header, RecordError
 
 
@@ -61,7 +63,7 @@ def repair(path: Path | str, signing_key: bytes, *, storage: Storage = FILES) ->
     """Put right what may be put right, and say what was; a journal in use cannot be repaired.
 
     That is: what lies beyond the last checkpoint is cut off, the copy ``checkpoint`` is made again unless it is ahead
-    of ``checkpoints``, and ``operator.pub`` is made again from the key.
+    of ``checkpoints``, ``operator.pub`` is made again from the key, and the index from the log.
 
     Raises
     ------
@@ -80,7 +82,11 @@ def repair(path: Path | str, signing_key: bytes, *, storage: Storage = FILES) ->
     if any(problem.file == "checkpoint" for problem in problems):
         newest = whole_notes(read_file(storage, folder / "checkpoints"))[-1]
         replace_file(folder / "checkpoint", newest, storage)
-    Journal.open(path, signing_key, storage=storage).close()
+    for problem in problems:
+        if problem.file.startswith("index/"):
+            storage.remove(folder / problem.file)
+    with Journal.open(path, signing_key, storage=storage) as journal:
+        journal.index.restore()
     return [str(problem) for problem in key_problems + problems]
 
 
@@ -100,6 +106,8 @@ class _Inspection:
         self._roots: dict[int, tuple[int, bytes]] = {}  # by size: line of the checkpoint, and root
         self._covered = 0
         self._digests: list[str] = []  # of payloads, by entry; empty where the entry is damaged
+        self._leaves: list[bytes] = []
+        self._places: dict[str, list[Place]] = {"log": [], "payload": []}
 
     def problems(self) -> Iterator[Problem]:
         verifier: NoteVerifier | None = None
@@ -110,6 +118,7 @@ class _Inspection:
         yield from self._checkpoints(verifier)
         yield from self._log()
         yield from self._payloads()
+        yield from self._index()
 
     def _checkpoints(self, verifier: NoteVerifier | None) -> Iterator[Problem]:
         try:
@@ -183,6 +192,8 @@ class _Inspection:
         for index, frame, problem in self._frames("log", ENTRY_BYTES_MAX):
             if problem is None:
                 problem = self._entry_problem(index, frame)
+                self._leaves.append(entry_hash(frame.data))
+                self._places["log"].append(Place(frame.segment, frame.at, frame.length))
             else:
                 self._digests.append("")
             if problem is not None:
@@ -212,11 +223,40 @@ class _Inspection:
     def _payloads(self) -> Iterator[Problem]:
         for index, frame, problem in self._frames("payloads", PAYLOAD_BYTES_MAX):
             named = self._digests[index] if index < len(self._digests) else ""
+            if problem is None:
+                self._places["payload"].append(Place(frame.segment, frame.at, frame.length))
             if problem is not None:
                 yield problem
             elif named and _digest(frame.data) != named:
                 name, place = f"payloads/{segment_name(frame.segment)}", f"frame {index} at byte {frame.at}"
                 yield Problem(name, place, f"is not the payload that entry {index} names")
+
+    def _index(self) -> Iterator[Problem]:
+        """Files of the index that are damaged, or are not of this log; nothing rests on them."""
+        for name in self._storage.names(self._folder / "index"):
+            try:
+                problem = "" if number_of(name) is None else self._stretch_problem(name)
+            except (OSError, StretchError) as error:
+                problem = str(error)
+            if problem:
+                yield Problem(f"index/{name}", "", problem, repairable=True)
+
+    def _stretch_problem(self, name: str) -> str:
+        data = read_file(self._storage, self._folder / "index" / name)
+        file = self._storage.open(self._folder / "index" / name)
+        try:
+            head = read_head(file)
+            columns = {column: read_column(file, head, column) for column in DTYPES}
+        finally:
+            file.close()
+        if max((at + size for at, size, _ in head.columns.values()), default=0) != len(data):
+            return "is longer than its columns"
+        where = slice(head.first, head.stop)
+        same = columns["leaf"].tobytes() == b"".join(self._leaves[where]) and all(
+            [Place(*place) for place in columns[part].T.tolist()] == places[where]
+            for part, places in self._places.items()
+        )
+        return "" if same else "is not of the entries of this log"
 
 
 def _digest(stored: bytes) -> str:

@@ -8,6 +8,7 @@ Files, all under ``journal/``:
 ``checkpoints``    every checkpoint ever signed, one after the other (C2SP tlog-checkpoint)
 ``checkpoint``     a copy of the newest of them
 ``operator.pub``   the verifier key of the checkpoints
+``index/*.idx``    what stands where in the log, so that opening reads its newest part only (`stretch`): derived
 =================  ================================================================================
 
 Why no receipt is ever contradicted:
@@ -33,22 +34,26 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain, pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import overload
 
 from tellegen.errors import InputError
-from tellegen.journal.catalogue import Catalogue
-from tellegen.journal.checkpoints import Checkpoint, CheckpointFile
+from tellegen.journal.catalogue import CLOCKS, Catalogue, Sought, submission_key
+from tellegen.journal.checkpoints import Checkpoint, CheckpointFile, size_of
+from tellegen.journal.index import JournalIndex, Source, stretch_of
 from tellegen.journal.merkle import MerkleTree, entry_hash
 from tellegen.journal.note import JournalError, NoteSigner, NoteVerifier
 from tellegen.journal.payload import PAYLOAD_BYTES_MAX, LivePayload, Payload, Stub
 from tellegen.journal.receipts import proof, row_proof
 from tellegen.journal.segments import Segments
 from tellegen.journal.storage import FILES, Storage, read_file, replace_file
-from tellegen.records import Header, RecordError, SealedBatch
+from tellegen.journal.stretch import STRETCH_HEIGHT, Head
+from tellegen.records import Clocks, Header, RecordError, SealedBatch
 
 ENTRY_BYTES_MAX = 65_535  # what a C2SP entry bundle can hold
 PENDING_BYTES_MAX = 1 << 29
@@ -63,21 +68,33 @@ class Journal:
     """
 
     def __init__(
-        self, storage: Storage, folder: Path, verifier: NoteVerifier, signer: NoteSigner | None, segment_bytes_max: int
+        self,
+        storage: Storage,
+        folder: Path,
+        verifier: NoteVerifier,
+        signer: NoteSigner | None,
+        segment_bytes_max: int,
+        stretch_height: int,
     ) -> None:
         self._storage, self._folder, self.verifier, self._signer = storage, folder, verifier, signer
-        self._log = Segments(storage, folder / "log", segment_bytes_max, ENTRY_BYTES_MAX)
-        self._payloads = Segments(storage, folder / "payloads", segment_bytes_max, PAYLOAD_BYTES_MAX)
-        self._tree = MerkleTree()
-        self._catalogue = Catalogue()
+        self._segment_bytes_max = segment_bytes_max
+        self._log, self._payloads = self._segments("log"), self._segments("payloads")
+        self._tree, self._catalogue = MerkleTree(), Catalogue()
         self._headers: dict[int, Header] = {}  # the latest asked for
+        self._stored_last: tuple[int, bytes] = (-1, b"")
         self._pending: list[tuple[bytes, SealedBatch]] = []  # entries, with their batches, not yet committed
         self._pending_bytes = 0
         self._closed = False
         self._state, self._committing = threading.RLock(), threading.Lock()
         self._checkpoints = CheckpointFile(storage, folder, verifier)
+        source = Source(lambda: self._segments("log"), lambda: self._segments("payloads"), self._checkpoints.covering)
+        self._index = JournalIndex(storage, folder / "index", stretch_height, source, writable=signer is not None)
         if signer is not None:
             self._checkpoints.lock()
+
+    def _segments(self, part: str) -> Segments:
+        frame_bytes_max = ENTRY_BYTES_MAX if part == "log" else PAYLOAD_BYTES_MAX
+        return Segments(self._storage, self._folder / part, self._segment_bytes_max, frame_bytes_max)
 
     @classmethod
     def create(
@@ -87,6 +104,7 @@ class Journal:
         signing_key: bytes,
         *,
         segment_bytes_max: int = SEGMENT_BYTES_MAX,
+        stretch_height: int = STRETCH_HEIGHT,
         storage: Storage = FILES,
     ) -> Journal:
         """Start a journal under ``path/journal``, with a signed checkpoint of the empty log.
@@ -109,7 +127,7 @@ class Journal:
             for part in (folder / "log", folder / "payloads"):
                 storage.make_folder(part)
             replace_file(folder / "operator.pub", (signer.verifier.vkey + "\n").encode(), storage)
-            journal = cls(storage, folder, signer.verifier, signer, segment_bytes_max)
+            journal = cls(storage, folder, signer.verifier, signer, segment_bytes_max, stretch_height)
             try:
                 journal._sign(0, journal._tree.root())
             except BaseException:
@@ -128,6 +146,7 @@ class Journal:
         signing_key: bytes | None = None,
         *,
         segment_bytes_max: int = SEGMENT_BYTES_MAX,
+        stretch_height: int = STRETCH_HEIGHT,
         storage: Storage = FILES,
     ) -> Journal:
         """Open the journal under ``path/journal``; without a key, for reading only.
@@ -146,7 +165,7 @@ class Journal:
         if signer is not None and signer.verifier != verifier:
             raise JournalError(f"{folder}: the signing key is not that of operator.pub")
         try:
-            journal = cls(storage, folder, verifier, signer, segment_bytes_max)
+            journal = cls(storage, folder, verifier, signer, segment_bytes_max, stretch_height)
             try:
                 journal._load()
             except BaseException:
@@ -175,17 +194,80 @@ class Journal:
 
     def _load(self) -> None:
         copy = self._checkpoints.copy()
-        verified = self._checkpoints.load(None if self._signer is not None else copy)
-        self._checkpoints.check_copy(copy)
-        if self._checkpoints.newest is None and (self._signer is None or self._storage.names(self._folder / "log")):
-            raise JournalError(f"corruption: {self._folder} has no checkpoint; it is signed from its creation on")
-        self._take_in(verified)
+        if self._begin_with_index(copy):
+            try:
+                self._load_rest(copy)
+            except JournalError as error:
+                self._index.notices.append(f"{self._folder / 'index'}: does not fit ({error}); all of the log is read")
+                self._begin(None)
+                self._load_rest(copy)
+        else:
+            self._load_rest(copy)
         if self._signer is not None:
             self._log.cut()
             self._payloads.cut()
             self._checkpoints.recover()
             if self._checkpoints.newest is None:
                 self._sign(0, self._tree.root())
+            self._index.tidy()
+            self._seal()
+
+    def _begin_with_index(self, copy: bytes) -> bool:
+        """Take up behind the newest stretch whose checkpoint stands where it says, and may be believed."""
+        believed = None if self._signer is not None else size_of(copy)
+        for head in self._index.found():
+            if (believed is None or head.noted.size <= believed) and self._checkpoints.begin_at(head.noted):
+                self._begin(head)
+                return True
+        return False
+
+    def _begin(self, head: Head | None) -> None:
+        self._index.begin_at(head)
+        self._tree, self._catalogue = MerkleTree(), Catalogue()
+        if head is not None:
+            self._tree = MerkleTree.behind(head.stop, head.peaks, self._index.node)
+            self._catalogue = Catalogue(head.stop, head.known_at)
+        self._log.begin_at(self._index.stop, (0, 0) if head is None else head.log, self._index.log_place)
+        self._payloads.begin_at(self._index.stop, (0, 0) if head is None else head.payload, self._index.payload_place)
+        self._checkpoints.begin_at(None if head is None else head.noted)
+
+    def _load_rest(self, copy: bytes) -> None:
+        verified = self._checkpoints.load(None if self._signer is not None else copy)
+        self._checkpoints.check_copy(copy)
+        if self._checkpoints.newest is None and (self._signer is None or self._storage.names(self._folder / "log")):
+            raise JournalError(f"corruption: {self._folder} has no checkpoint; it is signed from its creation on")
+        self._take_in(verified)
+
+    def _seal(self) -> None:
+        """Write the stretches that are full and signed for, and hold them in memory no longer.
+
+        What the disk does not take stays in memory, and is tried again: nothing rests on these files.
+        """
+        height, sealed = self._index.height, list[Head]()
+        while True:
+            before = sealed[-1] if sealed else self._index.newest
+            number = 0 if before is None else before.number + 1
+            stop = (number + 1) << height
+            if stop > self.checkpoint.size:
+                break
+            with self._state:
+                parts = (self._catalogue, self._tree, self._log, self._payloads)
+                stretch = stretch_of(height, number, before, *parts, self._checkpoints.covering(stop))
+            try:
+                self._index.write(stretch)
+            except OSError as error:
+                self._index.notices.append(f"{self._folder / 'index'}: cannot be written ({error.strerror})")
+                break
+            sealed.append(stretch[0])
+        if sealed:
+            with self._state:
+                for head in sealed:
+                    self._index.add(head)
+                before_all = self._index.stop
+                self._tree.forget(before_all, self._index.node)
+                self._catalogue.forget(before_all)
+                self._log.forget(before_all, self._index.log_place)
+                self._payloads.forget(before_all, self._index.payload_place)
 
     def _take_in(self, verified: Sequence[Checkpoint]) -> None:
         """Take in what new checkpoints cover, and hold it against their roots."""
@@ -248,9 +330,14 @@ class Journal:
             raise JournalError(f"batch {header.kind}: the payload is not the one its header names")
         with self._state:
             self._check_writable()
-            for known in self._catalogue.of_leaf(leaf):
+            for known in (*self._index.of_leaf(leaf, header.known_at), *self._catalogue.of_leaf(leaf)):
                 if self._tree.node(0, known) == leaf:
                     return known
+            if header.known_at < self._catalogue.latest_known_at and header.kind != Clocks.kind:
+                raise JournalError(
+                    f"batch {header.kind}: became known at {header.known_at}, before the newest entry "
+                    f"({self._catalogue.latest_known_at}); times on record do not run back"
+                )
             if self._pending_bytes + len(batch.payload) > PENDING_BYTES_MAX:
                 raise JournalError(f"more than {PENDING_BYTES_MAX} bytes wait for a commit; commit first")
             bad = [c for c in header.causes if not 0 <= c < len(self)]
@@ -309,6 +396,7 @@ class Journal:
             with self._state:
                 del self._pending[: len(group)]
                 self._pending_bytes -= sum(len(batch.payload) for _, batch in group)
+            self._seal()
             return self.checkpoint
 
     def _sign(self, size: int, root: bytes) -> None:
@@ -351,6 +439,11 @@ class Journal:
     def tree(self) -> MerkleTree:
         """The tree over the entries, appended ones included: for proofs and tiles; only the journal adds to it."""
         return self._tree
+
+    @property
+    def index(self) -> JournalIndex:
+        """Its index, for who moves payloads or repairs the journal; only the journal adds to it."""
+        return self._index
 
     @property
     def folder(self) -> Path:
@@ -438,7 +531,11 @@ class Journal:
     def _stored(self, index: int) -> bytes:
         with self._state:
             pending = self._pending_at(index)
-            return pending[1].payload if pending is not None else self._payloads.read(index)
+            if pending is not None:
+                return pending[1].payload
+            if self._stored_last[0] != index:  # who asks where rows lie mostly asks for them next
+                self._stored_last = index, self._payloads.read(index)
+            return self._stored_last[1]
 
     def find(
         self,
@@ -450,28 +547,84 @@ class Journal:
         since: int = 0,
     ) -> list[int]:
         """Indices, from `since` on, of the entries that match every given field, in the order of the log."""
+        sought = Sought.of(kind, market, interval, name)
         with self._state:
-            found = self._catalogue.candidates(kind, market, interval, name, since)
+            found = self._index.candidates(sought, since) + self._catalogue.candidates(sought, since)
             return found if name is None else [index for index in found if self.entry(index).name == name]
 
-    def submission(self, source: str, name: str) -> list[int]:
-        """Indices of the entries that a source handed in under a name; empty where it did not."""
+    def latest(
+        self, kind: str, market: str | None = None, interval: int | None = None, name: str | None = None, count: int = 1
+    ) -> list[int]:
+        """Up to `count` newest entries that match, the newest first, as far back as one must look for them."""
+        sought, found = Sought.of(kind, market, interval, name), list[int]()
         with self._state:
-            headers = ((index, self.entry(index)) for index in self._catalogue.of_submission(source, name))
+            newest = reversed(self._catalogue.candidates(sought, 0))
+            for index in chain(newest, self._index.descending(sought)):
+                if len(found) == count:
+                    break
+                if name is None or self.entry(index).name == name:
+                    found.append(index)
+        return found
+
+    def submission(self, source: str, name: str, *, since: int = 0) -> list[int]:
+        """Indices, from `since` on, of the entries that a source handed in under a name; empty where it did not."""
+        key = submission_key(source, name)
+        with self._state:
+            found = self._index.of_submission(key, since) + self._catalogue.of_submission(key)
+            headers = ((index, self.entry(index)) for index in found if index >= since)
             return [index for index, header in headers if header.source == source and header.name == name]
+
+    def known_at(self, index: int) -> int:
+        """When an entry became known, seconds since the epoch, without reading its header.
+
+        Raises
+        ------
+        JournalError : no such entry.
+        """
+        with self._state:
+            self._check_index(index)
+            return (self._index.time_of if index < self._index.stop else self._catalogue.known_at)(index)
+
+    def first_at(self, time: int) -> int:
+        """The first entry from which on everything became known at `time` or later; the number of entries if none did.
+
+        Times on record rise, but where an operator has set the clock right (`records.Clocks`): what was recorded under
+        the wrong clock then lies before whatever comes after.
+        """
+        with self._state:
+            found = self._catalogue.first_at(time)
+            return found if found > self._catalogue.first else self._index.first_at(time)
+
+    def earliest_at(self, time: int) -> int:
+        """The first entry that became known at `time` or later; the number of entries if none did.
+
+        Nothing before it did, under whatever clock: where something cannot have been recorded sooner, it is here or
+        behind. Under times that only rise that is `first_at`.
+        """
+        for begin, end in pairwise((0, *self.find(kind=CLOCKS.decode()))):
+            found = begin + bisect_left(range(begin, end), time, key=self.known_at)
+            if found < end:
+                return found
+        return self.first_at(time)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What was found missing or damaged in the index, and made again or done without, one line each."""
+        return tuple(self._index.notices)
 
     # Proving
 
     def receipt(self, index: int, at: Checkpoint | None = None) -> str:
         """Proof that an entry is on record (C2SP tlog-proof), under a checkpoint of this log, else the newest.
 
-        It proves the entry's bytes, `Header.to_bytes`, to whoever knows the operator's key.
+        It proves the entry's bytes, `Header.to_bytes`, to whoever knows the operator's key, and carries them in its
+        ``extra`` line, so that it can be checked by itself.
 
         Raises
         ------
         JournalError : the entry is not committed; a receipt is final and comes after durability.
         """
-        return self._proof(index, None, at or self.checkpoint)
+        return self._proof(index, self.entry_bytes(index), at or self.checkpoint)
 
     def receipts(self, indices: Iterable[int]) -> list[str]:
         """Receipts of several entries, all under one checkpoint.
@@ -481,7 +634,7 @@ class Journal:
         JournalError : one of them is not committed.
         """
         checkpoint = self.checkpoint
-        return [self._proof(index, None, checkpoint) for index in indices]
+        return [self._proof(index, self.entry_bytes(index), checkpoint) for index in indices]
 
     def row_receipt(self, index: int, row: int, leaves: list[bytes] | None = None, at: Checkpoint | None = None) -> str:
         """Proof that one row is on record, complete but for the row and its salt.
@@ -505,7 +658,7 @@ class Journal:
             leaves = Payload.from_bytes(data).hash_list()
         return self._proof(index, row_proof(index, header, row, leaves), at or self.checkpoint)
 
-    def _proof(self, index: int, extra: bytes | None, checkpoint: Checkpoint) -> str:
+    def _proof(self, index: int, extra: bytes, checkpoint: Checkpoint) -> str:
         self._check_index(index)
         if index >= checkpoint.size or checkpoint.size > self.checkpoint.size:
             raise JournalError(f"entry {index} is not committed; receipts come after durability")

@@ -24,8 +24,8 @@ from tellegen.journal.storage import replace_file
 
 MANIFEST_NAME = "manifest"
 MANIFEST_MAGIC = "tellegen-manifest@v1"
-UNPUBLISHED = frozenset({"journal", "vault", "archive"})
-"""Folders of a run that a manifest does not list: one is signed by itself, the other is secret."""
+UNPUBLISHED = frozenset({"journal", "market", "registry", "state", "vault", "archive", "keys", "prices.csv"})
+"""What a manifest does not list: signed by itself, secret, or not the operator's."""
 
 
 def published_files(directory: Path | str) -> list[Path]:

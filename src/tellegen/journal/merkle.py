@@ -2,13 +2,14 @@
 
 The tree keeps every complete subtree, 32 bytes each, one run of bytes per level, so that a leaf costs 64 bytes of
 memory, an append amortised one hash, and a root or proof O(log n) look-ups. Any earlier size can still be asked for,
-because a complete subtree never changes.
+because a complete subtree never changes. A tree may begin behind leaves that it does not hold: it goes on from their
+peaks, the roots of the complete subtrees that they fall into, and asks elsewhere for what lies below.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from tellegen.errors import TellegenError
 
@@ -39,46 +40,91 @@ class MerkleTree:
     True
     """
 
-    __slots__ = ("_levels",)
+    __slots__ = ("_held", "_older", "_size")
 
     def __init__(self, leaf_hashes: Iterable[bytes] = ()) -> None:
-        self._levels = [bytearray()]
+        self._held: tuple[list[int], list[bytearray]] = [0], [bytearray()]  # by height: first position held, and hashes
+        self._size = 0
+        self._older: Callable[[int, int], bytes] = _nothing_older
         for leaf in leaf_hashes:
             self.append(leaf)
 
+    @classmethod
+    def behind(cls, size: int, peaks: Sequence[bytes], older: Callable[[int, int], bytes]) -> MerkleTree:
+        """A tree of `size` leaves that holds only their peaks.
+
+        Parameters
+        ----------
+        peaks : roots of the complete subtrees that the leaves fall into, the largest first.
+        older : gives the node of a height and position below the peaks; whoever gives it answers for it.
+        """
+        tree = cls()
+        firsts, levels, left = [], [], list(peaks)
+        for height in range(max(size.bit_length(), 1)):
+            firsts.append(size >> height & ~1)
+            levels.append(bytearray(left.pop() if size >> height & 1 else b""))
+        tree._held, tree._size, tree._older = (firsts, levels), size, older
+        return tree
+
     def __len__(self) -> int:
-        return len(self._levels[0]) // HASH_BYTES
+        return self._size
+
+    def peaks(self, size: int) -> list[bytes]:
+        """Roots of the complete subtrees that the first `size` leaves fall into, the largest first.
+
+        Raises
+        ------
+        MerkleError : the tree is smaller.
+        """
+        stop = self._checked(size)
+        heights = [height for height in reversed(range(stop.bit_length())) if stop >> height & 1]
+        return [self.node(height, (stop >> height) - 1) for height in heights]
+
+    def forget(self, before: int, older: Callable[[int, int], bytes]) -> None:
+        """Give up what lies below the peaks of the first `before` leaves; `older` gives it from now on."""
+        self._older = older
+        firsts, levels = self._held
+        later: tuple[list[int], list[bytearray]] = [], []
+        for height, (first, level) in enumerate(zip(firsts, levels, strict=True)):
+            begin = max(first, before >> height & ~1)
+            later[0].append(begin)
+            later[1].append(level[HASH_BYTES * (begin - first) :])
+        self._held = later  # at once: who reads a node meanwhile has the one or the other
 
     def append(self, leaf_hash: bytes) -> int:
         """Add a leaf hash (32 bytes); returns its index."""
         node = leaf_hash
         for height in range(64):
-            if height == len(self._levels):
-                self._levels.append(bytearray())
-            level = self._levels[height]
+            level = self._level(height)
             level += node
             if len(level) % (2 * HASH_BYTES):
                 break
             node = hashlib.sha256(b"\x01" + level[-2 * HASH_BYTES :]).digest()
-        return len(self) - 1
+        self._size += 1
+        return self._size - 1
 
     def extend(self, leaf_hashes: bytes) -> None:
         """Add many leaf hashes, one after the other (32 bytes each): a fraction of the work of adding them singly."""
         sha256 = hashlib.sha256
-        self._levels[0] += leaf_hashes
+        firsts, levels = self._held
+        levels[0] += leaf_hashes
         for height in range(64):
-            level, pair = self._levels[height], 2 * HASH_BYTES
+            level, pair = levels[height], 2 * HASH_BYTES
             if len(level) < pair:
                 break
-            if height + 1 == len(self._levels):
-                self._levels.append(bytearray())
-            above = self._levels[height + 1]
+            above = self._level(height + 1)
+            start = 2 * (len(above) + HASH_BYTES * firsts[height + 1]) - HASH_BYTES * firsts[height]
             above += b"".join(
-                [
-                    sha256(b"\x01" + level[at : at + pair]).digest()
-                    for at in range(2 * len(above), len(level) - pair + 1, pair)
-                ]
+                [sha256(b"\x01" + level[at : at + pair]).digest() for at in range(start, len(level) - pair + 1, pair)]
             )
+        self._size += len(leaf_hashes) // HASH_BYTES
+
+    def _level(self, height: int) -> bytearray:
+        firsts, levels = self._held
+        if height == len(levels):
+            firsts.append(0)
+            levels.append(bytearray())
+        return levels[height]
 
     def node(self, height: int, position: int) -> bytes:
         """Hash of the complete subtree over leaves [position * 2^height, (position + 1) * 2^height); a leaf at 0.
@@ -87,11 +133,11 @@ class MerkleTree:
         ------
         MerkleError : the tree does not have it yet.
         """
-        level = self._levels[height] if 0 <= height < len(self._levels) else b""
-        at = HASH_BYTES * position
-        if not 0 <= at < len(level):
+        if not 0 <= height < 64 or position < 0 or (position + 1) << height > self._size:
             raise MerkleError(f"no complete subtree {position} of height {height} in a tree of {len(self)}")
-        return bytes(level[at : at + HASH_BYTES])
+        firsts, levels = self._held
+        at = HASH_BYTES * (position - firsts[height])
+        return bytes(levels[height][at : at + HASH_BYTES]) if at >= 0 else self._older(height, position)
 
     def root(self, size: int | None = None) -> bytes:
         """Root of the first `size` leaves (default: all).
@@ -169,6 +215,10 @@ class MerkleTree:
         while rights:
             node = node_hash(rights.pop(), node)
         return node
+
+
+def _nothing_older(height: int, position: int) -> bytes:
+    raise MerkleError(f"the subtree {position} of height {height} is not held")
 
 
 def _left_size(size: int) -> int:

@@ -14,19 +14,16 @@ PROOF_MAGIC = "c2sp.org/tlog-proof@v1"
 ROW_PROOF_MAGIC = "tellegen-row-proof@v1"
 
 
-def proof(index: int, nodes: Sequence[bytes], checkpoint: Checkpoint, extra: bytes | None = None) -> str:
+def proof(index: int, nodes: Sequence[bytes], checkpoint: Checkpoint, extra: bytes) -> str:
     """Proof that an entry is in the log (C2SP tlog-proof).
 
     Parameters
     ----------
     index : of the entry.
     nodes : its inclusion proof in the tree of the checkpoint, from the leaf upwards.
-    extra : what the proof carries beside the entry.
+    extra : what the proof carries: the entry, or the proof of a row in it.
     """
-    lines = [PROOF_MAGIC]
-    if extra is not None:
-        lines.append(f"extra {base64.b64encode(extra).decode()}")
-    lines.append(f"index {index}")
+    lines = [PROOF_MAGIC, f"extra {base64.b64encode(extra).decode()}", f"index {index}"]
     lines += [base64.b64encode(node).decode() for node in nodes]
     return "\n".join([*lines, "", checkpoint.note])
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 import zlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from tellegen.journal.storage import Storage, StoredFile
 
 _FRAME = struct.Struct("<II")
 _CHUNK_BYTES = 1 << 22
-_PAGE_BYTES = 1 << 12
+_HEAD_READ_BYTES, _HEADS_WORTH_MORE = 1 << 9, 3
 _HANDLES_MAX = 8
 
 
@@ -56,6 +56,23 @@ class Frame(NamedTuple):
     problem: str
 
 
+class Place(NamedTuple):
+    """Where a frame lies: file number, byte where it begins, bytes of its content."""
+
+    segment: int
+    at: int
+    length: int
+
+
+def frame_end(segment: int, at: int, length: int) -> tuple[int, int]:
+    """Segment and byte at which a frame ends."""
+    return segment, at + _FRAME.size + length
+
+
+def _nowhere(index: int) -> Place:
+    raise JournalError(f"the place of frame {index} is not known")
+
+
 def segment_name(segment: int) -> str:
     """File name of a segment."""
     return f"{segment:06d}.seg"
@@ -65,19 +82,21 @@ class Segments:
     """The frames of one folder, in order.
 
     In memory a frame is twelve bytes: its place. Frames are taken in with `scan` (content read and checked) or `skim`
-    (lengths only; `read` checks later).
+    (lengths only; `read` checks later). The places of the first frames may be had elsewhere (`begin_at`, `forget`).
     """
 
     def __init__(self, storage: Storage, folder: Path, segment_bytes_max: int, frame_bytes_max: int) -> None:
         self._storage, self._folder = storage, folder
         self._segment_max, self._frame_max = segment_bytes_max, frame_bytes_max
         self._segments, self._starts, self._lengths = array("I"), array("I"), array("I")
+        self._first, self._begin = 0, (0, 0)  # frames before the first whose place is here, and where they end
+        self._older: Callable[[int], Place] = _nowhere
         self._readers: dict[int, StoredFile] = {}
         self._writer: StoredFile | None = None
         self._writer_segment = -1
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        return self._first + len(self._lengths)
 
     def path(self, segment: int) -> Path:
         """The file of a segment."""
@@ -87,8 +106,31 @@ class Segments:
     def end(self) -> tuple[int, int]:
         """Segment and byte at which the known frames end."""
         if not self._lengths:
-            return 0, 0
-        return self._segments[-1], self._starts[-1] + _FRAME.size + self._lengths[-1]
+            return self._begin
+        return frame_end(self._segments[-1], self._starts[-1], self._lengths[-1])
+
+    def begin_at(self, count: int, end: tuple[int, int], older: Callable[[int], Place]) -> None:
+        """Know nothing but that `count` frames end at a segment and byte; `older` gives their places."""
+        self._first, self._begin, self._older = count, end, older
+        self._segments, self._starts, self._lengths = array("I"), array("I"), array("I")
+
+    def places(self, first: int, stop: int) -> list[array[int]]:
+        """Segments, starts and lengths of frames whose places are here."""
+        where = slice(first - self._first, stop - self._first)
+        return [self._segments[where], self._starts[where], self._lengths[where]]
+
+    def forget(self, before: int, older: Callable[[int], Place]) -> None:
+        """Give up the places of the first frames; `older` gives them from now on."""
+        count = before - self._first
+        if count > 0:
+            self._begin, self._first, self._older = frame_end(*self._place(before - 1)), before, older
+            del self._segments[:count], self._starts[:count], self._lengths[:count]
+
+    def _place(self, index: int) -> Place:
+        if index < self._first:
+            return self._older(index)
+        at = index - self._first
+        return Place(self._segments[at], self._starts[at], self._lengths[at])
 
     # Taking in
 
@@ -146,10 +188,13 @@ class Segments:
             raise JournalError(f"{self.path(segment)}: {error.strerror}") from None
 
     def _walk_file(self, file: StoredFile, segment: int, at: int, size: int, content: bool) -> Iterator[Frame]:
-        base, chunk, want = at, b"", _CHUNK_BYTES if content else _PAGE_BYTES
+        base, chunk, want, heads = at, b"", _CHUNK_BYTES if content else _HEAD_READ_BYTES, 0
         while at < size:
             if at + _FRAME.size > base + len(chunk):
-                base, chunk = at, file.read(at, want)
+                if not content:  # small frames are worth ever larger reads, large ones are stepped over
+                    want = min(2 * want, _CHUNK_BYTES) if heads > _HEADS_WORTH_MORE else _HEAD_READ_BYTES
+                base, chunk, heads = at, file.read(at, want), 0
+            heads += 1
             head = chunk[at - base : at - base + _FRAME.size]
             length, checksum = _FRAME.unpack(head) if len(head) == _FRAME.size else (size, 0)
             stop = at + _FRAME.size + length
@@ -165,8 +210,6 @@ class Segments:
                 yield Frame(segment, at, length, b"", "fails its checksum")
             else:
                 yield Frame(segment, at, length, data, "")
-            if not content:  # small frames are worth a large read, large ones are stepped over
-                want = _CHUNK_BYTES if length < _PAGE_BYTES else _PAGE_BYTES
             at = stop
 
     # Reading
@@ -185,7 +228,7 @@ class Segments:
         ------
         JournalError : unreadable, or its checksum does not match.
         """
-        segment, at, length = self._segments[index], self._starts[index], self._lengths[index]
+        segment, at, length = self._place(index)
         try:
             frame = self._reader(segment).read(at, _FRAME.size + length)
         except OSError as error:

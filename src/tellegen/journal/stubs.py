@@ -49,10 +49,13 @@ def put_stubs(path: Path | str, files: Mapping[int, str], done: Callable[[str], 
                     if index in files and not Stub.is_stub(data)
                 }
                 if stubs:
+                    reader.index.drop_around(min(stored), max(stored))  # before their places move
                     freed += sum(len(stored[index]) - len(stub) for index, stub in stubs.items())
                     kept = b"".join(frame_bytes(data) for data in (stored | stubs).values())
                     replace_file(payloads.path(segment), kept)
                     done(segment_name(segment))
+            reader.index.writable = True  # by the lock
+            reader.index.restore()
         finally:
             payloads.close()
             lock.close()

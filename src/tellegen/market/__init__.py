@@ -8,7 +8,8 @@ from tellegen.market.auction import Auction, double_auction
 from tellegen.market.book import NOT_ENERGISED, OrderBook
 from tellegen.market.capability import Agreements
 from tellegen.market.clearing import clear
-from tellegen.market.facts import Facts, awards, clearing_table, price_table, schedules, to_records
+from tellegen.market.engine import engine_name
+from tellegen.market.facts import Facts, awards, clearing_table, price_table, schedules, starts_table, to_records
 from tellegen.market.limits import LimitType
 from tellegen.market.market_power import Finding, Mitigated, PivotalTest, References, clear_mitigated
 from tellegen.market.optima import Choice
@@ -21,8 +22,9 @@ from tellegen.market.order_file import (
     read_reference_rows,
     read_references_csv,
 )
-from tellegen.market.outcome import BindingLimit, Clearing, Evidence, Prices, Warm
+from tellegen.market.outcome import BindingLimit, Clearing, Evidence, Prices
 from tellegen.market.parameters import Parameters
+from tellegen.market.start import Start, can_start, start_after, start_of
 from tellegen.market.steps import Scenario
 
 __all__ = [
@@ -44,12 +46,14 @@ __all__ = [
     "Prices",
     "References",
     "Scenario",
-    "Warm",
+    "Start",
     "awards",
+    "can_start",
     "clear",
     "clear_mitigated",
     "clearing_table",
     "double_auction",
+    "engine_name",
     "price_table",
     "read_agreement_rows",
     "read_agreements_csv",
@@ -58,5 +62,8 @@ __all__ = [
     "read_reference_rows",
     "read_references_csv",
     "schedules",
+    "start_after",
+    "start_of",
+    "starts_table",
     "to_records",
 ]

@@ -203,7 +203,7 @@ class _Ladder:
         got[last:] = 0
         if own < whole:
             members = rows[self.order[first:last]]
-            ties = tie_hash(f"auction/{context}", members.tolist()) if last - first > 1 else np.zeros(1, np.uint64)
+            ties = tie_hash(f"auction/{context}", members) if last - first > 1 else np.zeros(1, np.uint64)
             got[first:last] = allocate(own, self.quantity[first:last], ties)
         award[rows[self.order]] = got
         partly = own < whole or (self.root is not None and root_rank == margin and root_got < root_most)

@@ -9,18 +9,20 @@ import numpy as np
 
 from tellegen.errors import InputError
 from tellegen.grid.connections import wire, with_plain_loads
+from tellegen.grid.elimination import Engine
 from tellegen.grid.network import ComplexArray, FixedLoads, FloatArray, IntArray, Network
 from tellegen.grid.powerflow import Factors, GridError, factorise
 from tellegen.market.book import NOT_ENERGISED, OrderBook
 from tellegen.market.capability import Agreements, group_orders, own_limits
 from tellegen.market.fallback import fallback_of
-from tellegen.market.limits import Limits, linear_rows
+from tellegen.market.limits import Limits, LimitType, linear_rows
 from tellegen.market.operating_point import Task, price_scale
 from tellegen.market.optima import Choice, best_of_all, may_have_several
-from tellegen.market.outcome import Clearing, Warm, mismatch_of, outcome_of
+from tellegen.market.outcome import Clearing, mismatch_of, outcome_of
 from tellegen.market.parameters import Parameters
 from tellegen.market.pricing import nodal_prices
 from tellegen.market.search import Found, Guess, search
+from tellegen.market.start import Start
 from tellegen.market.steps import Effect, Steps
 from tellegen.units import INTERVALS_PER_HOUR
 
@@ -46,7 +48,9 @@ def clear(
     v_min: float | FloatArray | None = None,
     v_max: float | FloatArray | None = None,
     parameters: Parameters | None = None,
-    warm: Warm | None = None,
+    start: Start | None = None,
+    factors: Factors | None = None,
+    engine: Engine | None = None,
     tie_context: str = "",
     last_spread: FloatArray | None = None,
 ) -> Clearing:
@@ -64,7 +68,10 @@ def clear(
     period_hours : how long the dispatch lasts; counts where stored energy stands behind reserve.
     v_min, v_max : per unit, override the network's limits; a number or float64[N].
     parameters : caps, penalties, acceptance; the defaults where absent.
-    warm : from the last interval on the same network object; ignored on another.
+    start : what is on record of the last clearing on this network (`market.start`); it saves time, and decides among
+        steps of equal worth. Ignored where the places are not as many.
+    factors : of this network object, from `factorise`, for whoever keeps many networks at hand.
+    engine : who eliminates; that of `factors` where absent, else SuperLU.
     tie_context : names the clearing for integer allocations among ties.
     last_spread : float64[N], last known energy price less root price; the fallback adds it to the root price.
 
@@ -106,7 +113,9 @@ def clear(
         v_min=v_min,
         v_max=v_max,
         parameters=parameters,
-        warm=warm,
+        start=start,
+        factors=factors,
+        engine=engine,
         tie_context=tie_context,
         last_spread=last_spread,
     ).clearing
@@ -124,7 +133,9 @@ class Options(TypedDict, total=False):
     v_min: float | FloatArray | None
     v_max: float | FloatArray | None
     parameters: Parameters | None
-    warm: Warm | None
+    start: Start | None
+    factors: Factors | None
+    engine: Engine | None
     tie_context: str
     last_spread: FloatArray | None
 
@@ -157,10 +168,11 @@ def clear_in_full(network: Network, book: OrderBook, root_price: float, **option
     energised = np.flatnonzero(book.node != NOT_ENERGISED)
     traded = book if energised.size == len(book) else book.take(energised)
     bounds = (options.get("v_min"), options.get("v_max"), options.get("root_limit_kw"))
+    factors = _factors(network, options.get("factors"), options.get("engine"))
     task = _task(network, traded, options.get("fixed_kva"), options.get("loads"), options.get("agreements"),
-                 period, rules, float(root_price), float(reactive), bounds, options.get("warm"))  # fmt: skip
+                 period, rules, float(root_price), float(reactive), bounds, factors)  # fmt: skip
     clearing, found = solve(
-        task, traded, options.get("warm"), options.get("tie_context", ""), options.get("last_spread")
+        task, traded, options.get("start"), options.get("tie_context", ""), options.get("last_spread")
     )
     if traded is not book:
         award, tie = np.zeros(len(book)), np.full(len(book), -1, dtype=np.int64)
@@ -170,13 +182,13 @@ def clear_in_full(network: Network, book: OrderBook, root_price: float, **option
 
 
 def solve(
-    task: Task, book: OrderBook, warm: Warm | None, tie_context: str, last_spread: FloatArray | None
+    task: Task, book: OrderBook, start: Start | None, tie_context: str, last_spread: FloatArray | None
 ) -> tuple[Clearing, Found | None]:
     """The clearing of a task, and where its search ended; None after a fallback."""
     reason, choice = "", Choice()
     found: Found | None
     try:
-        found = _searched(task, book, warm)
+        found = _searched(task, book, start)
         nodal = nodal_prices(task, found.point, found.rows, found.dual)
         if task.parameters.starts and may_have_several(task, nodal.energy):
             first, (found, choice) = found, best_of_all(task, found)
@@ -196,17 +208,23 @@ def solve(
     return outcome_of(task, book, found, nodal, choice, tie_context), found
 
 
-def _searched(task: Task, book: OrderBook, warm: Warm | None) -> Found:
-    """Where the search ends; one that the last interval led astray begins again without it."""
+def _searched(task: Task, book: OrderBook, start: Start | None) -> Found:
+    """Where the search ends; one that the last clearing led astray begins again without it."""
     try:
-        found = search(task, _guess(task, book, warm))
+        found = search(task, _guess(task, book, start))
     except GridError:
-        if warm is None:
+        if start is None:
             raise
     else:
-        if found.settled or warm is None:
+        if found.settled or start is None:
             return found
     return search(task, _guess(task, book, None))
+
+
+def _factors(network: Network, known: Factors | None, engine: Engine | None) -> Factors:
+    if known is not None and known.network is network and engine in (None, known.engine):
+        return known
+    return factorise(network, engine or Engine.SUPERLU)
 
 
 def _task(
@@ -220,9 +238,8 @@ def _task(
     root_price: float,
     root_reactive_price: float,
     bounds: tuple[float | FloatArray | None, float | FloatArray | None, float | None],
-    warm: Warm | None,
+    factors: Factors,
 ) -> Task:
-    factors = warm.factors if warm is not None and warm.network is network else factorise(network)
     wiring = wire(network, factors.free, loads, book.connections)
     fixed = np.zeros(wiring.places, dtype=np.complex128)
     if fixed_kva is not None:
@@ -263,25 +280,23 @@ def _within_reach(factors: Factors, steps: Steps) -> Steps:
     return replace(steps, width=width)
 
 
-def _guess(task: Task, book: OrderBook, warm: Warm | None) -> Guess:
+def _guess(task: Task, book: OrderBook, start: Start | None) -> Guess:
     steps, size, channels = task.steps, task.wiring.places, task.steps.channels
-    usable = (
-        warm is not None
-        and warm.network is task.network
-        and warm.connections.same(book.connections)
-        and warm.scenarios == steps.scenarios
-    )
+    if start is not None and not (start.energy.size == size and start.connections.same(book.connections)):
+        start = None
     rows, dual = np.zeros(0, dtype=np.int64), np.zeros(0)
     price = np.full(size, task.root_price + 1j * task.root_reactive_price)
     reserve, required = np.zeros((2, size)), np.zeros(2)
-    if warm is not None and usable:
-        price = warm.prices.energy + 1j * warm.prices.reactive
-        reserve, required = warm.prices.reserve, warm.prices.required
+    if start is not None:
+        price, reserve = start.energy + 1j * start.reactive, start.reserve
         known = task.limits.key
         order = np.argsort(known, kind="stable")
-        place = np.minimum(np.searchsorted(known[order], warm.row_key), known.size - 1)
-        here = known[order][place] == warm.row_key
-        rows, dual = order[place[here]], warm.dual[here]
+        place = np.minimum(np.searchsorted(known[order], start.row_key), known.size - 1)
+        here = known[order][place] == start.row_key
+        rows, dual = order[place[here]], start.dual[here]
+        for k, kind in enumerate((LimitType.RESERVE_UP, LimitType.RESERVE_DOWN)):
+            wanted = task.limits.kind[rows] == kind
+            required[k] = (dual[wanted] / task.limits.scale[rows[wanted]]).sum()
     worth = channels.project(price)
     for k, (offer, need) in enumerate(((Effect.OFFER_UP, Effect.REQUIRE_UP), (Effect.OFFER_DOWN, Effect.REQUIRE_DOWN))):
         worth = np.where(channels.effect == offer, reserve[k, channels.place], worth)
@@ -290,8 +305,7 @@ def _guess(task: Task, book: OrderBook, warm: Warm | None) -> Guess:
     sloped = steps.slope > 0
     y = np.where(gain > 1e-9, steps.width, 0.0)
     y[sloped] = np.clip(gain[sloped] / steps.slope[sloped], 0.0, steps.width[sloped])
-    if warm is None or not usable:
-        return Guess(y, rows, dual, None, (None,) * len(steps.scenarios))
-    for k in np.flatnonzero(np.abs(gain) < INDIFFERENT * price_scale(task)).tolist():
-        y[k] = min(warm.marginal.get(steps.identity(k), y[k]), steps.width[k])
-    return Guess(y, rows, dual, warm.curvature, warm.voltages)
+    if start is not None:
+        for k in np.flatnonzero(np.abs(gain) < INDIFFERENT * price_scale(task)).tolist():
+            y[k] = min(start.marginal.get(steps.identity(k), y[k]), steps.width[k])
+    return Guess(y, rows, dual)

@@ -1,9 +1,8 @@
-"""Second derivatives of the search's Lagrangian over demand at nodes, as a factor that outlives the order book.
+"""Second derivatives of the search's Lagrangian over demand at nodes, as a factor.
 
 Where few channels (a node's kW or kvar) carry flexible orders the Hessian is computed exactly, by one batch of
 Hessian-vector products. Where many do, it follows from the impedances of the network and the prices of the moment
-(`impedance_curvature`). Curvature changes only the speed of the search, never where it ends, so it may be kept from
-interval to interval; it lives on nodes and not on orders, so that orders may come and go.
+(`impedance_curvature`). Curvature changes only the speed of the search, not what is optimal.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg as la
-from numpy.typing import NDArray
 from scipy.linalg import lapack
 
 from tellegen.grid.network import ComplexArray, FloatArray, IntArray
@@ -35,34 +33,20 @@ class Curvature:
 
     Attributes
     ----------
-    covered : bool[2N], channels for which it was computed.
     factor : float64[2N, r]; diagonal : float64[2N].
     """
 
-    covered: NDArray[np.bool_]
     factor: FloatArray
     diagonal: FloatArray
 
-    def covers(self, steps: Steps, scenario: Scenario) -> bool:
-        """Whether every channel that these variables move in a scenario was computed."""
-        return bool(self.covered[_moved(steps, self.covered.size // 2, scenario)].all())
-
     def on(self, steps: Steps, scenario: Scenario) -> tuple[FloatArray, FloatArray]:
         """Factor [c, r] with respect to the channels of the variables in a scenario, and diagonal [c]."""
-        size, channels = self.covered.size // 2, steps.channels
+        size, channels = self.diagonal.size // 2, steps.channels
         p, q, called = channels.place, size + channels.place, channels.activation(scenario)
         factor = self.factor[p] * (called * channels.active)[:, None]
         factor += self.factor[q] * (called * channels.reactive)[:, None]
         diagonal = self.diagonal[p] * channels.active**2 + self.diagonal[q] * channels.reactive**2
         return factor, called**2 * diagonal
-
-
-def covers(curvature: Sequence[Curvature], steps: Steps) -> bool:
-    """Whether the curvature of every scenario was computed for all that these variables move there."""
-    scenarios = steps.scenarios
-    return len(curvature) == len(scenarios) and all(
-        part.covers(steps, scenario) for part, scenario in zip(curvature, scenarios, strict=True)
-    )
 
 
 def bend_of(curvature: Sequence[Curvature], steps: Steps) -> tuple[FloatArray, FloatArray]:
@@ -85,24 +69,18 @@ def _slim(factor: FloatArray, metric: FloatArray) -> tuple[FloatArray, FloatArra
     return np.asarray(slim), np.maximum((factor**2).sum(axis=1) - (slim**2).sum(axis=1), 0.0)
 
 
-def _moved(steps: Steps, size: int, scenario: Scenario) -> IntArray:
-    channels = steps.channels
-    called = channels.activation(scenario) != 0
-    return np.concatenate(
-        [channels.place[called & (channels.active != 0)], size + channels.place[called & (channels.reactive != 0)]]
-    )
-
-
-def reach_of(steps: Steps, size: int, scenario: Scenario, before: Curvature | None) -> tuple[IntArray, FloatArray]:
-    """Channels that flexible orders use in a scenario, now or when curvature was last computed; how far they may go.
+def reach_of(steps: Steps, size: int, scenario: Scenario) -> tuple[IntArray, FloatArray]:
+    """Channels that flexible orders use in a scenario, and how far they may go.
 
     Returns
     -------
     Channels int64[d], and float64[2 * size], kW by which each may move.
     """
-    used = np.zeros(2 * size, dtype=bool) if before is None else before.covered.copy()
-    used[_moved(steps, size, scenario)] = True
     channels = steps.channels
+    called = channels.activation(scenario) != 0
+    used = np.zeros(2 * size, dtype=bool)
+    used[channels.place[called & (channels.active != 0)]] = True
+    used[size + channels.place[called & (channels.reactive != 0)]] = True
     most = np.bincount(steps.channel, steps.width, minlength=channels.place.size) * np.abs(
         channels.activation(scenario)
     )
@@ -133,10 +111,8 @@ def curvature_at(
         answer: ComplexArray = point.hessian_product(quantity, index, weight, full)
         return np.where(real[:, None], answer.real[channels % size], answer.imag[channels % size])
 
-    covered = np.zeros(2 * size, dtype=bool)
-    covered[channels] = True
     if not np.any(weight):
-        return Curvature(covered, np.zeros((2 * size, 0)), np.zeros(2 * size))
+        return Curvature(np.zeros((2 * size, 0)), np.zeros(2 * size))
     if channels.size <= EXACT_CHANNELS_MAX:
         inner, rest = _exact(product(np.eye(channels.size))), np.zeros(channels.size)
     else:
@@ -150,7 +126,7 @@ def curvature_at(
     factor[channels] = inner
     diagonal = np.zeros(2 * size)
     diagonal[channels] = rest
-    return Curvature(covered=covered, factor=factor, diagonal=diagonal)
+    return Curvature(factor=factor, diagonal=diagonal)
 
 
 def _exact(hessian: FloatArray) -> FloatArray:

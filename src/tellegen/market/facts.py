@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tellegen.grid.network import IntArray
 from tellegen.market.outcome import Clearing
-from tellegen.records import Awards, Clearings, Orders, Prices, Product, RecordError, Schedules
+from tellegen.records import OPERATOR, Awards, Clearings, Orders, Prices, Product, RecordError, Schedules, Side, Starts
 from tellegen.units import (
     INTERVALS_PER_HOUR,
     MICROS,
@@ -26,16 +27,25 @@ from tellegen.units import (
 
 MW_INTERVALS_PER_WH = 1000 * INTERVALS_PER_HOUR
 MICROVAR_INTERVALS_PER_VARH = MICROS * INTERVALS_PER_HOUR
+UNITS = np.array(
+    [MW_INTERVALS_PER_WH, MICROVAR_INTERVALS_PER_VARH, MW_INTERVALS_PER_WH, MW_INTERVALS_PER_WH], dtype=np.int64
+)
 NANO_MAX = 2**62
+CARRIED = 4
+"""Columns of a carry: energy, reactive energy, reserve up, reserve down."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Facts:
-    """What one clearing puts on record; `carry` goes to the same market's next `schedules`."""
+    """What one clearing puts on record; `carry` goes to the same market's next `schedules`.
+
+    `starts` is what the next clearing starts from besides prices and awards (`market.start`).
+    """
 
     awards: Awards
     prices: Prices
     schedules: Schedules
+    starts: Starts
     clearing: Clearings
     carry: IntArray
 
@@ -56,7 +66,7 @@ def to_records(
     clearing : of the book of `orders`, same rows, without other inflexible demand.
     root_price_micros, root_reactive_price_micros : micro-currency/kWh (kvarh), as cleared.
     intervals : market intervals that the period lasts (1 in real time, 12 for a day-ahead hour).
-    carry : int64[n, 2] from the last period of this market (see `schedules`); zero where absent.
+    carry : int64[n, 4] from the last period of this market (see `schedules`); zero where absent.
 
     Raises
     ------
@@ -66,7 +76,7 @@ def to_records(
     given = awards(clearing, orders)
     prices = price_table(clearing)
     customers = int(orders.customer.max(initial=0))
-    before = np.zeros((customers, 2), dtype=np.int64) if carry is None else carry
+    before = np.zeros((customers, CARRIED), dtype=np.int64) if carry is None else carry
     rows, after = schedules(given, orders, before, intervals=intervals)
     summary = clearing_table(
         clearing,
@@ -76,11 +86,13 @@ def to_records(
         root_reactive_price_micros=root_reactive_price_micros,
         intervals=intervals,
     )
-    return Facts(given, prices, rows, summary, after)
+    return Facts(given, prices, rows, starts_table(clearing), summary, after)
 
 
 def awards(clearing: Clearing, orders: Orders) -> Awards:
     """Whole milliwatts (millivars): to the nearest, never above the order, ties by largest remainder.
+
+    Orders that get nothing have no row.
 
     Raises
     ------
@@ -95,15 +107,12 @@ def awards(clearing: Clearing, orders: Orders) -> Awards:
         rows = np.flatnonzero(tie == group)
         total = min(round(float(clearing.award_kw[rows].sum()) * 1e6), int(most[rows].sum()))
         if 0 < total < int(most[rows].sum()):
-            ties = tie_hash(f"award/{clearing.tie_context}", rows.tolist())
+            ties = tie_hash(f"award/{clearing.tie_context}", rows)
             milliwatts[rows] = allocate(total, orders.quantity_w[rows], ties)
         else:
             milliwatts[rows] = most[rows] if total > 0 else 0
-    return Awards(
-        customer=orders.customer,
-        order=np.arange(len(orders), dtype=np.int32),
-        quantity_mw=milliwatts,
-    )
+    given = np.flatnonzero(milliwatts)
+    return Awards(customer=orders.customer[given], order=given.astype(np.int32), quantity_mw=milliwatts[given])
 
 
 def price_table(clearing: Clearing) -> Prices:
@@ -118,6 +127,7 @@ def price_table(clearing: Clearing) -> Prices:
         name: check_rows(np.rint(getattr(prices, name) * MICROS).astype(np.int64), f"price part {name}")
         for name in ("energy", "root", "congestion", "voltage", "low", "high", "reactive")
     }
+    reserve = check_rows(np.rint(prices.reserve * MICROS).astype(np.int64), "price of reserve")
     energy = micros["energy"]
     return Prices(
         node=np.arange(energy.size, dtype=np.int32),
@@ -129,6 +139,8 @@ def price_table(clearing: Clearing) -> Prices:
         low=np.minimum(micros["low"], energy),
         high=np.maximum(micros["high"], energy),
         reactive=micros["reactive"],
+        reserve_up=reserve[0],
+        reserve_down=reserve[1],
     )
 
 
@@ -137,11 +149,13 @@ def schedules(
 ) -> tuple[Schedules, IntArray]:
     """Whole Wh and varh awarded to each customer that has orders, and what is carried to the next period.
 
+    Reserve that the operator requires (a buy order of `OPERATOR`) is nobody's schedule.
+
     Parameters
     ----------
-    given, orders : awards and their orders, same rows.
-    carry_mw_intervals : int64[n, 2], for customers 1..n: milliwatt-intervals and microvar-intervals not yet turned
-        into whole Wh and varh.
+    given : awards. orders : the book that `given.order` counts rows of.
+    carry_mw_intervals : int64[n, 4], for customers 1..n: milliwatt-intervals, microvar-intervals, milliwatt-intervals
+        of reserve up and down not yet turned into whole Wh and varh.
     intervals : market intervals that the period lasts.
 
     Returns
@@ -157,41 +171,76 @@ def schedules(
     --------
     7 W bought for six intervals is 3.5 Wh: three whole Wh now, the half is carried.
 
-    >>> one = dict(device=[0], node=[4], product=[0], side=[1], price_taker=[1], price_micros=[0], var_per_kw=[0])
+    >>> one = dict(period=[0], device=[0], node=[4], product=[0], side=[1], price_taker=[1])
+    >>> one |= dict(price_micros=[0], var_per_kw=[0])
     >>> orders = Orders(customer=np.array([1]), quantity_w=np.array([7]), **{k: np.array(v) for k, v in one.items()})
     >>> given = Awards(customer=np.array([1]), order=np.array([0]), quantity_mw=np.array([7000]))
-    >>> rows, carry = schedules(given, orders, np.zeros((1, 2), dtype=np.int64), intervals=6)
+    >>> rows, carry = schedules(given, orders, np.zeros((1, 4), dtype=np.int64), intervals=6)
     >>> rows.energy_wh.tolist(), carry.tolist()
-    ([3], [[6000, 0]])
+    ([3], [[6000, 0, 0, 0]])
     """
-    if len(given) != len(orders) or not np.array_equal(given.customer, orders.customer):
-        raise RecordError("awards and orders are not the same rows")
+    known = not len(given) or 0 <= int(given.order.min()) <= int(given.order.max()) < len(orders)
+    if not known or not np.array_equal(given.customer, orders.customer[given.order]):
+        raise RecordError("awards are not of these orders")
     carry = np.array(carry_mw_intervals, dtype=np.int64, copy=True)
-    customer, first, place = np.unique(orders.customer.astype(np.int64), return_index=True, return_inverse=True)
+    mine = orders.customer != OPERATOR
+    customer, first, place = np.unique(orders.customer[mine].astype(np.int64), return_index=True, return_inverse=True)
     if customer.size and (customer[0] < 1 or customer[-1] > carry.shape[0]):
         raise RecordError(f"customer {customer[0]}..{customer[-1]} is outside the carry of 1..{carry.shape[0]}")
-    node = orders.node[first]
-    if not np.array_equal(node[place], orders.node):
-        row = int(np.argmax(node[place] != orders.node))
+    node = orders.node[mine][first]
+    if not np.array_equal(node[place], orders.node[mine]):
+        row = int(np.flatnonzero(mine)[np.argmax(node[place] != orders.node[mine])])
         raise RecordError(f"order row {row}: customer {orders.customer[row]} is at two nodes")
-    signed = given.quantity_mw * orders.side.astype(np.int64)
-    energy = orders.product == Product.ENERGY
-    active, reactive = np.zeros(customer.size, dtype=np.int64), np.zeros(customer.size, dtype=np.int64)
-    np.add.at(active, place[energy], signed[energy])
+    wrong = mine == requires_reserve(orders)
+    if wrong.any():
+        raise RecordError(
+            f"order row {int(np.argmax(wrong))}: the operator, and nobody else, requires reserve and only that"
+        )
+    place_of = np.full(len(orders), customer.size, dtype=np.int64)
+    place_of[mine] = place
+    signed = given.quantity_mw * orders.side[given.order].astype(np.int64)
+    at, product = place_of[given.order], orders.product[given.order]
+    sums = np.zeros((customer.size + 1, CARRIED), dtype=np.int64)
+    energy = product == Product.ENERGY
+    np.add.at(sums[:, 0], at[energy], signed[energy])
     # mW x var/kW = microvar; a reactive award of 1 mvar is 1000 of them.
-    np.add.at(reactive, place[energy], signed[energy] * orders.var_per_kw[energy].astype(np.int64))
-    np.add.at(reactive, place[~energy], signed[~energy] * 1000)
-    energy_sum = carry[customer - 1, 0] + active * intervals
-    reactive_sum = carry[customer - 1, 1] + reactive * intervals
-    carry[customer - 1, 0] = energy_sum % MW_INTERVALS_PER_WH
-    carry[customer - 1, 1] = reactive_sum % MICROVAR_INTERVALS_PER_VARH
+    np.add.at(sums[:, 1], at[energy], signed[energy] * orders.var_per_kw[given.order[energy]].astype(np.int64))
+    for column, kind, factor in (
+        (1, Product.REACTIVE, 1000),
+        (2, Product.RESERVE_UP, -1),
+        (3, Product.RESERVE_DOWN, -1),
+    ):
+        rows = product == kind
+        np.add.at(sums[:, column], at[rows], factor * signed[rows])
+    total = carry[customer - 1] + sums[:-1] * intervals
+    rest, whole = total % UNITS, total // UNITS
+    carry[customer - 1] = rest
+    carried = rest.astype(np.int32)
     table = Schedules(
         customer=customer.astype(np.int32),
         node=node,
-        energy_wh=check_rows(energy_sum // MW_INTERVALS_PER_WH, "scheduled energy"),
-        reactive_varh=check_rows(reactive_sum // MICROVAR_INTERVALS_PER_VARH, "scheduled reactive energy"),
+        energy_wh=check_rows(whole[:, 0], "scheduled energy"),
+        reactive_varh=check_rows(whole[:, 1], "scheduled reactive energy"),
+        reserve_up_wh=check_rows(whole[:, 2], "scheduled reserve"),
+        reserve_down_wh=check_rows(whole[:, 3], "scheduled reserve"),
+        carry_energy=carried[:, 0],
+        carry_reactive=carried[:, 1],
+        carry_reserve_up=carried[:, 2],
+        carry_reserve_down=carried[:, 3],
     )
     return table, carry
+
+
+def starts_table(clearing: Clearing) -> Starts:
+    """The working limits of a clearing and the bits of their duals; no rows after a fallback."""
+    if clearing.working is None:
+        return Starts.empty()
+    return Starts(row_key=clearing.working.row_key, dual_bits=clearing.working.dual.view(np.int64))
+
+
+def requires_reserve(orders: Orders) -> NDArray[np.bool_]:
+    """Rows that ask for reserve, bool[orders]: who sells it offers it, who buys it requires it of the network."""
+    return np.asarray((orders.side == Side.BUY) & (orders.product > Product.REACTIVE))
 
 
 def clearing_table(

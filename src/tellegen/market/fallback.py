@@ -63,7 +63,7 @@ def fallback_of(
             max(violation, 0.0),
             found.iterations if found is not None else 0,
         ),
-        warm=None,
+        working=None,
         reason=reason,
         tie_context=tie_context,
     )

@@ -30,7 +30,8 @@ RANK = 24
 OVERSAMPLING = 10
 REACH_MIN = 1e-3
 """Places that move less than this share of the most count as moving that much."""
-SHAPES_MAX = 16
+SHAPES_MAX = 64
+"""Kept for as many networks: a process that clears a city meets its topologies in turn."""
 DRIVEN_AT_ONCE = 256
 
 

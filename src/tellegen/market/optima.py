@@ -54,7 +54,7 @@ def best_of_all(task: Task, found: Found) -> tuple[Found, Choice]:
     listed = starts(task)
     for y in listed:
         try:
-            end = search(task, Guess(y, np.zeros(0, dtype=np.int64), np.zeros(0), None, _cold(task)))
+            end = search(task, Guess(y, np.zeros(0, dtype=np.int64), np.zeros(0)))
         except GridError:
             continue
         if end.settled:
@@ -69,10 +69,6 @@ def best_of_all(task: Task, found: Found) -> tuple[Found, Choice]:
     best = int(np.flatnonzero(cost <= cost.min() + tie)[0])
     gaps = np.diff(np.sort(cost))
     return ends[best], Choice(run, 1 + int((gaps > tie).sum()), float(cost.max() - cost.min()))
-
-
-def _cold(task: Task) -> tuple[None, ...]:
-    return (None,) * len(task.steps.scenarios)
 
 
 def starts(task: Task) -> list[FloatArray]:

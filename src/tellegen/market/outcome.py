@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tellegen.grid.connections import Connections
-from tellegen.grid.network import ComplexArray, FloatArray, IntArray, Network
-from tellegen.grid.powerflow import Factors, PowerFlow
+from tellegen.grid.network import ComplexArray, FloatArray, IntArray
+from tellegen.grid.powerflow import PowerFlow
 from tellegen.market.book import NOT_ENERGISED, OrderBook
-from tellegen.market.curvature import Curvature
 from tellegen.market.limits import LimitType
 from tellegen.market.operating_point import Point, Task, residuals, weighted_terms
 from tellegen.market.optima import Choice
@@ -23,7 +21,7 @@ from tellegen.records import ClearingStatus, Product, Side
 BINDING_PU = 1e-6
 """A limit with a dual, or nearer than this, is listed as binding."""
 KEPT_PU = 1e-5
-"""Rows nearer than this to their limit start in the next interval's working set."""
+"""Rows nearer than this to their limit are left to the next clearing on the network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,24 +104,11 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Warm:
-    """What one clearing leaves to the next on the same network; orders may come and go in between.
+class Working:
+    """Limits at which a search ended, or nearly, by `Limits.key` int64[k], with their duals float64[k]."""
 
-    Limits that bound, with their duals; curvature and voltages by scenario; prices; and the dispatch of steps that
-    were partly taken, by what they were (place, direction, price), for prices alone do not say how far those go. The
-    network's factors are held here, so that whoever clears many feeders in turn factorises none of them again.
-    """
-
-    network: Network
-    factors: Factors
-    connections: Connections
-    scenarios: tuple[Scenario, ...]
     row_key: IntArray
     dual: FloatArray
-    curvature: tuple[Curvature, ...]
-    voltages: tuple[ComplexArray, ...]
-    prices: NodalPrices
-    marginal: dict[tuple[float, ...], float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,7 +126,7 @@ class Clearing:
     flow : the AC power flow of the dispatch; called : those with all reserve up or down called, where some is offered.
     limits : limits that bind; relaxations : those of them that gave way.
     evidence : on which the clearing was accepted.
-    warm : for the next interval; None after a fallback.
+    working : limits that the search ended with, which the next one starts from; None after a fallback.
     reason : why the fallback was taken, else empty.
     tie_context : names the clearing where integers are allocated among ties.
     """
@@ -156,7 +141,7 @@ class Clearing:
     limits: tuple[BindingLimit, ...]
     relaxations: tuple[BindingLimit, ...]
     evidence: Evidence
-    warm: Warm | None
+    working: Working | None
     reason: str = ""
     tie_context: str = ""
     called: tuple[tuple[Scenario, PowerFlow], ...] = ()
@@ -198,7 +183,7 @@ def outcome_of(
         limits=listed,
         relaxations=relaxed,
         evidence=Evidence(mismatch_of(point), kkt, violation, found.iterations, choice),
-        warm=_warm(task, book, found, nodal),
+        working=_working(task, found),
         tie_context=tie_context,
         called=tuple(zip(task.steps.scenarios[1:], point.flows[1:], strict=True)),
     )
@@ -300,19 +285,6 @@ def _listed(task: Task, point: Point, rows: IntArray, dual: FloatArray) -> tuple
     return tuple(listed)
 
 
-def _warm(task: Task, book: OrderBook, found: Found, nodal: NodalPrices) -> Warm:
-    dual = found.dual
-    keep = (dual > 0) | (found.point.values[found.rows] > -KEPT_PU)
-    rows, steps, y = found.rows[keep], task.steps, found.point.y
-    return Warm(
-        network=task.network,
-        factors=task.factors,
-        connections=book.connections,
-        scenarios=steps.scenarios,
-        row_key=task.limits.key[rows],
-        dual=dual[keep],
-        curvature=found.curvature,
-        voltages=tuple(flow.voltage for flow in found.point.flows),
-        prices=nodal,
-        marginal={steps.identity(int(k)): float(y[k]) for k in np.flatnonzero((y > 0) & (y < steps.width))},
-    )
+def _working(task: Task, found: Found) -> Working:
+    keep = (found.dual > 0) | (found.point.values[found.rows] > -KEPT_PU)
+    return Working(row_key=task.limits.key[found.rows[keep]], dual=found.dual[keep])

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
-from tellegen.grid.elimination import Engine, preferred_engine
+from tellegen.grid.elimination import Engine
 from tellegen.grid.network import FloatArray, IntArray
 from tellegen.market.program import Program
 
@@ -92,7 +92,7 @@ class PriceSearch:
         self.squared = program.gain**2 * self.rate
         price = self.across @ np.concatenate([self.z, self.dual])
         slope = program.linear - soft * centre + program.spread(price)
-        if preferred_engine() is Engine.SWEEPS:
+        if program.engine is Engine.SWEEPS:
             self._climb_compiled(slope)
         else:
             self._climb_arrays(slope, dual_centre)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tellegen.grid.elimination import Engine
 from tellegen.grid.network import FloatArray, IntArray
 
 
@@ -31,6 +32,7 @@ class Program:
     rows : float64[k, c]; limit : float64[k].
     kink : float64[k, 2], excess at which the penalty changes, first column 0.
     penalty : float64[k, 2], currency per unit of excess, rising, positive.
+    engine : compiled loops or arrays for the search over prices.
     """
 
     linear: FloatArray
@@ -43,6 +45,7 @@ class Program:
     limit: FloatArray
     kink: FloatArray
     penalty: FloatArray
+    engine: Engine = Engine.SUPERLU
     _known: dict[str, FloatArray] = field(default_factory=dict, init=False, repr=False)
 
     @property

@@ -15,7 +15,7 @@ import numpy as np
 from tellegen.grid.network import ComplexArray, FloatArray, IntArray
 from tellegen.grid.powerflow import GridError, solve_powerflow
 from tellegen.grid.sensitivity import linearise
-from tellegen.market.curvature import Curvature, bend_of, covers, curvature_at, reach_of
+from tellegen.market.curvature import Curvature, bend_of, curvature_at, reach_of
 from tellegen.market.operating_point import (
     Point,
     Slopes,
@@ -53,13 +53,11 @@ STALLS_MAX = 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Guess:
-    """Where a search starts: variables, working rows with duals, curvature and voltages (by scenario) of the last."""
+    """Where a search starts: variables float64[m], and working rows int64[k] with their duals float64[k]."""
 
     y: FloatArray
     rows: IntArray
     dual: FloatArray
-    curvature: tuple[Curvature, ...] | None
-    voltages: tuple[ComplexArray | None, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,6 +130,7 @@ def build_program(
         limit=limit,
         kink=kink,
         penalty=penalty,
+        engine=task.factors.engine,
     )
 
 
@@ -141,8 +140,9 @@ class _Search:
     def __init__(self, task: Task, guess: Guess) -> None:
         self.task = task
         self.rows, self.dual = guess.rows, guess.dual
-        self.curvature = guess.curvature
-        self.voltages = list(guess.voltages)
+        self.curvature: tuple[Curvature, ...] = ()
+        self.bend: tuple[FloatArray, FloatArray]
+        self.voltages: list[ComplexArray | None] = [None] * len(task.steps.scenarios)
         self.point = self._start(guess.y)
         self.damping = 0.0
         self.solution: Solution | None = None
@@ -154,10 +154,7 @@ class _Search:
         task = self.task
         stop = min(KKT_STOP * price_scale(task), task.parameters.kkt_max)
         self._add_rows(self.point)
-        if self.curvature is None or not covers(self.curvature, task.steps):
-            self._refresh()
-        else:
-            self.bend = bend_of(self.curvature, task.steps)
+        self._refresh()
         kkt, violation = np.inf, np.inf
         best, stalls, rounds = np.inf, 0, 0
         # Without variables there is nothing to choose: only what the limits let go has to be priced.
@@ -176,7 +173,6 @@ class _Search:
                 break
             self._learn(before, slopes, pull)
             self._steer(fresh_rows, backtracked, kkt > REFRESH_CONTRACTION * last and rounds > 1)
-        assert self.curvature is not None
         return Found(
             point=self.point,
             rows=self.rows,
@@ -298,11 +294,10 @@ class _Search:
     def _refresh(self) -> None:
         task, size = self.task, self.task.wiring.places
         steps = task.steps
-        before = self.curvature if self.curvature is not None else (None,) * len(steps.scenarios)
         found = []
-        for scenario, line, last in zip(steps.scenarios, self.point.lines, before, strict=True):
+        for scenario, line in zip(steps.scenarios, self.point.lines, strict=True):
             quantity, index, weight = weighted_terms(task, self.rows, self.dual, scenario)
-            channels, width = reach_of(steps, size, scenario, last)
+            channels, width = reach_of(steps, size, scenario)
             found.append(curvature_at(line, quantity, index, weight, channels, width))
         self.curvature = tuple(found)
         self.bend = bend_of(self.curvature, steps)

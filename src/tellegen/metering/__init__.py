@@ -13,7 +13,7 @@ from tellegen.metering.estimate import daily_profile, energy_from_registers, lon
 from tellegen.metering.gaps import Estimates, Methods, estimate
 from tellegen.metering.load_profile import Channel, LoadProfile, ProfileRows, Quantity, Sites, Unit, flag, profile_of
 from tellegen.metering.replay_window import ReplayWindow
-from tellegen.metering.validation import Estimate, Limits, MeterState, Registers, validate
+from tellegen.metering.validation import Limits, MeterState, Sent, validate
 from tellegen.metering.versions import believed, late_reading, next_version
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "Code",
     "DeviceCodes",
     "Editing",
-    "Estimate",
     "Estimates",
     "Findings",
     "Limits",
@@ -32,9 +31,9 @@ __all__ = [
     "Outcome",
     "ProfileRows",
     "Quantity",
-    "Registers",
     "ReplayWindow",
     "Rules",
+    "Sent",
     "Sites",
     "Unit",
     "believed",

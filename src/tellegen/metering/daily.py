@@ -24,7 +24,7 @@ from tellegen.records import DailyRoots, Readings, Refusal, Role
 from tellegen.registry import Directory
 from tellegen.units import MARKET_INTERVAL_S, IntArray
 
-DAY_MAGIC = "tellegen-day@v1"
+DAY_MAGIC = "tellegen-day@v2"
 PROOF_FORMAT = "tellegen-meter-proof@v1"
 DAY_S = 86_400
 INTERVALS_PER_DAY = DAY_S // MARKET_INTERVAL_S
@@ -48,17 +48,18 @@ def daily_root(readings: Readings, intervals: ArrayLike) -> bytes:
     return MerkleTree(daily_leaves(*_in_order(readings, intervals))).root()
 
 
-def daily_message(meter: int, day: int, readings: int, root: bytes) -> bytes:
-    """What a meter signs."""
-    return f"{DAY_MAGIC}\n{meter}\n{day}\n{readings}\n{root.hex()}\n".encode()
+def daily_message(origin: str, meter: int, day: int, readings: int, root: bytes) -> bytes:
+    """What a meter signs; `origin` is the shard's name, as its certificate has it."""
+    return f"{DAY_MAGIC}\n{origin}\n{meter}\n{day}\n{readings}\n{root.hex()}\n".encode()
 
 
-def sign_day(readings: Readings, intervals: ArrayLike, sign: Sign) -> DailyRoots:
+def sign_day(readings: Readings, intervals: ArrayLike, origin: str, sign: Sign) -> DailyRoots:
     """A meter signs its day.
 
     Parameters
     ----------
     readings, intervals : all that it sent of one UTC day, one meter and customer.
+    origin : name of the shard.
     sign : with the meter's key.
 
     Raises
@@ -75,11 +76,11 @@ def sign_day(readings: Readings, intervals: ArrayLike, sign: Sign) -> DailyRoots
         day=np.array([day]),
         readings=np.array([len(readings)]),
         root=np.frombuffer(root, dtype="V32"),
-        signature=np.frombuffer(sign(daily_message(meter, day, len(readings), root)), dtype="V64"),
+        signature=np.frombuffer(sign(daily_message(origin, meter, day, len(readings), root)), dtype="V64"),
     )
 
 
-def check_roots(roots: DailyRoots, directory: Directory, at: int) -> NDArray[np.uint8]:
+def check_roots(roots: DailyRoots, directory: Directory, at: int, origin: str) -> NDArray[np.uint8]:
     """Why each signed day may not count, uint8[n] of `records.Refusal`.
 
     OUT_OF_RANGE: the day is not over, or it has no reading. UNKNOWN: the meter has no certificate, or was not this
@@ -89,6 +90,7 @@ def check_roots(roots: DailyRoots, directory: Directory, at: int) -> NDArray[np.
     Parameters
     ----------
     at : when they were handed in, seconds since the epoch; the key that counts then is the one that must have signed.
+    origin : name of the shard.
     """
     refusal = directory.refusals(Role.METER, roots.meter, at)
     last = (roots.day + 1) * INTERVALS_PER_DAY - 1
@@ -99,7 +101,7 @@ def check_roots(roots: DailyRoots, directory: Directory, at: int) -> NDArray[np.
     seen = set()
     for row in np.flatnonzero(refusal == Refusal.NONE).tolist():
         meter, day = int(roots.meter[row]), int(roots.day[row])
-        message = daily_message(meter, day, int(roots.readings[row]), roots.root[row].tobytes())
+        message = daily_message(origin, meter, day, int(roots.readings[row]), roots.root[row].tobytes())
         if not _signed(keys[row], message, roots.signature[row].tobytes()):
             refusal[row] = Refusal.SIGNATURE
         elif (meter, day) in seen:

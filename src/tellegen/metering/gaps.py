@@ -200,7 +200,7 @@ class _Gaps:
             total = total - _sums(group, base, total.size)
         weightless = _sums(group, weight, total.size) == 0
         weight = np.where(weightless[group], 1, weight)
-        ties = tie_hash("estimation", range(self.profile.first, self.profile.first + self.profile.shape[1]))
+        ties = tie_hash("estimation", np.arange(self.profile.first, self.profile.first + self.profile.shape[1]))
         self.value[at] = base + shares(total, weight, group, ties[self.column[at]])
         self.reason[at] = np.where(self.reason[at] == 0, EditReason.EVEN_SPREAD, self.reason[at])
 

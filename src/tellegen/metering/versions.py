@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from tellegen.metering.devices import MeteringError
 from tellegen.metering.runs import BoolArray
 from tellegen.records import Editor, EditReason, Edits, Energy, Quality, ValidationRule
+from tellegen.records.latest import last_of_runs
 from tellegen.units import IntArray
 
 Recorded = tuple[int, Energy | Edits]
@@ -44,7 +45,8 @@ def believed(record: Sequence[Recorded], at: int) -> Energy:
     ([0], [1])
     """
     rows, version = _rows([facts for known_at, facts in record if known_at <= at])
-    order, last = _last_of_each(rows)
+    order = np.lexsort((rows.interval, rows.customer))  # stable: the order of record stays
+    last = last_of_runs([rows.customer[order], rows.interval[order]])
     expected = np.arange(order.size) - np.repeat(np.flatnonzero(last) - _counts(last) + 1, _counts(last))
     wrong = np.flatnonzero((version[order] >= 0) & (version[order] != expected))
     if wrong.size:
@@ -107,15 +109,6 @@ def _rows(facts: Sequence[Energy | Edits]) -> tuple[Energy, IntArray]:
         for table in facts
     ]
     return Energy.concat(tables), np.concatenate([np.zeros(0, dtype=np.int64), *claims])
-
-
-def _last_of_each(rows: Energy) -> tuple[IntArray, BoolArray]:
-    """Rows by customer and interval, in order of record; and which is the last of its own."""
-    order = np.lexsort((rows.interval, rows.customer))  # stable: the order of record stays
-    customer, interval = rows.customer[order], rows.interval[order]
-    last = np.ones(order.size, dtype=np.bool_)
-    last[:-1] = (np.diff(customer) != 0) | (np.diff(interval) != 0)
-    return order, last
 
 
 def _counts(last: BoolArray) -> IntArray:

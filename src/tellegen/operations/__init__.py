@@ -1,4 +1,5 @@
-"""What happens every interval? The operator's loop, run here with a simulated plant.
+"""What happens every interval? The one operator's market: gates, clearing, settlement, close of days, corrections.
 
-In: a scenario. Out: a directory with the record, the books, tables, a summary and a report.
+In: the record of a shard's intake, wholesale prices, a clock. Out: the market's record, books, statements. It knows
+no agent and no simulation.
 """

@@ -15,21 +15,22 @@ else may write to the journals meanwhile: whoever does holds their locks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from tellegen.errors import InputError
 from tellegen.journal import Journal, LivePayload, NoteSigner, put_stubs
+from tellegen.journal.journal import read_verifier
+from tellegen.journal.storage import FILES
+from tellegen.operations.record import MARKET, ShardRecord
 from tellegen.privacy import Archive, Epoch, Vault, VaultError
 from tellegen.privacy.blocks import block_dtype
 from tellegen.records import TABLES, Compactions, Header, tree_root
 from tellegen.units import MARKET_INTERVAL_S
 
 SOURCE = "archive"
-MARKET = "market"
-"""Folder of a shard in which the market keeps its own journal."""
 SECONDS_PER_DAY = 86_400
 
 
@@ -123,40 +124,102 @@ def open_for_writing(folder: Path, vault: Vault) -> Journal:
     ------
     VaultError : none of them does.
     """
-    with Journal.open(folder) as reader:
-        verifier = reader.verifier
+    return Journal.open(folder, signing_key(folder, vault))
+
+
+def signing_key(folder: Path, vault: Vault) -> bytes:
+    """The one of the vault's keys that signs for the journal in a folder.
+
+    Raises
+    ------
+    VaultError : none of them does. JournalError : its public key cannot be read.
+    """
+    verifier = read_verifier(FILES, folder / "journal")
     for purpose in vault.purposes:
         key = vault.purpose_key(purpose)
         if NoteSigner(verifier.name, key).verifier == verifier:
-            return Journal.open(folder, key)
+            return key
     raise VaultError(f"{folder}: no key of the vault is that of its journal")
+
+
+def compact_own(
+    record: ShardRecord, known_at: int, until_day: int, step: Callable[[str], None] = lambda what: None
+) -> Filed:
+    """Compact the market's own journal while its market is open; the intake's is its own to compact.
+
+    The key of an epoch goes when no journal of the shard holds anything under it any more: with this call, or with the
+    intake's compaction.
+
+    Raises
+    ------
+    JournalError, VaultError : as in `compact`.
+    """
+    vault, folder = record.vault, record.path / MARKET
+    epochs = [epoch for epoch in vault.epochs if epoch.keys is not None and epoch.day <= until_day]
+    for epoch in epochs:
+        step(f"close epoch {epoch.number}")
+        vault.close_epoch(epoch.number)
+    groups = _file_all(folder, record.journal, vault, epochs, known_at, step)
+    freed = [0]
+
+    def stub() -> None:
+        freed[0] = _put_stubs(folder, groups, step)
+
+    record.forget()
+    record.reopen(stub)
+    left = {group.epoch.number for group in _live_groups(record.intake, epochs)}
+    gone = [epoch for epoch in epochs if epoch.number not in left]
+    for epoch in gone:
+        step(f"destroy the key of epoch {epoch.number}")
+        vault.destroy_epoch(epoch.number)
+    return replace(_filed(folder, groups, freed[0]), epochs=len(gone))
 
 
 def _compact_journal(
     folder: Path, vault: Vault, epochs: Iterable[Epoch], known_at: int, step: Callable[[str], None]
 ) -> Filed:
-    archive = Archive(folder, vault)
     with open_for_writing(folder, vault) as journal:
-        groups = _live_groups(journal, epochs)
-        recorded = compactions_on_record(journal, vault)
-        digests: dict[str, bytes] = {}
-        for group in groups:
-            if group.place in recorded:
-                archive.check_digest(group.place, recorded[group.place])
-            else:
-                step(f"write {group.place}")
-                digests[group.place] = _file(archive, journal, vault, group)
-                step(f"verify {group.place}")
-                _verify(archive, group)
-        if digests:
-            step("put the archive on record")
-            _record(journal, vault, [group for group in groups if group.place in digests], digests, known_at)
+        groups = _file_all(folder, journal, vault, epochs, known_at, step)
+    return _filed(folder, groups, _put_stubs(folder, groups, step))
+
+
+def _file_all(
+    folder: Path,
+    journal: Journal,
+    vault: Vault,
+    epochs: Iterable[Epoch],
+    known_at: int,
+    step: Callable[[str], None],
+) -> list[_Group]:
+    """Rows of epochs into the archive, verified and on record."""
+    archive = Archive(folder, vault)
+    groups = _live_groups(journal, epochs)
+    recorded = compactions_on_record(journal, vault)
+    digests: dict[str, bytes] = {}
+    for group in groups:
+        if group.place in recorded:
+            archive.check_digest(group.place, recorded[group.place])
+        else:
+            step(f"write {group.place}")
+            digests[group.place] = _file(archive, journal, vault, group)
+            step(f"verify {group.place}")
+            _verify(archive, group)
+    if digests:
+        step("put the archive on record")
+        _record(journal, vault, [group for group in groups if group.place in digests], digests, known_at)
+    return groups
+
+
+def _put_stubs(folder: Path, groups: list[_Group], step: Callable[[str], None]) -> int:
     files = {index: group.place for group in groups for index in group.headers}
     step("put stubs")
-    freed = put_stubs(folder, files, lambda name: step(f"replaced payloads/{name}"))
+    return put_stubs(folder, files, lambda name: step(f"replaced payloads/{name}"))
+
+
+def _filed(folder: Path, groups: list[_Group], freed: int) -> Filed:
     return Filed(
         files=len(groups),
-        entries=len(files),
+        entries=sum(len(group.headers) for group in groups),
         rows=sum(header.rows for group in groups for header in group.headers.values()),
         archive_bytes=sum((folder / group.place).stat().st_size for group in groups),
         freed_bytes=freed,
@@ -227,6 +290,8 @@ def _record(journal: Journal, vault: Vault, groups: list[_Group], digests: Mappi
     rows["row_count"] = [sum(header.rows for header in group.headers.values()) for group in groups]
     rows["file_sha256"] = np.frombuffer(b"".join(digests[group.place] for group in groups), dtype="V32")
     table = Compactions.from_rows(rows)
-    interval = known_at // MARKET_INTERVAL_S
-    journal.append(vault.seal(table, feeder="", interval=interval, intervals=1, source=SOURCE, known_at=known_at))
-    journal.commit(known_at)
+    known_at = journal.time(known_at)
+    at = journal.time(known_at)
+    interval = at // MARKET_INTERVAL_S
+    journal.append(vault.seal(table, feeder="", interval=interval, intervals=1, source=SOURCE, known_at=at))
+    journal.commit(at)

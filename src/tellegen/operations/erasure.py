@@ -1,8 +1,10 @@
 """One customer's data are erased: the key is destroyed, the proofs stay.
 
-Before the key goes, what the customer owed is put on record once more, as one sum per transaction and
-batch on the account ERASED, under the operator's key, so that the books can still be folded from the journal.
-A day with an erased customer can no longer settle anew: its settlement is final.
+A customer asks, and it is done once nothing about its days may change any more: when the correction window of its last
+day is over. Its days are final then; a fact about them that still comes is named on record and moves nothing.
+
+Before the key goes, what the customer owed is put on record once more, as one sum per transaction and batch on the
+account ERASED, under the operator's key, so that the books can still be folded from the journal.
 
 What remains, by construction: totals of the feeder less the rows of everybody else is what the erased
 customer had. Whoever holds all other customers' keys can still compute it.
@@ -10,7 +12,8 @@ customer had. Whoever holds all other customers' keys can still compute it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,35 +23,69 @@ from tellegen.books import fold
 from tellegen.errors import InputError
 from tellegen.journal import Journal
 from tellegen.operations.compaction import compact, journals_of, open_for_writing
-from tellegen.operations.facts import ERASED_NAME, REAL_TIME, RecordedDay, read_day
-from tellegen.operations.publish import rebuild_books
-from tellegen.operations.recorder import SOURCE, Recorder, Span
-from tellegen.operations.run_directory import Run
+from tellegen.operations.positions import parties_of
+from tellegen.operations.record import ShardRecord
+from tellegen.operations.refusals import MarketError
+from tellegen.operations.state import REMAINS, State
+from tellegen.operations.timetable import day_ahead_at, day_number, day_of
 from tellegen.privacy import Archive, Vault
-from tellegen.records import Account, Erasures, Header, Line, Postings, Table
+from tellegen.privacy.recorder import SOURCE
+from tellegen.records import Account, CloseKind, Erasures, Line, Postings, Snapshots
 from tellegen.units import MARKET_INTERVAL_S
 
+SECONDS_PER_DAY = 86_400
+_DAY = timedelta(days=1)
 
-def erase_customer(run: Run, name: str, *, known_at: int) -> int:
-    """Erase a customer of a run; returns how many rows on record can no longer be read.
+# When
 
-    An erasure that was cut short by a crash is finished by asking for it again.
+
+def due_day(record: ShardRecord, state: State, customer: int) -> date:
+    """The first local date on which a customer may be erased: the correction window of its last day is over by then.
 
     Raises
     ------
-    InputError : nobody is called that, or the customer has been erased already.
+    MarketError : it is connected, or has been erased already.
     """
-    number = run.number(name, run.path)
-    recorder = run.recorder
-    if number not in recorder.vault.customers:
-        raise InputError(run.path, f"customer '{name}'", "has been erased already")
-    recorded = read_day(recorder)
-    if number not in recorded.erased:
-        _put_remains(recorder, recorded, number, known_at)
-    hidden = sum(int((table.subjects() == number).sum()) for table in _tables(recorder))
-    recorder.vault.erase(number)
-    rebuild_books(run)
-    return hidden
+    if customer in state.erased:
+        raise MarketError(f"customer {customer} has been erased already")
+    rows, known = record.directory.connections([customer])
+    if not known.any():
+        raise MarketError(f"customer {customer} was never connected here")
+    if int(rows.node[0]) >= 0:
+        raise MarketError(f"customer {customer} is connected; say from when it is not any more, then ask again")
+    left = day_of(state.book, int(rows.from_interval[0]))
+    return left + _DAY * (state.book.at(left).timetable.correction_window_days + 1)
+
+
+def hindrance(state: State, customer: int) -> str:
+    """Why nobody can be sure yet that nothing of a customer will move; empty where that is so."""
+    open_days = {
+        day for (_, day), each in state.days.items() if customer in each.customer or customer in each.sums.customer
+    }
+    open_days |= {day for (_, day), held in state.positions.items() if customer in parties_of(held.party)[0]}
+    if open_days:
+        return f"its day {state.date_of(min(open_days))} is not closed yet"
+    due = state.requested.get(customer)
+    for day in sorted({day for (_, day), kind in state.closed.items() if kind is not CloseKind.FINAL}):
+        date_of = state.date_of(day)
+        window = state.book.at(date_of).timetable.correction_window_days
+        if due is None or day_number(date_of) + window < due:
+            return f"the day {date_of} is not final yet"
+    return ""
+
+
+def last_compactable(record: ShardRecord, state: State) -> int:
+    """The last UTC day (since 1970-01-01) of which nothing is read again by an open market but what comes late.
+
+    That is before anything about a day that is not closed became known, and before the oldest snapshot kept.
+    """
+    needed = [record.journal.known_at(entry) for entry in record.journal.latest(Snapshots.kind, count=2)]
+    days = [day for _, day in state.days] or [state.settled + 1]
+    needed += [day_ahead_at(state.book, day_of(state.book, day)) for day in days]
+    return min(needed) // SECONDS_PER_DAY - 1
+
+
+# How
 
 
 def erase_from_shard(
@@ -92,72 +129,52 @@ def erase_from_shard(
 
 def _put_erasure(journal: Journal, vault: Vault, archive: Archive, customer: int, known_at: int) -> None:
     """What the customer owed, batch by batch, and that the key goes; nothing where it stands there already."""
-    interval = known_at // MARKET_INTERVAL_S
     told = [
         number
         for index in journal.find(kind=Erasures.kind)
-        for number in _erasures(vault, journal.entry(index), journal.payload(index)).customer.tolist()
+        for number in _erasures(archive, journal, index).customer.tolist()
     ]
     if customer in told:
         return
-    for index in journal.find(kind=Postings.kind):
-        if journal.entry(index).name == ERASED_NAME:
-            continue
-        postings = archive.unseal(journal, index).table
+    at = journal.time(known_at) + bool(told)  # two customers may have owed the same: their remains differ in time
+    batches = [index for index in journal.find(kind=Postings.kind) if journal.entry(index).name != REMAINS]
+    for index, (postings, _) in archive.unseal_each(journal, batches):
         assert isinstance(postings, Postings)
         remains = _remains(postings.take(postings.account == customer))
         if len(remains):
+            header = journal.entry(index)
             journal.append(
                 vault.seal(
                     remains,
-                    feeder=journal.entry(index).feeder,
-                    interval=interval,
-                    intervals=1,
+                    feeder=header.feeder,
+                    interval=header.interval,
+                    intervals=header.intervals,
                     source=SOURCE,
-                    known_at=known_at,
-                    name=ERASED_NAME,
+                    known_at=at,
+                    name=REMAINS,
                     causes=(index,),
                 )
             )
-    erasures = Erasures(customer=np.array([customer], dtype=np.int32))
-    journal.append(vault.seal(erasures, feeder="", interval=interval, intervals=1, source=SOURCE, known_at=known_at))
-    journal.commit(known_at)
+    erasures, interval = Erasures(customer=np.array([customer], dtype=np.int32)), at // MARKET_INTERVAL_S
+    journal.append(vault.seal(erasures, feeder="", interval=interval, intervals=1, source=SOURCE, known_at=at))
+    journal.commit(at)
 
 
-def _erasures(vault: Vault, header: Header, payload: bytes) -> Erasures:
-    table = vault.unseal(header, payload).table
+def _erasures(archive: Archive, journal: Journal, index: int) -> Erasures:
+    table = archive.unseal(journal, index).table
     assert isinstance(table, Erasures)
     return table
 
 
-def without_customer(summary: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Sections of a summary as they must be once a customer is erased: none may tell its story.
-
-    >>> without_customer({"correction": {"customer": "home-003", "own_move_eur": -0.36}}, "home-003")
-    {'correction': None}
-    """
-    correction = summary.get("correction") or {}
-    return {"correction": None} if correction.get("customer") == name else {}
-
-
-def _put_remains(recorder: Recorder, recorded: RecordedDay, number: int, known_at: int) -> None:
-    span = Span(known_at, recorded.first_interval, len(recorded.of_market(REAL_TIME)))
-    for index, batch in recorded.postings:
-        remains = _remains(batch.take(batch.account == number))
-        if len(remains):
-            recorder.put(remains, span, name=ERASED_NAME, causes=(index,))
-    recorder.put(Erasures(customer=np.array([number], dtype=np.int32)), span)
-    recorder.commit(known_at)
-
-
 def _remains(postings: Postings) -> Postings:
     """What an erased customer owed, as one row per transaction without quantity or price."""
-    sums = fold(postings, "cause", "interval")
-    cause, interval = sums.keys
+    sums = fold(postings, "cause", "interval", "unit")
+    cause, interval, unit = sums.keys
     kept = sums.amount != 0
     size = int(kept.sum())
     nothing = np.zeros(size, dtype=np.int64)
     return Postings(
+        unit=unit[kept],
         account=np.full(size, Account.ERASED, dtype=np.int32),
         interval=interval[kept],
         line=np.full(size, Line.ERASED, dtype=np.uint8),
@@ -168,7 +185,11 @@ def _remains(postings: Postings) -> Postings:
     )
 
 
-def _tables(recorder: Recorder) -> Iterator[Table]:
-    for index, header in enumerate(recorder.journal.entries()):
-        if header.kind != "document":
-            yield recorder.vault.unseal(header, recorder.journal.payload(index)).table
+def without_customer(summary: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Sections of a summary as they must be once a customer is erased: none may tell its story.
+
+    >>> without_customer({"correction": {"customer": "home-003", "own_move_eur": -0.36}}, "home-003")
+    {'correction': None}
+    """
+    correction = summary.get("correction") or {}
+    return {"correction": None} if correction.get("customer") == name else {}

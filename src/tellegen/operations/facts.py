@@ -1,195 +1,152 @@
-"""The record of a day read back: everything that settlement, replay and publication need (law 3)."""
+"""What an interval of one feeder settles from: parties, awards, prices and energy laid out as arrays.
+
+The parties are who is connected and who holds a forward position there. A position stays at the node where it cleared:
+who moved is bought back at the old node, where it has no award and no meter, and begins at the new one with nothing.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
-from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tellegen.errors import TellegenError
-from tellegen.operations.recorder import Recorder
-from tellegen.records import (
-    AllocationKeys,
-    Awards,
-    Clearings,
-    Customers,
-    Energy,
-    Erasures,
-    Orders,
-    Postings,
-    Prices,
-    Readings,
-    Schedules,
-    Statements,
-    Table,
-)
-from tellegen.settlement import ClearedPeriod, DayFacts, assemble_day, latest_energy
-
-T = TypeVar("T", bound=Table)
-DAY_AHEAD, REAL_TIME = "day_ahead", "real_time"
-ERASED_NAME = "erased"
-"""Name of a batch with what is left of an erased customer's postings in the batch it names as cause."""
-
-
-class RecordIncompleteError(TellegenError):
-    """The record lacks something that was asked of it: an erased customer, an unfinished day."""
+from tellegen.operations.positions import QUANTITIES, parties_of, party_keys, scheduled_wh
+from tellegen.records import Clearings, ClearingStatus, Energy, Postings, Prices, Schedules
+from tellegen.settlement import IntervalFacts, Parameters, ReserveFacts, settle_intervals, settle_reserves
+from tellegen.units import IntArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Round:
-    """One clearing as it stands on record: what was offered, what became of it."""
+class Cleared:
+    """What a clearing put on record."""
 
-    market: str
-    interval: int
-    orders: Orders
-    awards: Awards
-    period: ClearedPeriod
+    schedules: Schedules
+    prices: Prices
+    clearing: Clearings
+
+    @property
+    def is_administrative(self) -> bool:
+        """Whether nothing was cleared, and the rulebook's price stands."""
+        return int(self.clearing.status[0]) == ClearingStatus.ADMINISTRATIVE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RecordedDay:
-    """A day as the journal has it.
+class Forward:
+    """One interval's share of a forward position.
 
     Attributes
     ----------
-    day : the billing day's local date.
-    customers, keys : enrolment and frozen sharing keys.
-    rounds : day-ahead hours, then real-time intervals, each ascending.
-    readings : (interval, registers as sent), ascending.
-    energy : versions of validated energy with the journal index of each; corrections are later ones.
-    postings : batches with journal index, differences included.
-    erased : customers whose rows can no longer be read.
+    party : int64[p], ascending (`party_keys`). wh : int64[3, p], energy, reserve up and down.
+    root_wh : bought at the root. prices, root_price : of the hour's clearing.
     """
 
-    day: date
-    customers: Customers
-    keys: AllocationKeys
-    rounds: tuple[Round, ...]
-    readings: tuple[tuple[int, Readings], ...]
-    energy: tuple[tuple[int, Energy], ...]
-    postings: tuple[tuple[int, Postings], ...]
-    erased: tuple[int, ...]
+    party: IntArray
+    wh: IntArray
+    root_wh: int
+    prices: Prices | None
+    root_price: int
 
-    @property
-    def first_interval(self) -> int:
-        """The day's first market interval."""
-        return self.rounds[0].interval
-
-    def of_market(self, market: str) -> tuple[Round, ...]:
-        """Rounds of one market."""
-        return tuple(r for r in self.rounds if r.market == market)
-
-    def all_postings(self) -> Postings:
-        """Every posting of the day in the order of the journal."""
-        return Postings.concat([batch for _, batch in self.postings])
-
-    def facts(self, *, first_versions_only: bool = False) -> DayFacts:
-        """The day's facts as known now, or as known before any correction.
-
-        Raises
-        ------
-        RecordIncompleteError : a customer has been erased, so that the day cannot settle again.
-        """
-        if self.erased:
-            raise RecordIncompleteError(
-                f"customer {self.erased[0]} has been erased; the day's settlement is final and cannot be run again"
-            )
-        versions = self.energy[: self._first_versions()] if first_versions_only else self.energy
-        return assemble_day(
-            self.first_interval,
-            self.customers,
-            [r.period for r in self.of_market(DAY_AHEAD)],
-            [r.period for r in self.of_market(REAL_TIME)],
-            latest_energy(versions),
-            self.keys,
-        )
-
-    def _first_versions(self) -> int:
-        """How many energy batches came before the first correction."""
-        seen: set[int] = set()
-        for position, (_, batch) in enumerate(self.energy):
-            intervals = set(batch.interval.tolist())
-            if seen & intervals:
-                return position
-            seen |= intervals
-        return len(self.energy)
+    @classmethod
+    def nothing(cls) -> Forward:
+        """There was no day-ahead market, or it was not cleared."""
+        return cls(np.zeros(0, dtype=np.int64), np.zeros((3, 0), dtype=np.int64), 0, None, 0)
 
 
-def read_day(recorder: Recorder) -> RecordedDay:
-    """Fold the journal into a `RecordedDay`.
+@dataclass(frozen=True, slots=True, eq=False)
+class Metered:
+    """Energy of an interval on one feeder.
 
-    Raises
-    ------
-    RecordIncompleteError : enrolment, keys or a clearing are not on record.
+    Attributes
+    ----------
+    party : int64[n], ascending: who is connected, where. energy : rows in that order. substation : one row.
     """
-    rounds = [*_rounds(recorder, DAY_AHEAD), *_rounds(recorder, REAL_TIME)]
-    if not rounds:
-        raise RecordIncompleteError("the journal holds no clearing; is the run complete?")
-    customers = _only(recorder, Customers)
-    erased = tuple(sorted({int(c) for _, _, table in recorder.read(Erasures) for c in table.customer}))
-    day = recorder.document("day").decode()
-    if not day:
-        raise RecordIncompleteError("the journal does not say which day it is about")
-    return RecordedDay(
-        day=date.fromisoformat(day),
-        customers=customers,
-        keys=_only(recorder, AllocationKeys),
-        rounds=tuple(rounds),
-        readings=tuple((header.interval, table) for _, header, table in recorder.read(Readings)),
-        energy=tuple((index, table) for index, _, table in recorder.read(Energy)),
-        postings=_postings(recorder, erased),
-        erased=erased,
+
+    party: IntArray
+    energy: Energy
+    substation: Energy
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Laid:
+    """Columns of the parties of an interval."""
+
+    party: IntArray
+    forward_wh: IntArray
+    real_time_wh: IntArray
+
+    @classmethod
+    def of(cls, metered: Metered, cleared: Cleared, forward: Forward) -> _Laid:
+        party = np.union1d(metered.party, forward.party)
+        before, now = np.zeros((2, len(QUANTITIES), party.size), dtype=np.int64)
+        before[:, np.searchsorted(party, forward.party)] = forward.wh
+        if cleared.is_administrative:
+            now = before
+        else:
+            awarded = party_keys(cleared.schedules.customer.astype(np.int64), cleared.schedules.node.astype(np.int64))
+            now[:, np.searchsorted(party, awarded)] = scheduled_wh(cleared.schedules)
+        return cls(party, before, now)
+
+    def placed(self, keys: IntArray, values: IntArray) -> IntArray:
+        """Values of some parties among all, int64[1, n]."""
+        out = np.zeros(self.party.size, dtype=np.int64)
+        out[np.searchsorted(self.party, keys)] = values
+        return out[None, :]
+
+    def at_nodes(self, prices: Prices | None, column: str) -> IntArray:
+        """A price at each one's node, int64[1, n]; 0 where there is none."""
+        if prices is None:
+            return np.zeros((1, self.party.size), dtype=np.int64)
+        return np.asarray(getattr(prices, column), dtype=np.int64)[parties_of(self.party)[1]][None, :]
+
+
+def settle_interval(
+    interval: int, metered: Metered, cleared: Cleared, forward: Forward, parameters: Parameters
+) -> Postings:
+    """Postings of one interval of one feeder; they sum to zero.
+
+    Where a clearing is administrative there are no awards: who holds a position is taken to keep it, so that nothing
+    is bought or sold in real time, and all that the meters show beyond it deviates.
+    """
+    laid = _Laid.of(metered, cleared, forward)
+    postings = [settle_intervals(_energy_facts(interval, laid, metered, cleared, forward), parameters)]
+    if laid.forward_wh[1:].any() or laid.real_time_wh[1:].any():
+        postings.append(settle_reserves(_reserve_facts(interval, laid, cleared, forward)))
+    return postings[0] if len(postings) == 1 else Postings.concat(postings)
+
+
+def _energy_facts(interval: int, laid: _Laid, metered: Metered, cleared: Cleared, forward: Forward) -> IntervalFacts:
+    customer, node = parties_of(laid.party)
+    return IntervalFacts(
+        interval=np.array([interval]),
+        customer=customer,
+        node=node,
+        forward_wh=laid.forward_wh[:1],
+        real_time_wh=laid.real_time_wh[:1],
+        forward_price=laid.at_nodes(forward.prices, "energy"),
+        real_time_price=laid.at_nodes(cleared.prices, "energy"),
+        reactive_price=laid.at_nodes(cleared.prices, "reactive"),
+        import_wh=laid.placed(metered.party, metered.energy.import_wh),
+        export_wh=laid.placed(metered.party, metered.energy.export_wh),
+        reactive_varh=laid.placed(metered.party, metered.energy.reactive_varh),
+        root_forward_wh=np.array([forward.root_wh]),
+        losses_wh=cleared.clearing.losses_wh,
+        substation_wh=metered.substation.import_wh - metered.substation.export_wh,
+        wholesale_forward_price=np.array([forward.root_price]),
+        wholesale_real_time_price=cleared.clearing.root_price,
     )
 
 
-def latest_statements(recorder: Recorder) -> Statements:
-    """Statements as they were issued last.
-
-    Raises
-    ------
-    RecordIncompleteError : none were issued; the day has not been closed.
-    """
-    latest: Statements | None = None
-    for _, _, table in recorder.read(Statements):
-        latest = table
-    if latest is None:
-        raise RecordIncompleteError("the journal holds no statements; has the day been closed?")
-    return latest
-
-
-def _only(recorder: Recorder, kind: type[T]) -> T:
-    for _, _, table in recorder.read(kind):
-        return table
-    raise RecordIncompleteError(f"the journal holds no {kind.kind}")
-
-
-def _postings(recorder: Recorder, erased: tuple[int, ...]) -> tuple[tuple[int, Postings], ...]:
-    """Batches of postings; what is left of erased customers stands with the batch it is left of."""
-    batches: dict[int, list[Postings]] = {}
-    for index, header, table in recorder.read(Postings):
-        belongs = header.causes[0] if header.name == ERASED_NAME else index
-        # A key may outlive its erasure record by a crash; the rows count as gone from the record on.
-        batches.setdefault(belongs, []).append(table.take(~np.isin(table.account, erased)))
-    return tuple((index, Postings.concat(parts)) for index, parts in sorted(batches.items()))
-
-
-def _rounds(recorder: Recorder, market: str) -> list[Round]:
-    def by_interval(kind: type[T]) -> dict[int, T]:
-        return {header.interval: table for _, header, table in recorder.read(kind, market=market)}
-
-    orders, awards, schedules = by_interval(Orders), by_interval(Awards), by_interval(Schedules)
-    prices, clearings = by_interval(Prices), by_interval(Clearings)
-    if not (set(orders) == set(awards) == set(schedules) == set(prices) == set(clearings)):
-        raise RecordIncompleteError(f"a {market} clearing is only partly on record")
-    return [
-        Round(market, t, orders[t], awards[t], ClearedPeriod(schedules[t], prices[t], clearings[t]))
-        for t in sorted(clearings)
-    ]
-
-
-def node_prices(rounds: tuple[Round, ...], column: str) -> NDArray[np.int64]:
-    """Prices of successive rounds at every node, int64[rounds, nodes], by node index."""
-    return np.stack([getattr(r.period.prices, column)[np.argsort(r.period.prices.node)] for r in rounds])
+def _reserve_facts(interval: int, laid: _Laid, cleared: Cleared, forward: Forward) -> ReserveFacts:
+    customer, _ = parties_of(laid.party)
+    return ReserveFacts(
+        interval=np.array([interval]),
+        customer=customer,
+        up_forward_wh=laid.forward_wh[1:2],
+        up_real_time_wh=laid.real_time_wh[1:2],
+        up_forward_price=laid.at_nodes(forward.prices, "reserve_up"),
+        up_real_time_price=laid.at_nodes(cleared.prices, "reserve_up"),
+        down_forward_wh=laid.forward_wh[2:],
+        down_real_time_wh=laid.real_time_wh[2:],
+        down_forward_price=laid.at_nodes(forward.prices, "reserve_down"),
+        down_real_time_price=laid.at_nodes(cleared.prices, "reserve_down"),
+    )

@@ -1,100 +1,171 @@
-"""The meters of a simulated feeder, the head-end that reads them, and the one that fails."""
+"""The meters of a shard between intervals: what validation remembers of each, substations included.
+
+Readings are judged once, when their interval settles, and the verdicts go on record. From then on the state follows
+from the record alone: `Meters.apply` takes the readings that counted and the rules that stand in the energy recorded,
+whether it is the verb that calls it or a fold after a restart. What came late is folded in by `metering.refold`.
+"""
 
 from __future__ import annotations
+
+from dataclasses import fields
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tellegen.metering import (
-    DeviceCodes,
-    Estimate,
-    Limits,
-    MeterState,
-    daily_profile,
-    longest_stillness,
-    validate,
-)
-from tellegen.metering.validation import Registers
-from tellegen.operations.setup import Setup
-from tellegen.operations.world import FeederWorld, Observation
-from tellegen.records import OPERATOR, Energy, Readings
-from tellegen.units import INTERVALS_PER_HOUR
-
-NOMINAL_MV = 230_000
-VOLTAGE_LOW_MV, VOLTAGE_HIGH_MV = 160_000, 290_000
-SUBSTATION_METER = 1
-ESTIMATE_DAYS = 7
-"""Days whose mean stands in for a reading that was rejected."""
+from tellegen.metering.devices import MeteringError
+from tellegen.metering.past import Estimates
+from tellegen.metering.runs import BoolArray
+from tellegen.metering.standing import Standing
+from tellegen.metering.validation import Limits, MeterState, Sent, advanced, energy_of, judged
+from tellegen.operations.topology import Connected
+from tellegen.records import Energy, MeterStates, Readings
+from tellegen.units import IntArray
 
 
 class Meters:
-    """Registers as sent and as validated; row 0 of everything is the substation."""
+    """State of the meters by customer, in arrays.
 
-    def __init__(self, setup: Setup, world: FeederWorld, master_key: bytes) -> None:
-        self._setup, self._world = setup, world
-        customers = setup.community.customers
-        self._number = np.concatenate([[OPERATOR], np.asarray(customers.customer)])
-        self._serial = np.concatenate([[SUBSTATION_METER], np.asarray(customers.meter)])
-        self._node = np.concatenate([[int(setup.network.source[0])], setup.node])
-        self._codes = DeviceCodes(master_key, self._serial)
-        self._state = MeterState.installed(self._number, self._serial, Registers(*world.registers.whole()))
-        net = setup.past_net_wh
-        whole = np.concatenate([net.sum(axis=2, keepdims=True), net], axis=2)
-        imports, exports = np.maximum(whole, 0), np.maximum(-whole, 0)
-        fuse_w = np.asarray(customers.fuse_w, dtype=np.int64)
-        self._limits = Limits(
-            fuse_w=np.concatenate([[fuse_w.sum()], fuse_w]),
-            voltage_low_mv=np.full(self._number.size, VOLTAGE_LOW_MV),
-            voltage_high_mv=np.full(self._number.size, VOLTAGE_HIGH_MV),
-            longest_still=longest_stillness(*(e.reshape(-1, self._number.size) for e in (imports, exports))),
-        )
-        self._profile = tuple(daily_profile(e[-ESTIMATE_DAYS:]) for e in (imports, exports, np.zeros_like(imports)))
-        fault = setup.scenario.fault
-        self._faulty = setup.community.names.index(fault.customer) + 1 if fault else 0
-        self.fault_first = setup.first + fault.start_hour * INTERVALS_PER_HOUR if fault else 0
-        self._fault_end = self.fault_first + fault.hours * INTERVALS_PER_HOUR if fault else 0
-        self._stuck = np.zeros(3, dtype=np.int64)
-        self._true: list[NDArray[np.int64]] = []
+    A customer has one row, of the meter installed last: an exchange ends one installation and starts another, whose
+    own first reading is its base. Until something is measured there, an interval is estimated as the customer's last
+    measured one.
+    """
 
-    def read(self, interval: int, seen: Observation) -> tuple[Readings, Energy]:
-        """Readings at the end of an interval as they arrive, and the energy that passes validation."""
-        registers = np.stack(self._world.registers.whole())
-        if self._faulty:
-            registers = self._with_fault(interval, registers)
-        readings = self._codes.tag(
-            Readings(
-                customer=self._number,
-                meter=self._serial,
-                counter=np.full(self._number.size, interval - self._setup.first + 1),
-                import_wh=registers[0],
-                export_wh=registers[1],
-                reactive_varh=registers[2],
-                voltage_mv=np.rint(seen.voltage_pu[self._node] * NOMINAL_MV).astype(np.int64),
-                tag=np.zeros(self._number.size, dtype="V16"),
-            ),
-            interval,
-        )
-        at = (interval - self._setup.first) % 288
-        estimate = Estimate(*(profile[at] for profile in self._profile))
-        genuine = self._codes.check(readings, interval)
-        energy, self._state = validate(interval, readings, genuine, self._state, self._limits, estimate)
-        return readings, energy
+    def __init__(self, standing: Standing | None = None) -> None:
+        self._standing = standing if standing is not None else Standing.nobody()
 
-    def true_registers(self) -> NDArray[np.int64]:
-        """Registers that the faulty meter should have shown: import, export, reactive; int64[3, k + 1].
+    @classmethod
+    def of(cls, parts: dict[str, NDArray[np.generic]]) -> Meters:
+        """Inverse of `parts`.
 
-        The first value stands at the start of the first wrong interval. The interval after the fault is
-        included, because its energy was estimated too.
+        Raises
+        ------
+        MeteringError : a column is missing.
         """
-        return np.stack(self._true, axis=1) if self._true else np.zeros((3, 0), dtype=np.int64)
+        missing = {"customer", "meter", *(spec.name for spec in fields(MeterState))} - parts.keys()
+        if missing:
+            raise MeteringError(f"meters: column {min(missing)} is missing from the snapshot; fold the record instead")
+        columns = {name: np.asarray(column) for name, column in parts.items()}
+        state = MeterState(*(columns[spec.name] for spec in fields(MeterState)))
+        return cls(Standing(columns["customer"].astype(np.int64), columns["meter"].astype(np.int64), state))
 
-    def _with_fault(self, interval: int, registers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The registers of the faulty meter stand still while it fails."""
-        shown = registers.copy()
-        if self.fault_first - 1 <= interval <= self._fault_end:
-            self._true.append(registers[:, self._faulty].copy())
-        if interval == self.fault_first - 1:
-            self._stuck = registers[:, self._faulty].copy()
-        if self.fault_first <= interval < self._fault_end:
-            shown[:, self._faulty] = self._stuck
-        return shown
+    def parts(self) -> dict[str, NDArray[np.generic]]:
+        """The state as named columns, by customer, little-endian: equal states are equal bytes."""
+        standing = self._standing
+        named = {spec.name: getattr(standing.state, spec.name) for spec in fields(MeterState)}
+        every = {"customer": standing.customer.astype(np.int32), "meter": standing.meter, **named}
+        return {
+            name: np.ascontiguousarray(column.astype(column.dtype.newbyteorder("<"))) for name, column in every.items()
+        }
+
+    @property
+    def standing(self) -> Standing:
+        """All rows, ascending by customer."""
+        return self._standing
+
+    def bases(self, interval: int, before: Readings, connected: Connected) -> Standing:
+        """Meters that are new in an interval and whose registers at its start were read: they count from these.
+
+        Parameters
+        ----------
+        before : readings about the interval before that count.
+        """
+        rows = np.flatnonzero(self._unknown(connected))
+        rows = rows[np.argsort(connected.customer[rows], kind="stable")]
+        sent = Sent.of(before, connected.customer[rows], connected.meter[rows])
+        came = np.flatnonzero(sent.came)
+        state = MeterState.installed(sent.registers[:, came], interval - 1)
+        return Standing(connected.customer[rows[came]], connected.meter[rows[came]], state)
+
+    def is_new(self, connected: Connected) -> bool:
+        """Whether a meter is connected that nothing is known of."""
+        return bool(self._unknown(connected).any())
+
+    def _unknown(self, connected: Connected) -> BoolArray:
+        known = self._standing
+        if not known.customer.size:
+            return np.ones(connected.customer.size, dtype=np.bool_)
+        place = np.minimum(np.searchsorted(known.customer, connected.customer), known.customer.size - 1)
+        return np.asarray((known.customer[place] != connected.customer) | (known.meter[place] != connected.meter))
+
+    def judge(self, interval: int, readings: Readings, connected: Connected, estimates: Estimates) -> Energy:
+        """Energy of everybody connected in an interval, substations included; changes nothing.
+
+        Parameters
+        ----------
+        interval : intervals are judged in their order, each after the one before was applied.
+        readings : those about the interval that count, in the order of the record.
+        connected : who is on the feeders.
+        estimates : of everybody in `connected`, in its order.
+
+        Returns
+        -------
+        One row each, in the order of `connected`.
+        """
+        state = self._standing.at(connected.customer, connected.meter)
+        sent = Sent.of(readings, connected.customer, connected.meter)
+        limits = Limits.of(connected.capacity_w, estimates.longest_still)
+        rule = judged(interval, sent, state, limits)
+        assumed = estimates.energy(state.measured.astype(np.int64))
+        return energy_of(interval, connected.customer, sent, state, rule, assumed)
+
+    def apply(self, interval: int, readings: Readings, energy: Energy, connected: Connected) -> None:
+        """Go on to the state after an interval, as it stands on record.
+
+        Parameters
+        ----------
+        readings, connected : as they were given to `judge`.
+        energy : what it returned, in any order.
+
+        Raises
+        ------
+        MeteringError : somebody connected has no energy on record.
+        """
+        by_customer = np.argsort(energy.customer, kind="stable")
+        place = np.searchsorted(energy.customer, connected.customer, sorter=by_customer)
+        place = by_customer[np.minimum(place, max(len(energy) - 1, 0))] if len(energy) else place
+        absent = (
+            np.ones(place.size, dtype=np.bool_) if not len(energy) else energy.customer[place] != connected.customer
+        )
+        if absent.any():
+            customer = int(connected.customer[np.argmax(absent)])
+            raise MeteringError(f"customer {customer}, interval {interval}: no energy on record for who is connected")
+        state = self._standing.at(connected.customer, connected.meter)
+        sent = Sent.of(readings, connected.customer, connected.meter)
+        after = advanced(interval, sent, state, energy.rule[place])
+        self.replace(Standing.of(connected.customer, connected.meter, after))
+
+    def replace(self, rows: Standing) -> None:
+        """Put rows in place of those of the same customers: what `metering.refold` made of late readings."""
+        self._standing = self._standing.replaced(rows)
+
+    def forget(self, customer: IntArray) -> None:
+        """Leave customers out that were erased."""
+        self._standing = self._standing.take(~np.isin(self._standing.customer, customer))
+
+
+def meter_states(standing: Standing) -> MeterStates:
+    """State of some meters as it stands on record."""
+    state = standing.state
+    return MeterStates(
+        customer=standing.customer.astype(np.int32),
+        meter=standing.meter,
+        accepted=state.accepted.T,
+        accepted_at=state.accepted_at,
+        heard=state.heard.T,
+        heard_at=state.heard_at,
+        still=state.still,
+        measured=state.measured.T,
+    )
+
+
+def standing_of(states: MeterStates) -> Standing:
+    """Inverse of `meter_states`."""
+    state = MeterState(
+        np.ascontiguousarray(states.accepted.T),
+        states.accepted_at,
+        np.ascontiguousarray(states.heard.T),
+        states.heard_at,
+        states.still,
+        np.ascontiguousarray(states.measured.T),
+    )
+    return Standing.of(states.customer.astype(np.int64), states.meter, state)

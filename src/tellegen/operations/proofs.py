@@ -1,15 +1,18 @@
-"""Receipts with everything that checking them needs besides the operator's key."""
+"""Receipts with everything that checking them needs besides the operator's key, of either journal of a shard."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from tellegen.errors import InputError
-from tellegen.journal import strongest
-from tellegen.operations.run_directory import Run
-from tellegen.privacy import Archive
+from tellegen.journal import Journal, strongest
+from tellegen.operations.record import MARKET
+from tellegen.privacy import Archive, Vault
 from tellegen.records import NOBODY, Header
 
 
@@ -35,45 +38,57 @@ class Proof:
     salt_hex: str = ""
 
 
-def prove_entry(run: Run, index: int) -> Proof:
-    """Receipt of a log entry.
+@contextmanager
+def open_log(directory: Path, *, market: bool = False) -> Iterator[Journal]:
+    """The journal of a directory for reading: that of a run or of the intake, or the market's.
 
     Raises
     ------
-    JournalError : there is no such entry.
+    InputError : there is none.
     """
-    journal = run.recorder.journal
-    receipt = journal.receipt(index, strongest(journal, index))
-    return Proof(receipt, index, journal.entries()[index].to_bytes().decode(), journal.verifier.vkey)
+    folder = directory / MARKET if market else directory
+    if not (folder / "journal").is_dir():
+        what = "holds no market's journal" if market else "holds no journal; give the directory of a run or a shard"
+        raise InputError(directory, "directory", what)
+    with Journal.open(folder) as journal:
+        yield journal
 
 
-def prove_row(run: Run, index: int, row: int) -> Proof:
-    """Receipt of one row, with the row itself and its salt.
+def prove(directory: Path, index: int, row: int | None = None, *, market: bool = False) -> Proof:
+    """Receipt of a log entry, or of one row with the row itself and its salt, wherever the row lies.
+
+    Parameters
+    ----------
+    directory : of a run or a shard. market : of the market's journal, else of the intake's.
 
     Raises
     ------
-    JournalError : there is no such entry or row.
-    InputError : the row is of an erased customer; nobody can read it any more.
+    InputError : there is no such journal; the row is of an erased customer, so that nobody can read it any more.
+    JournalError : there is no such entry or row. VaultError : its rows cannot be read.
     """
-    journal, vault = run.recorder.journal, run.recorder.vault
-    leaves = Archive(run.path, vault).leaves_of(journal, index)
-    receipt = journal.row_receipt(index, row, leaves, strongest(journal, index))
-    header = journal.entries()[index]
-    subject, content = _row(run, header, index, row)
-    salt = b"" if subject == NOBODY else vault.salt(header, subject, row)
-    return Proof(receipt, index, header.to_bytes().decode(), journal.verifier.vkey, row, content.hex(), salt.hex())
+    with open_log(directory, market=market) as journal, Vault.open(directory / "vault") as vault:
+        at, key = strongest(journal, index), journal.verifier.vkey
+        if row is None:
+            return Proof(journal.receipt(index, at), index, journal.entry(index).to_bytes().decode(), key)
+        archive = Archive(journal.folder.parent, vault)
+        receipt = journal.row_receipt(index, row, archive.leaves_of(journal, index), at)
+        header = journal.entry(index)
+        subject, content = _row(journal, vault, archive, header, index, row)
+        salt = b"" if subject == NOBODY else vault.salt(header, subject, row)
+        return Proof(receipt, index, header.to_bytes().decode(), key, row, content.hex(), salt.hex())
 
 
-def _row(run: Run, header: Header, index: int, row: int) -> tuple[int, bytes]:
+def _row(journal: Journal, vault: Vault, archive: Archive, header: Header, index: int, row: int) -> tuple[int, bytes]:
     """Whom a row is about, and its canonical bytes."""
-    journal, vault = run.recorder.journal, run.recorder.vault
     if header.kind == "document":
         document = vault.unseal_document(header, journal.payload(index))
         if document is not None:
             return (0 if document.private else NOBODY), document.content
     else:
-        unsealed = Archive(run.path, vault).unseal(journal, index)
+        unsealed = archive.unseal(journal, index)
         if unsealed.present[row]:
             place = int(np.count_nonzero(unsealed.present[:row]))
             return int(unsealed.table.subjects()[place]), unsealed.table.rows()[place].tobytes()
-    raise InputError(run.path, f"entry {index}, row {row}", "is of an erased customer; nobody can read it any more")
+    raise InputError(
+        journal.folder.parent, f"entry {index}, row {row}", "is of an erased customer; nobody can read it any more"
+    )

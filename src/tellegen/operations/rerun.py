@@ -1,133 +1,120 @@
-"""``tellegen replay``: everything that can follow from the record is computed again and compared."""
+"""``tellegen replay``: everything that can follow from the record is computed again and compared.
+
+The market's journal is folded from its first record (`State`), and on the way each record that follows from others is
+made again by the pure part of the verb that wrote it: sharing keys, gates, shares, cents, statements, snapshots. What
+is left is made again as if nothing had come late: `operations.rerun_money` judges all readings at once and settles each
+day from scratch. Nothing is written, but for books that are missing.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
-from nacl.signing import VerifyKey
-from numpy.typing import NDArray
+from collections.abc import Iterator
+from pathlib import Path
 
 from tellegen.books import Ledger
-from tellegen.grid import Network, network_from_json
-from tellegen.market import OrderBook, Parameters, Warm, clear, to_records
-from tellegen.market.submission import rejected_rows
-from tellegen.operations.facts import DAY_AHEAD, REAL_TIME, RecordedDay, Round, latest_statements, read_day
-from tellegen.operations.recorder import Recorder
-from tellegen.operations.run_directory import Run
-from tellegen.records import Statements, Submissions
-from tellegen.replay import same_books
-from tellegen.settlement import settle_day, statements
-from tellegen.units import INTERVALS_PER_HOUR
+from tellegen.intake.row_checks import unsigned
+from tellegen.intake.submitted import statement_of
+from tellegen.operations.booked import booked
+from tellegen.operations.record import ShardRecord
+from tellegen.operations.rerun_days import Days
+from tellegen.operations.rerun_gates import GatesAgain
+from tellegen.operations.rerun_money import MoneyAgain
+from tellegen.operations.rerun_snapshots import SnapshotsAgain
+from tellegen.operations.state import State
+from tellegen.operations.tally import Replayed, Tally
+from tellegen.records import Header, Orders, Postings, Submissions, Table
+from tellegen.records.submission import bid_messages
+
+BOOKS = "books.sqlite"
+CHUNK = 1_024
+"""Entries whose rows are read together."""
 
 
-@dataclass(frozen=True, slots=True)
-class Replayed:
-    """One comparison: its name, whether it held, how many things were compared, what was found."""
+def rerun(path: Path | str, *, processes: int = 0) -> list[Replayed]:
+    """Fold, clear and settle all that a shard has on record again.
 
-    name: str
-    ok: bool
-    count: int
-    detail: str
+    What customers had who have been erased since cannot be computed again, nor what was shared with it; the results
+    count it as left out, and compare the rest.
 
+    Parameters
+    ----------
+    processes : that clear; 0: this one alone.
 
-def rerun(run: Run) -> list[Replayed]:
-    """Fold, clear and settle the recorded day again; writes nothing but books that are missing.
-
-    Where a customer has been erased, clearings and settlement cannot run again; the result says so and
-    compares what is left: the books with the postings.
+    Raises
+    ------
+    InputError : there is no shard with a market. JournalError, VaultError : it cannot be read.
     """
-    day = read_day(run.recorder)
-    checks = [_books(run, day)]
-    if day.erased:
-        detail = f"not run: customer {day.erased[0]} has been erased, its orders and readings are gone"
-        return [*checks, Replayed("clearings and settlement", True, 0, detail)]
-    rules = run.rulebook().at(day.day)
-    checks.append(_signatures(run.recorder, day))
-    network = network_from_json(run.recorder.document("network"))
-    customers = int(day.customers.customer.max())
-    checks += [_clearings(network, day.of_market(market), rules.market, customers) for market in (DAY_AHEAD, REAL_TIME)]
-    posted, settled = day.all_postings(), settle_day(day.facts(), rules.settlement)
-    checks.append(
-        Replayed(
-            "settlement",
-            same_books(posted, settled),
-            len(settled),
-            f"{len(settled)} postings of a settlement from scratch against {len(posted)} on record with corrections",
-        )
-    )
-    checks.append(_statements(run.recorder, statements(settled)))
-    return checks
+    with ShardRecord.open(path, use_snapshot=False) as record:
+        books = _books(record)
+        state = State(record.topology, record.rulebook, record.readings)
+        with GatesAgain(record, state, processes) as gates:
+            days, money, snapshots = Days(record, state), MoneyAgain(record, state), SnapshotsAgain(record, state)
+            for index, header, table in _entries(record, state):
+                for each in (days, snapshots):
+                    each.before(index, header, table)
+                state.apply(index, header, table)
+                gates.after(index, header, table)
+                money.after(index, header, table)
+            gates.finish()
+        money.run()
+        tallies = [_signatures(record), *days.tallies[:1], *gates.tallies, *money.tallies, *days.tallies[1:]]
+        return [books, *(tally.result() for tally in (*tallies, snapshots.tally))]
 
 
-def _books(run: Run, day: RecordedDay) -> Replayed:
+def _entries(record: ShardRecord, state: State) -> Iterator[tuple[int, Header, Table | None]]:
+    """The market's journal in order; rows of kinds that nobody asks for are not read."""
+    stop = len(record.journal)
+    for start in range(0, stop, CHUNK):
+        headers = {index: record.header(index) for index in range(start, min(start + CHUNK, stop))}
+        asked = [i for i, header in headers.items() if state.reads_kind(header.kind) or header.kind in Days.READS]
+        tables = dict(record.tables(asked))
+        for index, header in headers.items():
+            yield index, header, tables.get(index)
+
+
+def _books(record: ShardRecord) -> Replayed:
     """Books folded from the journal against the file, table by table; where the file is gone, it is made again."""
-    if not run.books.exists():
-        with Ledger.rebuild(run.books, day.postings) as ledger:
-            count = len(ledger.balances())
-        return Replayed("books", True, count, f"{run.books.name} was missing: {count} balances folded from the journal")
-    with Ledger.open(run.books, read_only=True) as ledger:
-        difference = ledger.check(day.postings)
-        if difference:
-            return Replayed("books", False, 0, difference)
-        count = len(ledger.balances())
-    return Replayed("books", True, count, f"{count} balances and what makes them up, against the fold of the journal")
+    path = record.path / BOOKS
+    if not path.exists():
+        count = rebuild_books(record)
+        return Replayed("books", True, count, f"{path.name} was missing: {count} balances folded from the journal")
+    with Ledger.open(path, read_only=True) as ledger:
+        difference = ledger.check(_postings(record))
+        count = 0 if difference else len(ledger.balances())
+    found = f"{count} balances and what makes them up, against the fold of the journal"
+    return Replayed("books", not difference, count, difference or found)
 
 
-def _signatures(recorder: Recorder, day: RecordedDay) -> Replayed:
-    keys = {
-        int(c): VerifyKey(k.tobytes()) for c, k in zip(day.customers.customer, day.customers.public_key, strict=True)
-    }
-    signed = {(h.market, h.interval): table for _, h, table in recorder.read(Submissions)}
-    bad = count = 0
-    for r in day.rounds:
-        submissions = signed[r.market, r.interval]
-        bad += int(rejected_rows(r.orders, submissions, r.market, r.interval, keys).sum())
-        count += len(submissions)
-    return Replayed("order signatures", bad == 0, count, f"{count} signatures, {bad} orders not covered")
+def rebuild_books(record: ShardRecord) -> int:
+    """Fold the books from the journal; the same record gives the same bytes. Returns how many balances there are."""
+    path = record.path / BOOKS
+    path.unlink(missing_ok=True)
+    with Ledger.rebuild(path, _postings(record), until=len(record.journal)) as ledger:
+        return len(ledger.balances())
 
 
-def _clearings(network: Network, rounds: tuple[Round, ...], parameters: Parameters, customers: int) -> Replayed:
-    """Clear every round again from its recorded orders; every integer that went on record must come out."""
-    warm: Warm | None = None
-    spread: NDArray[np.float64] | None = None
-    # for everybody from the start: who has no order in the first round may have one later
-    carry = np.zeros((customers, 2), dtype=np.int64)
-    different = 0
-    market = rounds[0].market
-    intervals = 1 if market == REAL_TIME else INTERVALS_PER_HOUR
-    for r in rounds:
-        price = int(r.period.clearing.root_price[0])
-        cleared = clear(
-            network,
-            OrderBook.from_orders(r.orders),
-            price / 1e6,
-            parameters=parameters,
-            warm=warm,
-            tie_context=f"{market}/{r.interval}",
-            last_spread=spread,
-        )
-        facts = to_records(cleared, r.orders, root_price_micros=price, intervals=intervals, carry=carry)
-        warm = cleared.warm
-        carry = facts.carry
-        if market == REAL_TIME:
-            spread = cleared.prices.energy - price / 1e6
-        recorded = (r.awards, r.period.prices, r.period.schedules, r.period.clearing)
-        again = (facts.awards, facts.prices, facts.schedules, facts.clearing)
-        different += not all(a.equals(b) for a, b in zip(again, recorded, strict=True))
-    return Replayed(
-        f"{market.replace('_', '-')} clearings",
-        different == 0,
-        len(rounds),
-        f"{len(rounds)} clearings run again, {different} with another price, award, schedule or loss",
-    )
+def _postings(record: ShardRecord) -> Iterator[tuple[int, Postings]]:
+    entries = list(record.journal.find(kind=Postings.kind))
+    for start in range(0, len(entries), CHUNK):
+        yield from sorted(booked(record, entries[start : start + CHUNK]), key=lambda each: each[0])
 
 
-def _statements(recorder: Recorder, expected: Statements) -> Replayed:
-    latest = latest_statements(recorder)
-    return Replayed(
-        "statements",
-        latest.equals(expected),
-        len(np.unique(expected.customer)),
-        f"{len(expected)} lines as invoiced last against the settlement from scratch",
-    )
+def _signatures(record: ShardRecord) -> Tally:
+    """Every bid that counts is signed by its customer."""
+    tally = Tally("order signatures", "signatures", "do not verify")
+    submitted, intake = record.submitted, record.intake
+    for index in intake.find(kind=Submissions.kind):
+        header = intake.entry(index)
+        signed, orders = submitted.table(index), submitted.table(header.causes[0])
+        assert isinstance(signed, Submissions)
+        assert isinstance(orders, Orders)
+        if not header.evidence:
+            tally.leave_out("batches without their sender's signature")
+            continue
+        statement = statement_of(header, intake.verifier.name)
+        about = (statement.origin, statement.feeder, statement.market, statement.interval)
+        keys = record.directory.customer_keys(signed.customer, header.known_at, header.known_at)
+        bad = unsigned(bid_messages(signed, orders, *about), signed, keys)
+        refusal = submitted.refusal_of_rows(index)[submitted.customers(index) >= 0]  # of those who are not erased
+        tally.compare(len(signed), int(bad[refusal == 0].sum()), f"entry {index}")
+    return tally

@@ -6,6 +6,7 @@ column after the other: the journal index of each row's entry, the row's number 
 - A column of whole numbers is ``first i64 | least i64 | divisor i64 | width u8`` and the bytes, lowest first across all
   rows, of ``(difference to the row before - least) / divisor``. Registers, counters and voltages in coarse steps so
   become a byte or none each. Differences wrap at 2^64, so every value comes back.
+- A matrix is its columns, one after the other.
 - A column of text is its bytes.
 
 Codes are the columns of raw bytes (authentication codes, signatures, keys), as they are: nothing compresses them.
@@ -31,7 +32,7 @@ PLACE = [("@entry", "<i8"), ("@row", "<i8")]
 
 def block_dtype(schema: type[Table]) -> np.dtype[np.void]:
     """Rows of a block: where each stands on record, and its canonical columns."""
-    return np.dtype([*PLACE, *((name, schema.row_dtype()[name].str) for name in schema.row_dtype().names or ())])
+    return np.dtype([*PLACE, *((name, schema.row_dtype()[name]) for name in schema.row_dtype().names or ())])
 
 
 def pack_block(rows: NDArray[np.void]) -> bytes:
@@ -55,7 +56,7 @@ def pack_block(rows: NDArray[np.void]) -> bytes:
         elif column.dtype.kind == "S":
             values.append(column.tobytes())
         else:
-            values.append(_pack_numbers(column.astype(np.int64)))
+            values += [_pack_numbers(np.ascontiguousarray(each)) for each in np.atleast_2d(column.astype(np.int64).T)]
     packed = lzma.compress(b"".join(values), lzma.FORMAT_RAW, filters=_FILTERS)
     return _HEAD.pack(len(rows), len(packed)) + packed + b"".join(codes)
 
@@ -76,15 +77,15 @@ def unpack_block(block: bytes, schema: type[Table]) -> NDArray[np.void]:
         for name in dtype.names or ():
             kind = dtype[name]
             size = kind.itemsize * count
-            if kind.kind == "V":
+            if kind.base.kind == "V":
                 rows[name] = np.frombuffer(block, dtype=kind, count=count, offset=codes_at)
                 codes_at += size
-            elif kind.kind == "S":
+            elif kind.base.kind == "S":
                 rows[name] = np.frombuffer(values, dtype=kind, count=count, offset=at)
                 at += size
             else:
-                numbers, at = _unpack_numbers(values, at, count)
-                rows[name] = numbers
+                for each in np.atleast_2d(rows[name].T):
+                    each[:], at = _unpack_numbers(values, at, count)
         if at != len(values) or codes_at != len(block):
             raise RecordError(f"a block of {schema.kind} is longer than its rows")
     except (struct.error, lzma.LZMAError, ValueError) as error:

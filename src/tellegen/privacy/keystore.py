@@ -19,6 +19,7 @@ from typing import Any
 from zlib import crc32
 
 from tellegen.errors import TellegenError
+from tellegen.journal.database import SQLITE, Databases
 
 SECRET_BYTES = 32
 _FORMAT = 3
@@ -47,13 +48,14 @@ class KeyStore:
     ----------
     path : the file.
     create : start it; the folder is made for its owner only.
+    databases : on whose disk it lies.
 
     Raises
     ------
     VaultError : there is none, there is one already, or it is no key store.
     """
 
-    def __init__(self, path: Path, *, create: bool = False) -> None:
+    def __init__(self, path: Path, *, create: bool = False, databases: Databases = SQLITE) -> None:
         self._path = path
         if create:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -61,16 +63,20 @@ class KeyStore:
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             except FileExistsError:
                 raise VaultError(f"{path} exists; a vault is never overwritten") from None
-        elif not path.is_file():
+        elif not databases.exists(path):
             raise VaultError(f"{path} does not exist; without it no confidential row can be read")
-        self._database = sqlite3.connect(path, isolation_level=None)
+        try:
+            self._database = databases.connect(path)
+        except sqlite3.Error as error:
+            raise VaultError(f"{path} is not a key store: {error}") from None
         try:
             self._database.execute("PRAGMA secure_delete = ON")
             self._database.execute("PRAGMA journal_mode = PERSIST")
             self._database.execute("PRAGMA temp_store = MEMORY")
             self._database.execute("PRAGMA synchronous = EXTRA")
             if create:
-                self._database.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+                for statement in ("BEGIN", *_SCHEMA.split(";"), "COMMIT"):
+                    self._database.execute(statement)
             elif self._journal_holds_pages():
                 self._scrub()
             (found,) = self._database.execute("PRAGMA user_version").fetchone()
@@ -146,6 +152,13 @@ class KeyStore:
     def add_purpose(self, name: str, secret: bytes) -> None:
         """Store a secret of the operator, unless another process was faster: then its own stands."""
         self._transact([("INSERT OR IGNORE INTO purpose VALUES (?, ?, ?)", [(name, secret, _checksum(name, secret))])])
+
+    def remove_purpose(self, name: str) -> None:
+        """Destroy a secret of the operator: its cells are overwritten (``secure_delete``).
+
+        The file is not rebuilt besides, as for a customer: this is done every hour.
+        """
+        self._transact([("DELETE FROM purpose WHERE name = ?", [(name,)])])
 
     def add_epoch(self, number: int, day: int, secret: bytes) -> None:
         """Store the secret of an epoch, unless another process was faster: then its own stands."""

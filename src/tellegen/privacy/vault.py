@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellegen.journal import LivePayload, Payload
+from tellegen.journal.database import SQLITE, Databases
 from tellegen.privacy.keys import CustomerKeys, SealingKeys, derive
 from tellegen.privacy.keystore import SECRET_BYTES, KeyStore, VaultError
 from tellegen.privacy.sealing import (
@@ -30,6 +31,8 @@ from tellegen.privacy.sealing import (
 from tellegen.records import NOBODY, OPERATOR, TABLES, Document, Header, SealedBatch, Table, tree_root
 
 SECONDS_PER_DAY = 86_400
+SIMULATED = "simulated"
+"""Purpose whose key marks a vault that was made from a seed."""
 
 
 class Unsealed(NamedTuple):
@@ -98,18 +101,28 @@ class Vault:
         VaultError : there is one already.
         """
         vault = cls(KeyStore(_file(path), create=True), seed)
+        if seed is not None:
+            vault.purpose_key(SIMULATED)
         vault.enrol([OPERATOR, *customers])
         return vault
 
     @classmethod
-    def open(cls, path: Path | str, seed: bytes | None = None) -> Vault:
+    def open(cls, path: Path | str, seed: bytes | None = None, *, databases: Databases = SQLITE) -> Vault:
         """Open the vault in the folder `path`; `seed` only matters for customers enrolled later.
+
+        Parameters
+        ----------
+        databases : on whose disk.
 
         Raises
         ------
         VaultError : there is none.
         """
-        return cls(KeyStore(_file(path)), seed)
+        vault = cls(KeyStore(_file(path), databases=databases), seed)
+        if seed is None and vault.simulated:
+            # what a simulation needs later follows from its seed too, by way of the mark
+            vault._seed = hashlib.sha256(vault.purpose_key(SIMULATED)).digest()
+        return vault
 
     def __enter__(self) -> Vault:
         return self
@@ -170,9 +183,25 @@ class Vault:
         return self._purposes[purpose]
 
     @property
+    def simulated(self) -> bool:
+        """Whether its secrets come from a seed, and protect nobody: the mark stands in the vault since it was made."""
+        return SIMULATED in self._purposes
+
+    @property
     def purposes(self) -> list[str]:
         """For what the operator has secrets here."""
+        self._look()
         return sorted(self._purposes)
+
+    def held_purpose_key(self, purpose: str) -> bytes | None:
+        """As `purpose_key`; None, and nothing is made, where there is no such secret, or no more."""
+        self._look()
+        return self._purposes.get(purpose)
+
+    def destroy_purpose(self, purpose: str) -> None:
+        """Destroy a secret of the operator's: what is encrypted under it can be read no more."""
+        self._store.remove_purpose(purpose)
+        self._purposes = self._store.purposes()
 
     def erase(self, customer: int) -> None:
         """Destroy a customer's key. No row of theirs can be read again; every proof still verifies.
@@ -240,6 +269,7 @@ class Vault:
     def _look(self) -> None:
         """Take over what another process has added or destroyed."""
         if self._store.changed():
+            self._purposes = self._store.purposes()
             self._epochs = self._read_epochs()
             self._forget_erased()
 

@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 
 from tellegen.records.table import Table, column
 
+DAY_AHEAD, REAL_TIME = "day_ahead", "real_time"
+MARKETS = (DAY_AHEAD, REAL_TIME)
+"""The two markets: hours of the coming day, and the market interval that is about to begin."""
+
 
 class Product(IntEnum):
     """What an order is for."""
@@ -40,16 +44,20 @@ class Device(IntEnum):
 
 
 class ClearingStatus(IntEnum):
-    """How a clearing ended (law 7): it always ends with finite prices and one of these."""
+    """How a clearing ended (law 7): it always ends with finite prices and one of these.
+
+    ADMINISTRATIVE: there was none, for the gate was missed or had no wholesale price; the rulebook's price stands.
+    """
 
     OPTIMAL = 0
     RELAXED = 1
     FALLBACK = 2
+    ADMINISTRATIVE = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Orders(Table):
-    """Orders of one market and period, one row per step of a curve.
+    """Orders of one market, one row per step of a curve; a day-ahead batch is about all periods of its delivery day.
 
     A buy step takes any part of its quantity at or below its price, a sell step at or above. A
     price-taker takes its whole quantity whatever the price.
@@ -59,6 +67,7 @@ class Orders(Table):
     subject: ClassVar[str | None] = "customer"
 
     customer: NDArray[np.int32] = column("<i4", "1", "customer number, from 1")
+    period: NDArray[np.uint8] = column("|u1", "1", "period of the delivery day, from 0; 0 in real time")
     device: NDArray[np.uint8] = column("|u1", "Device", "device behind the order")
     node: NDArray[np.int32] = column("<i4", "1", "node index in the recorded network")
     product: NDArray[np.uint8] = column("|u1", "Product", "what is bought or sold")
@@ -73,8 +82,7 @@ class Orders(Table):
 class Submissions(Table):
     """Who signed which orders: one Ed25519 signature over a customer's rows of an order batch.
 
-    Signed message: UTF-8 ``"<market>/<interval>/"`` then the canonical bytes of the customer's rows
-    in order.
+    What is signed is `records.submission.bid_message`; the rows of a customer stand together.
     """
 
     kind: ClassVar[str] = "submissions"
@@ -82,19 +90,26 @@ class Submissions(Table):
 
     customer: NDArray[np.int32] = column("<i4", "1", "customer number")
     order_rows: NDArray[np.int32] = column("<i4", "1", "number of order rows signed")
+    sequence: NDArray[np.int64] = column("<i8", "1", "customer's own number, >= 0: of several the highest counts")
     signature: NDArray[np.void] = column("|V64", "bytes", "Ed25519 signature")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Awards(Table):
-    """What each order got, in milliwatts (millivars) held over the period; same rows as `Orders`."""
+    """What orders got, in milliwatts (millivars) held over the period; who got nothing has no row."""
 
     kind: ClassVar[str] = "awards"
     subject: ClassVar[str | None] = "customer"
 
     customer: NDArray[np.int32] = column("<i4", "1", "customer number")
-    order: NDArray[np.int32] = column("<i4", "1", "row of the order in its batch")
-    quantity_mw: NDArray[np.int64] = column("<i8", "mW (mvar for REACTIVE)", "awarded, >= 0, side as the order")
+    order: NDArray[np.int32] = column("<i4", "1", "row of the order in its customer's submission")
+    quantity_mw: NDArray[np.int64] = column("<i8", "mW (mvar for REACTIVE)", "awarded, > 0, side as the order")
+
+    def by_order(self, orders: int) -> NDArray[np.int64]:
+        """What each row of a book of so many orders got, int64[orders]; 0 where there is no row."""
+        award = np.zeros(orders, dtype=np.int64)
+        award[self.order] = self.quantity_mw
+        return award
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,7 +117,8 @@ class Schedules(Table):
     """Whole energy awarded to a customer in a market period; withdrawal positive.
 
     The sum over customers, less the modelled losses and the root's energy, is zero: the root is the
-    residual (law 1).
+    residual (law 1). Reserve is power that is held ready: W times the hours for which it is. What is not yet whole is
+    carried to the customer's next schedule of the market.
     """
 
     kind: ClassVar[str] = "schedules"
@@ -112,13 +128,19 @@ class Schedules(Table):
     node: NDArray[np.int32] = column("<i4", "1", "node index at which it is priced")
     energy_wh: NDArray[np.int64] = column("<i8", "Wh", "net withdrawal awarded over the period")
     reactive_varh: NDArray[np.int64] = column("<i8", "varh", "net reactive withdrawal awarded")
+    reserve_up_wh: NDArray[np.int64] = column("<i8", "W h", "upward reserve held ready, >= 0")
+    reserve_down_wh: NDArray[np.int64] = column("<i8", "W h", "downward reserve held ready, >= 0")
+    carry_energy: NDArray[np.int32] = column("<i4", "mW x interval", "carried on, 0 to less than 1 Wh")
+    carry_reactive: NDArray[np.int32] = column("<i4", "uvar x interval", "carried on, 0 to less than 1 varh")
+    carry_reserve_up: NDArray[np.int32] = column("<i4", "mW x interval", "carried on, 0 to less than 1 W h")
+    carry_reserve_down: NDArray[np.int32] = column("<i4", "mW x interval", "carried on, 0 to less than 1 W h")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prices(Table):
     """Prices of one clearing at every node: what one more kWh (kvarh) of demand there costs.
 
-    ``energy == root + losses + congestion + voltage`` exactly.
+    ``energy == root + losses + congestion + voltage`` exactly. Reserve is paid its price at the node where it is held.
     """
 
     kind: ClassVar[str] = "prices"
@@ -132,6 +154,8 @@ class Prices(Table):
     low: NDArray[np.int64] = column("<i8", "micro-currency/kWh", "price range, lower end")
     high: NDArray[np.int64] = column("<i8", "micro-currency/kWh", "price range, upper end")
     reactive: NDArray[np.int64] = column("<i8", "micro-currency/kvarh", "DLMP of reactive power")
+    reserve_up: NDArray[np.int64] = column("<i8", "micro-currency/kW/h", "price of upward reserve, 0 where none")
+    reserve_down: NDArray[np.int64] = column("<i8", "micro-currency/kW/h", "price of downward reserve, 0 where none")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -127,6 +127,23 @@ class Edits(Table):
     reason: NDArray[np.uint8] = column("|u1", "EditReason", "where the new quantities come from")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class MeterStates(Table):
+    """Where validation of a meter stands after readings that came late; an installation is a customer and a serial."""
+
+    kind: ClassVar[str] = "meter_states"
+    subject: ClassVar[str | None] = "customer"
+
+    customer: NDArray[np.int32] = column("<i4", "1", "customer number; a substation by its own")
+    meter: NDArray[np.int64] = column("<i8", "1", "serial number of the meter")
+    accepted: NDArray[np.int64] = column("(3,)<i8", "Wh, Wh, varh", "registers of the last accepted reading")
+    accepted_at: NDArray[np.int32] = column("<i4", "1", "interval that it closed; see `metering.validation.NEVER`")
+    heard: NDArray[np.int64] = column("(3,)<i8", "Wh, Wh, varh", "registers of the last reading, accepted or not")
+    heard_at: NDArray[np.int32] = column("<i4", "1", "interval that it closed")
+    still: NDArray[np.int32] = column("<i4", "1", "readings on end that showed the accepted registers of Wh")
+    measured: NDArray[np.int32] = column("(3,)<i4", "Wh, Wh, varh", "energy of the last interval that was measured")
+
+
 class Refusal(IntEnum):
     """Why a row of a submission was not taken; the others of its batch are."""
 

@@ -2,7 +2,8 @@
 
 A table is a frozen dataclass of equal-length NumPy arrays. Each column declares its little-endian
 dtype, unit and meaning once; from that follow the canonical bytes of a row (its columns in order,
-packed, little-endian), which is what is hashed, encrypted and signed.
+packed, little-endian), which is what is hashed, encrypted and signed. A column of a subarray dtype
+such as ``(14,)<i8`` is a matrix with one row of numbers per row of the table.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class RecordError(TellegenError):
 
 
 def column(dtype: str, unit: str, doc: str) -> Any:
-    """Declare a column: NumPy dtype (little-endian), unit, and what it means."""
+    """Declare a column: NumPy dtype (little-endian; a subarray dtype for a matrix), unit, and what it means."""
     return field(metadata={"dtype": dtype, "unit": unit, "doc": doc})
 
 
@@ -44,9 +45,10 @@ class Table:
         size = None
         layout, names = _layout(type(self))
         for name in names:
-            want, given = layout[name], np.asarray(getattr(self, name))
+            want, inner = layout[name].base, layout[name].shape
+            given = np.asarray(getattr(self, name))
             if given.size == 0:
-                given = given.astype(want)
+                given = given.astype(want).reshape(0, *inner)
             exact = given.astype(want) if given.dtype.kind == want.kind or want.kind in "SV" else None
             if want.kind in "iu" and given.dtype.kind in "iub" and given.dtype != want:
                 exact = given.astype(want)
@@ -57,16 +59,20 @@ class Table:
             if exact is None:
                 unit = next(spec.metadata["unit"] for spec in fields(self) if spec.name == name)
                 raise RecordError(f"{self.kind}.{name}: {given.dtype} given, {want.str} ({unit}) needed")
-            if exact.ndim != 1:
-                raise RecordError(f"{self.kind}.{name}: one dimension needed, {exact.ndim} given")
+            if exact.ndim != 1 + len(inner):
+                raise RecordError(
+                    f"{self.kind}.{name}: {'two dimensions' if inner else 'one dimension'} needed, {exact.ndim} given"
+                )
+            if exact.shape[1:] != inner:
+                raise RecordError(f"{self.kind}.{name}: rows of {exact.shape[1]} numbers given, {inner[0]} needed")
             if size is None:
-                size = exact.size
-            elif exact.size != size:
-                raise RecordError(f"{self.kind}.{name}: {exact.size} rows, other columns have {size}")
+                size = len(exact)
+            elif len(exact) != size:
+                raise RecordError(f"{self.kind}.{name}: {len(exact)} rows, other columns have {size}")
             object.__setattr__(self, name, exact)
 
     def __len__(self) -> int:
-        return int(getattr(self, _layout(type(self))[1][0]).size)
+        return len(getattr(self, _layout(type(self))[1][0]))
 
     @classmethod
     def row_dtype(cls) -> np.dtype[np.void]:

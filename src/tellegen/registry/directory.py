@@ -6,7 +6,9 @@ everything on record counts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,6 +42,28 @@ SOURCE_KEYS_KEPT_MAX = 256
 """Answers of `source_key` that are kept until the record changes: a sender brings many batches in a second."""
 
 ByteArray = NDArray[np.uint8]
+
+
+_REVOKED = np.dtype([("certificate_sha256", "V32"), ("revoked_at", "<i8"), ("known_at", "<i8"), ("reason", "<i8")])
+
+Parts = Mapping[str, Mapping[str, NDArray[Any]]]
+
+
+_CONNECTIONS = {device: f"directory.connections.{device.name.lower()}" for device in Device}
+"""Names of parts that are about customers."""
+
+
+def _without(columns: Mapping[str, NDArray[Any]], customers: ArrayLike) -> Mapping[str, NDArray[Any]]:
+    gone = np.isin(columns["customer"], np.asarray(customers, dtype=np.int64))
+    return {name: column[~gone] for name, column in columns.items()} if gone.any() else columns
+
+
+def meters_of_none_but(customers: ArrayLike, parts: Parts) -> IntArray:
+    """Meters in a directory's parts that only these customers ever had, ascending."""
+    columns = parts[_CONNECTIONS[Device.LOAD]]
+    theirs = np.isin(columns["customer"], np.asarray(customers, dtype=np.int64))
+    meters = np.setdiff1d(columns["asset"][theirs], columns["asset"][~theirs])
+    return meters[meters >= 0].astype(np.int64)
 
 
 class NotAdmittedError(TellegenError):
@@ -89,15 +113,68 @@ class Directory:
         self._source_keys: dict[tuple[str, int, int | None], bytes] = {}
 
     @classmethod
-    def of(cls, journal: Journal, vault: Vault) -> Directory:
-        """Fold a journal; connections of erased customers are missing."""
-        directory = cls()
+    def of(
+        cls, journal: Journal, vault: Vault, parts: Parts | None = None, since: int = 0, until: int | None = None
+    ) -> Directory:
+        """Fold a journal; connections of erased customers are missing.
+
+        Parameters
+        ----------
+        parts, since : what the entries below `since` have been folded to (`parts`).
+        until : fold the entries below it; None: all.
+        """
+        directory = cls() if parts is None else cls.of_parts(parts, vault.erased)
+        stop = len(journal) if until is None else until
         archive = Archive(journal.folder.parent, vault)
         for kind in KINDS:
-            tables = {index: seen.table for index, seen in archive.unseal_each(journal, journal.find(kind=kind))}
+            found = [index for index in journal.find(kind=kind, since=since) if index < stop]
+            tables = {index: seen.table for index, seen in archive.unseal_each(journal, found)}
             for index in sorted(tables):
                 directory.apply(journal.entry(index), tables[index])
         return directory
+
+    def parts(self, without: ArrayLike = ()) -> dict[str, Mapping[str, NDArray[Any]]]:
+        """All that it knows as columns by part; folds of the same record give the same.
+
+        Parameters
+        ----------
+        without : customers whose connections are left out, as a fold does once they are erased.
+        """
+        parts: dict[str, Mapping[str, NDArray[Any]]] = {
+            n: versions.columns() for n, versions in self._versions().items()
+        }
+        for name in _CONNECTIONS.values():
+            parts[name] = _without(parts[name], without)
+        rows = [(f, *entry) for f, entries in self._revoked.items() for entry in entries]
+        for name, table in (
+            ("directory.revoked", np.array(rows, dtype=_REVOKED)),
+            ("directory.generations", self.key_generations().rows()),
+        ):
+            parts[name] = {column: table[column] for column in table.dtype.names or ()}
+        return parts
+
+    @classmethod
+    def of_parts(cls, parts: Parts, without: ArrayLike = ()) -> Directory:
+        """Inverse of `parts`; other parts are passed over."""
+        directory = cls()
+        for name, versions in directory._versions().items():
+            columns = parts[name]
+            versions.append_columns(_without(columns, without) if name in _CONNECTIONS.values() else columns)
+        named = directory._named.rows
+        directory._names = dict(zip(named["name"].tolist(), named["number"].tolist(), strict=True))
+        revoked = parts["directory.revoked"]
+        for fingerprint, *entry in zip(*(revoked[name].tolist() for name in _REVOKED.names or ()), strict=True):
+            directory._revoked.setdefault(fingerprint, []).append((entry[0], entry[1], entry[2]))
+        directory._sort_revoked()
+        generations = KeyGenerations(**parts["directory.generations"])
+        directory._generations = [generations] if len(generations) else []
+        return directory
+
+    def _versions(self) -> dict[str, Versions]:
+        """By name of the part."""
+        roles = {f"directory.{role.name.lower()}": versions for role, versions in self._identities.items()}
+        connections = {_CONNECTIONS[device]: versions for device, versions in self._connections.items()}
+        return roles | {"directory.named": self._named} | connections
 
     def apply(self, header: Header, table: Table) -> None:
         """Take in the next batch on record; kinds other than `KINDS` say nothing here."""
@@ -124,6 +201,9 @@ class Directory:
     def _revoke(self, table: Revocations, known_at: int) -> None:
         for fingerprint, revoked_at, reason in table.rows().tolist():
             self._revoked.setdefault(fingerprint, []).append((revoked_at, known_at, reason))
+        self._sort_revoked()
+
+    def _sort_revoked(self) -> None:
         prefixes = np.frombuffer(b"".join(f[:8] for f in self._revoked), dtype=np.uint64)
         self._revoked_prefixes = np.sort(prefixes)
 
@@ -268,16 +348,11 @@ class Directory:
         """Every customer ever connected, ascending."""
         return self._connections[Device.LOAD].numbers()
 
-    def customers_on(self, feeder: str, interval: int, known_at: int | None = None) -> IntArray:
-        """Customers that hang on a feeder in an interval, ascending."""
-        everybody = self.customers()
-        return np.compress(self.feeder_of(everybody, interval, known_at) == feeder.encode("ascii"), everybody)
-
     def connections(
         self,
         customers: ArrayLike,
         interval: ArrayLike | None = None,
-        known_at: int | None = None,
+        known_at: ArrayLike | None = None,
         device: Device = Device.LOAD,
     ) -> tuple[Connections, NDArray[np.bool_]]:
         """Connection (or asset) of each customer that has one, disconnected included; and bool[n], which have."""
@@ -285,6 +360,19 @@ class Directory:
         row = versions.standing(customers, interval, known_at)
         present = row >= 0
         return Connections.from_rows(versions.rows[row[present]]), present
+
+    def connected_since(self, customers: ArrayLike) -> IntArray:
+        """First interval from which each customer was ever connected, int64[n]; 2^63 - 1 where it never was."""
+        points, wanted = self._connections[Device.LOAD], np.asarray(customers, dtype=np.int64)
+        number = points.rows["customer"].astype(np.int64)
+        order = np.lexsort((points.rows["from_interval"], number))
+        number = number[order]
+        place = np.searchsorted(number, wanted)
+        since = np.full(wanted.size, 2**63 - 1, dtype=np.int64)
+        there = place < number.size
+        there[there] = number[place[there]] == wanted[there]
+        since[there] = points.rows["from_interval"][order[place[there]]]
+        return since
 
     def connection_history(self, customer: int) -> list[tuple[int, Connections]]:
         """Everything ever recorded about a customer's connection and assets: when known, and the row."""

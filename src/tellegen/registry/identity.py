@@ -7,13 +7,12 @@ from urllib.parse import quote, unquote
 
 from tellegen.errors import TellegenError
 from tellegen.records import Role
+from tellegen.records.submission import PLATFORM_SOURCES
 
 NUMBERED = (Role.METER, Role.PARTICIPANT)
 """Roles known by a number, the serial of a meter or the number of a customer; the others are known by a name."""
 NAME_CHARACTERS_MAX = 48
 """With its title it fits the common name of a certificate, 64 characters (X.520)."""
-RESERVED_NAMES = ("registrar", "intake", "archive", "market operator")
-"""Sources under which the platform itself writes; nobody else may be one of them."""
 NUMBER_MAX = 2**63 - 1
 CUSTOMER_MAX = 2**31 - 1
 SCHEME = "tellegen://"
@@ -49,7 +48,7 @@ class Identity:
             raise RegistryError(f"a {title} is known by a name of at most {NAME_CHARACTERS_MAX} characters, no number")
         elif not (self.name.isascii() and self.name.isprintable()) or self.name != self.name.strip():
             raise RegistryError(f"the name {self.name!r} is not printable ASCII without spaces around it")
-        elif self.name in RESERVED_NAMES:
+        elif self.name in PLATFORM_SOURCES:
             raise RegistryError(f"the name {self.name!r} is the platform's own; take another")
 
     def __str__(self) -> str:

@@ -33,6 +33,11 @@ class NumberIndex:
     def __len__(self) -> int:
         return self._count
 
+    def numbers(self) -> IntArray:
+        """Every number, by place."""
+        taken = np.flatnonzero(self._numbers != _FREE)
+        return self._numbers[taken[np.argsort(self._places[taken])]]
+
     def places(self, numbers: ArrayLike) -> IntArray:
         """Place of each number, int64[n]; -1 where it is unknown."""
         wanted = np.asarray(numbers, dtype=np.int64)

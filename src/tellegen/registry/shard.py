@@ -19,7 +19,7 @@ from pathlib import Path
 from cryptography import x509
 
 from tellegen.errors import InputError
-from tellegen.journal import Journal
+from tellegen.journal import Journal, height_for
 from tellegen.privacy import Vault
 from tellegen.registry.authority import Authority
 from tellegen.registry.certificates import CertificateStore
@@ -30,6 +30,8 @@ from tellegen.registry.registrar import Registrar
 SIGNING_PURPOSE = "operator signature"
 METER_PURPOSE = "meter master"
 """Purposes of the vault's keys: what signs checkpoints, and what the keys of meters' codes derive from."""
+SIMULATED_PREFIX = "simulated/"
+"""How the name of a shard begins whose keys come from a seed: in log, certificates, and all that is signed for it."""
 _ROOT_PURPOSE, _ISSUING_PURPOSE = "root authority", "issuing authority"
 
 
@@ -51,12 +53,34 @@ class Shard:
         return self.registrar.directory
 
 
+def simulated_name(origin: str) -> str:
+    """The name of a shard that is made from a seed.
+
+    >>> simulated_name("city.example/north")
+    'simulated/city.example/north'
+    """
+    return origin if origin.startswith(SIMULATED_PREFIX) else SIMULATED_PREFIX + origin
+
+
+def require_earnest(vault: Vault, path: Path, simulation: bool) -> None:
+    """Refuse a shard that was made from a seed, unless somebody says that it is a simulation.
+
+    Raises
+    ------
+    InputError : whoever knows the seed knows every key of it.
+    """
+    if vault.simulated and not simulation:
+        raise InputError(
+            path, "vault", "was made from a seed, which gives away every key; give --simulation where that is meant"
+        )
+
+
 def create_shard(path: Path, origin: str, created: int, seed: bytes | None = None) -> None:
     """Make the directory of a shard: vault, empty journal, certificate authority.
 
     Parameters
     ----------
-    origin : name of the shard: of its log, and in every certificate.
+    origin : name of the shard: of its log, and in every certificate; begins with `SIMULATED_PREFIX` with a seed.
     created : now, seconds since the epoch.
     seed : of every secret, for simulations; without it they come from the operating system.
 
@@ -67,6 +91,10 @@ def create_shard(path: Path, origin: str, created: int, seed: bytes | None = Non
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(path, "directory", "is not empty; a shard is never overwritten, give a new one")
+    if seed is not None:
+        origin = simulated_name(origin)
+    elif origin.startswith(SIMULATED_PREFIX):
+        raise RegistryError(f"the name {origin!r} is that of a simulation; take another")
     Authority(origin, bytes(32), bytes(32), created)  # before anything is written: does the name do?
     path.mkdir(parents=True, exist_ok=True)
     with Vault.create(path / "vault", [], seed) as vault:
@@ -81,8 +109,12 @@ def create_shard(path: Path, origin: str, created: int, seed: bytes | None = Non
 
 
 @contextmanager
-def open_shard(path: Path, *, write: bool = False) -> Iterator[Shard]:
+def open_shard(path: Path, *, write: bool = False, meters: int = 0) -> Iterator[Shard]:
     """Open the directory of a shard, for reading unless `write`.
+
+    Parameters
+    ----------
+    meters : how many a new shard is to have at least (`journal.height_for`).
 
     Raises
     ------
@@ -95,7 +127,8 @@ def open_shard(path: Path, *, write: bool = False) -> Iterator[Shard]:
     with ExitStack() as stack:
         vault = stack.enter_context(Vault.open(path / "vault"))
         signing_key = vault.purpose_key(SIGNING_PURPOSE) if write else None
-        journal = stack.enter_context(Journal.open(path, signing_key))
+        height = height_for(max(len(vault.customers), meters))
+        journal = stack.enter_context(Journal.open(path, signing_key, stretch_height=height))
         registrar = open_registrar(path, journal, vault, Directory.of(journal, vault))
         stack.enter_context(registrar.certificates)
         yield Shard(path, registrar)

@@ -7,6 +7,7 @@ then or before.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from tellegen.registry.numbers import NumberIndex
 from tellegen.units import IntArray
 
 Array = NDArray[Any]
+KNOWN_AT = "known_at"
 NONE = -1
 """No row stands."""
 
@@ -39,7 +41,7 @@ class Versions:
         self._known_at = np.empty(0, dtype=np.int64)
         self._previous = np.empty(0, dtype=np.int64)
         self._latest = np.empty(0, dtype=np.int64)  # by place of the number
-        self._pending: list[tuple[NDArray[np.void], int]] = []
+        self._pending: list[tuple[NDArray[np.void], int | IntArray]] = []
 
     def __len__(self) -> int:
         return self.rows.size
@@ -56,24 +58,36 @@ class Versions:
         self._take_in()
         return self._known_at[: self._size]
 
-    def append(self, rows: NDArray[np.void], known_at: int) -> None:
-        """Add rows as the record has them next."""
+    def append(self, rows: NDArray[np.void], known_at: int | IntArray) -> None:
+        """Add rows as the record has them next, known since one time, or one each."""
         if rows.size:
             # taken in with the next look-up: a fold of many small batches is one of a large one
             self._pending.append((rows, known_at))
+
+    def columns(self) -> dict[str, Array]:
+        """Columns of the rows in the order of the record, and when each became known (`KNOWN_AT`)."""
+        rows = self.rows
+        return {name: rows[name] for name in rows.dtype.names or ()} | {KNOWN_AT: self.known_at}
+
+    def append_columns(self, columns: Mapping[str, Array]) -> None:
+        """Add rows that `columns` gave."""
+        rows = np.empty(columns[KNOWN_AT].size, dtype=self._rows.dtype)
+        for name in rows.dtype.names or ():
+            rows[name] = columns[name]
+        self.append(rows, columns[KNOWN_AT])
 
     def numbers(self) -> IntArray:
         """Every number that there is a row about, ascending."""
         self._take_in()
         return np.unique(self.rows[self._number].astype(np.int64))
 
-    def standing(self, numbers: ArrayLike, at: ArrayLike | None = None, known_at: int | None = None) -> IntArray:
+    def standing(self, numbers: ArrayLike, at: ArrayLike | None = None, known_at: ArrayLike | None = None) -> IntArray:
         """Row that stands for each number, int64[n]; `NONE` where there is none.
 
         Parameters
         ----------
         at : time the question is about, one or one per number; None: the latest row.
-        known_at : only what was known by then counts; None: everything on record.
+        known_at : only what was known by then counts, one time or one per number; None: everything on record.
         """
         self._take_in()
         place = self._index.places(numbers)
@@ -83,13 +97,14 @@ class Versions:
         if at is None and known_at is None:
             return row
         when = np.asarray(2**63 - 1 if at is None else at, dtype=np.int64)
+        known_by = None if known_at is None else np.asarray(known_at, dtype=np.int64)
         holds_from = self._rows[self._holds_from]
         open_ = np.flatnonzero(row >= 0)
         while open_.size:
             candidate = row[open_]
             too_late = holds_from[candidate] > (when[open_] if when.ndim else when)
-            if known_at is not None:
-                too_late |= self._known_at[candidate] > known_at
+            if known_by is not None:
+                too_late |= self._known_at[candidate] > (known_by[open_] if known_by.ndim else known_by)
             open_ = open_[too_late]
             if not open_.size:
                 break

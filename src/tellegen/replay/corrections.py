@@ -18,8 +18,10 @@ from tellegen.books import negated, net, require_balanced
 from tellegen.errors import TellegenError
 from tellegen.records import Energy, Postings
 from tellegen.settlement import (
+    DAY_LINES,
     INTERVAL_LINES,
     DayFacts,
+    IntervalFacts,
     Parameters,
     close_day,
     settle_day,
@@ -73,15 +75,41 @@ def resettle(before: DayFacts, after: DayFacts, posted: Postings, parameters: Pa
     if not bool(np.isin(posted.interval, before.steps.interval).all()):
         raise ReplayError("the postings are not of this day alone")
     rows = np.flatnonzero(before.steps.changed_rows(after.steps))
-    of_steps = np.isin(posted.line, sorted(INTERVAL_LINES))
+    of_day = np.isin(posted.line, DAY_LINES)
+    of_steps = np.isin(posted.line, sorted(INTERVAL_LINES))  # reserves depend on nothing that is corrected
     affected = of_steps & np.isin(posted.interval, after.steps.interval[rows])
     rerun = settle_intervals(after.steps.take(rows), parameters)
-    steps = Postings.concat([posted.take(of_steps & ~affected), rerun])
+    steps = Postings.concat([posted.take(~of_day & ~affected), rerun])
     close = close_day(after, steps, parameters)
-    superseded = negated(posted.take(affected | ~of_steps))
+    superseded = negated(posted.take(affected | of_day))
     differences = net([superseded, rerun, close], cause=cause)
     require_balanced(differences)
     return Correction(differences, after, int(rows.size), int(after.steps.interval.size))
+
+
+def differences(old: IntervalFacts, new: IntervalFacts, parameters: Parameters, *, cause: int) -> Postings:
+    """What takes the books of some intervals from the facts `old` to the facts `new`: the settlement is linear.
+
+    An interval's postings are sums over its parties and the substation of terms that know nothing of one another. So it
+    is enough to give the columns of the customers who changed (`IntervalFacts.of_parties`; none at all where only the
+    substation did): whatever is equal in both cancels, and what comes out is the difference of two full settlements.
+
+    Parameters
+    ----------
+    old, new : facts about the same intervals, customers and nodes.
+    parameters : rules of their day, whatever rules hold now.
+    cause : journal index of what made the change known.
+
+    Returns
+    -------
+    Postings : one row per account, interval, line and price; each transaction sums to zero.
+
+    Raises
+    ------
+    SettlementError : the facts are about different places.
+    """
+    old.require_same_places(new)
+    return net([settle_intervals(new, parameters), negated(settle_intervals(old, parameters))], cause=cause)
 
 
 def correct(day: DayFacts, corrected: Energy, posted: Postings, parameters: Parameters, *, cause: int) -> Correction:

@@ -5,6 +5,7 @@ the customers' agents take their frozen parameters. The parameters that settleme
 here, because imports point down and settlement stands above.
 """
 
+from tellegen.rules.calendar import AdministrativePrice, TimetableParameters
 from tellegen.rules.rendering import Change, diff, entries, render
 from tellegen.rules.rulebook import Roles, Rulebook, Rules
 from tellegen.rules.tariffs import (
@@ -18,7 +19,9 @@ from tellegen.rules.tariffs import (
 )
 
 __all__ = [
+    "AdministrativePrice",
     "Change",
+    "GapEnergy",
     "ImbalanceRule",
     "ReactiveRule",
     "RetailParameters",
@@ -29,6 +32,7 @@ __all__ = [
     "SettlementParameters",
     "ShareKey",
     "Tariff",
+    "TimetableParameters",
     "diff",
     "entries",
     "render",

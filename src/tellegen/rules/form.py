@@ -18,10 +18,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tellegen.errors import InputError
-from tellegen.rules.tariffs import ImbalanceRule, ReactiveRule, RoundingRule, ShareKey
-from tellegen.units import MICROS, NANOS
+from tellegen.metering.gap_energy import GapEnergy
+from tellegen.rules.calendar import AdministrativePrice, TimetableParameters
+from tellegen.rules.tariffs import ImbalanceRule, MarketPowerTest, ReactiveRule, RoundingRule, ShareKey
+from tellegen.units import MARKET_INTERVAL_S, MICROS, NANOS
 
 _DECIMAL = re.compile(r"-?\d{1,9}(\.\d{1,9})?")
+_LOCAL_TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d|24:00")
 BYTES_MAX = 65_536
 """A rulebook file is a page of text."""
 
@@ -38,6 +41,12 @@ def _exact(scale: int, unit: str) -> Callable[[object], int]:
     return parse
 
 
+def _parse_minute(given: object) -> int:
+    if not isinstance(given, str) or not _LOCAL_TIME.fullmatch(given):
+        raise ValueError(f'must be a local time in quotes, "00:00" to "24:00", such as "12:00", not {given!r}')
+    return int(given[:2]) * 60 + int(given[3:])
+
+
 _parse_micros = _exact(MICROS, "millionths of the currency")
 _parse_nanos = _exact(NANOS, "billionths of the currency")
 _parse_ppm = _exact(10_000, "parts per million")
@@ -49,6 +58,9 @@ Nanos = Annotated[int, BeforeValidator(_parse_nanos), Field(ge=0, le=10_000 * NA
 Ppm = Annotated[int, BeforeValidator(_parse_ppm), Field(ge=0, le=10 * MICROS)]
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 Hour = Annotated[int, Field(ge=0, le=24)]
+Minute = Annotated[int, BeforeValidator(_parse_minute)]
+Wait = Annotated[int, Field(ge=0, le=3600)]
+WindowDays = Annotated[int, Field(ge=1, le=400)]
 
 
 class _Section(BaseModel):
@@ -153,6 +165,57 @@ class RetailForm(_Section):
         return self
 
 
+_DEFAULT = TimetableParameters()
+
+
+class TimetableForm(_Section):
+    """When the market's verbs are due; every key may be left out, and stands then at its default."""
+
+    day_ahead_local: Minute = _DEFAULT.day_ahead_minute
+    gate_lead_s: Wait = _DEFAULT.gate_lead_s
+    gate_deadline_s: Annotated[Wait, Field(gt=0)] = _DEFAULT.gate_deadline_s
+    reading_wait_s: Wait = _DEFAULT.reading_wait_s
+    tick_s: Annotated[int, Field(ge=1, le=MARKET_INTERVAL_S)] = _DEFAULT.tick_s
+    correction_window_days: WindowDays = _DEFAULT.correction_window_days
+    correction_days: Annotated[tuple[WindowDays, ...], Field(strict=False, max_length=32)] = _DEFAULT.correction_days
+    administrative_order: Annotated[
+        tuple[Annotated[AdministrativePrice, Field(strict=False)], ...], Field(strict=False)
+    ] = _DEFAULT.administrative_order
+    administrative_price: Micros = _DEFAULT.administrative_micros_per_kwh
+    gap_energy: Annotated[GapEnergy, Field(strict=False)] = _DEFAULT.gap_energy
+    snapshot_every: Annotated[int, Field(ge=1, le=288)] = _DEFAULT.snapshot_every
+
+    @model_validator(mode="after")
+    def _possible(self) -> TimetableForm:
+        if self.gate_deadline_s > MARKET_INTERVAL_S + self.reading_wait_s:
+            raise ValueError(
+                "has a gate_deadline_s after the interval settles; at most reading_wait_s and the interval's "
+                f"{MARKET_INTERVAL_S} s, here {MARKET_INTERVAL_S + self.reading_wait_s}"
+            )
+        days = self.correction_days
+        if list(days) != sorted(set(days)) or any(day > self.correction_window_days for day in days):
+            raise ValueError(
+                f"has correction_days {list(days)}; they must rise, and end within correction_window_days "
+                f"({self.correction_window_days})"
+            )
+        order = self.administrative_order
+        if len(set(order)) != len(order) or not order or order[-1] is not AdministrativePrice.FIXED:
+            raise ValueError(
+                f"has administrative_order {[str(each) for each in order]}; each at most once, and 'fixed' last, "
+                "because it alone is always there"
+            )
+        return self
+
+
+class MarketPowerForm(_Section):
+    """Whether offers behind a limit that nobody else can relieve are held to a reference; every key may be left out."""
+
+    test: Annotated[MarketPowerTest, Field(strict=False)] = MarketPowerTest.NONE
+    jointly: Annotated[int, Field(ge=1, le=3)] = 1
+    residual_percent: Annotated[Ppm, Field(gt=0)] = 1_000_000
+    reference_margin_percent: Ppm = 100_000
+
+
 class RulebookForm(_Section):
     """One version of the rules, as its file states it."""
 
@@ -163,6 +226,19 @@ class RulebookForm(_Section):
     settlement: SettlementForm
     market: MarketForm
     retail: RetailForm
+    timetable: TimetableForm = TimetableForm()
+    market_power: MarketPowerForm = MarketPowerForm()
+
+    @model_validator(mode="after")
+    def _admissible(self) -> RulebookForm:
+        # not for a default: a file without the section reads as it always did
+        stated = "administrative_price" in self.timetable.model_fields_set
+        low, high = self.market.price_floor_per_kwh, self.market.price_cap_per_kwh
+        if stated and not low <= self.timetable.administrative_price <= high:
+            raise ValueError(
+                "[timetable] administrative_price is outside the price floor and cap of [market]; move it inside"
+            )
+        return self
 
 
 def read_form(source: str, content: bytes) -> RulebookForm:

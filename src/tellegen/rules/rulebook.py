@@ -18,10 +18,12 @@ from itertools import pairwise
 from pathlib import Path
 
 from tellegen.errors import InputError
+from tellegen.market.market_power import PivotalTest
 from tellegen.market.parameters import Parameters as MarketParameters
 from tellegen.records import Document
+from tellegen.rules.calendar import TimetableParameters
 from tellegen.rules.form import RulebookForm, read_form
-from tellegen.rules.tariffs import RetailParameters, SettlementParameters, Tariff
+from tellegen.rules.tariffs import MarketPowerTest, RetailParameters, SettlementParameters, Tariff
 from tellegen.units import MICROS
 
 _FILE_NAME = re.compile(r"(\d{4}-\d{2}-\d{2})(-[a-z0-9]+)?\.toml")
@@ -53,6 +55,8 @@ class Rules:
     settlement : parameters of settlement.
     market : parameters of clearing; tolerances of the solver are not the regulator's and keep their defaults.
     tariff : what customers' agents see.
+    timetable : when the market's verbs are due.
+    pivotal : thresholds of the test for market power; None: nobody is tested.
     trailing_days : days of metered withdrawal in the sharing keys of a day.
     sha256 : digest of the file, hex.
     content : the file.
@@ -69,6 +73,8 @@ class Rules:
     settlement: SettlementParameters
     market: MarketParameters
     tariff: Tariff
+    timetable: TimetableParameters
+    pivotal: PivotalTest | None
     trailing_days: int
     sha256: str
     content: bytes
@@ -199,6 +205,8 @@ def _compose(source: str, name: str, content: bytes) -> Rules:
             price_floor_micros_per_kwh=form.market.price_floor_per_kwh,
             price_cap_micros_per_kwh=form.market.price_cap_per_kwh,
         ),
+        timetable=_timetable(form),
+        pivotal=_pivotal(form),
         trailing_days=form.settlement.trailing_days,
         sha256=hashlib.sha256(content).hexdigest(),
         content=content,
@@ -237,4 +245,29 @@ def _market(form: RulebookForm) -> MarketParameters:
         penalty_price=form.market.penalty_per_kwh / MICROS,
         margin_rating=form.market.margin_rating_percent / MICROS,
         margin_voltage_pu=form.market.margin_voltage_percent / MICROS,
+    )
+
+
+def _timetable(form: RulebookForm) -> TimetableParameters:
+    return TimetableParameters(
+        day_ahead_minute=form.timetable.day_ahead_local,
+        gate_lead_s=form.timetable.gate_lead_s,
+        gate_deadline_s=form.timetable.gate_deadline_s,
+        reading_wait_s=form.timetable.reading_wait_s,
+        tick_s=form.timetable.tick_s,
+        correction_window_days=form.timetable.correction_window_days,
+        correction_days=form.timetable.correction_days,
+        administrative_order=form.timetable.administrative_order,
+        administrative_micros_per_kwh=form.timetable.administrative_price,
+        gap_energy=form.timetable.gap_energy,
+        snapshot_every=form.timetable.snapshot_every,
+    )
+
+
+def _pivotal(form: RulebookForm) -> PivotalTest | None:
+    said = form.market_power
+    if said.test is MarketPowerTest.NONE:
+        return None
+    return PivotalTest(
+        jointly=said.jointly, residual_min=said.residual_percent / MICROS, margin=said.reference_margin_percent / MICROS
     )

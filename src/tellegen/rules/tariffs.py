@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from fractions import Fraction
 
 from tellegen.units import MICROS
 
@@ -25,7 +26,16 @@ class RoundingRule(StrEnum):
     """How whatever divides is made whole (law 1)."""
 
     LARGEST_REMAINDER = "largest_remainder"
-    """Largest remainder, ties by a keyed hash of allocation and member."""
+    """Largest remainder, ties by a hash of allocation and member (`units.tie_hash`)."""
+
+
+class MarketPowerTest(StrEnum):
+    """Whether a gate looks for market power behind a binding limit (law 7)."""
+
+    NONE = "none"
+    """It does not."""
+    PIVOTAL = "pivotal"
+    """Whoever the limit cannot be relieved without is held to its reference price."""
 
 
 class ImbalanceRule(StrEnum):
@@ -94,9 +104,9 @@ class SettlementParameters:
     reactive: ReactiveRule
     retail: RetailParameters
 
-    def network_revenue_nanos(self, customers: int) -> int:
-        """Regulated network revenue of a day with this many enrolled customers."""
-        return self.network_revenue_nanos_per_customer_day * customers
+    def network_revenue_nanos(self, customers: int, part: Fraction | int = 1) -> int:
+        """Regulated network revenue of a day, or of part of one, with this many enrolled customers."""
+        return int(self.network_revenue_nanos_per_customer_day * part) * customers
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@
 ``POST /v1/daily-roots``   a head-end's batch of days that meters have signed
 ``POST /v1/bids``          a gateway's batch of signed orders
 ``POST /v1/admissions``    the operator's changes of the registry: admissions, revocations, connections, code keys
+``POST /v1/awards``        what those whose bids a source brought were awarded, for this source alone (`service.awards`)
 ``GET /v1/receipt``        ``?entry=I``: the receipt of an entry (C2SP tlog-proof)
 ``GET /v1/consistency``    ``?from=SIZE&to=SIZE``: consistency proof, one hash a line in base64
 ``GET /checkpoint``        the newest checkpoint (C2SP tlog-checkpoint)
@@ -28,10 +29,12 @@ from typing import Any
 
 import msgspec
 
+from tellegen.intake.limits import IntakeLimits, Reason, RefusedBatchError
 from tellegen.journal import Journal, JournalError, tiles
-from tellegen.operations.intake_limits import IntakeLimits, Reason, RefusedBatchError
-from tellegen.records import Route, Statement
+from tellegen.operations.exchange import AwardsRequest
+from tellegen.records import RecordError, Route, Statement
 from tellegen.service import problems
+from tellegen.service.awards import AwardsReader, check_time, document_of
 from tellegen.service.bodies import decode
 from tellegen.service.counters import Counters
 from tellegen.service.group_commit import Final, GroupCommit
@@ -46,10 +49,13 @@ from tellegen.service.requests import (
     number,
     query,
     read_body,
+    signature_of,
     too_large,
 )
 
 ROUTES = {f"/v1/{route}": route for route in Route}
+AWARDS = "/v1/awards"
+POSTED = (*ROUTES, AWARDS)
 _JSON, _TEXT = b"application/json", b"text/plain; charset=utf-8"
 _DISK_FULL_RETRY_S = 10
 _log = logging.getLogger(__name__)
@@ -65,13 +71,19 @@ class Application:
     group : of the shard, started by whoever made it.
     limits : of what comes from outside.
     body_seconds_max : within which a body must be there.
+    awards : reads the record of the market, where there is one.
     """
 
     def __init__(
-        self, group: GroupCommit, limits: IntakeLimits, counters: Counters, body_seconds_max: float = 30.0
+        self,
+        group: GroupCommit,
+        limits: IntakeLimits,
+        counters: Counters,
+        body_seconds_max: float = 30.0,
+        awards: AwardsReader | None = None,
     ) -> None:
         self._group, self._limits, self._counters = group, limits, counters
-        self._body_seconds_max = body_seconds_max
+        self._body_seconds_max, self._awards = body_seconds_max, awards
         self._body_bytes = 0  # of bodies in memory, or announced
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,10 +108,13 @@ class Application:
     async def _answer(self, scope: Scope, receive: Receive) -> _Answer:
         path, method = scope["path"], scope["method"]
         route = ROUTES.get(path)
-        if method != ("POST" if route else "GET"):
-            raise ProblemError(problems.METHOD, f"{method} {path[:200]}; use {'POST' if route else 'GET'}")
+        wanted = "POST" if path in POSTED else "GET"
+        if method != wanted:
+            raise ProblemError(problems.METHOD, f"{method} {path[:200]}; use {wanted}")
         if route:
             return await self._take(route, scope, receive)
+        if path == AWARDS:
+            return await self._answer_awards(scope)
         match path:
             case "/healthz":
                 return self._health()
@@ -128,7 +143,9 @@ class Application:
             raise too_large(most)
         with self._holding(most if request.body_bytes is None else request.body_bytes):
             body = await read_body(receive, most, self._body_seconds_max)
-            return await self._submit(request.statement(body), request.signature, body, request.media_type)
+            return await self._submit(
+                request.statement(self._group.origin, body), request.signature, body, request.media_type
+            )
 
     async def take_message(self, statement: Statement, signature: bytes, body: bytes, content_type: str) -> Reply:
         """Take a batch that came by MQTT (`mqtt.Take`): the same way, limits and answers as over HTTP.
@@ -190,6 +207,27 @@ class Application:
         }
         return 200, _JSON, _encode(document)
 
+    # Awards
+
+    async def _answer_awards(self, scope: Scope) -> _Answer:
+        """To a source, for those whose bids it brought; its signature says that it is this source."""
+        fields = query(scope, ("source", "market", "interval", "time"))
+        interval, asked_at = number("interval", fields["interval"]), number("time", fields["time"])
+        try:
+            request = AwardsRequest(self._group.origin, fields["source"], fields["market"], interval, asked_at)
+            message = request.to_bytes()
+        except RecordError as error:
+            raise ProblemError(problems.MALFORMED, str(error)) from None
+        try:
+            check_time(request, await self._group.check_request(request.source, message, signature_of(scope)))
+        except RefusedBatchError as error:
+            raise ProblemError.of(error) from None
+        asked = (request.source, request.market, request.interval)
+        awarded = None if self._awards is None else await asyncio.to_thread(self._awards, *asked)
+        if awarded is None:
+            raise ProblemError(problems.NOT_FOUND, "there is no market of this shard")
+        return 200, _JSON, _encode(document_of(awarded))
+
     # The log, and the state of the service
 
     async def _of_log(self, read: Any) -> _Answer:
@@ -243,6 +281,6 @@ def _problem(problem: ProblemError, scope: Scope) -> tuple[int, bytes, bytes, Se
     if problem.kind in (problems.TOO_LARGE, problems.SLOW, problems.BUSY):
         extra.append((b"connection", b"close"))  # the rest of the body is not waited for
     if problem.kind is problems.METHOD:
-        extra.append((b"allow", b"POST" if scope["path"] in ROUTES else b"GET"))
+        extra.append((b"allow", b"POST" if scope["path"] in POSTED else b"GET"))
     document = problem.document(scope["path"][:200])
     return int(problem.kind.status), problems.MEDIA_TYPE, _encode(document), extra

@@ -13,8 +13,8 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from tellegen.operations.registry_changes import SentChanges
-from tellegen.operations.sent import RowProblem, Sent, SentBids, SentReadings, SentRoots
+from tellegen.intake.registry_changes import SentChanges
+from tellegen.intake.sent import RowProblem, Sent, SentBids, SentReadings, SentRoots
 from tellegen.records import Orders, Readings, RecordError, Refusal, Route, Submissions
 from tellegen.units import IntArray
 
@@ -22,7 +22,7 @@ ROWS = "application/vnd.tellegen.rows"
 MSGPACK = "application/msgpack"
 NDJSON = "application/x-ndjson"
 MEDIA_TYPES = (ROWS, MSGPACK, NDJSON)
-ORDERS_PER_BID_MAX = 64
+ORDERS_PER_BID_MAX = 25 * 64
 
 T = TypeVar("T")
 
@@ -48,6 +48,7 @@ class ReadingRow(msgspec.Struct, forbid_unknown_fields=True):
 class OrderRow(msgspec.Struct, forbid_unknown_fields=True):
     """A step of a bid: fields as the columns of `records.Orders`, the customer's number excepted."""
 
+    period: _U8
     device: _U8
     node: _I32
     product: _U8
@@ -62,6 +63,7 @@ class BidRow(msgspec.Struct, forbid_unknown_fields=True):
     """A customer's orders under its signature (64 bytes, in JSON as base64) over their canonical rows."""
 
     customer: _I32
+    sequence: _I64
     signature: Annotated[bytes, Meta(min_length=64, max_length=64)]
     orders: Annotated[list[OrderRow], Meta(min_length=1, max_length=ORDERS_PER_BID_MAX)]
 
@@ -187,6 +189,7 @@ def _as_submissions(bids: list[BidRow]) -> Submissions:
     return Submissions(
         customer=np.array([bid.customer for bid in bids], dtype=np.int32),
         order_rows=np.array([len(bid.orders) for bid in bids], dtype=np.int32),
+        sequence=np.array([bid.sequence for bid in bids], dtype=np.int64),
         signature=np.frombuffer(b"".join([bid.signature for bid in bids]), dtype="V64"),
     )
 
@@ -195,6 +198,7 @@ def _as_orders(bids: list[BidRow]) -> Orders:
     steps = [step for bid in bids for step in bid.orders]
     return Orders(
         customer=np.array([bid.customer for bid in bids for _ in bid.orders], dtype=np.int32),
+        period=np.array([step.period for step in steps], dtype=np.uint8),
         device=np.array([step.device for step in steps], dtype=np.uint8),
         node=np.array([step.node for step in steps], dtype=np.int32),
         product=np.array([step.product for step in steps], dtype=np.uint8),

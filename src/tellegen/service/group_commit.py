@@ -7,19 +7,22 @@ while a commit ran becomes final with the next, so the number of commits follows
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tellegen.errors import TellegenError
-from tellegen.operations.intake import Intake, Taken
-from tellegen.operations.intake_limits import IntakeLimits, Reason, RefusedBatchError
-from tellegen.operations.registry_changes import SentChanges
-from tellegen.operations.sent import Sent
+from tellegen.intake.intake import Intake, Taken
+from tellegen.intake.limits import IntakeLimits, Reason, RefusedBatchError
+from tellegen.intake.registry_changes import SentChanges
+from tellegen.intake.sent import Sent
 from tellegen.records import Statement
 from tellegen.service.counters import Counters
 
+_log = logging.getLogger(__name__)
 REOPEN_AFTER_S = 1.0
 _DRAIN_S = 0.01
 Decode = Callable[[], Sent | SentChanges]
@@ -53,6 +56,10 @@ class GroupCommit:
     Parameters
     ----------
     open_intake : opens the shard; called in the thread that takes.
+
+    Attributes
+    ----------
+    batches : how many wait for their commit. origin : name of the shard's log, once it was open.
     """
 
     def __init__(self, open_intake: Callable[[], Intake], limits: IntakeLimits, counters: Counters) -> None:
@@ -64,7 +71,7 @@ class GroupCommit:
         self._loop_task: asyncio.Task[None] | None = None
         self._intake: Intake | None = None
         self._opened_at = 0.0
-        self.batches = 0
+        self.batches, self.origin = 0, ""
 
     @property
     def intake(self) -> Intake | None:
@@ -80,6 +87,7 @@ class GroupCommit:
         """
         loop = asyncio.get_running_loop()
         self._intake = await loop.run_in_executor(self._taker, self._open_intake)
+        self.origin = self._intake.origin
         self._loop_task = loop.create_task(self._commit_groups())
 
     async def stop(self) -> None:
@@ -112,6 +120,56 @@ class GroupCommit:
             return await waiting.done
         finally:
             self.batches -= 1
+
+    async def check_request(self, source: str, message: bytes, signature: bytes) -> int:
+        """Whether a source has signed a request (`Intake.check_request`); the time of the record.
+
+        Raises
+        ------
+        RefusedBatchError : it has not.
+        """
+
+        def check() -> int:
+            intake = self._intake or self._reopened()
+            intake.check_request(source, message, signature)
+            return intake.clock.now()
+
+        return await asyncio.get_running_loop().run_in_executor(self._taker, check)
+
+    async def tick(self) -> None:
+        """Put the time on record and make it final, where nothing has come for a while (`Intake.tick`).
+
+        When that is due, what is known is kept, too (`Intake.snapshot`).
+        """
+        loop = asyncio.get_running_loop()
+        with suppress(RefusedBatchError):  # the disk refuses: whoever sends hears of it
+            intake, entry = await loop.run_in_executor(self._taker, self._tick)
+            if entry is not None:
+                waiting = _Waiting(intake, Taken((entry,), 0, ()), loop.create_future())
+                self._waiting.append(waiting)
+                self._wake.set()
+                await waiting.done
+
+    def _tick(self) -> tuple[Intake, int | None]:
+        intake = self._intake or self._reopened()
+        try:
+            entry = intake.tick()
+            if intake.is_snapshot_due():
+                self._keep(intake)
+        except BaseException:
+            self._give_up(intake)
+            raise
+        return intake, entry
+
+    def _keep(self, intake: Intake) -> None:
+        """Take a snapshot; nothing rests on it, so a disk that has no room for it is tried again when it is next due.
+
+        If it is the journal that was refused, whoever sends next finds it closed.
+        """
+        try:
+            intake.snapshot()
+        except RefusedBatchError as error:
+            _log.warning("no snapshot of the intake is kept: %s", error)
 
     def _take(self, statement: Statement, signature: bytes, decode: Decode) -> tuple[Intake, Taken]:
         intake = self._intake or self._reopened()

@@ -121,15 +121,15 @@ class Broker:
 def topic_of(statement: Statement, root: str = TOPIC) -> str:
     """Where a submission, or with `REPLY_TOPIC` its reply, is published.
 
-    >>> topic_of(Statement.of(Route.READINGS, "head-end 1", "grid/F1", "", 7, 1, b""))
+    >>> topic_of(Statement.of("city.example/1", Route.READINGS, "head-end 1", "grid/F1", "", 7, 1, b""))
     'tellegen/readings/head-end 1/grid%2FF1/7/1'
     """
     levels = (statement.source, statement.feeder, str(statement.interval), str(statement.sequence))
     return "/".join((root, *(quote(level, safe=" !$&'()*,:;=@") for level in levels)))
 
 
-def statement_of(topic: str, payload: bytes) -> tuple[Statement, bytes, bytes]:
-    """Statement, signature and body of a message.
+def statement_of(origin: str, topic: str, payload: bytes) -> tuple[Statement, bytes, bytes]:
+    """Statement, signature and body of a message to the shard `origin`.
 
     Raises
     ------
@@ -144,16 +144,17 @@ def statement_of(topic: str, payload: bytes) -> tuple[Statement, bytes, bytes]:
     if any(not (n.isascii() and n.isdigit() and len(n) <= _NUMBER_DIGITS_MAX) for n in levels[2:]):
         raise RecordError("interval and sequence in the topic are numbers from 0")
     body = payload[SIGNATURE_BYTES:]
-    statement = Statement.of(Route.READINGS, source, feeder, "", int(levels[2]), int(levels[3]), body)
+    statement = Statement.of(origin, Route.READINGS, source, feeder, "", int(levels[2]), int(levels[3]), body)
     return statement, payload[:SIGNATURE_BYTES], body
 
 
-async def subscribe(broker: Broker, take: Take, ready: Callable[[], None] = lambda: None) -> None:
+async def subscribe(broker: Broker, origin: str, take: Take, ready: Callable[[], None] = lambda: None) -> None:
     """Receive readings until cancelled, or the connection fails.
 
     Parameters
     ----------
     broker : where they come from.
+    origin : name of the shard that they are for.
     take : the intake.
     ready : called once subscribed.
 
@@ -172,7 +173,7 @@ async def subscribe(broker: Broker, take: Take, ready: Callable[[], None] = lamb
             arrived: asyncio.Queue[tuple[Any, asyncio.Task[Reply]]] = asyncio.Queue()
             tasks.create_task(_answer(client, arrived))
             async for message in client.messages:
-                await arrived.put((message, tasks.create_task(_final(take, message))))
+                await arrived.put((message, tasks.create_task(_final(origin, take, message))))
     except* aiomqtt.MqttError as failed:
         lost = failed
     if lost is not None:
@@ -180,10 +181,10 @@ async def subscribe(broker: Broker, take: Take, ready: Callable[[], None] = lamb
         raise InputError(f"MQTT broker {broker.host}:{broker.port}", "the connection", f"failed: {reason}") from reason
 
 
-async def _final(take: Take, message: Any) -> Reply:
+async def _final(origin: str, take: Take, message: Any) -> Reply:
     """The last word on a message."""
     try:
-        statement, signature, body = statement_of(str(message.topic), bytes(message.payload))
+        statement, signature, body = statement_of(origin, str(message.topic), bytes(message.payload))
     except RecordError as error:
         problem = {"type": "about:blank", "title": "malformed", "status": 400, "detail": str(error)}
         return Reply(PROBLEM_TYPE, json.dumps(problem).encode())

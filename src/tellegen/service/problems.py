@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from tellegen.operations.intake_limits import Reason, RefusedBatchError
-from tellegen.operations.sent import RowProblem
+from tellegen.intake.limits import Reason, RefusedBatchError
+from tellegen.intake.sent import RowProblem
 
 MEDIA_TYPE = b"application/problem+json"
 TYPE_PREFIX = "/problems/"

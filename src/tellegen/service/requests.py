@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-from tellegen.operations.intake_limits import Reason, RefusedBatchError
+from tellegen.intake.limits import Reason, RefusedBatchError
 from tellegen.records import RecordError, Route, Statement
 from tellegen.service.bodies import MEDIA_TYPES
 from tellegen.service.problems import MALFORMED, MEDIA, SLOW, TOO_LARGE, ProblemError
@@ -59,13 +59,13 @@ class BatchRequest:
             market=fields.get("market", ""),
             interval=number("interval", fields["interval"]),
             sequence=number("sequence", fields["sequence"]),
-            signature=_signature(headers),
+            signature=signature_of(scope),
             media_type=media_type,
             body_bytes=_content_length(headers),
         )
 
-    def statement(self, body: bytes) -> Statement:
-        """What the sender has signed, if the signature is its own.
+    def statement(self, origin: str, body: bytes) -> Statement:
+        """What the sender has signed, if the signature is its own and meant for the shard `origin`.
 
         Raises
         ------
@@ -73,7 +73,8 @@ class BatchRequest:
         """
         digest = hashlib.sha256(body).hexdigest()
         try:
-            return Statement(self.route, self.source, self.feeder, self.market, self.interval, self.sequence, digest)
+            about = (self.source, self.feeder, self.market, self.interval, self.sequence)
+            return Statement(origin, self.route, *about, digest)
         except RecordError as error:
             raise ProblemError(MALFORMED, str(error)) from None
 
@@ -155,9 +156,15 @@ def too_large(bytes_max: int) -> ProblemError:
     return ProblemError(TOO_LARGE, f"a body has at most {bytes_max} bytes; send several batches")
 
 
-def _signature(headers: dict[bytes, bytes]) -> bytes:
+def signature_of(scope: Scope) -> bytes:
+    """The signature in a request's header.
+
+    Raises
+    ------
+    ProblemError : there is none, or it is not base64.
+    """
     try:
-        return base64.b64decode(headers[SIGNATURE_HEADER], validate=True)
+        return base64.b64decode(dict(scope["headers"])[SIGNATURE_HEADER], validate=True)
     except (KeyError, binascii.Error, ValueError):
         missing = RefusedBatchError(
             Reason.BAD_SIGNATURE,

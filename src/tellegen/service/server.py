@@ -7,6 +7,7 @@ import logging
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -17,9 +18,12 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tellegen.errors import InputError
-from tellegen.operations.intake import Intake
-from tellegen.operations.intake_limits import IntakeLimits
+from tellegen.intake.intake import Intake
+from tellegen.intake.limits import IntakeLimits
+from tellegen.journal.clock import Pace, Told
+from tellegen.registry.shard import require_earnest
 from tellegen.service.application import Application
+from tellegen.service.awards import AwardsDesk
 from tellegen.service.counters import Counters
 from tellegen.service.group_commit import GroupCommit
 from tellegen.service.mqtt import Broker, Take, subscribe
@@ -32,6 +36,9 @@ IDLE_SECONDS_MAX = 120
 DRAIN_SECONDS_MAX = 30
 BACKLOG = 1024
 MQTT_RETRY_S = 5
+TICK_EVERY_S = 1.0
+TICK_EVERY_S_MIN = 0.05
+"""However fast the time for trials runs: every tick is a commit."""
 _log = logging.getLogger(__name__)
 
 
@@ -46,6 +53,9 @@ class ServerOptions:
     connections_max : open at one time.
     body_seconds_max : within which a body must be there.
     broker : where readings come from by MQTT too; None where they do not.
+    simulation : serve a shard that was made from a seed.
+    accept_clock : who says that the clock is right where it is far from the newest entry (`Intake.open`).
+    pace : the time for trials; None: the wall clock's.
     """
 
     host: str = "127.0.0.1"
@@ -56,6 +66,9 @@ class ServerOptions:
     body_seconds_max: float = 30.0
     limits: IntakeLimits = field(default_factory=IntakeLimits)
     broker: Broker | None = None
+    accept_clock: str = ""
+    simulation: bool = False
+    pace: Pace | Told | None = None
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -155,14 +168,24 @@ def serve(path: Path, options: ServerOptions, ready: Callable[[str], None]) -> N
 
 async def _serve(path: Path, options: ServerOptions, ready: Callable[[str], None]) -> None:
     counters = Counters()
-    group = GroupCommit(lambda: Intake.open(path, options.limits), options.limits, counters)
+    pace = options.pace
+    clock = None if pace is None else pace.clock
+    group = GroupCommit(
+        lambda: Intake.open(path, options.limits, clock, accept_clock=options.accept_clock), options.limits, counters
+    )
     await group.start()
-    application = Application(group, options.limits, counters, options.body_seconds_max)
+    held = ExitStack()
+    assert group.intake is not None
+    vault = group.intake.vault
     receiver: asyncio.Task[None] | None = None
+    ticker = asyncio.create_task(_ticks(group, TICK_EVERY_S if pace is None else TICK_EVERY_S / pace.factor))
     try:
+        require_earnest(vault, path, options.simulation)
+        awards = held.enter_context(closing(AwardsDesk(path)))
+        application = Application(group, options.limits, counters, options.body_seconds_max, awards)
         listener = _listen(options)
         if options.broker is not None:
-            receiver = await _subscribed(_of_shard(options.broker, group), application.take_message)
+            receiver = await _subscribed(_of_shard(options.broker, group), group.origin, application.take_message)
         scheme = "http" if options.certificate is None else "https"
         host, port = listener.getsockname()[:2]
         address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
@@ -186,7 +209,20 @@ async def _serve(path: Path, options: ServerOptions, ready: Callable[[str], None
         if receiver is not None:
             receiver.cancel()  # what is under way there is not acknowledged, and comes again
             await asyncio.wait([receiver])
+        ticker.cancel()
+        await asyncio.wait([ticker])
+        held.close()
         await group.stop()
+
+
+async def _ticks(group: GroupCommit, every_s: float) -> None:
+    """A quiet intake puts the time on record."""
+    while True:
+        await asyncio.sleep(max(every_s, TICK_EVERY_S_MIN))
+        try:
+            await group.tick()
+        except Exception:
+            _log.exception("the time cannot be put on record")
 
 
 def _of_shard(broker: Broker, group: GroupCommit) -> Broker:
@@ -196,7 +232,7 @@ def _of_shard(broker: Broker, group: GroupCommit) -> Broker:
     return replace(broker, identifier=f"tellegen-{key_id}")
 
 
-async def _subscribed(broker: Broker, take: Take) -> asyncio.Task[None]:
+async def _subscribed(broker: Broker, origin: str, take: Take) -> asyncio.Task[None]:
     """A task that receives readings from a broker, once it does; from then on it outlasts lost connections.
 
     Raises
@@ -204,7 +240,7 @@ async def _subscribed(broker: Broker, take: Take) -> asyncio.Task[None]:
     InputError : the broker cannot be reached.
     """
     ready = asyncio.Event()
-    task = asyncio.create_task(_receive(broker, take, ready))
+    task = asyncio.create_task(_receive(broker, origin, take, ready))
     waiting = asyncio.create_task(ready.wait())
     await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
@@ -213,10 +249,10 @@ async def _subscribed(broker: Broker, take: Take) -> asyncio.Task[None]:
     return task
 
 
-async def _receive(broker: Broker, take: Take, ready: asyncio.Event) -> None:
+async def _receive(broker: Broker, origin: str, take: Take, ready: asyncio.Event) -> None:
     while True:
         try:
-            await subscribe(broker, take, ready.set)
+            await subscribe(broker, origin, take, ready.set)
         except Exception as error:  # whatever it is, readings must not stay away in silence
             if not ready.is_set():
                 raise

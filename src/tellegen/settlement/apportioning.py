@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from tellegen.units import INTERVALS_PER_HOUR, IntArray, QuantityError, check_rows, exact_sum, tie_hash
 
@@ -28,23 +28,39 @@ def hourly_to_intervals(energy_wh: ArrayLike, members: ArrayLike, first_interval
     np.int64(25)
     """
     hourly = check_rows(energy_wh, "hourly energy")
-    member = np.asarray(members, dtype=np.int64)
     hours, width = hourly.shape
-    ties = (
-        np.stack(
-            [
-                tie_hash(f"hour to interval/{first_interval + k}", member.tolist())
-                for k in range(hours * INTERVALS_PER_HOUR)
-            ]
-        )
-        if hours
-        else np.zeros((0, width), dtype=np.uint64)
-    )
-    by_hour = ties.reshape(hours, INTERVALS_PER_HOUR, width)
-    rank = np.argsort(np.argsort(by_hour, axis=1, kind="stable"), axis=1, kind="stable")
+    shares = np.zeros((hours, INTERVALS_PER_HOUR, width), dtype=np.int64)
+    for hour in range(hours):
+        ties = _ties_of_hour(members, first_interval + hour * INTERVALS_PER_HOUR)
+        for k in range(INTERVALS_PER_HOUR):
+            shares[hour, k] = _share(hourly[hour], ties, k)
+    return shares.reshape(hours * INTERVALS_PER_HOUR, width)
+
+
+def share_of_hour(hourly_wh: ArrayLike, members: ArrayLike, first_interval_of_hour: int, k: int) -> IntArray:
+    """Row `k` of what `hourly_to_intervals` makes of one hour, alone: settlement asks for one interval at a time.
+
+    Parameters
+    ----------
+    hourly_wh : int64[n], signed.
+    members : int64[n], as there.
+    k : 0 to ``INTERVALS_PER_HOUR - 1``.
+
+    >>> sum(int(share_of_hour([25], [1], 0, k)[0]) for k in range(12))
+    25
+    """
+    return _share(check_rows(hourly_wh, "hourly energy"), _ties_of_hour(members, first_interval_of_hour), k)
+
+
+def _ties_of_hour(members: ArrayLike, first_interval: int) -> NDArray[np.uint64]:
+    numbers = range(first_interval, first_interval + INTERVALS_PER_HOUR)
+    return np.stack([tie_hash(f"hour to interval/{number}", members) for number in numbers])
+
+
+def _share(hourly: IntArray, ties: NDArray[np.uint64], k: int) -> IntArray:
+    before = np.count_nonzero(ties < ties[k], axis=0) + np.count_nonzero(ties[:k] == ties[k], axis=0)
     quotient, rest = np.divmod(np.abs(hourly), INTERVALS_PER_HOUR)
-    share = quotient[:, None, :] + (rank < rest[:, None, :])
-    return np.asarray(share * np.sign(hourly)[:, None, :]).reshape(hours * INTERVALS_PER_HOUR, width)
+    return np.asarray((quotient + (before < rest)) * np.sign(hourly))
 
 
 def round_to_multiples(values: ArrayLike, quantum: int, context: str, members: ArrayLike) -> IntArray:
@@ -62,6 +78,6 @@ def round_to_multiples(values: ArrayLike, quantum: int, context: str, members: A
         raise QuantityError(f"values to round must be integers, not {value.dtype}")
     floor, remainder = np.divmod(value.astype(np.int64), quantum)
     lifted = (exact_sum(remainder) + quantum // 2) // quantum
-    order = np.lexsort((tie_hash(context, np.asarray(members).tolist()), -remainder))
+    order = np.lexsort((tie_hash(context, members), -remainder))
     floor[order[:lifted]] += 1
     return np.asarray(floor * quantum)

@@ -77,6 +77,7 @@ def assemble_day(
     steps = IntervalFacts(
         interval=interval,
         customer=number,
+        node=node,
         forward_wh=hourly_to_intervals(hourly, number, first_interval),
         real_time_wh=np.stack([_scheduled(period.schedules, number) for period in real_time]),
         forward_price=np.repeat(hourly_price, INTERVALS_PER_HOUR, axis=0),

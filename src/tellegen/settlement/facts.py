@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tellegen.errors import TellegenError
 from tellegen.records import OPERATOR, AllocationKeys, Energy
+from tellegen.records.latest import latest
 from tellegen.units import IntArray, check_rows
 
 
@@ -32,7 +33,10 @@ class IntervalFacts:
     Attributes
     ----------
     interval : [T], numbers of the market intervals, ascending (any subset of a day).
-    customer : [n], customer numbers, ascending, from 1.
+    customer : [n], customer numbers from 1, ascending. Who moved on the feeder since the day-ahead gate has a
+        column for each node: at the old one its position is bought back (`real_time_wh` and meter 0), at the new one
+        it has none. A meter counts in one column only.
+    node : [n], where the column is priced; ascending within a customer.
     forward_wh : [T, n], day-ahead award of the interval (`hourly_to_intervals`).
     real_time_wh : [T, n], real-time award.
     forward_price, real_time_price, reactive_price : [T, n].
@@ -51,6 +55,7 @@ class IntervalFacts:
 
     interval: IntArray
     customer: IntArray
+    node: IntArray
     forward_wh: IntArray
     real_time_wh: IntArray
     forward_price: IntArray
@@ -67,17 +72,19 @@ class IntervalFacts:
 
     def __post_init__(self) -> None:
         periods, customers = np.size(self.interval), np.size(self.customer)
-        shapes = {"interval": (periods,), "customer": (customers,)} | {name: (periods,) for name in _OF_THE_FEEDER}
+        shapes = {"customer": (customers,), "node": (customers,)}
+        shapes |= {name: (periods,) for name in ("interval", *_OF_THE_FEEDER)}
         for spec in fields(self):
             array = check_rows(getattr(self, spec.name), spec.name)
             wanted = shapes.get(spec.name, (periods, customers))
             if array.shape != wanted:
                 raise SettlementError(f"{spec.name} has shape {array.shape}, {wanted} needed")
             object.__setattr__(self, spec.name, array)
-        for name in ("interval", "customer"):
-            numbers = getattr(self, name)
-            if numbers.size and bool((np.diff(numbers) <= 0).any()):
-                raise SettlementError(f"{name} numbers must ascend without repetition")
+        if bool((np.diff(self.interval) <= 0).any()):
+            raise SettlementError("interval numbers must ascend without repetition")
+        step = np.diff(self.customer)
+        if bool(((step < 0) | (step == 0) & (np.diff(self.node) <= 0)).any()):
+            raise SettlementError("customer numbers must ascend, and the nodes of a customer likewise")
         if customers and int(self.customer[0]) <= OPERATOR:
             raise SettlementError(f"customer numbers start at 1, not {int(self.customer[0])}")
         for name in ("import_wh", "export_wh"):
@@ -92,7 +99,14 @@ class IntervalFacts:
     def take(self, rows: ArrayLike) -> Self:
         """Facts of some of the intervals, by row index or boolean mask."""
         where = np.asarray(rows)
-        changed = {f.name: getattr(self, f.name)[where] for f in fields(self) if f.name != "customer"}
+        changed = {f.name: getattr(self, f.name)[where] for f in fields(self) if f.name not in _OF_THE_PARTIES}
+        return replace(self, **changed)
+
+    def of_parties(self, columns: ArrayLike) -> Self:
+        """Facts of some of the columns, by index or boolean mask; what is the feeder's stays."""
+        where = np.asarray(columns)
+        of_all = ("interval", *_OF_THE_FEEDER)
+        changed = {f.name: getattr(self, f.name)[..., where] for f in fields(self) if f.name not in of_all}
         return replace(self, **changed)
 
     def changed_rows(self, other: IntervalFacts) -> NDArray[np.bool_]:
@@ -102,16 +116,27 @@ class IntervalFacts:
         ------
         SettlementError : `other` is about other intervals or customers.
         """
-        if not (np.array_equal(self.interval, other.interval) and np.array_equal(self.customer, other.customer)):
-            raise SettlementError("the facts are about different intervals or customers")
+        self.require_same_places(other)
         changed = np.zeros(self.interval.size, dtype=np.bool_)
         for spec in fields(self):
-            if spec.name not in ("interval", "customer"):
+            if spec.name not in ("interval", *_OF_THE_PARTIES):
                 differs = getattr(self, spec.name) != getattr(other, spec.name)
                 changed |= differs.any(axis=1) if differs.ndim == 2 else differs
         return changed
 
+    def require_same_places(self, other: IntervalFacts) -> None:
+        """Check that `other` is about the same intervals, customers and nodes.
 
+        Raises
+        ------
+        SettlementError : it is not.
+        """
+        for name in ("interval", *_OF_THE_PARTIES):
+            if not np.array_equal(getattr(self, name), getattr(other, name)):
+                raise SettlementError("the facts are about different intervals, customers or nodes")
+
+
+_OF_THE_PARTIES = ("customer", "node")
 _OF_THE_FEEDER = (
     "root_forward_wh",
     "losses_wh",
@@ -145,6 +170,8 @@ class DayFacts:
             object.__setattr__(self, name, array.astype(np.int64))
         if self.key_wh.size and int(self.key_wh.min()) < 0:
             raise SettlementError("a sharing key is negative")
+        if bool((np.diff(self.steps.customer) == 0).any()):
+            raise SettlementError("a day as a whole has one column per customer; who moved needs a `FeederDay`")
         if not self.steps.interval.size:
             raise SettlementError("a day needs at least one interval")
 
@@ -183,6 +210,7 @@ def with_energy(day: DayFacts, energy: Energy) -> DayFacts:
     steps = day.steps
     inside = np.isin(energy.interval, steps.interval)
     energy = energy.take(inside)
+    energy = energy.take(latest([energy.customer, energy.interval]))
     row = np.searchsorted(steps.interval, energy.interval)
     number = energy.customer.astype(np.int64)
     unknown = number[(number != OPERATOR) & ~np.isin(number, steps.customer)]
@@ -193,16 +221,9 @@ def with_energy(day: DayFacts, energy: Energy) -> DayFacts:
     theirs = number != OPERATOR
     position = np.searchsorted(steps.customer, number[theirs])
     for name, array in arrays.items():
-        _assign_last(array.reshape(-1), row[theirs] * steps.customer.size + position, getattr(energy, name)[theirs])
-    _assign_last(substation, row[~theirs], (energy.import_wh - energy.export_wh)[~theirs])
+        array[row[theirs], position] = getattr(energy, name)[theirs]
+    substation[row[~theirs]] = (energy.import_wh - energy.export_wh)[~theirs]
     return replace(day, steps=replace(steps, substation_wh=substation, **arrays))
-
-
-def _assign_last(target: IntArray, where: NDArray[np.intp], values: IntArray) -> None:
-    # NumPy leaves open which of several values for one place is stored.
-    _, from_the_end = np.unique(where[::-1], return_index=True)
-    last = where.size - 1 - from_the_end
-    target[where[last]] = values[last]
 
 
 def latest_energy(versions: Sequence[tuple[int, Energy]]) -> Energy:
@@ -216,8 +237,4 @@ def latest_energy(versions: Sequence[tuple[int, Energy]]) -> Energy:
     [5]
     """
     ordered = Energy.concat([energy for _, energy in sorted(versions, key=lambda version: version[0])])
-    order = np.lexsort((np.arange(len(ordered)), ordered.interval, ordered.customer))
-    customer, interval = ordered.customer[order], ordered.interval[order]
-    last = np.ones(order.size, dtype=np.bool_)
-    last[:-1] = (customer[1:] != customer[:-1]) | (interval[1:] != interval[:-1])
-    return ordered.take(order[last])
+    return ordered.take(latest([ordered.customer, ordered.interval]))

@@ -45,6 +45,7 @@ from tellegen.books import row_sums
 from tellegen.records import Account, Line, Postings
 from tellegen.settlement.facts import IntervalFacts
 from tellegen.settlement.parameters import Parameters, ReactiveRule
+from tellegen.settlement.rows import PostingRows
 from tellegen.units import IntArray, QuantityError, amount_nanos, check_rows
 
 INTERVAL_LINES = frozenset(
@@ -64,49 +65,10 @@ INTERVAL_LINES = frozenset(
         Line.UNACCOUNTED_ENERGY,
     }
 )
-"""The lines that `settle_intervals` posts; all others are posted at the close of a day."""
+"""The lines that `settle_intervals` posts."""
 
 ENERGY_LINES = INTERVAL_LINES - {Line.REACTIVE, Line.NETWORK_ENERGY, Line.ENERGY_TAX, Line.RENT_REACTIVE}
 """The lines whose quantities, over all accounts of an interval, sum to zero Wh."""
-
-
-class _Rows:
-    """Rows of postings as they come, one block per account or line."""
-
-    def __init__(self, interval: IntArray) -> None:
-        self._interval = interval
-        self._blocks: list[tuple[IntArray, IntArray, IntArray, IntArray, IntArray, IntArray]] = []
-
-    def add(self, account: IntArray | int, line: Line, quantity: IntArray, price: IntArray, amount: IntArray) -> None:
-        """Add [T] or [T, n] quantities; rows of no quantity and no amount are left out."""
-        kept = (quantity != 0) | (amount != 0)
-        interval = self._interval[:, None] if quantity.ndim == 2 else self._interval
-        self._blocks.append(
-            (
-                np.broadcast_to(account, quantity.shape)[kept],
-                np.broadcast_to(interval, quantity.shape)[kept],
-                np.full(int(kept.sum()), line, dtype=np.int64),
-                quantity[kept],
-                np.broadcast_to(price, quantity.shape)[kept],
-                amount[kept],
-            )
-        )
-
-    def postings(self) -> Postings:
-        """All rows with cause 0, in order of interval, account and line."""
-        account, interval, line, quantity, price, amount = (
-            np.concatenate(parts) for parts in zip(*self._blocks, strict=True)
-        )
-        order = np.lexsort((line, account, interval))
-        return Postings(
-            account=account[order],
-            interval=interval[order],
-            line=line[order],
-            quantity=quantity[order],
-            price=price[order],
-            amount=amount[order],
-            cause=np.zeros(order.size, dtype=np.int64),
-        )
 
 
 def settle_intervals(facts: IntervalFacts, parameters: Parameters) -> Postings:
@@ -118,14 +80,14 @@ def settle_intervals(facts: IntervalFacts, parameters: Parameters) -> Postings:
 
     Returns
     -------
-    Postings : one row per account, interval and line, ``cause`` 0, rows of nothing left out;
-        ordered by interval, account, line.
+    Postings : one row per account, interval and line, and node where a customer has several; ``cause`` 0, rows of
+        nothing left out; ordered by interval, account, line.
 
     Raises
     ------
     QuantityError : a deviation, a total or a sum leaves the range of exact arithmetic.
     """
-    rows = _Rows(facts.interval)
+    rows = PostingRows(facts.interval)
     _settle_energy(rows, facts)
     if parameters.reactive is ReactiveRule.REAL_TIME_PRICE:
         reactive = amount_nanos(facts.reactive_varh, facts.reactive_price)
@@ -142,7 +104,7 @@ def settle_intervals(facts: IntervalFacts, parameters: Parameters) -> Postings:
     return rows.postings()
 
 
-def _settle_energy(rows: _Rows, facts: IntervalFacts) -> None:
+def _settle_energy(rows: PostingRows, facts: IntervalFacts) -> None:
     # the two-settlement lines of customers, the purchase at the root, and the two residual accounts
     adjustment = check_rows(facts.real_time_wh - facts.forward_wh, "real-time less day-ahead award")
     deviation = check_rows(facts.metered_wh - facts.real_time_wh, "metered less awarded energy")

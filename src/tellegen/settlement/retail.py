@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from fractions import Fraction
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -59,6 +60,7 @@ class RetailDay:
     Attributes
     ----------
     interval : int64[T], consecutive market intervals of one billing day.
+    day_intervals : those the day has; what is due for a day is due for the part of it.
     customer : int64[n], customer numbers.
     import_wh, export_wh : int64[T, n], not negative.
     substation_wh : int64[T], net energy bought at the substation.
@@ -78,6 +80,7 @@ class RetailDay:
     forward_price: IntArray
     wholesale_price: IntArray
     key_wh: IntArray
+    day_intervals: int
 
     def __post_init__(self) -> None:
         periods, customers = np.size(self.interval), np.size(self.customer)
@@ -118,9 +121,9 @@ def _hourly(day: RetailDay) -> IntArray:
     forward = np.empty_like(day.substation_wh)
     for start in range(0, day.interval.size, INTERVALS_PER_HOUR):
         hour = slice(start, start + INTERVALS_PER_HOUR)
-        members = day.interval[hour].tolist()
+        members = day.interval[hour]
         ties = tie_hash(f"retail day-ahead/{members[0]}", members)
-        forward[hour] = allocate(exact_sum(day.substation_wh[hour]), np.ones(len(members), dtype=np.int64), ties)
+        forward[hour] = allocate(exact_sum(day.substation_wh[hour]), np.ones_like(members), ties)
     return forward
 
 
@@ -145,10 +148,10 @@ def retail_bills(day: RetailDay, plan: Plan, parameters: Parameters) -> RetailBi
 
     Raises
     ------
-    SettlementError : there are costs and nobody withdraws, or no key for the network true-up.
+    SettlementError : there are costs and nobody withdraws.
     """
-    names, first = day.customer.tolist(), int(day.interval[0])
-    customers = len(names)
+    first, customers = int(day.interval[0]), day.customer.size
+    part = Fraction(day.interval.size, day.day_intervals)
     feed_in = row_sums(day.export_wh.T) * -parameters.retail.feed_in_micros_per_kwh
     forward = _hourly(day)
     bought = amount_nanos(forward, day.forward_price) + amount_nanos(day.substation_wh - forward, day.wholesale_price)
@@ -160,14 +163,14 @@ def retail_bills(day: RetailDay, plan: Plan, parameters: Parameters) -> RetailBi
     whole = exact_sum(weight)
     if cost and not whole:
         raise SettlementError(f"energy cost of {cost} nano-currency cannot be recovered: nobody withdraws")
-    energy = allocate(cost, weight, tie_hash(f"retail {plan}/{first}", names))
+    energy = allocate(cost, weight, tie_hash(f"retail {plan}/{first}", day.customer))
 
     imported = row_sums(day.import_wh.T)
     network = imported * parameters.network_withdrawal_micros_per_kwh
     energy_tax = imported * parameters.energy_tax_micros_per_kwh
-    fixed = np.full(customers, parameters.network_fixed_nanos_per_day, dtype=np.int64)
-    missing = parameters.network_revenue_nanos(customers) - exact_sum(network) - exact_sum(fixed)
-    trailing = parameters.true_up_key is ShareKey.TRAILING_WITHDRAWAL
+    fixed = np.full(customers, int(parameters.network_fixed_nanos_per_day * part), dtype=np.int64)
+    missing = parameters.network_revenue_nanos(customers, part) - exact_sum(network) - exact_sum(fixed)
+    trailing = parameters.true_up_key is ShareKey.TRAILING_WITHDRAWAL and day.key_wh.any()
     key = day.key_wh if trailing else np.ones_like(day.key_wh)
     true_up = share_pool(missing, "network true-up", key, day.customer, first)
     # the rule of the market's world: grid lines in full, energy as far as it is a net supply

@@ -6,6 +6,8 @@ hold for any facts.
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 
 from tellegen.settlement.apportioning import hourly_to_intervals
@@ -43,6 +45,7 @@ def specimen_day(seed: int, *, hours: int = 2, customers: int = 8, first_interva
     steps = IntervalFacts(
         interval=interval,
         customer=number,
+        node=np.arange(customers, dtype=np.int64),
         forward_wh=forward,
         real_time_wh=real_time,
         forward_price=np.repeat(hourly_price, INTERVALS_PER_HOUR, axis=0),
@@ -60,3 +63,28 @@ def specimen_day(seed: int, *, hours: int = 2, customers: int = 8, first_interva
     key = around((customers,), 0, 300_000)
     key[0] += 1
     return DayFacts(steps=steps, key_wh=key, rounding_carry_nanos=around((customers,), -5_000_000, 5_000_000))
+
+
+def specimen_move(steps: IntervalFacts, column: int, price_micros_per_kwh: int) -> IntervalFacts:
+    """The same facts after the customer of a column moved on the feeder, between the day-ahead gate and the intervals.
+
+    Its position stays at the old node; what was awarded in real time and metered is at a new one, with a real-time
+    price of its own.
+
+    >>> day = specimen_day(7, hours=1, customers=3)
+    >>> specimen_move(day.steps, 1, 250_000).forward_wh.shape
+    (12, 4)
+    """
+    staying, moving = ("forward_wh",), ("real_time_wh", "import_wh", "export_wh", "reactive_varh")
+    place = np.insert(np.arange(steps.customer.size), column + 1, column)
+    arrays = {
+        spec.name: array[..., place] if array.ndim == 2 or spec.name in ("customer", "node") else array.copy()
+        for spec in fields(steps)
+        for array in [getattr(steps, spec.name)]
+    }
+    arrays["node"][column + 1] = steps.node.max() + 1
+    for names, emptied in ((moving, column), (staying, column + 1)):
+        for name in names:
+            arrays[name][:, emptied] = 0
+    arrays["real_time_price"][:, column + 1] = price_micros_per_kwh
+    return IntervalFacts(**arrays)

@@ -1,32 +1,40 @@
-"""The checks of a run's directory, in the order in which they lean on each other."""
+"""The checks of a directory: of each of its journals, of what holds between them, and of what is published."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from tellegen.errors import InputError
-from tellegen.records import Header
 from tellegen.verify import evidence, published, record
-from tellegen.verify.archive import Stub, check_archive
-from tellegen.verify.notes import OperatorKey, TreeHead, WitnessKey
-from tellegen.verify.report import RefusedError, Report, run_check
+from tellegen.verify.calendar import Calendar
+from tellegen.verify.log import LogChecks, need
+from tellegen.verify.market import IntakeTimes, MarketChecks
+from tellegen.verify.notes import WitnessKey
+from tellegen.verify.report import Check, RefusedError, Report, run_check
 
-T = TypeVar("T")
-_POSTING_COLUMNS = ("account", "interval", "line", "quantity", "price", "amount", "cause")
+MARKET = "market"
+"""Folder in which the market of a shard keeps its own journal, and the beginning of the names of its checks."""
+_SIMULATED = "simulated/"
+"""Beginning of the name of a shard whose keys come from a seed."""
+_POSTING_COLUMNS = ("unit", "account", "interval", "line", "quantity", "price", "amount", "cause")
 _STATEMENT_COLUMNS = ("customer", "line", "quantity", "amount", "cents")
 
 
-def verify_directory(path: Path | str, *, key: str | None = None, witnesses: Sequence[str] = ()) -> Report:
-    """Check everything about a run that can be checked without its secrets.
+def verify_directory(
+    path: Path | str, *, key: str | None = None, market_key: str | None = None, witnesses: Sequence[str] = ()
+) -> Report:
+    """Check everything about a run or a shard that can be checked without its secrets.
+
+    A shard has two journals: the intake's, and the market's in ``market/``; both are checked, each under its own key.
 
     Parameters
     ----------
-    path : directory of the run.
+    path : the directory.
     key : the operator's verifier key from elsewhere (``NAME+ID+BASE64``). Without it the report
         shows that the files agree with each other and with the key beside them, not whose key it is.
-    witnesses : verifier keys of witnesses that must have cosigned the log.
+    market_key : the same of the market's journal (``NAME/market+ID+BASE64``).
+    witnesses : verifier keys of witnesses that must have cosigned the log: the intake's, or that of the run.
 
     Returns
     -------
@@ -39,44 +47,33 @@ def verify_directory(path: Path | str, *, key: str | None = None, witnesses: Seq
     """
     run = Path(path)
     if not (run / "journal").is_dir():
-        raise InputError(run, "journal/", "is missing; give the directory that `tellegen run --out` wrote")
-    return _Verification(run, key, [WitnessKey.parse(witness) for witness in witnesses]).report()
-
-
-def _need(value: T | None, what: str) -> T:
-    if value is None:
-        raise RefusedError(f"not checked, because {what} failed")
-    return value
+        raise InputError(run, "journal/", "is missing; give the directory of a run or a shard")
+    keys = [WitnessKey.parse(witness) for witness in witnesses]
+    return _Verification(run, key, market_key, keys).report()
 
 
 class _Verification:
-    """One run's checks, and what each established for those after it (None where it failed)."""
+    """A directory's checks, and what each established for those after it (None where it failed)."""
 
-    def __init__(self, run: Path, pinned: str | None, witnesses: Sequence[WitnessKey]) -> None:
-        self._run, self._pinned, self._witnesses = run, pinned, witnesses
-        self._key: OperatorKey | None = None
-        self._entries: list[tuple[Header, bytes]] | None = None
-        self._heads: list[TreeHead] | None = None
-        self._public: list[record.PublicRows] | None = None
-        self._stubs: list[Stub] = []
+    def __init__(
+        self, run: Path, pinned: str | None, market_pinned: str | None, witnesses: Sequence[WitnessKey]
+    ) -> None:
+        self._run = run
+        self._intake = LogChecks(run, "", pinned, witnesses)
+        has_market = (run / MARKET).exists() or market_pinned is not None
+        self._market = LogChecks(run / MARKET, f"{MARKET}: ", market_pinned, ()) if has_market else None
+        self._across: MarketChecks | None = None
         self._manifest: published.Manifest | None = None
         self._published_ok = False
         self._postings: published.Columns | None = None
 
     def report(self) -> Report:
-        checks = [
-            run_check("operator key", self._check_key),
-            run_check("journal files", lambda: record.check_files(self._run)),
-            run_check("log", self._check_log),
-            run_check("checkpoints", self._check_checkpoints),
-            run_check("history", self._check_history),
-            run_check("cosignatures", self._check_cosignatures),
-            run_check("payloads", self._check_payloads),
-            run_check("public rows", self._check_public),
-            run_check("archive", self._check_archive),
-            run_check("inclusion proofs", self._check_proofs),
-            run_check("senders", self._check_senders),
-            run_check("price parts", lambda: record.check_prices(_need(self._public, "payloads"))),
+        checks = self._intake.checks()
+        checks.append(run_check("senders", self._check_senders))
+        if self._market is not None:
+            checks += self._market.checks() + self._checks_across()
+        checks += [
+            run_check("price parts", lambda: record.check_prices(self._facts().open_rows())),
             run_check("manifest", self._check_manifest),
             run_check("published files", self._check_published),
             run_check("postings", self._check_postings),
@@ -86,54 +83,51 @@ class _Verification:
         ]
         return Report(all(check.ok for check in checks), checks)
 
-    def _check_key(self) -> tuple[int, str]:
-        self._key = record.operator_key(self._run, self._pinned)
-        trust = "is the pinned one" if self._pinned else "not pinned: compare it with what the operator made known"
-        return 1, f"key of {self._key.name}, {trust}"
-
-    def _check_log(self) -> tuple[int, str]:
-        self._entries = record.read_log(self._run)
-        return len(self._entries), f"{len(self._entries)} entries, whole, canonical and each after its causes"
-
-    def _check_checkpoints(self) -> tuple[int, str]:
-        self._heads = record.read_checkpoints(self._run, _need(self._key, "operator key"))
-        return len(self._heads), f"{len(self._heads)} signatures verify; the last is for {self._heads[-1].size} entries"
-
-    def _check_history(self) -> tuple[int, str]:
-        return record.check_history(_need(self._entries, "log"), _need(self._heads, "checkpoints"))
-
-    def _check_cosignatures(self) -> tuple[int, str]:
-        key, entries = _need(self._key, "operator key"), _need(self._entries, "log")
-        return record.check_cosignatures(self._run, key, entries, self._witnesses)
-
-    def _check_payloads(self) -> tuple[int, str]:
-        entries = _need(self._entries, "log")
-        held = record.check_payloads(self._run, entries)
-        self._public, self._stubs = held.public, held.stubs
-        there = len(entries) - len(held.stubs)
-        told = f"{there} payloads are those named; {held.bound} row hashes rebuild their row roots"
-        return len(entries), told + (f"; {held.live} rows are live, bound by the vault alone" if held.live else "")
-
-    def _check_archive(self) -> tuple[int, str]:
-        tables = [batch.table for batch in _need(self._public, "payloads")]
-        return check_archive(self._run, self._stubs, tables)
-
-    def _check_public(self) -> tuple[int, str]:
-        count = sum(len(batch.table) for batch in _need(self._public, "payloads"))
-        return count, f"{count} plain rows hash to their leaves; none is about a customer"
-
-    def _check_proofs(self) -> tuple[int, str]:
-        return record.check_proofs(_need(self._entries, "log"), _need(self._heads, "checkpoints")[-1])
+    def _facts(self) -> LogChecks:
+        """The journal in which prices, postings and statements stand."""
+        return self._intake if self._market is None else self._market
 
     def _check_senders(self) -> tuple[int, str]:
-        return evidence.check_senders(_need(self._entries, "log"), _need(self._public, "payloads"))
+        return evidence.check_senders(self._intake.whole(), self._intake.open_rows(), self._intake.signer())
+
+    # Between the journals
+
+    def _checks_across(self) -> list[Check]:
+        def of(check: Callable[[MarketChecks], tuple[int, str]]) -> Callable[[], tuple[int, str]]:
+            return lambda: check(need(self._across, "rulebook"))
+
+        return [
+            run_check("rulebook", self._check_rulebook),
+            run_check("gates", of(MarketChecks.check_gates)),
+            run_check("settlements", of(MarketChecks.check_settlements)),
+            run_check("closes", of(MarketChecks.check_closes)),
+        ]
+
+    def _check_rulebook(self) -> tuple[int, str]:
+        market = self._facts()
+        names = self._intake.signer().name, market.signer().name
+        if names[1] != f"{names[0]}/{MARKET}":
+            raise RefusedError(f"the market's journal is of {names[1]}, not of {names[0]}/{MARKET}")
+        documents = need(self._intake.payloads, "payloads").documents
+        entries = market.whole()
+        if not entries and not any(name.startswith("rulebook/") for name in documents):
+            calendar = Calendar([])
+        else:
+            calendar = Calendar.of(documents)
+        times, simulated = IntakeTimes(self._intake.whole()), names[0].startswith(_SIMULATED)
+        self._across = MarketChecks(entries, market.open_rows(), times, calendar, simulated)
+        return len(calendar), f"{len(calendar)} versions of the rules say when gates, settlements and closes were due"
+
+    # What is published
 
     def _check_manifest(self) -> tuple[int, str]:
-        head = _need(self._heads, "checkpoints")[-1]
-        self._manifest = published.read_manifest(self._run, _need(self._key, "operator key"), head)
+        logs = [log for log in (self._intake, self._market) if log is not None]
+        self._manifest = published.read_manifest(self._run, [(log.signer(), log.signed()) for log in logs])
         if self._manifest is None:
             return 0, "absent: nothing has been published yet"
-        return 1, f"signed, about the last checkpoint, lists {len(self._manifest.files)} files"
+        head, last = self._manifest.head, self._manifest.last
+        about = "the last checkpoint" if head == last else f"the checkpoint of {head.size} entries"
+        return 1, f"signed, about {about}, lists {len(self._manifest.files)} files"
 
     def _check_published(self) -> tuple[int, str]:
         if self._manifest is None:
@@ -148,12 +142,11 @@ class _Verification:
     def _absent(self, *names: str) -> str | None:
         """Why a table cannot be checked yet; raises where it cannot be trusted enough to be read."""
         listed = self._manifest.files if self._manifest is not None else {}
-        for name in names:
-            if (name in listed or (self._run / name).exists()) and not self._published_ok:
-                raise RefusedError("not checked, because published files failed")
-            if name not in listed:
-                return f"absent: {name}"
-        return None
+        lying = {name for name in names if (self._run / name).exists()}
+        if not self._published_ok and any(name in listed or name in lying - published.LIVING for name in names):
+            raise RefusedError("not checked, because published files failed")
+        missing = next((name for name in names if name not in listed), None)
+        return None if missing is None else f"{'not published' if missing in lying else 'absent'}: {missing}"
 
     def _check_postings(self) -> tuple[int, str]:
         absent = self._absent(published.POSTINGS)
@@ -168,17 +161,22 @@ class _Verification:
         absent = self._absent(published.POSTINGS)
         if absent:
             return 0, absent
-        return published.check_recorded_postings(_need(self._postings, "postings"), _need(self._public, "payloads"))
+        facts, size = self._facts(), need(self._manifest, "manifest").head.size
+        payloads = need(facts.payloads, "payloads")
+        sealed = [k for k in payloads.hidden if k < size and facts.whole()[k][0].kind == "postings"]
+        if sealed:
+            return 0, f"not compared: {len(sealed)} batches of postings on record are live or in the archive"
+        return published.check_recorded_postings(need(self._postings, "postings"), payloads.public)
 
     def _check_statements(self) -> tuple[int, str]:
         absent = self._absent(published.STATEMENTS, published.POSTINGS)
         if absent:
             return 0, absent
         statements = published.read_columns(self._run, published.STATEMENTS, _STATEMENT_COLUMNS)
-        return published.check_statements(_need(self._postings, "postings"), statements)
+        return published.check_statements(need(self._postings, "postings"), statements)
 
     def _check_books(self) -> tuple[int, str]:
         absent = self._absent(published.BOOKS, published.POSTINGS)
         if absent:
             return 0, absent
-        return published.check_books(self._run, _need(self._postings, "postings"))
+        return published.check_books(self._run, need(self._postings, "postings"))

@@ -1,6 +1,6 @@
 """Who sent it? The signatures of senders, checked against the identities on record.
 
-What is verified: the head-end or gateway that a batch names signed for exactly this route, feeder,
+What is verified: the head-end or gateway that a batch names signed for exactly this log, route, feeder,
 market, interval, sequence number and body digest, with a key that was admitted before, valid, and
 not revoked. What is not: the body itself, whose rows are sealed; and who stands behind the key,
 which is the certificate authority's to say.
@@ -15,29 +15,35 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
 from tellegen.records import Admissions, Header, RecordError, Revocations, Role, Statement
+from tellegen.records.submission import needs_evidence
+from tellegen.verify.notes import OperatorKey
 from tellegen.verify.record import PublicRows
 from tellegen.verify.report import RefusedError
 
 _SENDERS = (Role.HEAD_END, Role.GATEWAY)
+_REGISTRAR = "registrar"
 _NAMES_MAX = 5
 _NUMBERED = (Role.METER, Role.PARTICIPANT)
 
 
-def verify_evidence(header: Header, public_key: bytes) -> Statement:
+def verify_evidence(header: Header, public_key: bytes, origin: str) -> Statement:
     """What the sender signed for, if its signature in a log entry verifies.
 
     Parameters
     ----------
     header : the log entry.
     public_key : 32-byte Ed25519 key of the sender.
+    origin : name of the log.
 
     Raises
     ------
     RefusedError : the entry holds no evidence, or the key has not signed it.
     """
+    if not header.evidence:
+        raise RefusedError(f"{header.kind} in the name of {header.source!r} without its signature")
     try:
         statement, signature = Statement.on_record(
-            header.source, header.feeder, header.market, header.interval, header.name, header.evidence
+            origin, header.source, header.feeder, header.market, header.interval, header.name, header.evidence
         )
         VerifyKey(public_key).verify(statement.to_bytes(), signature)
     except RecordError as error:
@@ -57,9 +63,10 @@ class _Key:
 
 
 class _Senders:
-    """Keys of head-ends and gateways as the record has them so far."""
+    """Keys of head-ends and gateways as the record has them so far; changes of the registry are the operator's."""
 
-    def __init__(self) -> None:
+    def __init__(self, operator: OperatorKey) -> None:
+        self._operator = operator
         self._keys: dict[str, list[_Key]] = {}
         self._revoked_at: dict[bytes, int] = {}
 
@@ -83,6 +90,8 @@ class _Senders:
 
     def key(self, name: str, at: int) -> bytes:
         """The key that counts at a time: that of the last admission from then or before, if nothing has ended it."""
+        if name == _REGISTRAR:
+            return self._operator.public_key
         for key in reversed(self._keys.get(name, [])):
             if key.valid_from <= at:
                 revoked_at = self._revoked_at.get(key.certificate)
@@ -92,14 +101,19 @@ class _Senders:
         raise RefusedError(f"no head-end or gateway {name!r} with a valid key is on record before it")
 
 
-def check_senders(entries: Sequence[tuple[Header, bytes]], public: Sequence[PublicRows]) -> tuple[int, str]:
-    """Every batch that carries evidence is signed by the sender it names, admitted on record before it."""
+def check_senders(
+    entries: Sequence[tuple[Header, bytes]], public: Sequence[PublicRows], operator: OperatorKey
+) -> tuple[int, str]:
+    """Every batch that senders hand in is signed by the one it names, admitted on record before it.
+
+    What the platform itself writes carries no evidence; who writes in a sender's name without it has made it up.
+    """
     tables = {rows.index: rows for rows in public}
-    senders, seen, count = _Senders(), set[str](), 0
+    senders, seen, count = _Senders(operator), set[str](), 0
     for index, (header, _) in enumerate(entries):
-        if header.evidence:
+        if header.evidence or needs_evidence(header.kind, header.source):
             try:
-                verify_evidence(header, senders.key(header.source, header.known_at))
+                verify_evidence(header, senders.key(header.source, header.known_at), operator.name)
             except RefusedError as error:
                 raise RefusedError(f"entry {index}: {error}") from None
             seen.add(header.source)
@@ -107,7 +121,7 @@ def check_senders(entries: Sequence[tuple[Header, bytes]], public: Sequence[Publ
         if index in tables:
             senders.learn(tables[index])
     if not count:
-        return 0, "none on record: the operator speaks for every batch"
+        return 0, "none on record: nobody but the operator has handed anything in"
     return count, f"{count} batches are signed by senders whose keys were on record before: {_names(seen)}"
 
 

@@ -33,6 +33,7 @@ _FIELDS: dict[str, type] = {
     "path": list,
     "certificates": list,
 }
+_SCHEME = "tellegen://"
 _DAY_S = 86_400
 _DAY_MAX = 1_000_000
 """Days since the epoch that a calendar knows."""
@@ -92,7 +93,8 @@ def verify_meter_proof(document: str, root_certificate: str, revoked: str | None
         raise RefusedError("the path does not lead from the reading to the root that the meter signed")
     signed_at = datetime.fromtimestamp((day + 1) * _DAY_S, tz=UTC)  # a day is signed when it is over
     key, certified_as = _certified(fields["certificates"], root_certificate, revoked, meter, signed_at)
-    message = f"tellegen-day@v1\n{meter}\n{day}\n{fields['readings']}\n{fields['root']}\n".encode()
+    origin = certified_as.removeprefix(_SCHEME).removesuffix(f"/meter/{meter}")
+    message = f"tellegen-day@v2\n{origin}\n{meter}\n{day}\n{fields['readings']}\n{fields['root']}\n".encode()
     try:
         key.verify(strict_base64(fields["signature"], "signature"), message)
     except InvalidSignature:
@@ -145,7 +147,7 @@ def _certified(
     if _is_authority(own) or not usage.digital_signature or ExtendedKeyUsageOID.CLIENT_AUTH not in purposes:
         raise RefusedError("the meter's certificate is not one for signing as a device")
     name = names[0].value if len(names) == 1 else ""
-    if not isinstance(name, str) or not name.startswith("tellegen://") or not name.endswith(f"/meter/{meter}"):
+    if not isinstance(name, str) or not name.startswith(_SCHEME) or not name.endswith(f"/meter/{meter}"):
         raise RefusedError(f"the certificate is not that of meter {meter}")
     if revoked is not None:
         _check_revoked(revoked, own, issuer, at)

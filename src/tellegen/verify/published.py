@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -12,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from tellegen.records import Account, Line, Postings
+from tellegen.records import CURRENCY, Account, Line, Postings
 from tellegen.units import NANOS_PER_CENT, QuantityError, amount_nanos
 from tellegen.verify.notes import OperatorKey, TreeHead, strict_base64, strict_number
 from tellegen.verify.record import PublicRows
@@ -21,18 +22,23 @@ from tellegen.verify.report import RefusedError
 POSTINGS = "tables/postings.parquet"
 STATEMENTS = "tables/statements.parquet"
 BOOKS = "books.sqlite"
+UNPUBLISHED = frozenset({"journal", "market", "vault", "archive", "registry", "keys", "state"})
+"""Folders that no manifest lists: journals are signed by themselves, the others are the operator's own."""
+LIVING = frozenset({BOOKS, "prices.csv"})
+"""Files that go on as the market does: published where a manifest lists them, and else the operator's own."""
 
 IntArray = NDArray[np.int64]
 _PRICED = [int(Line.WHOLESALE_FORWARD), int(Line.WHOLESALE_REAL_TIME), int(Line.UNACCOUNTED_ENERGY)]
-"""Lines above ENERGY_TAX that are quantity times price all the same."""
+"""Lines above RESERVE_DOWN that are quantity times price all the same."""
 Columns = dict[str, IntArray]
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What the operator signed for: digest and size by path."""
+    """What the operator signed for: digest and size by path; of which state of which log, and that log's last."""
 
     head: TreeHead
+    last: TreeHead
     files: dict[str, tuple[str, int]]
 
 
@@ -40,26 +46,32 @@ def unsigned_files(run: Path) -> list[str]:
     """Files of a run that only a manifest can vouch for."""
     found = (p for p in run.rglob("*") if p.is_symlink() or not p.is_dir())
     names = (p.relative_to(run) for p in found)
-    return sorted(
-        n.as_posix() for n in names if n.parts[0] not in {"journal", "vault", "archive"} and n.parts != ("manifest",)
-    )
+    return sorted(n.as_posix() for n in names if n.parts[0] not in UNPUBLISHED and not _is_own(n))
 
 
-def read_manifest(run: Path, key: OperatorKey, head: TreeHead) -> Manifest | None:
-    """The manifest, where there is one; it must be signed, and about the last checkpoint."""
+def _is_own(name: Path) -> bool:
+    """Whether a file of the top folder is the operator's own."""
+    return len(name.parts) == 1 and (name.name in LIVING | {"manifest"} or name.suffix == ".lock")
+
+
+def read_manifest(run: Path, logs: Sequence[tuple[OperatorKey, Sequence[TreeHead]]]) -> Manifest | None:
+    """The manifest, where there is one; signed under the key of one of the logs, about a state that it signed for."""
     path = run / "manifest"
     if not path.exists():
         loose = unsigned_files(run)
         if loose:
             raise RefusedError(f"there is no manifest, so nobody has signed for {loose[0]} ({len(loose)} files)")
         return None
-    lines = key.text_of(path.read_bytes().decode()).split("\n")[:-1]
+    note = path.read_bytes().decode()
+    origin = note.partition("\norigin ")[2].partition("\n")[0]
+    key, heads = next((log for log in logs if log[0].name == origin), logs[0])
+    lines = key.text_of(note).split("\n")[:-1]
     if len(lines) < 4 or lines[0] != "tellegen-manifest@v1" or lines[1] != f"origin {key.name}":
         raise RefusedError(f"not a manifest of {key.name}")
     size = strict_number(lines[2].removeprefix("size "), "size")
     root = strict_base64(lines[3].removeprefix("root "), "root")
-    if TreeHead(size, root) != head:
-        raise RefusedError(f"the manifest is about {size} entries, the last checkpoint about {head.size}")
+    if TreeHead(size, root) not in heads:
+        raise RefusedError(f"the manifest is about {size} entries under a root that no checkpoint signs")
     files: dict[str, tuple[str, int]] = {}
     for line in lines[4:]:
         digest, _, rest = line.partition(" ")
@@ -67,7 +79,7 @@ def read_manifest(run: Path, key: OperatorKey, head: TreeHead) -> Manifest | Non
         files[name] = digest, strict_number(length, "size of a file")
     if len(files) != len(lines) - 4:
         raise RefusedError("the manifest lists a file twice")
-    return Manifest(head, files)
+    return Manifest(TreeHead(size, root), heads[-1], files)
 
 
 def check_published(run: Path, manifest: Manifest) -> tuple[int, str]:
@@ -119,13 +131,13 @@ def group_sums(keys: list[IntArray], values: IntArray, what: str) -> dict[tuple[
 
 
 def check_postings(postings: Columns) -> tuple[int, str]:
-    """Every transaction sums to zero; every energy line is quantity times price, to the last unit."""
+    """Every transaction sums to zero in each unit of account; every energy line is quantity times price."""
     amount, line = postings["amount"], postings["line"]
-    totals = group_sums([postings["cause"], postings["interval"]], amount, "postings")
-    for (cause, interval), total in totals.items():
+    totals = group_sums([postings["cause"], postings["interval"], postings["unit"]], amount, "postings")
+    for (cause, interval, unit), total in totals.items():
         if total:
-            raise RefusedError(f"the transaction of interval {interval}, cause {cause}, sums to {total}")
-    priced = (line <= int(Line.ENERGY_TAX)) | np.isin(line, _PRICED) | (postings["price"] != 0)
+            raise RefusedError(f"the transaction of interval {interval}, cause {cause}, sums to {total} of unit {unit}")
+    priced = (line <= int(Line.RESERVE_DOWN)) | np.isin(line, _PRICED) | (postings["price"] != 0)
     try:
         product = amount_nanos(postings["quantity"][priced], postings["price"][priced])
     except QuantityError as error:
@@ -145,17 +157,18 @@ def check_recorded_postings(postings: Columns, public: list[PublicRows]) -> tupl
         return 0, "no public postings on record"
     recorded = Postings.concat(tables)
     theirs = (postings["account"] < 0) & (postings["account"] != int(Account.ERASED))
-    keys = [recorded.account.astype(np.int64), recorded.line.astype(np.int64)]
+    names = ("unit", "account", "line")
+    keys = [np.asarray(getattr(recorded, name), dtype=np.int64) for name in names]
     for column in ("quantity", "amount"):
-        claimed = group_sums([postings["account"][theirs], postings["line"][theirs]], postings[column][theirs], column)
+        claimed = group_sums([postings[name][theirs] for name in names], postings[column][theirs], column)
         on_record = group_sums(keys, getattr(recorded, column), column)
-        _compare(claimed, on_record, f"{column} of account and line", "published", "on record")
+        _compare(claimed, on_record, f"{column} of unit, account and line", "published", "on record")
     return len(recorded), f"{len(recorded)} public postings on record give the published totals of their accounts"
 
 
 def check_statements(postings: Columns, statements: Columns) -> tuple[int, str]:
     """Statements are the sums of the postings, and their cents add up to the customer's total."""
-    theirs = postings["account"] > 0
+    theirs = (postings["account"] > 0) & (postings["unit"] == CURRENCY)
     keys = [postings["account"][theirs], postings["line"][theirs]]
     stated_keys = [statements["customer"], statements["line"]]
     for column in ("quantity", "amount"):
@@ -187,17 +200,18 @@ def check_books(run: Path, postings: Columns) -> tuple[int, str]:
     uri = f"file:{quote(str((run / BOOKS).resolve()))}?mode=ro&immutable=1"
     database = sqlite3.connect(uri, uri=True)
     try:
-        rows = database.execute("SELECT account, nanos FROM balances").fetchall()
+        rows = database.execute("SELECT unit, account, nanos FROM balances").fetchall()
     finally:
         database.close()
     if not all(type(v) is int for row in rows for v in row):
         raise RefusedError("a balance is not a whole number")
-    balances: dict[tuple[int, ...], int] = {(account,): nanos for account, nanos in rows}
-    _compare(
-        balances, group_sums([postings["account"]], postings["amount"], "amounts"), "balance", "in the books", "posted"
-    )
-    if sum(balances.values()):
-        raise RefusedError(f"the balances sum to {sum(balances.values())}")
+    balances: dict[tuple[int, ...], int] = {(unit, account): nanos for unit, account, nanos in rows}
+    posted = group_sums([postings["unit"], postings["account"]], postings["amount"], "amounts")
+    _compare(balances, posted, "balance of unit and account", "in the books", "posted")
+    for of_unit in {unit for unit, _ in balances}:
+        total = sum(nanos for (unit, _), nanos in balances.items() if unit == of_unit)
+        if total:
+            raise RefusedError(f"the balances of unit {of_unit} sum to {total}")
     return len(balances), f"{len(balances)} balances are sums of postings, and sum to zero"
 
 

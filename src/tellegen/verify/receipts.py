@@ -14,6 +14,7 @@ from tellegen.verify.tree import leaf, root_from_path
 PROOF_MAGIC = "c2sp.org/tlog-proof@v1"
 ROW_PROOF_MAGIC = "tellegen-row-proof@v1"
 _PATH_MAX = 64
+_ENTRY_BEGINS = b"{"
 
 
 class Level(StrEnum):
@@ -82,12 +83,12 @@ def is_receipt(text: str) -> bool:
 
 
 def entry_within(receipt: str) -> bytes | None:
-    """The log entry that a row's receipt carries beside its inner proof; nothing is verified.
+    """The log entry that a receipt carries, itself or beside the inner proof of a row; nothing is verified.
 
-    None where there is no inner proof.
+    None where it carries none.
     """
     extra = _extra(receipt)
-    return None if extra is None else _inner_proof(extra).entry
+    return extra if extra is None or extra.startswith(_ENTRY_BEGINS) else _inner_proof(extra).entry
 
 
 def check_row_receipt(receipt: str, row: bytes, salt: bytes, key: str, witnesses: Sequence[str] = ()) -> ProvenRow:

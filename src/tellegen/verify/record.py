@@ -21,12 +21,18 @@ from tellegen.verify.tree import Tree, growing_roots, leaf, root_from_path, root
 
 _NOTE_LINES = 5
 _SEGMENT_NAME = re.compile(r"\d{6}\.seg")
+_INDEX_NAME = re.compile(r"index/\d{6}\.idx")
+"""Files that are made again from the log where they are missing or damaged: nothing rests on them."""
 _PAYLOAD_HEAD = struct.Struct("<4sIIII")
 _PAYLOAD_SEGMENT = struct.Struct("<16s12sI")
 _LIVE_MAGIC = b"TLP2"
 _LIVE_HEAD = struct.Struct("<4sIII12s")
 _TAG_BYTES = 16
 _HEX64 = re.compile(r"[0-9a-f]{64}")
+
+
+Entries = Sequence[tuple[Header, bytes]]
+"""The log: each header with its bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +46,19 @@ class PublicRows:
 
 @dataclass(frozen=True, slots=True)
 class Payloads:
-    """What the payloads hold: rows whose hashes were checked, rows that only the vault can bind, and stubs."""
+    """What the payloads hold.
+
+    bound : rows whose hashes were checked. live : rows that only the vault can bind. public : plain rows.
+    documents : latest content of each that lies open, by name. stubs : of rows that lie in the archive.
+    hidden : entries none of whose rows can be seen here.
+    """
 
     bound: int
     live: int
     public: list[PublicRows]
+    documents: dict[str, bytes]
     stubs: list[Stub]
+    hidden: frozenset[int]
 
 
 def operator_key(run: Path, pinned: str | None) -> OperatorKey:
@@ -68,9 +81,10 @@ def check_files(run: Path) -> tuple[int, str]:
         known = name in {"checkpoint", "checkpoints", "cosigned", "operator.pub"} or (
             part in {"log", "payloads"} and _SEGMENT_NAME.fullmatch(file)
         )
-        if path.is_symlink() or not (known if path.is_file() else name in {"log", "payloads"}):
+        derived = _INDEX_NAME.fullmatch(name) is not None
+        if path.is_symlink() or not (known or derived if path.is_file() else name in {"log", "payloads", "index"}):
             raise RefusedError(f"journal/{name} does not belong there")
-        count += path.is_file()
+        count += path.is_file() and not derived
     return count, f"{count} files, each of a known kind"
 
 
@@ -140,7 +154,7 @@ def read_checkpoints(run: Path, key: OperatorKey) -> list[TreeHead]:
     return heads
 
 
-def check_history(entries: list[tuple[Header, bytes]], heads: list[TreeHead]) -> tuple[int, str]:
+def check_history(entries: Entries, heads: list[TreeHead]) -> tuple[int, str]:
     """Each signed root is that of the entries there are, so every state extends the one before it."""
     if heads[-1].size != len(entries):
         raise RefusedError(f"the log holds {len(entries)} entries, the last checkpoint signs {heads[-1].size}")
@@ -152,7 +166,7 @@ def check_history(entries: list[tuple[Header, bytes]], heads: list[TreeHead]) ->
 
 
 def check_cosignatures(
-    run: Path, key: OperatorKey, entries: list[tuple[Header, bytes]], witnesses: Sequence[WitnessKey]
+    run: Path, key: OperatorKey, entries: Entries, witnesses: Sequence[WitnessKey]
 ) -> tuple[int, str]:
     """What witnesses have cosigned is a state of this log; those that were asked for are among them."""
     path = run / "journal" / "cosigned"
@@ -171,7 +185,7 @@ def check_cosignatures(
     return len(present), f"first {head.size} entries: {by}{strangers}"
 
 
-def check_proofs(entries: list[tuple[Header, bytes]], head: TreeHead) -> tuple[int, str]:
+def check_proofs(entries: Entries, head: TreeHead) -> tuple[int, str]:
     """An inclusion proof for every entry leads to the last signed root."""
     leaves = [leaf(data) for _, data in entries]
     tree = Tree(leaves)
@@ -181,11 +195,13 @@ def check_proofs(entries: list[tuple[Header, bytes]], head: TreeHead) -> tuple[i
     return len(leaves), f"{len(leaves)} entries proved under the last checkpoint"
 
 
-def check_payloads(run: Path, entries: list[tuple[Header, bytes]]) -> Payloads:
+def check_payloads(run: Path, entries: Entries) -> Payloads:
     """Payloads are those the entries name, or stubs of them; row hashes rebuild the row roots."""
     bound = live = 0
     public: list[PublicRows] = []
+    documents: dict[str, bytes] = {}
     stubs: list[Stub] = []
+    hidden: set[int] = set()
     stored = frames(run / "journal" / "payloads")
     for index, (header, _) in enumerate(entries):
         place, data = next(stored, ("", b""))
@@ -193,20 +209,24 @@ def check_payloads(run: Path, entries: list[tuple[Header, bytes]]) -> Payloads:
             raise RefusedError(f"payloads/ ends before the payload of entry {index}")
         if data.startswith(STUB_MAGIC):
             stubs.append(Stub.parse(index, header, data))
+            hidden.add(index)
             continue
         if hashlib.sha256(data).hexdigest() != header.payload_sha256:
             raise RefusedError(f"{place}: the payload is not the one that entry {index} names")
         if data.startswith(_LIVE_MAGIC):
             _check_live(index, header, data)
             live += header.rows
+            hidden.add(index)
             continue
         rows = _check_rows(index, header, data)
         bound += header.rows
-        if rows is not None:
+        if isinstance(rows, bytes):
+            documents[header.name] = rows
+        elif rows is not None:
             public.append(rows)
     for place, _ in stored:
         raise RefusedError(f"{place}: a payload that no entry names")
-    return Payloads(bound, live, public, stubs)
+    return Payloads(bound, live, public, documents, stubs, frozenset(hidden))
 
 
 def _check_live(index: int, header: Header, data: bytes) -> None:
@@ -218,7 +238,8 @@ def _check_live(index: int, header: Header, data: bytes) -> None:
         raise RefusedError(f"payload of entry {index} ({header.kind}) does not hold as many rows as it says")
 
 
-def _check_rows(index: int, header: Header, data: bytes) -> PublicRows | None:
+def _check_rows(index: int, header: Header, data: bytes) -> PublicRows | bytes | None:
+    """Rows that lie open, or the content of a document that does."""
     what = f"payload of entry {index} ({header.kind})"
     if len(data) < _PAYLOAD_HEAD.size:
         raise RefusedError(f"{what} is cut short")
@@ -250,7 +271,7 @@ def _check_rows(index: int, header: Header, data: bytes) -> PublicRows | None:
         if (k and number <= numbers[k - 1]) or number >= rows or leaf(row) != leaves[number]:
             raise RefusedError(f"{what}: public row {number} is not the one on record")
     if header.kind == "document":
-        return None
+        return data[numbers_end:rows_end] if public else None
     schema = TABLES[header.kind]
     if row_bytes != schema.row_dtype().itemsize:
         raise RefusedError(f"{what}: rows of {row_bytes} bytes, {header.kind} has {schema.row_dtype().itemsize}")

@@ -25,6 +25,7 @@ from tellegen.market import (
     Parameters,
     PivotalTest,
     clear_mitigated,
+    start_after,
 )
 from tellegen.market import clear as clear_market
 from tellegen.market.clearing import Options
@@ -417,7 +418,7 @@ def clear(
         v_min=v_min,
         v_max=v_max,
         parameters=parameters,
-        warm=None if warm is None else warm.clearing.warm,
+        start=None if warm is None else start_after(warm.clearing, warm.book),
         tie_context="clear",
     )
     mitigated = None

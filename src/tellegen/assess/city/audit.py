@@ -12,21 +12,19 @@ from pathlib import Path
 
 import numpy as np
 
-from tellegen.assess.city.desks import Sent
-from tellegen.assess.city.population import City, Draw, generator
 from tellegen.assess.derivative import price_quotients, sample_ports
 from tellegen.books import Ledger, fold
-from tellegen.journal import Journal
-from tellegen.market import OrderBook, clear
-from tellegen.operations.recorder import Recorder
-from tellegen.operations.shard_feeders import ShardFeeder, read_feeders
-from tellegen.operations.submitted import Submitted
-from tellegen.privacy import Vault
+from tellegen.market import OrderBook, clear, start_after
+from tellegen.operations.book import Book
+from tellegen.operations.record import ShardRecord
+from tellegen.operations.state import cut_of
+from tellegen.operations.topology import Feeder
 from tellegen.records import (
     OPERATOR,
-    Awards,
     Clearings,
+    ClearingStatus,
     Energy,
+    Gates,
     Orders,
     Postings,
     Prices,
@@ -36,6 +34,9 @@ from tellegen.records import (
     Submissions,
     bids_body,
 )
+from tellegen.records.market import REAL_TIME
+from tellegen.simulation.city.load import Sent
+from tellegen.simulation.city.population import City, Draw, generator
 from tellegen.units import MICROS
 from tellegen.verify import RefusedError, check_receipt, check_row_receipt
 
@@ -105,15 +106,15 @@ def audit(
     sent, receipts : batches that were answered, and a sample of the receipts in the answers.
     rows : how many rows are proved one by one. clearings : how many are cleared again.
     """
-    with Vault.open(folder / "vault") as vault, Journal.open(folder) as intake, Journal.open(folder / "market") as own:
-        return _Audit(city, shard, folder, vault, intake, own).findings(sent, receipts, rows, clearings)
+    with ShardRecord.open(folder) as record:
+        return _Audit(city, shard, record).findings(sent, receipts, rows, clearings)
 
 
 class _Audit:
-    def __init__(self, city: City, shard: int, folder: Path, vault: Vault, intake: Journal, market: Journal) -> None:
-        self._city, self._folder, self._vault, self._intake, self._market = city, folder, vault, intake, market
+    def __init__(self, city: City, shard: int, record: ShardRecord) -> None:
+        self._city, self._record = city, record
+        self._intake, self._market = record.intake, record.journal
         self._rng = generator(city.seed, Draw.SAMPLE, shard)
-        self._of_intake, self._of_market = Recorder(intake, vault, ""), Recorder(market, vault, "")
 
     def findings(
         self, sent: Sequence[Sent], receipts: Sequence[tuple[int, str]], rows: int, clearings: int
@@ -123,8 +124,7 @@ class _Audit:
         trial_balance, astray = self._books()
         proved, bad = self._receipts(receipts)
         bad += self._row_receipts(rows)
-        recorded = [self._of_market.table(index, Clearings) for index in self._market.find(kind=Clearings.kind)]
-        every = Clearings.concat(recorded)
+        every = self._clearings()
         checked, error = self._prices(clearings)
         return Findings(
             bids=accepted[Submissions.kind],
@@ -169,34 +169,48 @@ class _Audit:
     def _body_sha256(self, index: int) -> str:
         header = self._intake.entry(index)
         if header.kind == Readings.kind:
-            body = self._of_intake.table(index, Readings).rows().tobytes()
+            body = self._record.submitted.table(index).rows().tobytes()
         else:
-            orders = self._of_intake.table(header.causes[0], Orders)
-            body = bids_body(self._of_intake.table(index, Submissions), orders)
+            submissions, orders = (self._record.submitted.table(k) for k in (index, header.causes[0]))
+            assert isinstance(submissions, Submissions)
+            assert isinstance(orders, Orders)
+            body = bids_body(submissions, orders)
         return hashlib.sha256(body).hexdigest()
 
+    def _clearings(self) -> Clearings:
+        """Everything that was cleared; where a gate was missed, nothing was."""
+        found = dict(self._record.tables(self._market.find(kind=Clearings.kind)))
+        every = Clearings.concat([table for table in found.values() if isinstance(table, Clearings)])
+        return every.take(every.status != ClearingStatus.ADMINISTRATIVE)
+
     def _unposted(self) -> int:
-        """Customers who were awarded or metered energy in an interval and have no posting of it."""
-        missing = 0
-        for index in self._market.find(kind=Postings.kind):
-            validated, cleared = self._market.entry(index).causes
-            energy = self._of_market.table(validated, Energy)
-            scheduled = self._of_market.table(self._market.entry(cleared).causes[1], Schedules)
-            moved = energy.customer[(energy.import_wh != energy.export_wh) & (energy.customer != OPERATOR)]
-            due = np.union1d(scheduled.customer[scheduled.energy_wh != 0], moved)
-            missing += int(np.count_nonzero(~np.isin(due, self._of_market.table(index, Postings).account)))
+        """Customers who were awarded or metered energy in an interval that was played and have no posting of it."""
+        missing, record = 0, self._record
+        for interval in self._city.rounds:
+            for index in self._market.find(kind=Postings.kind, market=REAL_TIME, interval=interval):
+                validated, cleared = self._market.entry(index).causes
+                energy = record.table(validated, Energy)
+                scheduled = record.table(record.cause(cleared, Schedules), Schedules)
+                moved = energy.customer[(energy.import_wh != energy.export_wh) & (energy.customer != OPERATOR)]
+                due = np.union1d(scheduled.customer[scheduled.energy_wh != 0], moved)
+                missing += int(np.count_nonzero(~np.isin(due, record.table(index, Postings).account)))
         return missing
 
     def _books(self) -> tuple[int, int]:
-        due: dict[int, int] = {}
-        for index in self._market.find(kind=Postings.kind):
-            sums = fold(self._of_market.table(index, Postings), "account")
-            for account, amount in zip(sums.keys[0].tolist(), sums.amount.tolist(), strict=True):
-                due[account] = due.get(account, 0) + amount
-        with Ledger.open(self._folder / "books.sqlite", read_only=True) as ledger:
+        """Trial balance, and accounts whose balance is not the sum of all their postings."""
+        with Ledger.open(self._record.path / "books.sqlite", read_only=True) as ledger:
             balances = ledger.balances()
-        astray = sum(balances.get(account, 0) != due.get(account, 0) for account in balances.keys() | due.keys())
-        return sum(balances.values()), astray
+        account = np.array(sorted(balances), dtype=np.int64)
+        due, strange = np.zeros(account.size, dtype=np.int64), 0
+        for _, postings in self._record.tables(self._market.find(kind=Postings.kind)):
+            assert isinstance(postings, Postings)
+            sums = fold(postings, "account")
+            place = np.minimum(np.searchsorted(account, sums.keys[0]), account.size - 1)
+            here = account[place] == sums.keys[0]
+            due[place[here]] += sums.amount[here]
+            strange += int(np.count_nonzero(~here))
+        astray = int(np.count_nonzero(due != np.array([balances[k] for k in account.tolist()], dtype=np.int64)))
+        return sum(balances.values()), astray + strange
 
     def _receipts(self, receipts: Sequence[tuple[int, str]]) -> tuple[int, int]:
         bad = 0
@@ -214,9 +228,9 @@ class _Audit:
         for index in self._rng.choice(entries, count).tolist():
             header, payload = self._intake.entry(index), self._intake.payload(index)
             row = int(self._rng.integers(header.rows))
-            table = self._vault.unseal(header, payload).table
-            salt = self._vault.salt(header, int(table.subjects()[row]), row)
-            receipt = self._intake.row_receipt(index, row, self._vault.leaves(header, payload))
+            table = self._record.vault.unseal(header, payload).table
+            salt = self._record.vault.salt(header, int(table.subjects()[row]), row)
+            receipt = self._intake.row_receipt(index, row, self._record.vault.leaves(header, payload))
             try:
                 check_row_receipt(receipt, table.rows()[row].tobytes(), salt, self._intake.verifier.vkey)
             except RefusedError:
@@ -225,27 +239,38 @@ class _Audit:
 
     def _prices(self, count: int) -> tuple[int, float]:
         """Recorded prices of clearings drawn by chance, against difference quotients of markets cleared again."""
-        entries = np.array(self._market.find(kind=Clearings.kind))
-        feeders = {feeder.name: feeder for feeder in read_feeders(self._of_market)}
+        entries = np.array([k for t in self._city.rounds for k in self._optimal(t)])
+        feeders = {feeder.name: feeder for feeder in self._record.feeders}
         checked, worst = 0, 0.0
         for index in self._rng.choice(entries, min(count, entries.size), replace=False).tolist():
             errors = self._price_errors(index, feeders[self._market.entry(index).feeder])
             checked, worst = checked + len(errors), max([worst, *errors])
         return checked, worst
 
-    def _price_errors(self, index: int, feeder: ShardFeeder) -> list[float]:
-        header = self._market.entry(index)
-        awards = self._of_market.table(header.causes[0], Awards)
-        recorded = self._of_market.table(header.causes[2], Prices)
-        summary = self._of_market.table(index, Clearings)
-        root_price = float(summary.root_price[0]) / MICROS
-        submitted = Submitted(self._of_intake)
-        submitted.refresh()
-        orders = submitted.bids(header.interval, int(header.name.partition("/")[2]))[feeder.name].orders
-        book = OrderBook.from_orders(orders.take(awards.order))
-        first = clear(feeder.network, book, root_price, root_limit_kw=feeder.root_limit_kw)
+    def _optimal(self, interval: int) -> list[int]:
+        """Real-time clearings of an interval at an optimum."""
+        found = self._market.find(kind=Clearings.kind, market=REAL_TIME, interval=interval)
+        return [k for k in found if self._record.table(k, Clearings).status[0] == ClearingStatus.OPTIMAL]
+
+    def _price_errors(self, index: int, feeder: Feeder) -> list[float]:
+        record, header = self._record, self._market.entry(index)
+        recorded = record.table(record.cause(index, Prices), Prices)
+        root_price = float(record.table(index, Clearings).root_price[0]) / MICROS
+        hours = (range(header.interval, header.interval + 1),)
+        gate = record.cause(index, Gates)
+        orders = Book.of(record, REAL_TIME, hours, cut_of(header), gate, {feeder.name}).orders(feeder.name, 0)
+        refused = [
+            record.table(k, Refusals).row
+            for k in self._market.find(kind=Refusals.kind, market=REAL_TIME, interval=header.interval)
+            if self._market.entry(k).feeder == header.feeder
+        ]
+        rows = np.setdiff1d(np.arange(len(orders)), np.concatenate(refused)) if refused else np.arange(len(orders))
+        book = OrderBook.from_orders(orders.take(rows))
+        limit = feeder.root_limit_kw
+        first = clear(feeder.network, book, root_price, root_limit_kw=limit)
+        start = start_after(first, book)
         quotients = price_quotients(
-            lambda more: clear(feeder.network, more, root_price, root_limit_kw=feeder.root_limit_kw, warm=first.warm),
+            lambda more: clear(feeder.network, more, root_price, root_limit_kw=limit, start=start),
             book,
             first,
             sample_ports(first, np.unique(book.node), QUOTIENT_PORTS).tolist(),

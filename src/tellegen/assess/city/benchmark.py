@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
 from tellegen.assess.city.costs import Hardware
-from tellegen.assess.city.population import City
+from tellegen.assess.city.course import Course
+from tellegen.assess.city.phases import CityRun
 from tellegen.assess.city.report import (
     REAL,
     SYNTHETIC,
@@ -18,12 +18,11 @@ from tellegen.assess.city.report import (
     figures,
     scaling_figure,
 )
-from tellegen.assess.city.run import CityRun, play
+from tellegen.assess.city.run import play
 from tellegen.assess.registry import Options, Report
 from tellegen.errors import InputError
-from tellegen.units import MARKET_INTERVAL_S
 
-QUICK_METERS, QUICK_INTERVALS = 2_000, 2
+QUICK_METERS, QUICK_INTERVALS, QUICK_DAY = 2_000, 2, 24
 SCALING_METERS = (10_000, 100_000)
 NEEDED = ("uvicorn", "httptools", "msgspec", "numba")
 
@@ -54,7 +53,12 @@ def measure(options: Options, report: Report) -> None:
 
 
 def _played(meters: int, intervals: int, options: Options) -> CityRun:
-    # readings are taken of intervals that have ended, so the last one played has to lie in the past
-    city = City(meters, intervals, int(time.time()) // MARKET_INTERVAL_S - intervals - 2)
+    course = Course.of(
+        meters,
+        intervals,
+        day_intervals=QUICK_DAY if options.quick else options.day_intervals,
+        day_ahead=options.day_ahead,
+        close=options.close,
+    )
     with tempfile.TemporaryDirectory(prefix="tellegen-city-", dir=options.folder) as folder:
-        return play(city, Path(folder), options.progress)
+        return play(course, Path(folder), options.progress)

@@ -1,198 +1,92 @@
-"""Plays the intervals of a city: sends, waits for receipts, closes gates, settles, and measures each of it."""
+"""Plays a city by its timetable: sends, waits for receipts, tells the markets the time, and measures each of it."""
 
 from __future__ import annotations
 
-import os
-import re
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from tellegen.assess.city.actors import Actor, Chained, Usage, chained
 from tellegen.assess.city.audit import Findings, audit
-from tellegen.assess.city.courier import Delivery
-from tellegen.assess.city.desks import Booked, Cleared, LoadDesk, MarketDesk
-from tellegen.assess.city.population import City, Draw, generator
-from tellegen.assess.workers import THREAD_VARIABLES, WorkerError
-from tellegen.units import IntArray
+from tellegen.assess.city.course import Course, start_of
+from tellegen.assess.city.intakes import IntakeServer
+from tellegen.assess.city.market_desk import Did, MarketDesk
+from tellegen.assess.city.phases import Bulk, CityRun, Interval, Phase, Upkeep, summed, together
+from tellegen.journal.clock import Told
+from tellegen.operations.timetable import Verb, periods
+from tellegen.records.market import DAY_AHEAD, REAL_TIME
+from tellegen.service.client import Delivery
+from tellegen.simulation.city.actors import Actor, Chained, chained
+from tellegen.simulation.city.load import LoadDesk
+from tellegen.simulation.city.population import Draw, generator
+from tellegen.units import MICROS
 
-ROWS_PER_S_MAX = 10_000_000
-"""The intakes' limit per source; a concentrator of a whole shard sends more than one of a few streets may."""
-STOP_S_MAX = 60
+BID_S, DAY_AHEAD_BID_S = 150, 240
+"""Bids are sent so long before their gate."""
+READ_S, SETTLE_S = 1, 60
+"""Readings are sent so long after their interval, which settles so long after it."""
+PRICES = (0.20, 0.30)
 ROW_RECEIPTS_MAX = 1_000
 CLEARINGS_AGAIN = 3
-_STAGE = re.compile(r'^tellegen_stage_cpu_seconds_total\{stage="([a-z ]+)"\} (\S+)$', re.MULTILINE)
+_MORE = (Verb.OPEN_DAY, Verb.CORRECT, Verb.CLOSE_DAY, Verb.SNAPSHOT)
+Prices = Mapping[tuple[str, int], int]
 
 
-class IntakeServer:
-    """`tellegen serve` on a shard's directory, in a process of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        command = [sys.executable, "-c", "from tellegen.cli import main; main()", "serve", str(folder), "--port", "0"]
-        command += ["--rate", str(ROWS_PER_S_MAX)]
-        environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1")}
-        self._folder = folder
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)  # noqa: S603
-        self.address = ("", 0)
-
-    def wait(self) -> None:
-        """Wait until it takes requests; then `address` is known.
-
-        Raises
-        ------
-        WorkerError : it did not start.
-        """
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        place = line.strip().rpartition("//")[2].rstrip("/")
-        host, colon, port = place.rpartition(":")
-        if not colon or not port.isdigit():
-            raise WorkerError(f"the intake of {self._folder} did not start: {line.strip() or 'it said nothing'}")
-        self.address = (host, int(port))
-
-    def usage(self) -> Usage:
-        """What the process has used so far."""
-        return Usage.of(self._process.pid)
-
-    def stages(self) -> dict[str, float]:
-        """CPU seconds of its stages since it began, as it says itself."""
-        connection = HTTPConnection(*self.address)
-        connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode()
-        connection.close()
-        return {stage: float(seconds) for stage, seconds in _STAGE.findall(text)}
-
-    def stop(self) -> None:
-        """Let it drain and end."""
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(STOP_S_MAX)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """One half of an interval: something is sent, and the market does what follows.
-
-    Attributes
-    ----------
-    sent_s : wall seconds from the first byte sent until the last receipt is there.
-    total_s : until what follows is on record, published or posted.
-    intake, market, load : what the processes of each kind used, all shards together; peaks add up.
-    intake_stages, market_stages : CPU seconds by stage.
-    latency_s : of every request.
-    accepted, refused : rows.
-    """
-
-    sent_s: float
-    total_s: float
-    intake: Usage
-    market: Usage
-    load: Usage
-    intake_stages: dict[str, float]
-    market_stages: dict[str, float]
-    latency_s: list[float]
-    accepted: int
-    refused: int
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """An interval played: bids to published prices, readings to books, and what the making of both cost outside."""
-
-    bids: Phase
-    readings: Phase
-    made_bids_s: float
-    made_readings_s: float
-    orders: int
-    binding: IntArray
-    status: IntArray
-    estimated: int
-    postings: int
-
-    @property
-    def wall_s(self) -> float:
-        """Wall seconds of the platform's work."""
-        return self.bids.total_s + self.readings.total_s
-
-
-@dataclass(slots=True)
-class CityRun:
-    """Everything measured.
-
-    Attributes
-    ----------
-    warm_up : the interval before the first, in which nothing is known of any feeder yet; no figure counts it.
-    disk_bytes : of the shards' directories at the end, by part.
-    """
-
-    city: City
-    feeders: int
-    warm_up: Interval
-    intervals: list[Interval]
-    findings: Findings
-    set_up_s: float
-    disk_bytes: dict[str, int] = field(default_factory=dict)
-
-
-def play(city: City, folder: Path, progress: Callable[[str], None]) -> CityRun:
-    """Set a city up in an empty folder, play its intervals, and audit what is on record.
+def play(course: Course, folder: Path, progress: Callable[[str], None]) -> CityRun:
+    """Set a city up in an empty folder, play its course, and audit what is on record.
 
     Raises
     ------
     WorkerError : a process failed. InputError : the city cannot be made, or this system cannot be measured.
     """
-    started = time.perf_counter()
+    started, city = time.perf_counter(), course.city
     folders = [folder / f"shard{shard}" for shard in range(city.shards)]
+    told = [Told(folder / f"time{shard}") for shard in range(city.shards)]
+    for each in told:
+        each.tell(course.since)
     with ExitStack() as stack:
         progress(f"enrolling {city.meters} customers in {city.shards} shards")
-        load = [stack.enter_context(_running(Actor(LoadDesk, city, k, f))) for k, f in enumerate(folders)]
-        _all(load)
+        load = [
+            stack.enter_context(_running(Actor(LoadDesk, city, k, f, t)))
+            for k, (f, t) in enumerate(zip(folders, told, strict=True))
+        ]
+        _answers(load)
         progress("starting intakes and markets")
-        intakes = [IntakeServer(f) for f in folders]
+        intakes = [IntakeServer(f, t) for f, t in zip(folders, told, strict=True)]
         for intake in intakes:
             stack.callback(intake.stop)
-        market = [stack.enter_context(_running(Actor(MarketDesk, f))) for f in folders]
+        desks = [Actor(MarketDesk, f, t, course.since, city.begin) for f, t in zip(folders, told, strict=True)]
+        market = [stack.enter_context(_running(desk)) for desk in desks]
         for intake in intakes:
             intake.wait()
-        _all(market)
+        _answers(market)
         set_up_s = time.perf_counter() - started
-        table = _Table(city, load, intakes, market, progress)
-        played = [table.play(interval) for interval in city.rounds]
+        table = _Table(course, load, intakes, market, progress)
+        table.play()
         sent = [desk.call("sent") for desk in load]
         for desk in (*market, *load):
             desk.call("close")
     progress("auditing the record")
     findings: Findings | None = None
     for k, place in enumerate(folders):
-        found = audit(
-            city,
-            k,
-            place,
-            sent[k],
-            table.receipts[k],
-            min(ROW_RECEIPTS_MAX, city.meters // 10) // city.shards,
-            -(-CLEARINGS_AGAIN // city.shards),
-        )
+        rows = min(ROW_RECEIPTS_MAX, city.meters // 10) // city.shards
+        found = audit(city, k, place, sent[k], table.receipts[k], rows, -(-CLEARINGS_AGAIN // city.shards))
         findings = found if findings is None else findings.and_also(found)
     assert findings is not None
     return CityRun(
         city=city,
-        feeders=played[0].binding.size,
-        warm_up=played[0],
-        intervals=played[1:],
+        feeders=table.played[0].binding.size,
+        warm_up=table.played[0],
+        intervals=table.played[1:],
         findings=findings,
         set_up_s=set_up_s,
+        bulk=table.bulk,
+        day_intervals=len(course.closing),
+        with_readings=sum(t in course.closing for t in (*course.whole, *course.tail, city.first_interval)),
+        day_ahead=table.day_ahead,
+        made_day_ahead_s=table.made_day_ahead_s,
+        upkeep=table.upkeep,
         disk_bytes=_disk_bytes(folders),
     )
 
@@ -202,76 +96,181 @@ class _Table:
 
     def __init__(
         self,
-        city: City,
+        course: Course,
         load: list[Actor],
         intakes: list[IntakeServer],
         market: list[Actor],
         progress: Callable[[str], None],
     ) -> None:
-        self._city, self._load, self._intakes, self._market = city, load, intakes, market
+        self._course, self._city = course, course.city
+        self._load, self._intakes, self._market = load, intakes, market
         self._progress = progress
-        self._prices = generator(city.seed, Draw.PRICES)
+        self._prices = generator(course.city.seed, Draw.PRICES)
         self.receipts: list[list[tuple[int, str]]] = [[] for _ in load]
+        self.played: list[Interval] = []
+        self.bulk = Bulk()
+        self.upkeep: list[Upkeep] = []
+        self.day_ahead: Phase | None = None
+        self.made_day_ahead_s = 0.0
 
-    def play(self, interval: int) -> Interval:
-        """One interval from new bids to balances."""
-        place = interval - self._city.first_interval
-        what = f"interval {place} of {self._city.intervals}" if place else "warm-up interval"
-        self._progress(f"{what}: drawing and signing bids")
-        made_bids_s = sum(self._each(self._load, "make_bids", interval))
-        self._progress(f"{what}: bids to prices")
-        root_price = round(float(self._prices.uniform(0.20, 0.30)) * 1e6)
-        bids, cleared = self._phase("close_gate", (interval, root_price, int(time.time())))
-        self._progress(f"{what}: coding and signing readings")
-        made_readings_s = sum(self._each(self._load, "make_readings", interval))
-        self._progress(f"{what}: readings to books")
-        readings, booked = self._phase("settle", (interval, int(time.time())))
-        played = Interval(
-            bids=bids,
-            readings=readings,
-            made_bids_s=made_bids_s,
-            made_readings_s=made_readings_s,
-            orders=sum(c.outcome.orders for c in cleared if isinstance(c, Cleared)),
-            binding=np.concatenate([c.outcome.binding for c in cleared if isinstance(c, Cleared)]),
-            status=np.concatenate([c.outcome.status for c in cleared if isinstance(c, Cleared)]),
-            estimated=sum(b.outcome.estimated for b in booked if isinstance(b, Booked)),
-            postings=sum(b.outcome.postings for b in booked if isinstance(b, Booked)),
-        )
+    def play(self) -> None:
+        """From the first interval of the market to the run of corrections behind the last."""
+        course, rounds = self._course, self._city.rounds
+        steps: list[tuple[int, Callable[[], None]]] = []
+        for interval in (*course.whole, *course.tail):
+            steps.append((start_of(interval + 1) + READ_S, lambda t=interval: self._read(t)))  # type: ignore[misc]
+        if course.day_ahead_at is not None:
+            steps.append((course.day_ahead_at, self._day_ahead))
+        if course.close_at is not None and course.close_at < start_of(rounds[0]):
+            steps.append((course.close_at, self._close))
+        steps.sort(key=lambda step: step[0])
+        bid_at = start_of(rounds[0]) - BID_S
+        for _, step in (each for each in steps if each[0] < bid_at):
+            step()
+        self._catch_up(bid_at)
+        waiting: tuple[int, Phase, float] | None = None
+        for interval in rounds:
+            bids = self._bid(interval)
+            if waiting is not None:
+                self._book(*waiting)
+            else:  # readings of the interval before it come when its bids are in
+                for _, step in (each for each in steps if each[0] >= bid_at):
+                    step()
+            waiting = interval, *bids
+        assert waiting is not None
+        self._catch_up(start_of(rounds.stop))
+        self._book(*waiting)
+
+    # The measured intervals
+
+    def _bid(self, interval: int) -> tuple[Phase, float]:
+        """From new bids to prices; the phase, and what the bids cost."""
+        self._progress(f"{self._name(interval)}: drawing and signing bids")
+        made_s = sum(self._each(self._load, "make_bids", interval))
+        self._progress(f"{self._name(interval)}: bids to prices")
+        gate = start_of(interval)
+        prices = {(REAL_TIME, interval): self._price()}
+        return self._phase(gate - BID_S, gate, prices, Verb.CLOSE_REAL_TIME), made_s
+
+    def _book(self, interval: int, bids: Phase, made_bids_s: float) -> None:
+        """From readings to balances."""
+        name, rounds = self._name(interval), self._city.rounds
+        self._progress(f"{name}: awards, coding and signing readings")
+        for desk, intake in zip(self._load, self._intakes, strict=True):
+            desk.ask("ask_awards", intake.address, interval)
+        asked = _answers(self._load)
+        late = [interval - 1] if interval - 1 in rounds else []
+        if interval in rounds[1:]:
+            late += self._course.tail[interval - rounds[1] : interval - rounds[1] + 1]
+        made_s = sum(self._each(self._load, "make_readings", interval, False, late))
+        self._progress(f"{name}: readings to books")
+        end = start_of(interval + 1)
+        readings = self._phase(end + READ_S, end + SETTLE_S, {}, Verb.SETTLE)
+        played = Interval(bids, readings, made_bids_s, made_s, asked, self._advance(end + SETTLE_S))
+        self.played.append(played)
+        self.upkeep += played.upkeep
         self._progress(
-            f"{what}: {played.wall_s:.1f} s of 300 ({bids.total_s:.1f} s bids to prices, {readings.total_s:.1f} s "
+            f"{name}: {played.wall_s:.1f} s of 300 ({bids.total_s:.1f} s bids to prices, {readings.total_s:.1f} s "
             "readings to books)"
         )
-        return played
+        for each in played.upkeep:
+            if each.wall_s > 0.1:
+                self._progress(f"{name}: {each.verb} in {each.wall_s:.1f} s")
 
-    def _phase(self, then: str, given: tuple[int, ...]) -> tuple[Phase, list[Cleared | Booked]]:
+    # The day before
+
+    def _read(self, interval: int) -> None:
+        """Readings of an interval in which nobody bids; of the last ones some are held back."""
+        self._progress(f"readings of interval {interval - self._city.begin} of the day before")
+        self._each(self._load, "make_readings", interval, interval in self._course.whole, [])
+        at = start_of(interval + 1) + READ_S
+        for desk, intake in zip(self._load, self._intakes, strict=True):
+            desk.ask("deliver", intake.address, at)
+        self._keep(_answers(self._load))
+
+    def _day_ahead(self) -> None:
+        course = self._course
+        assert course.day_ahead_at is not None
+        hours = periods(course.delivery)
+        self._catch_up(course.day_ahead_at - DAY_AHEAD_BID_S)
+        self._progress("drawing and signing bids of a day")
+        self.made_day_ahead_s = sum(self._each(self._load, "make_day_ahead", course.delivery.start, len(hours)))
+        self._progress("day-ahead: bids to prices")
+        prices = {(DAY_AHEAD, hour.start): self._price() for hour in hours}
+        at = course.day_ahead_at
+        self.day_ahead = self._phase(at - DAY_AHEAD_BID_S, at, prices, Verb.CLOSE_DAY_AHEAD)
+        self._progress(f"day-ahead: {self.day_ahead.total_s:.1f} s")
+
+    def _close(self) -> None:
+        """The day ends before the intervals that are measured."""
+        at = self._course.close_at
+        assert at is not None
+        self._catch_up(at - SETTLE_S)
+        self._progress("closing the day before")
+        self._ask(at, {}, Verb.SETTLE)
+        self.upkeep += self._advance(at)
+
+    def _catch_up(self, until: int) -> None:
+        """Everything that is due, whatever is missing for it."""
+        self._progress(f"the market goes on to interval {until // 300 - self._city.begin} of the day before")
+        start = time.perf_counter()
+        did = self._ask(until, {}, None)
+        self.bulk.wall_s += time.perf_counter() - start
+        self.bulk.intervals += sum(each.verb is Verb.SETTLE for each in did[0])
+        self.bulk.cpu_s += sum(
+            each.cpu_s for shard in did for each in shard if each.verb in (Verb.SETTLE, Verb.CLOSE_REAL_TIME)
+        )
+        self.upkeep += Upkeep.of([[each for each in shard if each.verb in _MORE] for shard in did])
+
+    # Asking
+
+    def _advance(self, until: int) -> list[Upkeep]:
+        """What is due beside gates and settlement."""
+        return Upkeep.of([[each for each in shard if each.verb in _MORE] for shard in self._ask(until, {}, None)])
+
+    def _ask(self, until: int, prices: Prices, through: Verb | None) -> list[list[Did]]:
+        for desk in self._market:
+            desk.ask("advance", until, prices, through)
+        return _answers(self._market)
+
+    def _phase(self, send_at: int, until: int, prices: Prices, through: Verb) -> Phase:
         before = [[each.usage() for each in kind] for kind in (self._intakes, self._market, self._load)]
-        stages_before = _summed([intake.stages() for intake in self._intakes])
-        asked = [("deliver", intake.address) for intake in self._intakes]
-        came: Chained = chained(self._load, self._market, asked, (then, *given))
+        stages_before = summed([intake.stages() for intake in self._intakes])
+        asked = [("deliver", intake.address, send_at) for intake in self._intakes]
+        came: Chained = chained(self._load, self._market, asked, ("advance", until, prices, through))
         after = [[each.usage() for each in kind] for kind in (self._intakes, self._market, self._load)]
         deliveries: list[Delivery] = came.first
-        for kept, delivery in zip(self.receipts, deliveries, strict=True):
-            kept += delivery.receipts
-        used = [_together([a.since(b) for a, b in zip(*kind, strict=True)]) for kind in zip(after, before, strict=True)]
-        stages = _summed([intake.stages() for intake in self._intakes])
-        phase = Phase(
+        self._keep(deliveries)
+        used = [together([a.since(b) for a, b in zip(*kind, strict=True)]) for kind in zip(after, before, strict=True)]
+        stages = summed([intake.stages() for intake in self._intakes])
+        return Phase(
             sent_s=came.first_s,
             total_s=came.total_s,
             intake=used[0],
             market=used[1],
             load=used[2],
             intake_stages={stage: seconds - stages_before.get(stage, 0.0) for stage, seconds in stages.items()},
-            market_stages=_summed([reply.stages for reply in came.second]),
+            did=came.second,
             latency_s=[latency for delivery in deliveries for latency in delivery.latency_s],
             accepted=sum(delivery.accepted for delivery in deliveries),
             refused=sum(delivery.refused for delivery in deliveries),
         )
-        return phase, came.second
 
-    def _each(self, actors: list[Actor], name: str, interval: int) -> list[float]:
+    def _keep(self, deliveries: list[Delivery]) -> None:
+        for kept, delivery in zip(self.receipts, deliveries, strict=True):
+            kept += delivery.receipts
+
+    def _each(self, actors: list[Actor], name: str, *given: object) -> list[float]:
         for actor in actors:
-            actor.ask(name, interval)
-        return [float(actor.answer()) for actor in actors]
+            actor.ask(name, *given)
+        return [float(seconds) for seconds in _answers(actors)]
+
+    def _name(self, interval: int) -> str:
+        place = interval - self._city.first_interval
+        return f"interval {place} of {self._city.intervals}" if place else "warm-up interval"
+
+    def _price(self) -> int:
+        return round(float(self._prices.uniform(*PRICES)) * MICROS)
 
 
 @contextmanager
@@ -282,18 +281,8 @@ def _running(actor: Actor) -> Iterator[Actor]:
         actor.stop()
 
 
-def _all(actors: list[Actor]) -> None:
-    for actor in actors:
-        actor.answer()
-
-
-def _summed(stages: list[dict[str, float]]) -> dict[str, float]:
-    names = dict.fromkeys(name for each in stages for name in each)
-    return {name: sum(each.get(name, 0.0) for each in stages) for name in names}
-
-
-def _together(used: list[Usage]) -> Usage:
-    return Usage(sum(u.cpu_s for u in used), sum(u.written_bytes for u in used), sum(u.peak_bytes for u in used))
+def _answers(actors: list[Actor]) -> list[Any]:
+    return [actor.answer() for actor in actors]
 
 
 def _disk_bytes(folders: list[Path]) -> dict[str, int]:

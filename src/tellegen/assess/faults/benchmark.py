@@ -1,4 +1,4 @@
-"""Benchmark ``faults``: promises that journal and intake break when everything goes wrong; the target is none."""
+"""Benchmark ``faults``: what journal, intake and market break when everything goes wrong; the target is nothing."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from pathlib import Path
 from tellegen.assess.faults.flips import flip_bits
 from tellegen.assess.faults.intake_world import IntakeTally, shard_for_worlds, simulate_intake
 from tellegen.assess.faults.kills import kill_rounds, writer_command
+from tellegen.assess.faults.market_world import Founded, MarketTally, simulate_market
 from tellegen.assess.faults.promises import ContradictionError
 from tellegen.assess.faults.simulation import Tally, simulate
 from tellegen.assess.registry import Figure, Options, Report
 
-_SEEDS, _INTAKE_SEEDS, _KILLS = 2000, 300, 100
+_SEEDS, _INTAKE_SEEDS, _MARKET_SEEDS, _KILLS = 2000, 300, 100, 100
 _Happened = dict[str, str | float]
 
 
@@ -29,6 +30,11 @@ def measure(options: Options, report: Report) -> None:
     with tempfile.TemporaryDirectory() as folder:
         keys = shard_for_worlds(Path(folder) / "shard")
         _worlds("an intake", seeds, lambda seed: intakes.add(simulate_intake(keys, seed)), intakes, options, report)
+    seeds = options.seeds or (5 if options.quick else _MARKET_SEEDS)
+    markets = MarketTally()
+    with tempfile.TemporaryDirectory() as folder:
+        founded = Founded.at(Path(folder))
+        _worlds("a market", seeds, lambda seed: markets.add(simulate_market(founded, seed)), markets, options, report)
 
     options.progress("flipping bits")
     flips = flip_bits(step=97 if options.quick else 1)
@@ -45,13 +51,18 @@ def measure(options: Options, report: Report) -> None:
             report.notes.append("no server was killed: install tellegen with the extra `service`")
         else:
             _kills("a server under load", kills, lambda: _of_servers(Path(folder) / "shard", kills, options), report)
+            what = "the processes of a shard, under a clock that stands meanwhile"
+            _kills(what, kills, lambda: _of_markets(Path(folder) / "standing", kills, options), report)
+            running = max(kills // 10, 1)
+            what = "a market, under a clock that runs on"
+            _kills(what, running, lambda: _of_running(Path(folder) / "running", running), report)
 
 
 def _worlds(
     what: str,
     seeds: int,
     play: Callable[[int], None],
-    tally: Tally | IntakeTally,
+    tally: Tally | IntakeTally | MarketTally,
     options: Options,
     report: Report,
 ) -> None:
@@ -63,7 +74,7 @@ def _worlds(
             broken += 1
             report.notes.append(str(error))
         if seed % 100 == 99:
-            options.progress(f"{seed + 1} worlds of {what}, {tally.receipts} receipts")
+            options.progress(f"{seed + 1} worlds of {what}")
     happened: _Happened = {name.replace("_", " "): count for name, count in asdict(tally).items()}
     name = f"promises broken in {seeds} simulated worlds of {what}"
     report.figures.append(Figure(name, broken, "", 0.0, conditions=happened))
@@ -89,3 +100,19 @@ def _of_servers(folder: Path, kills: int, options: Options) -> _Happened:
 
     killed = server_rounds(folder, kills, progress=options.progress)
     return {name.replace("_", " "): count for name, count in asdict(killed).items()}
+
+
+def _of_markets(folder: Path, kills: int, options: Options) -> _Happened:
+    from tellegen.assess.faults.hamlet_play import END
+    from tellegen.assess.faults.market_kills import HOUR, standing_rounds
+
+    lengths = (HOUR,) if options.quick else (HOUR, END, HOUR)
+    killed = standing_rounds(folder, kills, lengths=lengths, progress=options.progress)
+    return dict(asdict(killed))
+
+
+def _of_running(folder: Path, kills: int) -> _Happened:
+    from tellegen.assess.faults.market_kills import running_rounds
+
+    killed = running_rounds(folder, kills)
+    return {"markets killed": killed.markets, "gates missed and flagged": killed.missed}

@@ -12,6 +12,7 @@ import errno
 import os
 import random
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -148,6 +149,15 @@ class SimulatedDisk:
             content.writer = None
         self._files = dict(self._named)
 
+    def write_back(self) -> None:
+        """Some time passes: what was written reaches the platter by itself."""
+        for change in self._unsynced:
+            self._name(change)
+        self._unsynced = []
+        for content in self._files.values():
+            if content.unsynced:
+                self._settle(content, content.unsynced)
+
     def copy_in(self, folder: Path) -> None:
         """Put a real folder's files here, durably, under the same paths."""
         for path in sorted(folder.rglob("*")):
@@ -155,6 +165,14 @@ class SimulatedDisk:
             if path.is_file():
                 data = path.read_bytes()
                 self._files[path] = self._named[path] = _Content(bytearray(data), bytearray(data))
+
+    def copy(self, random: random.Random) -> SimulatedDisk:
+        """Another disk that holds the same, with the same writes not yet durable; it fails by its own generator."""
+        other = SimulatedDisk(random)
+        held = (self._files, self._folders, self._named, self._unsynced)
+        other._files, other._folders, other._named, other._unsynced = deepcopy(held)
+        other.kill_process()
+        return other
 
     def clear(self) -> None:
         """Somebody removes everything, durably."""

@@ -24,10 +24,11 @@ class Flips:
 
 
 def small_journal(seed: int) -> SimulatedDisk:
-    """A disk with a journal of seven entries in four commits and several segments."""
+    """A disk with a journal of seven entries in four commits, several segments, and an index of three stretches."""
     chance = random.Random(seed)  # noqa: S311 (repeatable on purpose)
     disk = SimulatedDisk(chance)
-    with Journal.create(RUN, "faults.example/shard", KEY, segment_bytes_max=1200, storage=disk) as journal:
+    sizes = {"segment_bytes_max": 1200, "stretch_height": 1}
+    with Journal.create(RUN, "faults.example/shard", KEY, **sizes, storage=disk) as journal:
         for group in (range(2), range(2, 3), range(3, 6), range(6, 7)):
             for sequence in group:
                 journal.append(batch_of("head-end 1", sequence, 1000 + sequence))

@@ -20,14 +20,16 @@ from tellegen.assess.faults.disk import Faults, PowerLossError, SimulatedDisk
 from tellegen.assess.faults.promises import ContradictionError, judge
 from tellegen.assess.faults.traffic import FEEDERS, SEED, Batch, Traffic
 from tellegen.errors import TellegenError
+from tellegen.intake.intake import Intake, Taken
+from tellegen.intake.known import Known
+from tellegen.intake.limits import IntakeLimits, Reason, RefusedBatchError
+from tellegen.intake.sent import SentBids, SentReadings
 from tellegen.journal import Journal, JournalError, check
-from tellegen.operations.intake import Intake, Taken
-from tellegen.operations.intake_limits import IntakeLimits, Reason, RefusedBatchError
-from tellegen.operations.record_clock import RecordClock
-from tellegen.operations.sent import SentBids, SentReadings
-from tellegen.operations.synthetic_shard import ShardKeys, build_shard
+from tellegen.journal.clock import RecordClock
 from tellegen.privacy import Vault
+from tellegen.privacy.snapshots import part_bytes
 from tellegen.records import Route
+from tellegen.simulation.shard import ShardKeys, build_shard
 from tellegen.units import MARKET_INTERVAL_S
 from tellegen.verify import check_receipt
 
@@ -50,6 +52,8 @@ class IntakeTally:
     power_losses: int = 0
     disk_refusals: int = 0
     clock_jumps: int = 0
+    snapshots: int = 0
+    from_snapshots: int = 0
 
     def add(self, other: IntakeTally) -> None:
         """Count another simulation in."""
@@ -74,7 +78,7 @@ class _World:
     disk: SimulatedDisk
     traffic: Traffic
     tally: IntakeTally = field(default_factory=IntakeTally)
-    true_s: float = MARKET_INTERVAL_S * (_FIRST + 20.0)
+    true_s: float = MARKET_INTERVAL_S * (_FIRST + 40.0)  # later than any jump of the clock goes back
     wrong_s: float = 0.0  # by which the wall clock is off
     intake: Intake | None = None
     committing: bool = False
@@ -186,16 +190,32 @@ class _World:
             entries = tuple(journal.entry_bytes(index) for index in taken.entries)
             self.replies.append(_Answer(batch, taken, tuple(receipts), entries))
 
+    def snapshot(self) -> None:
+        """What the intake knows is kept; what waits becomes final with it."""
+        if self.intake is None:
+            return
+        try:
+            self.intake.snapshot()
+        except RefusedBatchError:
+            self.tally.disk_refusals += 1
+            self._close()
+            return
+        self.tally.snapshots += 1
+
     def start(self) -> None:
-        """The intake is opened, if it is not."""
+        """The intake is opened, if it is not; what it has folded since a snapshot is what the whole record folds to."""
         if self.intake is not None:
             return
         try:
-            self.intake = Intake.open(self.keys.path, _LIMITS, self._clock, storage=self.disk)
+            self.intake = Intake.open(self.keys.path, _LIMITS, self._clock, storage=self.disk, accept_clock="operator")
         except JournalError as error:
             if "corruption" in str(error):
                 raise ContradictionError(f"a crash looks like corruption: {error}") from None
             self.tally.disk_refusals += 1
+            return
+        if self.intake.notices:
+            raise ContradictionError(f"a crash looks like damage: {self.intake.notices[0]}")
+        self.tally.from_snapshots += self.intake.folded_from > 0
 
     def _clock(self, newest: int) -> RecordClock:
         return RecordClock(wall=lambda: self.true_s + self.wrong_s, elapsed=lambda: self.true_s, not_before=newest)
@@ -248,6 +268,13 @@ class _World:
         self.lose_power()
         self.disk.faults, self.disk.meanwhile = Faults(), lambda: None
         self.start()
+        assert self.intake is not None
+        if self.intake.folded_from:
+            size = len(self.intake.journal)
+            whole = Known.whole(self.intake.journal, self.intake.vault, size)
+            parts = [{k: part_bytes(v) for k, v in known.parts().items()} for known in (whole, self.intake.known)]
+            if parts[0] != parts[1]:
+                raise ContradictionError("what the intake knows from a snapshot is not what the record says")
         self._close()
         problems = check(self.keys.path, storage=self.disk)
         if problems:
@@ -290,6 +317,7 @@ def simulate_intake(keys: ShardKeys, seed: int, steps: int = 120) -> IntakeTally
         (world.kill, 0.3),
         (world.lose_power, 0.2),
         (world.jump, 0.4),
+        (world.snapshot, 0.6),
     ]
     acts, weights = zip(*doings, strict=True)
     try:

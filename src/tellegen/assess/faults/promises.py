@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from tellegen.assess.faults.traffic import Batch
 from tellegen.errors import TellegenError
+from tellegen.intake.sent import Sent, SentBids, SentReadings, SentRoots
+from tellegen.intake.submitted import ROW_KINDS, Submitted
 from tellegen.journal import Journal
-from tellegen.operations.sent import Sent, SentBids, SentReadings, SentRoots
-from tellegen.operations.submission_record import ROW_KINDS, SubmissionRecord
 from tellegen.privacy import Vault
 from tellegen.records import Refusal, bids_body
 
@@ -25,7 +25,7 @@ def judge(journal: Journal, vault: Vault, acknowledged: Mapping[tuple[str, str],
     ------
     ContradictionError : a batch is not on record once, as it was sent, with its refusals; or a reading counts twice.
     """
-    record = SubmissionRecord(journal, vault)
+    record = Submitted(journal, vault)
     for (source, name), (batch, entries) in acknowledged.items():
         if not set(journal.submission(source, name)) <= set(entries):
             raise ContradictionError(f"{source} {name}: entries {journal.submission(source, name)}, told {entries}")

@@ -22,11 +22,12 @@ from typing import Any
 
 from tellegen.assess.faults.promises import ContradictionError, judge
 from tellegen.assess.faults.traffic import FEEDERS, SEED, Batch, Traffic
-from tellegen.assess.load import Connection, LoadError, post_request
+from tellegen.assess.load import Connection, LoadError
 from tellegen.errors import TellegenError
 from tellegen.journal import Journal, JournalError, check
-from tellegen.operations.synthetic_shard import build_shard
 from tellegen.privacy import Vault
+from tellegen.service.client import post_request
+from tellegen.simulation.shard import build_shard
 from tellegen.units import MARKET_INTERVAL_S
 from tellegen.verify import RefusedError, check_receipt
 
@@ -39,9 +40,9 @@ _FORK = """
 import os, sys
 from pathlib import Path
 import uvicorn.lifespan.off
-from tellegen.operations.intake_limits import IntakeLimits
+from tellegen.intake.limits import IntakeLimits
 from tellegen.service.server import ServerOptions, serve
-options = ServerOptions(limits=IntakeLimits(rows_per_s_max=10**9))
+options = ServerOptions(simulation=True, limits=IntakeLimits(rows_per_s_max=10**9))
 for line in sys.stdin:
     if not (child := os.fork()):
         os.close(0)

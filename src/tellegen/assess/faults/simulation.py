@@ -27,6 +27,7 @@ RUN = Path("/shard")
 ORIGIN = "faults.example/shard"
 KEY = bytes(range(32))
 SEGMENT_BYTES_MAX = 2000  # small, so that files follow files
+STRETCH_HEIGHT = 2  # stretches of the index, likewise
 Submission = tuple[str, int]
 
 
@@ -157,13 +158,22 @@ class _World:
         if self.writer is not None:
             return
         try:
-            self.writer = Journal.open(RUN, KEY, segment_bytes_max=SEGMENT_BYTES_MAX, storage=self.disk)
+            self.writer = Journal.open(
+                RUN, KEY, segment_bytes_max=SEGMENT_BYTES_MAX, stretch_height=STRETCH_HEIGHT, storage=self.disk
+            )
         except InputError:
             if self.signed:
                 raise ContradictionError("the journal is gone") from None
             self.disk.clear()
             try:
-                self.writer = Journal.create(RUN, ORIGIN, KEY, segment_bytes_max=SEGMENT_BYTES_MAX, storage=self.disk)
+                self.writer = Journal.create(
+                    RUN,
+                    ORIGIN,
+                    KEY,
+                    segment_bytes_max=SEGMENT_BYTES_MAX,
+                    stretch_height=STRETCH_HEIGHT,
+                    storage=self.disk,
+                )
             except JournalError:
                 self.tally.refusals += 1
         except JournalError as error:
@@ -177,7 +187,7 @@ class _World:
         """The reader looks at what is new."""
         try:
             if self.reader is None:
-                self.reader = Journal.open(RUN, storage=self.disk)
+                self.reader = Journal.open(RUN, stretch_height=STRETCH_HEIGHT, storage=self.disk)
             self.reader.refresh()
         except (InputError, JournalError) as error:
             if "corruption" in str(error) and self.signed:
@@ -240,7 +250,7 @@ class _World:
         problems = check(RUN, storage=self.disk)
         if problems:
             raise ContradictionError(f"after recovery: {problems[0]}")
-        with Journal.open(RUN, storage=self.disk) as journal:
+        with Journal.open(RUN, stretch_height=STRETCH_HEIGHT, storage=self.disk) as journal:
             for size, root in self.signed.items():
                 proof = journal.tree.consistency_proof(size) if size <= len(journal) else []
                 if not verify_consistency(size, len(journal), root, journal.checkpoint.root, proof):

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from tellegen.metering import DeviceCodes
-from tellegen.operations.synthetic_batches import SignedBatch, bids_batch, bids_of, readings_batch, readings_of
-from tellegen.operations.synthetic_shard import ShardKeys
 from tellegen.records import Orders, Readings, Refusal, Submissions
+from tellegen.simulation.batches import SignedBatch, bids_batch, bids_of, readings_batch, readings_of
+from tellegen.simulation.shard import ShardKeys
 from tellegen.units import IntArray
 
 FEEDERS = {"F1": np.arange(1, 9, dtype=np.int32), "F2": np.arange(9, 13, dtype=np.int32)}
@@ -112,7 +112,7 @@ class Traffic:
         return Batch(signed, refused, len(table), table.take(good))
 
     def _bids(self, feeder: str, interval: int, sequence: int | None = None, steps: int = 2) -> Batch:
-        submissions, orders = bids_of(self._keys, FEEDERS[feeder], "real_time", interval, steps)
+        submissions, orders = bids_of(self._keys, FEEDERS[feeder], feeder, "real_time", interval, steps)
         refused: dict[int, Refusal] = {}
         if self._chance.random() < 0.3:
             row = self._chance.randrange(len(submissions))

@@ -13,11 +13,11 @@ import numpy as np
 
 from tellegen.assess.peers.instance import Arrays, Instance
 from tellegen.assess.replay import ThreePhaseReplay
-from tellegen.grid import GridError, PowerFlow
+from tellegen.grid import Engine, GridError, PowerFlow, best_engine
 from tellegen.grid.loads import GROUND
 from tellegen.grid.network import FloatArray, Network
-from tellegen.market import Clearing, clear
-from tellegen.operations.plant import Plant
+from tellegen.market import Clearing, Start, clear, start_after
+from tellegen.simulation.plant import Plant
 
 VIOLATION_MAX = 1e-5
 """Per unit of voltage, share of a rating: what an interior point leaves at its usual tolerance, and more."""
@@ -103,19 +103,23 @@ class Ours:
 def prepare_ours(instance: Instance, cold: int) -> Callable[[], Ours]:
     """The timed part clears every book, warm from the one before, and the first `cold` of them cold as well."""
 
+    engine = best_engine()
+
     def timed() -> Ours:
         clearings: list[Clearing] = []
+        start: Start | None = None
         warm_s, cold_s = [], []
         for k in range(len(instance.books)):
             if k < cold:
                 # Another object with the same numbers: nothing that is kept by network is known of it.
                 begun = time.perf_counter()
-                _clear(instance, replace(instance.network), k, None)
+                _clear(instance, replace(instance.network), k, None, engine)
                 cold_s.append(time.perf_counter() - begun)
             begun = time.perf_counter()
-            clearings.append(_clear(instance, instance.network, k, clearings[-1] if clearings else None))
+            clearings.append(_clear(instance, instance.network, k, start, engine))
             if k:
                 warm_s.append(time.perf_counter() - begun)
+            start = start_after(clearings[-1], instance.books[k])
         return Ours(
             Timed(
                 award_kw=np.stack([c.award_kw[instance.steps] for c in clearings]),
@@ -132,7 +136,7 @@ def prepare_ours(instance: Instance, cold: int) -> Callable[[], Ours]:
     return timed
 
 
-def _clear(instance: Instance, network: Network, k: int, last: Clearing | None) -> Clearing:
+def _clear(instance: Instance, network: Network, k: int, start: Start | None, engine: Engine) -> Clearing:
     return clear(
         network,
         instance.books[k],
@@ -140,7 +144,8 @@ def _clear(instance: Instance, network: Network, k: int, last: Clearing | None) 
         v_min=instance.v_min,
         v_max=instance.v_max,
         root_limit_kw=instance.root_limit_kw,
-        warm=None if last is None else last.warm,
+        start=start,
+        engine=engine,
     )
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from tellegen.assess.peers.instance import Instance
-from tellegen.assess.workload import ROOT_PRICE, Binding, limits_that_bind
 from tellegen.errors import InputError
 from tellegen.grid import Case, load_case
 from tellegen.grid.network import FloatArray, IntArray
 from tellegen.grid.synthetic import opendss_script, synthetic_feeder
 from tellegen.market import OrderBook
+from tellegen.simulation.workload import ROOT_PRICE, Binding, limits_that_bind
 
 
 def demand_books(node: IntArray, peak_kw: FloatArray, intervals: int, seed: int, *, sloped: bool) -> list[OrderBook]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from tellegen.assess.peers.install import Peer, PeerError
 from tellegen.assess.peers.instance import Arrays
-from tellegen.assess.workers import THREAD_VARIABLES
+from tellegen.grid.threads import THREAD_VARIABLES
 
 
 def run_peer(peer: Peer, python: Path, instance: Arrays, timeout_s: float) -> Arrays:

@@ -1,0 +1,80 @@
+"""What an intake takes, and how it says that it does not take something."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tellegen.errors import InputError, TellegenError
+from tellegen.intake.sent import RowProblem
+from tellegen.intake.submitted import AHEAD_INTERVALS
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeLimits:
+    """A bound on everything that comes from outside.
+
+    Attributes
+    ----------
+    body_bytes_max, rows_max : of one batch; orders count as rows.
+    late_intervals_max : how long after its interval a row may come; None: as long as the rulebook on record says, and
+        never longer.
+    ahead_intervals_max : how long before its interval a bid may come.
+    skew_s_max : by how many seconds a head-end's clock may be ahead: a reading is made when its interval has ended.
+    rows_per_s_max : sustained by one source; it may save up two seconds of it.
+    pending_bytes_max : of bodies that are being read or wait for their commit.
+    pending_batches_max : batches that wait.
+    """
+
+    body_bytes_max: int = 4 << 20
+    rows_max: int = 10_000
+    late_intervals_max: int | None = None
+    ahead_intervals_max: int = AHEAD_INTERVALS
+    skew_s_max: int = 30
+    rows_per_s_max: int = 100_000
+    pending_bytes_max: int = 64 << 20
+    pending_batches_max: int = 2_000
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            least = 0 if name in ("late_intervals_max", "ahead_intervals_max", "skew_s_max") else 1
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise InputError("limits", name, f"is {getattr(self, name)}; it must be at least {least}")
+        if self.ahead_intervals_max > AHEAD_INTERVALS:
+            raise InputError("limits", "ahead_intervals_max", f"is above {AHEAD_INTERVALS}, how far back one looks")
+
+
+class Reason(StrEnum):
+    """Why a whole batch is not taken."""
+
+    MALFORMED = "malformed"
+    UNKNOWN_SOURCE = "unknown-source"
+    REVOKED_SOURCE = "revoked-source"
+    BAD_SIGNATURE = "bad-signature"
+    CONFLICT = "conflict"
+    TOO_LARGE = "too-large"
+    TOO_LATE = "too-late"
+    TOO_EARLY = "too-early"
+    NO_GOOD_ROW = "no-good-row"
+    RATE = "rate"
+    BUSY = "busy"
+    DISK_FULL = "disk-full"
+    UNAVAILABLE = "unavailable"
+
+
+class RefusedBatchError(TellegenError):
+    """A batch that is not taken; nothing of it is on record.
+
+    Attributes
+    ----------
+    reason : which.
+    rows : what is wrong with each row, where the rows are the reason.
+    retry_after_s : when to try again, where that helps.
+    """
+
+    def __init__(
+        self, reason: Reason, detail: str, *, rows: tuple[RowProblem, ...] = (), retry_after_s: int | None = None
+    ) -> None:
+        self.reason, self.rows, self.retry_after_s = reason, rows, retry_after_s
+        super().__init__(detail)

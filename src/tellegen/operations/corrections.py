@@ -1,0 +1,238 @@
+"""Facts that came late: which readings they are, what energy they change, and the postings that differ.
+
+Prices, dispatch and keys stand as recorded. A late reading moves its own meter's energy until the meter's state is the
+one on record again (`metering.refold`); settlement is linear in energy, so only what it touches is settled, and only
+differences are posted. What is about a day that is final is named on record and moves nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tellegen.metering.past import Estimates, Past
+from tellegen.metering.reentry import Places
+from tellegen.operations.facts import Cleared
+from tellegen.operations.record import ShardRecord
+from tellegen.operations.state import State
+from tellegen.records import (
+    OPERATOR,
+    Clearings,
+    Edits,
+    Energy,
+    Prices,
+    Readings,
+    Schedules,
+    Unsettled,
+    UnsettledReason,
+)
+from tellegen.records.latest import latest
+from tellegen.records.market import REAL_TIME
+from tellegen.units import IntArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Late:
+    """Readings that were not there when their intervals were settled.
+
+    Attributes
+    ----------
+    customer, interval : int64[n] of those that may move money; substations by their own numbers.
+    unsettled : the others, with the reason.
+    """
+
+    customer: IntArray
+    interval: IntArray
+    unsettled: Unsettled
+
+
+def late_readings(record: ShardRecord, state: State, size: int) -> Late:
+    """Readings that came since the last run, below a size of the intake's journal, about settled intervals."""
+    customers, intervals = [np.zeros(0, dtype=np.int64)] * 2
+    found: list[tuple[IntArray, IntArray]] = []
+    named: list[tuple[int, IntArray, int]] = []
+    batches: dict[int, list[int]] = {}
+    # registers at the start of the first interval were there when that was settled
+    cuts = state.reads | {state.first - 1: state.reads.get(state.first, 0)}
+    for entry, interval in record.submitted.late(state.corrected_until, size):
+        if interval <= state.settled and entry >= cuts.get(interval, 0):
+            batches.setdefault(interval, []).append(entry)
+    for interval, entries in sorted(batches.items()):
+        counted = record.submitted.readings(interval, size, {record.intake.entry(e).feeder for e in entries})
+        here = np.isin(counted.entry, entries)
+        customer = counted.readings.customer[here].astype(np.int64)
+        reason = np.zeros(customer.size, dtype=np.int64)
+        if interval not in state.reads:  # before the market's first: no rule need have governed it
+            reason[:] = UnsettledReason.UNKNOWN_INSTALLATION
+        else:
+            installed = located(record, state, customer, np.full(customer.size, interval, dtype=np.int64))[2]
+            reason[installed != counted.readings.meter[here]] = UnsettledReason.UNKNOWN_INSTALLATION
+        if interval in state.reads and state.is_final(state.day_range(interval).start):
+            reason[:] = UnsettledReason.FINAL_DAY
+        reason[np.isin(customer, list(state.erased))] = UnsettledReason.ERASED
+        found.append((customer[reason == 0], np.full(int((reason == 0).sum()), interval, dtype=np.int64)))
+        for why in np.unique(reason[reason > 0]).tolist():
+            rows = np.flatnonzero(here)[reason == why]
+            named.append((why, np.stack([counted.entry[rows], counted.row[rows]]), rows.size))
+    if found:
+        customers, intervals = (np.concatenate(part) for part in zip(*found, strict=True))
+    places = np.concatenate([part for _, part, _ in named], axis=1) if named else np.zeros((2, 0), dtype=np.int64)
+    why = np.repeat([reason for reason, _, _ in named], [count for _, _, count in named]) if named else np.zeros(0)
+    return Late(customers, intervals, Unsettled(entry=places[0], row=places[1], reason=why.astype(np.uint8)))
+
+
+class OnRecord:
+    """What is on record of energy and readings, as `metering.refold` asks for it; substations by their own numbers.
+
+    Parameters
+    ----------
+    size : of the intake's journal, below which readings count.
+    past : of everybody.
+    customer : who will be asked about; their rows are kept, so that each batch on record is opened once.
+    """
+
+    def __init__(self, record: ShardRecord, state: State, size: int, past: Past, customer: IntArray) -> None:
+        self._record, self._state, self._size, self._past = record, state, size, past
+        self._whose = np.unique(customer)
+        self._believed: dict[tuple[int, int], tuple[Energy, IntArray]] = {}
+        self._edits: dict[tuple[int, int], Edits] = {}
+        self._read: dict[int, tuple[set[str], Readings]] = {}
+        self._substation = np.array([f.substation for f in record.feeders], dtype=np.int64)
+        self._known_by: dict[int, int] = {}
+
+    def since(self, customer: IntArray) -> IntArray:
+        """The interval before the first with energy of a customer: its registers may begin there."""
+        return np.maximum(self._record.topology.since(customer), self._state.first - 1)
+
+    def readings(self, customer: IntArray, interval: IntArray) -> tuple[Readings, IntArray]:
+        """All readings about the pairs that count, in the order of the record; their intervals."""
+        feeder = self._located(customer, interval)[0]
+        tables, about = [Readings.empty()], [np.zeros(0, dtype=np.int64)]
+        for t in np.unique(interval).tolist():
+            asked = interval == t
+            names = {self._record.feeders[k].name for k in np.unique(feeder[asked]).tolist() if k >= 0}
+            rows = self._readings(t, names)
+            rows = rows.take(np.isin(rows.customer, customer[asked]))
+            tables.append(rows)
+            about.append(np.full(len(rows), t, dtype=np.int64))
+        return Readings.concat(tables), np.concatenate(about)
+
+    def energy(self, customer: IntArray, interval: IntArray) -> tuple[Energy, IntArray]:
+        """What is believed of the pairs, and its version."""
+        feeder = self._located(customer, interval)[0]
+        tables, versions = [Energy.empty()], [np.zeros(0, dtype=np.int64)]
+        for t in np.unique(interval[interval >= self._state.first]).tolist():  # before that nothing was settled
+            for k in np.unique(feeder[interval == t]).tolist():
+                if k >= 0:
+                    rows, version = self.believed(k, t)
+                    asked = customer[(interval == t) & (feeder == k)]
+                    here = np.isin(rows.customer, asked)
+                    tables.append(rows.take(here))
+                    versions.append(version[here])
+        return Energy.concat(tables), np.concatenate(versions)
+
+    def believed(self, feeder: int, interval: int) -> tuple[Energy, IntArray]:
+        """What is believed of those on a feeder in an interval who are asked about, by customer, and the versions."""
+        key = feeder, interval
+        if key not in self._believed:
+            day = self._state.day_range(interval).start
+            if (feeder, day) not in self._edits:
+                self._edits[feeder, day] = edits_of(self._record, self._state, feeder, interval)
+            rows, version = believed(self._record, self._state, feeder, interval, self._edits[feeder, day])
+            here = np.isin(rows.customer, self._whose)
+            self._believed[key] = rows.take(here), version[here]
+        return self._believed[key]
+
+    def _readings(self, interval: int, feeders: set[str]) -> Readings:
+        """Readings that count of those who are asked about, from batches about some feeders at least."""
+        seen, kept = self._read.get(interval, (set(), Readings.empty()))
+        if not feeders <= seen:
+            new = self._record.submitted.readings(interval, self._size, feeders - seen).readings
+            kept = Readings.concat([kept, new.take(np.isin(new.customer, self._whose))])
+            self._read[interval] = seen | feeders, kept
+        return kept
+
+    def places(self, customer: IntArray, interval: IntArray) -> Places:
+        """Where the customers were read."""
+        _, _, meter, capacity = self._located(customer, interval)
+        return Places(meter, capacity)
+
+    def estimates(self, customer: IntArray, interval: IntArray) -> Estimates:
+        """What to assume of the customers."""
+        return self._past.estimates(customer, interval)
+
+    def _located(self, customer: IntArray, interval: IntArray) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+        return located(self._record, self._state, customer, interval)
+
+
+def located(
+    record: ShardRecord, state: State, customer: IntArray, interval: IntArray
+) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+    """Feeder, node, meter and capacity of customers in intervals, as known when the gates of these closed.
+
+    Before the market's first interval there was no gate, nor need a rule have governed: its first gate stands for them.
+    """
+    distinct, place = np.unique(interval, return_inverse=True)
+    gates = np.maximum(distinct, state.first).tolist()
+    known_by = np.array([state.gate_at(REAL_TIME, t) - 1 for t in gates], dtype=np.int64)
+    return record.topology.places(customer, interval, known_by[place])
+
+
+def believed(
+    record: ShardRecord, state: State, feeder: int, interval: int, edits: Edits | None = None
+) -> tuple[Energy, IntArray]:
+    """Energy of everybody on a feeder in an interval as it is believed now, by customer, and the version of each row.
+
+    The substation stands there by its own number.
+
+    Parameters
+    ----------
+    edits : `edits_of` the feeder and the interval's day; None: they are read.
+    """
+    if interval < state.first:
+        return Energy.empty(), np.zeros(0, dtype=np.int64)
+    if edits is None:
+        edits = edits_of(record, state, feeder, interval)
+    here = edits.take(edits.interval == interval)
+    names = Energy.row_dtype().names or ()
+    name = record.feeders[feeder].name
+    recorded = [record.table(entry, Energy) for entry in record.about(Energy, name, interval)]
+    rows = Energy.concat([*recorded, Energy(**{column: getattr(here, column) for column in names})])
+    version = np.zeros(len(rows), dtype=np.int64)
+    version[len(rows) - len(here) :] = here.version
+    number = np.where(rows.customer == OPERATOR, record.feeders[feeder].substation, rows.customer).astype(np.int32)
+    rows = replace(rows, customer=number)
+    counts = latest([rows.customer], [version])
+    return rows.take(counts), version[counts]
+
+
+def edits_of(record: ShardRecord, state: State, feeder: int, interval: int) -> Edits:
+    """New versions of energy of a feeder on the day of an interval, in the order of the record."""
+    entries = state.edits.get((feeder, state.day_range(interval).start), ())
+    tables = [table for _, table in sorted(record.tables(entries)) if isinstance(table, Edits)]
+    return Edits.concat([Edits.empty(), *tables])
+
+
+def cleared_of(record: ShardRecord, feeder: int, interval: int) -> Cleared:
+    """What a feeder's real-time clearing of an interval put on record."""
+    return cleared_at(record, clearing_of(record, feeder, interval))
+
+
+def clearing_of(record: ShardRecord, feeder: int, interval: int) -> int:
+    """The entry of a feeder's real-time clearing of an interval."""
+    name = record.feeders[feeder].name
+    for index in record.about(Clearings, name, interval, REAL_TIME):
+        return index
+    raise KeyError(f"interval {interval} of {name} has no clearing on record")
+
+
+def cleared_at(record: ShardRecord, clearing: int) -> Cleared:
+    """What the clearing of an entry put on record."""
+    prices = record.table(record.cause(clearing, Prices), Prices)
+    table = record.table(clearing, Clearings)
+    try:
+        schedules = record.table(record.cause(clearing, Schedules), Schedules)
+    except KeyError:  # administrative: nothing was awarded
+        schedules = Schedules.empty()
+    return Cleared(schedules, prices, table)

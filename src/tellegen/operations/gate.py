@@ -1,0 +1,314 @@
+"""What happens at a gate on one feeder: its periods are cleared in a row, each from what the record says of the last.
+
+Everything that a clearing depends on comes with the task, as it stands on record, and everything that goes on record
+comes back; nothing is kept in between but what follows from the network alone. So a gate may be cleared in any process,
+and again years later, to the same integers on the same engine.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from tellegen.errors import InputError
+from tellegen.grid import (
+    Case,
+    Engine,
+    Factors,
+    FixedLoads,
+    Network,
+    at_steps,
+    factorise,
+    settle_taps,
+    steps_moved,
+)
+from tellegen.grid.network import ComplexArray
+from tellegen.market import (
+    Agreements,
+    Clearing,
+    Finding,
+    OrderBook,
+    Parameters,
+    PivotalTest,
+    References,
+    Start,
+    can_start,
+    clear,
+    clear_mitigated,
+    start_of,
+    to_records,
+)
+from tellegen.market.admission import admissible
+from tellegen.market.clearing import Options
+from tellegen.records import (
+    OPERATOR,
+    Awards,
+    Clearings,
+    Orders,
+    Prices,
+    Product,
+    Refusal,
+    Refusals,
+    Schedules,
+    Starts,
+)
+from tellegen.units import INTERVALS_PER_HOUR, MICROS, IntArray
+
+POSITIONS_KEPT_MAX = 8
+"""Positions of a network's taps whose factors a process keeps."""
+_NO_STEPS = np.zeros(0, dtype=np.int64)
+_NO_LOADS = FixedLoads((), _NO_STEPS, np.zeros(0), np.zeros(0))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Before:
+    """What is on record of the clearing that another starts from; `orders` are the book that awards count rows of."""
+
+    prices: Prices
+    starts: Starts
+    awards: Awards
+    orders: Orders
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Period:
+    """One period of a gate, on one feeder.
+
+    Attributes
+    ----------
+    first, intervals : its market intervals.
+    root_price_micros : micro-currency/kWh at which the root buys and sells.
+    orders : the book, customers numbered as on record; its rows are those that awards and refusals name.
+    customer, node : int64[c], who is connected to the feeder in the period, ascending, and where.
+    """
+
+    first: int
+    intervals: int
+    root_price_micros: int
+    orders: Orders
+    customer: IntArray
+    node: IntArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GateTask:
+    """A gate on one feeder: all that its clearings are a function of, besides the network.
+
+    Attributes
+    ----------
+    feeder, market : as on record; periods : in their order, the hours of a day or one interval.
+    network : name under which `Clearers.know` keeps the network.
+    parameters : of the clearing; root_limit_kw : largest power through the root, None: no limit.
+    customer, carry : int64[n] ascending, everybody who is connected in some period, and int64[n, 4], what is not yet
+        whole of each one's awards (`market.facts.schedules`).
+    start : the last clearing of this market on this network that ended at an optimum; None: cold.
+    spread_micros : int64[N], last real-time price of energy less that of the root, for a fallback; None: nothing.
+    agreements : limits of connections and the energy behind reserve, participants numbered as customers on record.
+    references, pivotal : published prices, and thresholds of the test for market power; where both are None nobody is
+        tested.
+    taps : int64[r], steps of taps and capacitors away from the network's document as the first period begins
+        (`grid.steps_moved`); empty where nothing moves.
+    engine : who eliminates.
+    """
+
+    feeder: str
+    market: str
+    periods: tuple[Period, ...]
+    network: str
+    parameters: Parameters
+    customer: IntArray
+    carry: IntArray
+    root_limit_kw: float | None = None
+    start: Before | None = None
+    spread_micros: IntArray | None = None
+    agreements: Agreements | None = None
+    references: References | None = None
+    pivotal: PivotalTest | None = None
+    taps: IntArray = field(default_factory=lambda: _NO_STEPS)
+    engine: Engine = Engine.SUPERLU
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cleared:
+    """What goes on record of one period.
+
+    Attributes
+    ----------
+    first : its first market interval.
+    refused : rows of the book that the market does not take.
+    carry : int64[n, 4], after the period, of the task's customers.
+    findings : who was pivotal on what, where that was tested.
+    taps, taps_after : int64[r], as the period was cleared, and where controls came to rest at its dispatch. Where they
+        go round in circles (`taps_settled` is false) they stay.
+    """
+
+    first: int
+    refused: Refusals
+    awards: Awards
+    schedules: Schedules
+    prices: Prices
+    starts: Starts
+    clearing: Clearings
+    carry: IntArray
+    findings: tuple[Finding, ...]
+    taps: IntArray
+    taps_after: IntArray
+    taps_settled: bool
+
+
+class Wires:
+    """A network as a process keeps it: with its factors, at the positions of its taps that came up last.
+
+    Parameters
+    ----------
+    network : a case's own loads and generators are left out, for all that trades is in the book; of a network alone
+        nothing moves.
+    """
+
+    def __init__(self, network: Network | Case) -> None:
+        self._case = network if isinstance(network, Case) else None
+        self._network = network.network if isinstance(network, Case) else network
+        self._known: OrderedDict[tuple[Engine, bytes], tuple[Case | None, Factors]] = OrderedDict()
+
+    def at(self, steps: IntArray, engine: Engine) -> Factors:
+        """Factors of the network with its taps so many steps from the document's.
+
+        Raises
+        ------
+        InputError : another number of steps than there are taps and capacitors that move.
+        """
+        return self._at(steps, engine)[1]
+
+    def rest(self, steps: IntArray, engine: Engine, demand_kva: ComplexArray) -> tuple[IntArray, bool]:
+        """Where taps come to rest at a demand, and whether they do; as they were where they do not."""
+        case = self._at(steps, engine)[0]
+        if case is None or self._case is None or self._case.controls is None or not steps.size:
+            return steps, True
+        settled = settle_taps(case, demand_kva, loads=_NO_LOADS)
+        if not settled.settled or settled.case.controls is None:
+            return steps, False
+        return steps_moved(self._case.controls, settled.case.controls), True
+
+    def _at(self, steps: IntArray, engine: Engine) -> tuple[Case | None, Factors]:
+        key = engine, steps.tobytes()
+        if key not in self._known:
+            if self._case is None and steps.size:
+                raise InputError(self._network.name, "taps", f"are {steps.size}, and nothing moves in it")
+            case = None if self._case is None else at_steps(self._case, steps)
+            self._known[key] = case, factorise(self._network if case is None else case.network, engine)
+            while len(self._known) > POSITIONS_KEPT_MAX:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key)
+        return self._known[key]
+
+
+def clear_feeder(task: GateTask, wires: Wires) -> tuple[Cleared, ...]:
+    """Clear the periods of a gate on one feeder, in their order.
+
+    Raises
+    ------
+    InputError : customers, carry or taps do not fit each other or the network. RecordError : nor does the start.
+    """
+    if task.carry.shape != (task.customer.size, 4):
+        raise InputError(
+            f"gate of {task.feeder}", "carry", f"has shape {task.carry.shape}, not {task.customer.size} x 4"
+        )
+    start = None if task.start is None else _start_of(task, task.start)
+    carry, taps = task.carry, task.taps
+    done: list[Cleared] = []
+    for period in task.periods:
+        cleared = _clear_period(task, period, wires, start, carry, taps)
+        carry, taps = cleared.carry, cleared.taps_after
+        if can_start(cleared.clearing):
+            start = _start_of(task, Before(cleared.prices, cleared.starts, cleared.awards, period.orders))
+        done.append(cleared)
+    return tuple(done)
+
+
+def _start_of(task: GateTask, before: Before) -> Start:
+    return start_of(
+        before.prices,
+        before.starts,
+        before.awards,
+        before.orders,
+        agreements=task.agreements,
+        parameters=task.parameters,
+    )
+
+
+def _clear_period(
+    task: GateTask, period: Period, wires: Wires, start: Start | None, carry: IntArray, taps: IntArray
+) -> Cleared:
+    factors, rules = wires.at(taps, task.engine), task.parameters
+    network = factors.network
+    # who stands at a node that the network lacks cannot be traded with; that is the registry's to put right
+    there = (period.node >= 0) & (period.node < len(network.nodes))
+    customer, node = period.customer[there], period.node[there]
+    floor, cap = round(rules.price_floor * MICROS), round(rules.price_cap * MICROS)
+    rows, place = admissible(period.orders, customer, node, floor, cap)
+    accepted = period.orders.take(rows)
+    options = Options(
+        root_limit_kw=task.root_limit_kw,
+        agreements=task.agreements,
+        period_hours=period.intervals / INTERVALS_PER_HOUR,
+        parameters=rules,
+        start=start,
+        factors=factors,
+        engine=task.engine,
+        tie_context=f"{task.feeder}/{task.market}/{period.first}",
+        last_spread=None if task.spread_micros is None else task.spread_micros / MICROS,
+    )
+    outcome, findings = _cleared(task, network, OrderBook.from_orders(accepted), period.root_price_micros, options)
+    # customers are numbered along the feeder here, so that what is carried is as short as the feeder
+    if not np.isin(customer, task.customer).all():
+        raise InputError(f"gate of {task.feeder}", f"interval {period.first}", "has customers that the task lacks")
+    number = np.append(np.searchsorted(task.customer, customer) + 1, OPERATOR)[place]
+    facts = to_records(
+        outcome,
+        replace(accepted, customer=number.astype(np.int32)),
+        root_price_micros=period.root_price_micros,
+        intervals=period.intervals,
+        carry=carry,
+    )
+    given = facts.awards.order
+    awards = replace(facts.awards, customer=accepted.customer[given], order=rows[given].astype(np.int32))
+    who = task.customer[facts.schedules.customer - 1].astype(np.int32)
+    after, settled = wires.rest(taps, task.engine, _demand_kva(len(network.nodes), awards, period.orders))
+    refused = np.setdiff1d(np.arange(len(period.orders), dtype=np.int32), rows)
+    return Cleared(
+        first=period.first,
+        refused=Refusals(row=refused, refusal=np.full(refused.size, Refusal.OUT_OF_RANGE, dtype=np.uint8)),
+        awards=awards,
+        schedules=replace(facts.schedules, customer=who),
+        prices=facts.prices,
+        starts=facts.starts,
+        clearing=facts.clearing,
+        carry=facts.carry,
+        findings=findings,
+        taps=taps,
+        taps_after=after,
+        taps_settled=settled,
+    )
+
+
+def _cleared(
+    task: GateTask, network: Network, book: OrderBook, root_price_micros: int, options: Options
+) -> tuple[Clearing, tuple[Finding, ...]]:
+    root_price = root_price_micros / MICROS
+    if task.references is None and task.pivotal is None:
+        return clear(network, book, root_price, **options), ()
+    mitigated = clear_mitigated(network, book, root_price, references=task.references, test=task.pivotal, **options)
+    return mitigated.clearing, mitigated.findings
+
+
+def _demand_kva(nodes: int, awards: Awards, orders: Orders) -> ComplexArray:
+    """Demand at every node, complex128[nodes], that awards come to; reserve is none until it is called."""
+    taken = orders.take(awards.order)
+    kilo = awards.quantity_mw / MICROS * taken.side
+    power = np.where(taken.product == Product.ENERGY, kilo * (1 + 1j * taken.var_per_kw / 1000.0), 0j)
+    power = np.where(taken.product == Product.REACTIVE, 1j * kilo, power)
+    demand = np.zeros(nodes, dtype=np.complex128)
+    np.add.at(demand, taken.node, power)
+    return demand

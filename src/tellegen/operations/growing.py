@@ -1,0 +1,102 @@
+"""Tables in files that somebody else writes to while a market runs: read again where they changed, whole lines only."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from tellegen.errors import InputError
+from tellegen.units import MARKET_INTERVAL_S
+
+FILE_BYTES_MAX = 64 * 2**20
+T = TypeVar("T")
+
+
+class GrowingFile(Generic[T]):
+    """What a file says, as it was last read.
+
+    Parameters
+    ----------
+    path : the file. what : it is, for errors.
+    read : reads it. content : until it has been read.
+    """
+
+    def __init__(self, path: Path, what: str, read: Callable[[], T], content: T) -> None:
+        self.path, self.content = path, content
+        self._what, self._read = what, read
+        self._seen: tuple[int, int, int] | None = None
+
+    def refresh(self) -> bool:
+        """Read the file again where it has changed; says whether it had.
+
+        Raises
+        ------
+        InputError : it cannot be read; what was read before stands.
+        """
+        try:
+            now = self.path.stat()
+        except OSError as error:
+            raise InputError(self.path, self._what, f"cannot be read: {error.strerror or error}") from None
+        seen = (now.st_ino, now.st_size, now.st_mtime_ns)
+        if seen == self._seen:
+            return False
+        self._seen = seen  # an error is told once, not before each gate
+        self.content = self._read()
+        return True
+
+
+def rows_of(
+    path: Path, what: str, headers: tuple[tuple[str, ...], ...], *, growing: bool
+) -> Iterator[tuple[int, list[str]]]:
+    """Rows of a CSV file with their lines; a first line that names the columns is none of them.
+
+    Parameters
+    ----------
+    headers : what that line may be. growing : somebody may be writing; a last line without its end does not count yet.
+
+    Raises
+    ------
+    InputError : it is no text, too large, or has another header.
+    """
+    try:
+        if path.stat().st_size > FILE_BYTES_MAX:
+            raise InputError(path, "the file", f"is larger than {FILE_BYTES_MAX} bytes; begin a new one")
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(path, f"byte {error.start}", "is not UTF-8 text") from None
+    except OSError as error:
+        raise InputError(path, what, f"cannot be read: {error.strerror or error}") from None
+    if growing:
+        text = text[: text.rfind("\n") + 1]
+    for line, row in enumerate(csv.reader(text.splitlines()), start=1):
+        cells = [cell.strip() for cell in row]
+        if line == 1 and cells and cells[0].lower() == headers[-1][0]:
+            if tuple(cells) not in headers:
+                words = f"must name the columns {','.join(headers[-1])}, the last if there is one"
+                raise InputError(path, "line 1", words)
+            continue
+        if any(cells):
+            yield line, cells
+
+
+def interval_at(path: Path, line: int, text: str) -> int:
+    """Market interval that begins at a time with its offset (ISO 8601).
+
+    Raises
+    ------
+    InputError : it is none, has no offset, or is not at a whole five minutes.
+    """
+    place = f"line {line}, time '{text[:40]}'"
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InputError(path, place, "is not ISO 8601, such as 2016-03-26T00:00:00+01:00") from None
+    if moment.tzinfo is None:
+        raise InputError(path, place, "has no offset; add Z or one such as +01:00")
+    seconds = moment.timestamp()
+    if seconds % MARKET_INTERVAL_S:
+        raise InputError(path, place, "is not at a whole five minutes")
+    return int(seconds) // MARKET_INTERVAL_S

@@ -1,0 +1,131 @@
+"""An interval settles: readings are judged, energy and postings of every feeder go on record together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tellegen.metering.past import Past
+from tellegen.operations.corrections import cleared_at
+from tellegen.operations.facts import Cleared, Forward, Metered, settle_interval
+from tellegen.operations.forward import forward_of
+from tellegen.operations.meters import meter_states
+from tellegen.operations.positions import party_keys
+from tellegen.operations.record import ShardRecord
+from tellegen.operations.refusals import MarketError, NotYetError
+from tellegen.operations.state import NONE, READ, State
+from tellegen.operations.timetable import settle_at
+from tellegen.operations.topology import Connected
+from tellegen.operations.writer import Writer
+from tellegen.privacy.recorder import Span
+from tellegen.records import OPERATOR, Energy, Postings
+from tellegen.records.market import REAL_TIME
+from tellegen.units import IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What an interval settled to: customers settled, those with estimates, rows of postings."""
+
+    customers: int
+    estimated: int
+    postings: int
+
+
+class Settling:
+    """Settles intervals."""
+
+    def __init__(self, record: ShardRecord, state: State, writer: Writer) -> None:
+        self._record, self._state, self._writer = record, state, writer
+        self._hours: dict[int, Cleared] = {}
+
+    def settle(self, interval: int, past: Past, at: int) -> tuple[Settled, list[tuple[int, Postings]]]:
+        """Settle an interval with the readings on record at its time; what is missing is estimated.
+
+        Returns
+        -------
+        What it came to, and its postings by journal index.
+
+        Raises
+        ------
+        MarketError : out of order, or not cleared. NotYetError : the intake's record has not reached its time.
+        """
+        gate = self._state.gates.get((REAL_TIME, interval))
+        if gate is None or (gate.cleared == NONE).any():
+            raise MarketError(f"interval {interval} has not been cleared on every feeder; close its gate first")
+        if self._state.settled not in (NONE, interval - 1):
+            raise MarketError(f"interval {self._state.settled + 1} has not been settled; intervals settle in order")
+        cut = self._cut(interval, at)
+        stages = self._writer.stages
+        with stages("collect"):
+            readings = self._record.readings(interval, cut)
+            connected = self._state.connected(REAL_TIME, interval, interval)
+        self._install(interval, connected, cut, at)
+        with stages("validate"):
+            estimates = past.estimates(connected.customer, interval)
+            energy = self._state.meters.judge(interval, readings, connected, estimates)
+        parameters = self._state.book.at(self._state.date_of(interval)).settlement
+        span = Span(self._writer.time(at), interval, 1, REAL_TIME)
+        posted: list[tuple[int, Postings]] = []
+        for k, feeder in enumerate(self._record.feeders):
+            clearing = int(gate.cleared[k, 0])
+            with stages("settle"):
+                here = connected.on(k)
+                measured = energy.take(np.arange(here.start, here.stop))
+                root = energy.take([connected.substation(k)])
+                metered = Metered(party_keys(connected.customer[here], connected.node[here]), measured, root)
+                metered = _by_party(metered)
+                postings = settle_interval(
+                    interval, metered, cleared_at(self._record, clearing), self._forward(k, interval), parameters
+                )
+                operators = replace(root, customer=np.array([OPERATOR], dtype=np.int32))
+                said = Energy.concat([operators, measured])
+            validated = self._writer.put(said, span, feeder=feeder.name, name=f"{READ}{cut}")
+            posted.append(
+                (self._writer.put(postings, span, feeder=feeder.name, causes=(validated, clearing)), postings)
+            )
+        self._writer.commit(at)
+        estimated = int(np.count_nonzero(energy.quality[: connected.customers]))
+        return Settled(connected.customers, estimated, sum(len(p) for _, p in posted)), posted
+
+    def _install(self, interval: int, connected: Connected, cut: int, at: int) -> None:
+        """Meters that are new count from their registers at the start of the interval, where these were read."""
+        meters = self._state.meters
+        if not meters.is_new(connected):
+            return
+        read = meters.bases(interval, self._record.readings(interval - 1, cut), connected)
+        if read.customer.size:
+            span = Span(self._writer.time(at), interval - 1, 1, REAL_TIME)
+            self._writer.put(meter_states(read), span, name=f"{READ}{cut}")
+            self._writer.commit(at)
+
+    def _cut(self, interval: int, at: int) -> int:
+        due = settle_at(self._state.book, interval)
+        if at < due:
+            raise MarketError(f"interval {interval} settles at {due}, not at {at} already")
+        size = self._record.refresh()
+        cut = self._record.submitted.cut(due)
+        if cut is None and at > due + self._state.book.at(self._state.date_of(interval)).timetable.gate_deadline_s:
+            return size  # nobody waits for an intake that is silent: what it still brings comes late
+        if cut is None:
+            raise NotYetError(f"the intake's record has not reached {due}, when interval {interval} settles")
+        return cut
+
+    def _forward(self, feeder: int, interval: int) -> Forward:
+        position = self._state.positions.get((feeder, self._state.day_range(interval).start))
+        hour = -1 if position is None else position.hour_of(interval)
+        if position is None or hour < 0:
+            return Forward.nothing()
+        clearing = int(position.clearing[hour])
+        if clearing not in self._hours:
+            if len(self._hours) > len(self._record.feeders):
+                self._hours.clear()
+            self._hours[clearing] = cleared_at(self._record, clearing)
+        found = self._hours[clearing]
+        return forward_of(position, interval, found.prices, found.clearing)
+
+
+def _by_party(metered: Metered) -> Metered:
+    order: IntArray = np.argsort(metered.party, kind="stable")
+    return Metered(metered.party[order], metered.energy.take(order), metered.substation)

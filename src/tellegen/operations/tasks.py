@@ -1,0 +1,193 @@
+"""From the record to the tasks of a gate: for each feeder all that its clearings are a function of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from tellegen.grid import Engine
+from tellegen.market import Agreements
+from tellegen.operations.book import Book
+from tellegen.operations.gate import Before, GateTask, Period
+from tellegen.operations.record import ShardRecord
+from tellegen.operations.state import NONE, State, cut_of
+from tellegen.operations.topology import Connected, Feeder
+from tellegen.records import Awards, Clearings, Gates, Prices, RecordError, Starts, Taps
+from tellegen.records.market import DAY_AHEAD
+from tellegen.units import IntArray
+
+W_PER_KW = 1_000.0
+
+
+def before_of(record: ShardRecord, state: State, clearing: int) -> Before:
+    """What is on record of the clearing that another starts from.
+
+    Raises
+    ------
+    RecordError : the entry is no clearing that one can start from.
+    """
+    header = record.header(clearing)
+    first = header.interval
+    if header.market == DAY_AHEAD:
+        first = state.day_range(first).start
+    periods = state.periods(header.market, first)
+    period = next(k for k, hours in enumerate(periods) if header.interval in hours)
+    book = Book.of(record, header.market, periods, cut_of(header), record.cause(clearing, Gates), {header.feeder})
+    try:
+        starts = record.table(record.cause(clearing, Starts), Starts)
+        awards = record.table(record.cause(clearing, Awards), Awards)
+    except KeyError:
+        raise RecordError(f"entry {clearing} of the market's journal is no clearing to start from") from None
+    row = book.rows_of(header.feeder, period, awards.customer, awards.order)
+    if (row < 0).any():
+        raise RecordError(f"entry {clearing} of the market's journal: awards of orders that nobody can read any more")
+    prices = record.table(record.cause(clearing, Prices), Prices)
+    counted = replace(awards, order=row.astype(np.int32))
+    return Before(prices, starts, counted, book.orders(header.feeder, period))
+
+
+def spread_of(record: ShardRecord, clearing: int) -> IntArray:
+    """Price of energy at every node less that of the root, as a clearing put them on record; micro-currency/kWh."""
+    prices = record.table(record.cause(clearing, Prices), Prices)
+    root = int(record.table(clearing, Clearings).root_price[0])
+    return np.asarray(prices.energy - root)
+
+
+class TaskMaker:
+    """Makes the tasks of gates; keeps what the last ones left, as it stands on record, so as not to read it again.
+
+    Parameters
+    ----------
+    engine : who eliminates.
+    """
+
+    def __init__(self, record: ShardRecord, state: State, engine: Engine) -> None:
+        self._record, self._state, self._engine = record, state, engine
+        self._before: dict[int, Before] = {}
+        self._spread: dict[int, IntArray] = {}
+        self._connected: dict[str, tuple[int, list[Connected]]] = {}
+
+    def keep(self, clearing: int, before: Before, root_price: int) -> None:
+        """Remember what a clearing put on record, for the gate after it."""
+        self._before[clearing] = before
+        self._spread[clearing] = np.asarray(before.prices.energy - root_price)
+
+    def task(self, market: str, first: int, feeder: int, book: Book) -> GateTask:
+        """The task of one feeder at a gate that is on record."""
+        state, record = self._state, self._record
+        gate, wires = state.gates[market, first], record.feeders[feeder]
+        periods = []
+        connected = []
+        for k, (hours, everybody) in enumerate(
+            zip(state.periods(market, first), self._everybody(market, first), strict=True)
+        ):
+            here = everybody.on(feeder)
+            row = feeder * gate.periods + k
+            connected.append(everybody.customer[here])
+            periods.append(
+                Period(
+                    first=hours.start,
+                    intervals=len(hours),
+                    root_price_micros=int(gate.rows.root_price[row]),
+                    orders=book.orders(wires.name, k),
+                    customer=everybody.customer[here],
+                    node=everybody.node[here],
+                )
+            )
+        customer = connected[0] if len(connected) == 1 else np.unique(np.concatenate(connected))
+        row = feeder * gate.periods
+        start, spread = int(gate.rows.start[row]), int(gate.rows.spread_from[row])
+        return GateTask(
+            feeder=wires.name,
+            market=market,
+            periods=tuple(periods),
+            network=wires.network.name,
+            parameters=state.book.at(state.date_of(first)).market,
+            customer=customer,
+            carry=self._carry(market, first, customer),
+            root_limit_kw=wires.root_limit_kw,
+            start=None if start == NONE else self._start(start),
+            spread_micros=None if spread == NONE else self._last_spread(spread),
+            agreements=agreements_of(self._everybody(market, first), feeder),
+            pivotal=state.book.at(state.date_of(first)).pivotal,
+            taps=self._taps(wires, int(gate.rows.taps_from[row])),
+            engine=self._engine,
+        )
+
+    def _taps(self, feeder: Feeder, entry: int) -> IntArray:
+        """Where taps stand, in steps away from the network's document."""
+        if entry == NONE:
+            return np.zeros(feeder.movable, dtype=np.int64)
+        return self._record.table(entry, Taps).step.astype(np.int64)
+
+    def _everybody(self, market: str, first: int) -> list[Connected]:
+        """Who is connected in each period of a gate; periods in which nobody moves share one answer."""
+        known = self._connected.get(market)
+        if known is None or known[0] != first:
+            found: list[Connected] = []
+            for hours in self._state.periods(market, first):
+                connected = self._state.connected(market, first, hours.start)
+                found.append(found[-1] if found and found[-1].same(connected) else connected)
+            known = self._connected[market] = first, found
+        return known[1]
+
+    def _carry(self, market: str, first: int, customer: IntArray) -> IntArray:
+        """What is carried on to each customer of a feeder.
+
+        Who moves to another feeder within the gate begins with nothing on either: which feeder is cleared first must
+        not matter.
+        """
+        carry = self._state.accounts.carry_of(market, customer)
+        distinct = _distinct(self._everybody(market, first))
+        if len(distinct) > 1:
+            pairs = [np.stack([each.customer, each.feeder_of()])[:, : each.customers] for each in distinct]
+            who, feeders = np.unique(np.unique(np.concatenate(pairs, axis=1), axis=1)[0], return_counts=True)
+            carry[np.isin(customer, who[feeders > 1])] = 0
+        return carry
+
+    def forget(self) -> None:
+        """Drop what no gate will start from any more."""
+        kept = {int(e) for starts in self._state.start_from.values() for e in starts} | set(
+            self._state.spread_from.tolist()
+        )
+        self._before = {entry: before for entry, before in self._before.items() if entry in kept}
+        self._spread = {entry: spread for entry, spread in self._spread.items() if entry in kept}
+
+    def _start(self, clearing: int) -> Before:
+        if clearing not in self._before:
+            self._before[clearing] = before_of(self._record, self._state, clearing)
+        return self._before[clearing]
+
+    def _last_spread(self, clearing: int) -> IntArray:
+        if clearing not in self._spread:
+            self._spread[clearing] = spread_of(self._record, clearing)
+        return self._spread[clearing]
+
+
+def _distinct(periods: list[Connected]) -> list[Connected]:
+    return [each for k, each in enumerate(periods) if not k or each is not periods[k - 1]]
+
+
+def agreements_of(periods: list[Connected], feeder: int) -> Agreements | None:
+    """Connections that allow less than they could carry, in any period; None where there is none on the feeder.
+
+    Where one allows less in some periods than in others, the least holds in all of them.
+    """
+    limits: dict[tuple[int, int], tuple[float, float]] = {}
+    for each in _distinct(periods):
+        here = each.on(feeder)
+        most_w, least_w = each.import_limit_w[here], each.export_limit_w[here]
+        for k in np.flatnonzero((most_w < each.capacity_w[here]) | (least_w < each.capacity_w[here])).tolist():
+            place = int(each.customer[here][k]), int(each.node[here][k])
+            before = limits.get(place, (np.inf, np.inf))
+            limits[place] = min(before[0], most_w[k] / W_PER_KW), min(before[1], least_w[k] / W_PER_KW)
+    if not limits:
+        return None
+    rows = sorted(limits.items())
+    return Agreements.of(
+        [customer for (customer, _), _ in rows],
+        [node for (_, node), _ in rows],
+        import_kw=[most for _, (most, _) in rows],
+        export_kw=[least for _, (_, least) in rows],
+    )

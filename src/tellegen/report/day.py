@@ -1,0 +1,90 @@
+"""A day on record, as far as whoever reports on it needs to know it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tellegen.records import Energy, Orders, Postings, Readings, Starts, Statements
+from tellegen.settlement import ClearedPeriod
+from tellegen.units import IntArray
+
+Names = Mapping[int, str]
+"""Public name of each customer number."""
+
+
+class ClearedRound(Protocol):
+    """One clearing of one feeder: the book as its gate counted it, and what became of it."""
+
+    @property
+    def market(self) -> str:
+        """``day_ahead`` or ``real_time``."""
+
+    @property
+    def interval(self) -> int:
+        """First market interval of the period."""
+
+    @property
+    def orders(self) -> Orders:
+        """The book; rows of erased customers are missing."""
+
+    @property
+    def awarded_mw(self) -> NDArray[np.int64]:
+        """What each row of `orders` got."""
+
+    @property
+    def starts(self) -> Starts:
+        """What the clearing left to the next one."""
+
+    @property
+    def period(self) -> ClearedPeriod:
+        """Schedules, prices and outcome."""
+
+
+class DayOnRecord(Protocol):
+    """One billing day of one feeder."""
+
+    @property
+    def day(self) -> date:
+        """Its local date."""
+
+    @property
+    def rounds(self) -> tuple[ClearedRound, ...]:
+        """Day-ahead hours, then real-time intervals, each ascending."""
+
+    @property
+    def readings(self) -> tuple[tuple[int, Readings], ...]:
+        """Registers as sent, by interval, in the order of the record."""
+
+    @property
+    def energy(self) -> tuple[tuple[int, Energy], ...]:
+        """Validated energy in the order of the record, with the entry of each; later versions correct earlier ones."""
+
+    @property
+    def postings(self) -> tuple[tuple[int, Postings], ...]:
+        """Batches of postings about the day, in the order of the record, with the entry of each."""
+
+    @property
+    def statements(self) -> Statements:
+        """What was invoiced, in the order of the record; nothing of erased customers."""
+
+    @property
+    def erased(self) -> tuple[int, ...]:
+        """Customers whose rows can no longer be read."""
+
+    def all_postings(self) -> Postings:
+        """Every posting about the day, in the order of the journal."""
+
+
+def of_market(day: DayOnRecord, market: str) -> tuple[ClearedRound, ...]:
+    """Rounds of one market."""
+    return tuple(r for r in day.rounds if r.market == market)
+
+
+def node_prices(rounds: tuple[ClearedRound, ...], column: str) -> IntArray:
+    """Prices of successive rounds at every node, int64[rounds, nodes], by node index."""
+    return np.stack([getattr(r.period.prices, column)[np.argsort(r.period.prices.node)] for r in rounds])

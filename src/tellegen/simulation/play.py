@@ -1,0 +1,191 @@
+"""A simulated market day from scenario to report: what ``tellegen run`` and ``tellegen demo`` do.
+
+The operator is the one that ``tellegen operate`` runs, in this process and by the world's clock; a second process plays
+the days without a market, and afterwards the referee.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tellegen.errors import InputError
+from tellegen.intake.intake import Intake
+from tellegen.journal.clock import RecordClock
+from tellegen.operations.clock import Simulated
+from tellegen.operations.from_scratch import same_sums, settle_again
+from tellegen.operations.in_process import InProcess
+from tellegen.operations.market import Market
+from tellegen.operations.reading import RecordedDay, read_day
+from tellegen.operations.record import ShardRecord
+from tellegen.operations.rerun import rebuild_books
+from tellegen.report.figures import Json, clearing_sections, late_section, money_sections, price_sections
+from tellegen.report.publication import (
+    Published,
+    published_of,
+    read_summary_json,
+    sign_and_verify,
+    write_summary,
+    write_tables,
+)
+from tellegen.simulation.baseline import simulate_baselines
+from tellegen.simulation.community_shard import build_community_shard, enrolled_at
+from tellegen.simulation.course import CORRECTION_AFTER, Progress, World, play_correction, play_day
+from tellegen.simulation.draft import DraftDatabases, DraftStorage, make_durable
+from tellegen.simulation.referee import referee_section
+from tellegen.simulation.residents import Residents
+from tellegen.simulation.scenario import Scenario
+from tellegen.simulation.setup import Setup, prepare
+from tellegen.simulation.summary import worlds_and_comparisons
+from tellegen.simulation.tables import write_simulation_tables
+from tellegen.verify import Report
+
+ORIGIN = "tellegen.example/feeder"
+"""Name of the log of a simulated day."""
+Tick = Callable[[int], None]
+"""Lets the intake's record reach a time."""
+_TAIL = "settlement and comparison"
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedDay:
+    """A finished run: its summary as in ``summary.json``, and what the verification found."""
+
+    summary: Json
+    report: Report
+
+
+def simulate_day(scenario: Scenario, out: Path, progress: Progress) -> SimulatedDay:
+    """Play a scenario into the directory `out`, which appears when it is complete.
+
+    Raises
+    ------
+    InputError : the scenario cannot be played, or `out` is not empty; nothing is left behind.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(out, "directory", "is not empty; a run is never overwritten, give a new --out")
+    setup = prepare(scenario)
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        simulated = _play(scenario, setup, partial, progress)
+        make_durable(partial)
+        if out.exists():
+            out.rmdir()
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return simulated
+
+
+def _play(scenario: Scenario, setup: Setup, folder: Path, progress: Progress) -> SimulatedDay:
+    # An interrupt is this process's to handle; the second one ends with it.
+    spawn, ignore = multiprocessing.get_context("spawn"), (signal.SIGINT, signal.SIG_IGN)
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=signal.signal, initargs=ignore) as second:
+        baselines = second.submit(simulate_baselines, scenario)
+        with _playing(setup, folder) as (world, tick):
+            play_day(world, progress, tick)
+            if scenario.fault is not None:
+                play_correction(world, tick)
+            lived = world.residents.close()
+        progress(_TAIL, 0, 4)
+        with ShardRecord.open(folder) as record:
+            day = read_day(record, scenario.day.date, setup.feeder, scenario.day.date + CORRECTION_AFTER)
+            evidence = second.submit(referee_section, scenario, day.rounds)
+            run = published_of(record)
+            changes = _late(record, setup, day, run)
+            progress(_TAIL, 1, 4)
+            worlds = {"market": lived, **baselines.result()}
+            rows, comparisons, retail = worlds_and_comparisons(setup, day.all_postings(), worlds)
+            write_simulation_tables(setup, folder, worlds, retail)
+            rebuild_books(record)
+            write_tables(run, day)
+            progress(_TAIL, 2, 4)
+            report = sign_and_verify(run)
+            progress(_TAIL, 3, 4)
+            summary = {
+                **_heading(setup),
+                "worlds": rows,
+                "comparisons": comparisons,
+                "prices": price_sections(day),
+                **clearing_sections(day),
+                **money_sections(day.all_postings()),
+                **changes,
+                "erased": [],
+            }
+            summary["evidence"] |= evidence.result()
+            write_summary(run, summary, report)
+        progress(_TAIL, 4, 4)
+    return SimulatedDay(read_summary_json(folder), report)
+
+
+@contextmanager
+def _playing(setup: Setup, folder: Path) -> Iterator[tuple[World, Tick]]:
+    """The scenario's shard with its operator in this process, and the world around it."""
+    keys = build_community_shard(setup, folder, ORIGIN)
+    clock = Simulated(enrolled_at(setup))
+
+    def time_of_record(newest: int) -> RecordClock:
+        return RecordClock(wall=lambda: float(clock.now()), elapsed=clock.elapsed, not_before=newest)
+
+    draft = DraftStorage()
+    intake = Intake.open(folder, clock=time_of_record, storage=draft)
+
+    def tick(at: int) -> None:
+        if intake.tick(at) is not None:
+            intake.commit()
+
+    try:
+        with Market.open(folder, storage=draft, databases=DraftDatabases()) as market:
+            exchange = InProcess(intake, market.record, receipts=False)
+            yield World(setup, Residents(setup, keys), exchange, market, clock), tick
+    finally:
+        intake.close()
+
+
+def _late(record: ShardRecord, setup: Setup, day: RecordedDay, run: Published) -> Json:
+    """What the readings of the meter that failed moved, once they came."""
+    fault = setup.scenario.fault
+    if fault is None:
+        return {}
+    customer = setup.community.names.index(fault.customer) + 1
+    equal = same_sums(settle_again(record, day, setup.feeder), day.all_postings())
+    section = late_section(day, customer, run.names, setup.rules.currency, replay_equal=equal)
+    return {"correction": section} if section else {}
+
+
+def _heading(setup: Setup) -> Json:
+    scenario, homes = setup.scenario, setup.fleet.homes
+    return {
+        "name": scenario.name,
+        "seed": scenario.seed,
+        "feeder": {
+            "grid": scenario.feeder.grid,
+            "nodes": len(setup.network.nodes),
+            "customers": setup.node.size,
+            "devices": {
+                "pv": len(homes.inverters),
+                "batteries": len(homes.batteries),
+                "vehicles": len(set(homes.vehicles.customer.tolist())),
+                "heat_pumps": len(homes.heat_pumps),
+                "water_heaters": len(homes.water_heaters),
+            },
+            "v_min_pu": scenario.feeder.v_min_pu,
+            "v_max_pu": scenario.feeder.v_max_pu,
+        },
+        "day": {
+            "date": scenario.day.date.isoformat(),
+            "timezone": scenario.day.timezone,
+            "first_interval": setup.first,
+            "intervals": setup.intervals,
+            "complete": setup.complete,
+        },
+        "currency": setup.rules.currency,
+        "prices_source": setup.wholesale.source,
+    }

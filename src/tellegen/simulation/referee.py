@@ -1,0 +1,107 @@
+"""Independent checks of a day's clearings: OpenDSS replays the dispatch, finite differences the prices.
+
+Both work from the record: the books as their gates counted them, the awards and the prices that settled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tellegen.grid import Network, solve_powerflow
+from tellegen.grid.network import ComplexArray
+from tellegen.market import OrderBook, Parameters, clear, start_of
+from tellegen.records import Awards, Product
+from tellegen.records.market import REAL_TIME
+from tellegen.report.day import ClearedRound
+from tellegen.simulation.plant import Plant
+from tellegen.simulation.scenario import Scenario
+from tellegen.simulation.setup import Setup, prepare
+from tellegen.units import MICROS
+
+STEPS_KW = (0.02, 0.005, 0.001)
+"""Half steps of the central differences: small against an award, large against the engine's residual."""
+KINK = 2e-6
+"""One-sided differences that differ by more than this share of the price show a kink."""
+SAMPLES = 6
+"""Clearings whose prices are checked; those with binding limits first."""
+_ROUNDING = 0.5 / MICROS
+"""By how much a recorded price may differ from the engine's, currency per kWh."""
+
+
+def dispatch_kva(cleared: ClearedRound, nodes: int) -> ComplexArray:
+    """Net demand of the recorded dispatch at every node."""
+    orders, demand = cleared.orders, np.zeros(nodes, dtype=np.complex128)
+    signed = orders.side * cleared.awarded_mw / 1e6
+    along = signed * (1 + 1j * orders.var_per_kw / 1000.0)
+    held = np.isin(orders.product, (Product.RESERVE_UP, Product.RESERVE_DOWN))
+    power = np.where(orders.product == Product.ENERGY, along, 1j * signed)
+    np.add.at(demand, orders.node[~held], power[~held])
+    return demand
+
+
+def replay_voltage_error_pu(setup: Setup, rounds: Sequence[ClearedRound]) -> float:
+    """Largest voltage difference between the engine's power flow of the dispatches and OpenDSS on the same network."""
+    plant = Plant(setup.community.case, perturb=0.0)
+    worst = 0.0
+    voltage = None
+    for cleared in rounds:
+        demand = dispatch_kva(cleared, len(setup.network.nodes))
+        voltage = solve_powerflow(setup.network, demand, start=voltage).voltage
+        worst = max(worst, float(np.abs(plant.solve(demand).voltage_pu - np.abs(voltage)).max()))
+    return worst
+
+
+def price_error(network: Network, cleared: ClearedRound, node: int, parameters: Parameters) -> float | None:
+    """Relative difference between a node's recorded price and the re-solved optimum's derivative of welfare.
+
+    The derivative is a central difference. Step bids make welfare piecewise: where the two one-sided
+    differences disagree, an order's end or a limit lies within the step, which is then made smaller.
+    What rounding to a micro-currency may have moved is no error. None where the price is at such an end itself.
+    """
+    orders, facts = cleared.orders, cleared.period
+    book, rows = OrderBook.from_orders(orders), np.flatnonzero(cleared.awarded_mw)
+    awards = Awards(customer=orders.customer[rows], order=rows.astype(np.int32), quantity_mw=cleared.awarded_mw[rows])
+    start = start_of(facts.prices, cleared.starts, awards, orders, parameters=parameters)
+    root_price = int(facts.clearing.root_price[0]) / MICROS
+
+    def welfare(step_kw: float) -> float:
+        more = np.zeros(len(network.nodes), dtype=np.complex128)
+        more[node] = step_kw
+        return clear(network, book, root_price, fixed_kva=more, parameters=parameters, start=start).welfare
+
+    price = int(facts.prices.energy[facts.prices.node == node][0]) / MICROS
+    here = welfare(0.0)
+    for step_kw in STEPS_KW:
+        below, above = welfare(-step_kw), welfare(step_kw)
+        if abs(2.0 * here - below - above) <= KINK * step_kw * abs(price):
+            error = abs((below - above) / (2.0 * step_kw) - price)
+            return max(error - _ROUNDING, 0.0) / max(abs(price), 1e-3)
+    return None
+
+
+def referee_section(scenario: Scenario, rounds: Sequence[ClearedRound]) -> dict[str, float | None]:
+    """The two figures of the summary's evidence; None where no price could be compared.
+
+    Prices are compared where they are unique, at the dearest and the cheapest node of each sampled
+    clearing; the sample is spread evenly over the intervals with binding limits. Made to run in a process of its own.
+    """
+    setup = prepare(scenario)
+    real_time = [r for r in rounds if r.market == REAL_TIME]
+    unique = [r for r in real_time if not (r.period.prices.low < r.period.prices.high).any() and len(r.starts)]
+    binding = [r for r in unique if int(r.period.clearing.binding[0])] or unique
+    chosen = [binding[k] for k in np.unique(np.linspace(0, len(binding) - 1, SAMPLES).astype(int))] if binding else []
+    errors: list[float] = []
+    for cleared in chosen:
+        prices = cleared.period.prices
+        free = np.flatnonzero(np.isin(prices.node, setup.network.free))
+        energy = prices.energy[free]
+        for place in (int(energy.argmax()), int(energy.argmin())):
+            error = price_error(setup.network, cleared, int(prices.node[free[place]]), setup.rules.market)
+            errors += [] if error is None else [error]
+    return {
+        "replay_max_dv_pu": replay_voltage_error_pu(setup, real_time),
+        "fd_max_relative": max(errors, default=None),
+        "fd_samples": len(errors),
+    }

@@ -1,0 +1,157 @@
+"""Scenario files: which feeder, which day, what goes wrong."""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import date
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from tellegen.errors import InputError
+
+Share = Annotated[float, Field(ge=0.0, le=0.5)]
+Scale = Annotated[float, Field(gt=0.0, le=20.0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Feeder(_Section):
+    """The network and the limits the market keeps (per unit of nominal voltage)."""
+
+    grid: str
+    v_min_pu: float = Field(default=0.95, ge=0.5, le=1.0)
+    v_max_pu: float = Field(default=1.05, ge=1.0, le=1.5)
+    margin_pu: float = Field(default=0.0, ge=0.0, le=0.02)
+
+
+class Day(_Section):
+    """The billing day; `hours` below 24 cuts it short (a rehearsal, flagged in the summary)."""
+
+    date: date
+    timezone: str = "Europe/Berlin"
+    history_days: int = Field(default=28, ge=8, le=90)
+    hours: int | None = Field(default=None, ge=1, le=25)
+
+    @field_validator("timezone")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError("is not a time zone; use an IANA name such as Europe/Berlin") from None
+        return name
+
+
+class CommunityScales(_Section):
+    """Multiples of the SimBench devices, and how many homes get an electric water heater."""
+
+    pv_scale: Scale = 1.0
+    vehicle_scale: Scale = 1.0
+    heat_pump_scale: Scale = 1.0
+    battery_scale: Scale = 1.0
+    water_heaters: int = Field(default=12, ge=0, le=10_000)
+
+
+class Prices(_Section):
+    """Wholesale prices at the substation: a file, or the documented default."""
+
+    file: Path | None = None
+    day: date | None = None
+
+
+class PlantErrors(_Section):
+    """How reality differs from the market's model."""
+
+    impedance_error: Share = 0.10
+    movement: Share = 0.10
+    lost_dispatch: Share = 0.01
+    ignored_dispatch: Share = 0.02
+
+
+class Fault(_Section):
+    """One meter whose registers stand still for some hours."""
+
+    customer: str
+    start_hour: int = Field(ge=0, le=24)
+    hours: int = Field(default=3, ge=1, le=12)
+
+
+class Scenario(_Section):
+    """A simulated market day, as its TOML file says.
+
+    >>> demo_scenario().feeder.grid
+    'simbench:1-LV-rural3--2-sw'
+    """
+
+    name: str
+    seed: int = Field(ge=0, lt=2**63)
+    feeder: Feeder
+    day: Day
+    community: CommunityScales = CommunityScales()
+    prices: Prices = Prices()
+    plant: PlantErrors = PlantErrors()
+    fault: Fault | None = None
+    rulebook: Path | None = None
+
+
+def read_scenario(path: Path) -> Scenario:
+    """Read and check a scenario file; file names in it are relative to it.
+
+    Raises
+    ------
+    InputError : unreadable file, unknown key, or a value out of range.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(path, "file", f"cannot be read ({error}); give the path of a TOML file") from None
+    scenario = _parse(text, str(path))
+    beside = path.parent
+    prices, rulebook = scenario.prices, scenario.rulebook
+    if prices.file is not None:
+        prices = prices.model_copy(update={"file": beside / prices.file})
+    if rulebook is not None:
+        rulebook = beside / rulebook
+    return scenario.model_copy(update={"prices": prices, "rulebook": rulebook})
+
+
+def demo_scenario() -> Scenario:
+    """The scenario of ``tellegen demo``."""
+    text = resources.files("tellegen.simulation").joinpath("scenarios/demo.toml").read_text("utf-8")
+    return _parse(text, "demo.toml")
+
+
+def _parse(text: str, source: str) -> Scenario:
+    try:
+        return Scenario.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(source, "file", f"is not TOML: {error}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise InputError(source, f"key '{key}'", f"{first['msg']} (found {first.get('input')!r:.60})") from None
+
+
+def with_options(
+    scenario: Scenario, *, prices: Path | None = None, price_day: date | None = None, hours: int | None = None
+) -> Scenario:
+    """A scenario with what the command line asks for besides.
+
+    A fault that would fall outside a day cut short moves to its second hour and lasts no longer than a
+    third of the day.
+    """
+    changed: dict[str, object] = {}
+    if prices is not None or price_day is not None:
+        changed["prices"] = Prices(file=prices or scenario.prices.file, day=price_day or scenario.prices.day)
+    if hours is not None:
+        changed["day"] = scenario.day.model_copy(update={"hours": hours})
+        fault = scenario.fault
+        if fault is not None and fault.start_hour + fault.hours >= hours:
+            changed["fault"] = fault.model_copy(update={"start_hour": 1, "hours": max(min(fault.hours, hours // 3), 1)})
+    return scenario.model_copy(update=changed)

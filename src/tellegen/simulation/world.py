@@ -1,0 +1,127 @@
+"""A simulated world: the plant with its homes, instruments and registers.
+
+The market's world and the worlds without a market run over the same plant, the same homes and the
+same movement of load within each interval, so that only behaviour differs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tellegen.grid import Network
+from tellegen.simulation.plant import Plant, count_violations
+from tellegen.units import INTERVALS_PER_HOUR
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+SUBSTEPS = 3
+"""Solutions of the plant per market interval; load moves between them."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observation:
+    """What happened in one interval, as instruments with perfect accuracy would say.
+
+    Attributes
+    ----------
+    net_kw, net_kvar : float64[n], mean net withdrawal of each customer.
+    root_kw, root_kvar, losses_kw : means over the interval.
+    voltage_pu : float64[N], mean magnitude at each node.
+    voltage_violations : nodes whose mean voltage is outside the limits.
+    loading_violations : branches above their rating in the mean, at either end.
+    loading_percent_max : largest mean loading.
+    """
+
+    net_kw: FloatArray
+    net_kvar: FloatArray
+    root_kw: float
+    root_kvar: float
+    losses_kw: float
+    voltage_pu: FloatArray
+    voltage_violations: int
+    loading_violations: int
+    loading_percent_max: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Registers:
+    """Cumulative registers of all meters in float Wh (varh); row 0 is the substation's meter."""
+
+    import_wh: FloatArray
+    export_wh: FloatArray
+    reactive_varh: FloatArray
+
+    def whole(self) -> tuple[IntArray, IntArray, IntArray]:
+        """What the displays show: whole Wh and varh."""
+        return _whole(self.import_wh), _whole(self.export_wh), _whole(self.reactive_varh)
+
+
+def _whole(register: FloatArray) -> IntArray:
+    return np.floor(register).astype(np.int64)
+
+
+class FeederWorld:
+    """A plant with `n` homes on it, and their registers since the start of the run.
+
+    Parameters
+    ----------
+    plant : solved `SUBSTEPS` times per interval.
+    node : int64[n], node of each customer.
+    limits : network whose voltage limits and ratings count as violated (without the market's margin).
+    movement : standard deviation of a home's base load within an interval, share of its mean.
+    seed : draws the movement; the same in every world of a scenario.
+    """
+
+    def __init__(self, plant: Plant, node: IntArray, limits: Network, movement: float, seed: int) -> None:
+        self._plant, self._node, self._limits = plant, node, limits
+        self._movement, self._seed = movement, seed
+        meters = node.size + 1
+        # Registers start where meters stand that have run for a year or two.
+        start = np.random.Generator(np.random.PCG64([seed, 3])).integers(10**6, 10**7, (2, meters)).astype(np.float64)
+        self.registers = Registers(start[0], start[1], np.zeros(meters))
+
+    def step(
+        self, interval: int, base_kw: FloatArray, base_kvar: FloatArray, device_kw: FloatArray, device_kvar: FloatArray
+    ) -> Observation:
+        """Let one interval pass with given base load and device powers (float64[n], withdrawal positive)."""
+        factors = self._factors(interval)
+        hours = 1.0 / (INTERVALS_PER_HOUR * SUBSTEPS)
+        imports, exports = self.registers.import_wh.copy(), self.registers.export_wh.copy()
+        reactive = self.registers.reactive_varh.copy()
+        states, nets = [], []
+        for factor in factors:
+            net_kw, net_kvar = base_kw * factor + device_kw, base_kvar * factor + device_kvar
+            demand = np.zeros(len(self._limits.nodes), dtype=np.complex128)
+            np.add.at(demand, self._node, net_kw + 1j * net_kvar)
+            state = self._plant.solve(demand)
+            power_w = 1000.0 * np.concatenate([[state.root_kw], net_kw])
+            imports += np.maximum(power_w, 0.0) * hours
+            exports += np.maximum(-power_w, 0.0) * hours
+            reactive += 1000.0 * np.concatenate([[state.root_kvar], net_kvar]) * hours
+            states.append(state)
+            nets.append((net_kw, net_kvar))
+        self.registers = Registers(imports, exports, reactive)
+        voltage = np.mean([s.voltage_pu for s in states], axis=0)
+        loading = np.mean([s.loading_percent for s in states], axis=0)
+        voltage_violations, loading_violations = count_violations(voltage, loading, self._limits)
+        return Observation(
+            net_kw=np.mean([kw for kw, _ in nets], axis=0),
+            net_kvar=np.mean([kvar for _, kvar in nets], axis=0),
+            root_kw=float(np.mean([s.root_kw for s in states])),
+            root_kvar=float(np.mean([s.root_kvar for s in states])),
+            losses_kw=float(np.mean([s.losses_kw for s in states])),
+            voltage_pu=voltage,
+            voltage_violations=voltage_violations,
+            loading_violations=loading_violations,
+            loading_percent_max=float(loading.max(initial=0.0)),
+        )
+
+    def _factors(self, interval: int) -> FloatArray:
+        """Base load of each substep over its mean, float64[SUBSTEPS, n]; the mean over substeps is 1."""
+        draw = np.random.Generator(np.random.PCG64([self._seed, 2, interval]))
+        factors = np.maximum(1.0 + self._movement * draw.standard_normal((SUBSTEPS, self._node.size)), 0.05)
+        return np.asarray(factors / factors.mean(axis=0))

@@ -1,0 +1,269 @@
+"""A simulated day against an operator that only clears: what the world hands in, and what it makes of the answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tellegen.journal import Journal
+from tellegen.market import OrderBook, clear, to_records
+from tellegen.metering import DeviceCodes
+from tellegen.operations.clock import Simulated
+from tellegen.operations.exchange import Awarded, AwardsRequest, Published, Reply
+from tellegen.operations.timetable import Verb, day_bounds
+from tellegen.privacy import Vault
+from tellegen.privacy.recorder import Recorder
+from tellegen.records import (
+    Connections,
+    Histories,
+    Orders,
+    Profiles,
+    Readings,
+    RootPrices,
+    Route,
+    Statement,
+    parse_bids_body,
+)
+from tellegen.records.market import DAY_AHEAD, REAL_TIME
+from tellegen.simulation.community_shard import build_community_shard, enrolled_at
+from tellegen.simulation.course import CORRECTION_AFTER, World, play_correction, play_day, verbs_of_day
+from tellegen.simulation.residents import Residents
+from tellegen.simulation.scenario import read_scenario
+from tellegen.simulation.setup import Setup, prepare
+from tellegen.simulation.shard import ShardKeys
+from tellegen.simulation.world_day import WorldDay
+from tellegen.units import INTERVALS_PER_HOUR, MARKET_INTERVAL_S
+
+FAULTY = 3
+NOTHING = np.zeros(0, dtype=np.int64)
+
+
+@dataclass
+class StandIn:
+    """Clears what it is handed in and answers with awards; settles nothing. With `deaf` it clears nothing either."""
+
+    setup: Setup
+    clock: Simulated
+    deaf: bool = False
+    bids: dict[tuple[str, int], list[Orders]] = field(default_factory=dict)
+    handed_in: list[tuple[int, Statement]] = field(default_factory=list)
+    readings: list[tuple[int, int, Readings]] = field(default_factory=list)
+    prices: dict[tuple[str, int], int] = field(default_factory=dict)
+    answers: dict[tuple[str, int], Awarded] = field(default_factory=dict)
+    done: list[tuple[str, int]] = field(default_factory=list)
+
+    def hand_in(self, statement: Statement, signature: bytes, body: bytes) -> Reply:
+        now = self.clock.now()
+        self.handed_in.append((now, statement))
+        if statement.route is Route.BIDS:
+            submissions, orders = parse_bids_body(body)
+            self.bids.setdefault((statement.market, statement.interval), []).append(orders)
+            rows = len(submissions)
+        else:
+            readings = Readings.from_bytes(body)
+            self.readings.append((now, statement.interval, readings))
+            rows = len(readings)
+        return Reply(rows, (), (0,), (b"",), ("",))
+
+    def awards(self, request: AwardsRequest, signature: bytes) -> Awarded:
+        unknown = np.zeros((0, 0), dtype=np.int64)
+        nothing = (NOTHING, NOTHING, NOTHING, NOTHING, NOTHING)
+        none = Awarded(request.market, request.interval, False, *nothing, unknown, unknown, unknown)
+        return self.answers.get((request.market, request.interval), none)
+
+    def published(self, market: str, interval: int) -> tuple[Published, ...]:
+        return ()
+
+    def take_prices(self, market: str, prices: RootPrices, at: int) -> None:
+        assert at == self.clock.now()
+        self.prices |= {(market, t): p for t, p in zip(prices.interval.tolist(), prices.micros.tolist(), strict=True)}
+
+    def close_gate(self, market: str, interval: int, at: int) -> None:
+        self.done.append((f"close {market}", interval))
+        if self.deaf:
+            return
+        orders = Orders.concat(self.bids[market, interval])
+        n = self.setup.node.size
+        periods = range(int(orders.period.max()) + 1)
+        starts = np.searchsorted(orders.customer, np.arange(1, n + 1))
+        found = [self._cleared(orders, market, interval, period) for period in periods]
+        given = np.concatenate([rows[mw > 0] for rows, mw, _, _ in found])
+        mw = np.concatenate([mw[mw > 0] for _, mw, _, _ in found])
+        whose = orders.customer[given].astype(np.int64)
+        self.answers[market, interval] = Awarded(
+            market,
+            interval,
+            True,
+            whose,
+            orders.period[given].astype(np.int64),
+            given - starts[whose - 1],
+            mw,
+            np.arange(1, n + 1),
+            np.zeros((len(periods), n), dtype=np.int64),
+            np.stack([energy for _, _, energy, _ in found]),
+            np.stack([reactive for _, _, _, reactive in found]),
+        )
+
+    def _cleared(
+        self, orders: Orders, market: str, interval: int, period: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        rows = np.flatnonzero(orders.period == period)
+        price = self.prices[market, interval + period * INTERVALS_PER_HOUR]
+        cleared = clear(
+            self.setup.network,
+            OrderBook.from_orders(orders.take(rows)),
+            price / 1e6,
+            parameters=self.setup.rules.market,
+        )
+        facts = to_records(cleared, orders.take(rows), root_price_micros=price)
+        here = self.setup.node
+        return rows, facts.awards.by_order(rows.size), facts.prices.energy[here], facts.prices.reactive[here]
+
+    def settle(self, interval: int, at: int) -> None:
+        self.done.append(("settle", interval))
+
+    def open_day(self, day: date, at: int) -> None:
+        self.done.append(("open", 0))
+
+    def close_day(self, day: date, at: int) -> None:
+        self.done.append(("close", 0))
+
+    def correct(self, run: int, at: int) -> None:
+        self.done.append(("correct", run))
+
+    def finalise(self, day: date, at: int) -> None:
+        raise AssertionError("no day of this test is ever final")
+
+    def snapshot(self, at: int) -> None:
+        pass
+
+
+@dataclass
+class Played:
+    setup: Setup
+    keys: ShardKeys
+    operator: StandIn
+    world: WorldDay
+
+
+def played(setup: Setup, folder: Path, *, deaf: bool = False) -> Played:
+    keys = build_community_shard(setup, folder, "tellegen.example/feeder")
+    clock = Simulated(enrolled_at(setup))
+    operator, residents = StandIn(setup, clock, deaf), Residents(setup, keys)
+    world = World(setup, residents, operator, operator, clock)
+    play_day(world, lambda stage, done, total: None)
+    play_correction(world)
+    return Played(setup, keys, operator, residents.close())
+
+
+@pytest.fixture(scope="module")
+def setup(extras: None, scenario_file: Path) -> Setup:
+    return prepare(read_scenario(scenario_file))
+
+
+@pytest.fixture(scope="module")
+def day(setup: Setup, tmp_path_factory: pytest.TempPathFactory) -> Played:
+    return played(setup, tmp_path_factory.mktemp("day") / "shard")
+
+
+def test_everybody_bids_before_every_gate_and_is_read_after_every_interval(day: Played) -> None:
+    setup = day.setup
+    everybody = set(range(1, setup.node.size + 1))
+    inside = range(setup.first, setup.first + setup.intervals)
+    bids = [(now, s) for now, s in day.operator.handed_in if s.route is Route.BIDS and s.market == REAL_TIME]
+    assert [s.interval for _, s in bids] == list(inside)
+    assert all(now == s.interval * MARKET_INTERVAL_S - 1 for now, s in bids)
+    for interval in inside:
+        assert set(Orders.concat(day.operator.bids[REAL_TIME, interval]).customer.tolist()) == everybody
+    ahead = Orders.concat(day.operator.bids[DAY_AHEAD, setup.first])
+    assert set(ahead.customer.tolist()) == everybody
+    assert set(ahead.period.tolist()) == set(range(setup.intervals // INTERVALS_PER_HOUR))
+    read = [(now, t) for now, t, _ in day.operator.readings if now <= inside.stop * MARKET_INTERVAL_S]
+    assert read == [((t + 1) * MARKET_INTERVAL_S, t) for t in (setup.first - 1, *inside)]
+
+
+def test_registers_and_codes_are_those_of_the_meters(day: Played) -> None:
+    """What two successive readings differ by is what the perfect meters of the world counted."""
+    setup, codes = day.setup, DeviceCodes(day.keys.meter_master, day.setup.meters)
+    of_day = [(t, r) for now, t, r in day.operator.readings if t == (now // MARKET_INTERVAL_S) - 1]
+    imports = np.stack([r.import_wh for _, r in of_day])
+    healthy = np.arange(setup.node.size + 1) != FAULTY
+    assert np.array_equal(np.diff(imports, axis=0)[:, healthy], day.world.import_wh[:, healthy])
+    assert all(codes.check(r, t).all() for _, t, r in day.operator.readings)
+    assert all(r.customer.tolist() == [setup.substation, *range(1, setup.node.size + 1)] for _, r in of_day)
+
+
+def test_a_meter_that_stands_still_comes_right_three_days_later(day: Played) -> None:
+    setup, fault = day.setup, day.setup.scenario.fault
+    assert fault is not None
+    first = setup.first + fault.start_hour * INTERVALS_PER_HOUR
+    wrong = range(first, first + fault.hours * INTERVALS_PER_HOUR)
+    end = (setup.first + setup.intervals) * MARKET_INTERVAL_S
+    shown = {t: int(r.import_wh[FAULTY]) for now, t, r in day.operator.readings if now <= end}
+    assert {shown[t] for t in wrong} == {shown[first - 1]}
+    late = [(now, t, r) for now, t, r in day.operator.readings if now > end]
+    assert [t for _, t, _ in late] == list(wrong)
+    arrival = day_bounds(setup.rulebook, setup.scenario.day.date + CORRECTION_AFTER).stop * MARKET_INTERVAL_S
+    assert {now for now, _, _ in late} == {arrival}
+    assert all(r.customer.tolist() == [FAULTY] for _, _, r in late)
+    true = [shown[first - 1], *(int(r.import_wh[0]) for _, _, r in late), shown[wrong.stop]]
+    counted = day.world.import_wh[:, FAULTY][first - setup.first : wrong.stop + 1 - setup.first]
+    assert np.array_equal(np.diff(true), counted)
+    counters = [int(r.counter[r.customer == FAULTY][0]) for _, _, r in day.operator.readings]
+    assert sorted(set(counters)) == counters  # no counter is ever used again
+    assert [verb for verb, _ in day.operator.done[-2:]] == ["correct", "close"]
+    assert day.operator.done[-2][1] >= arrival
+
+
+def test_awards_move_devices_and_an_operator_that_is_silent_is_outlived(
+    day: Played, tmp_path: Path, setup: Setup
+) -> None:
+    """Where no award is heard, nobody's flexible devices get anything; bids and readings go on."""
+    alone = played(setup, tmp_path / "shard", deaf=True)
+    assert len(alone.operator.readings) == len(day.operator.readings)
+    assert float(np.abs(day.world.device_w).sum()) > 1.05 * float(np.abs(alone.world.device_w).sum())
+
+
+def test_the_same_scenario_is_the_same_day(day: Played, tmp_path: Path, setup: Setup) -> None:
+    again = played(setup, tmp_path / "shard")
+    assert np.array_equal(again.world.import_wh, day.world.import_wh)
+    assert [s for _, s in again.operator.handed_in] == [s for _, s in day.operator.handed_in]
+
+
+def test_verbs_come_in_the_order_of_the_timetable(day: Played) -> None:
+    setup = day.setup
+    verbs = list(verbs_of_day(setup))
+    assert verbs[0].verb is Verb.OPEN_DAY
+    assert verbs[1].verb is Verb.CLOSE_DAY_AHEAD
+    assert verbs[-1].verb is Verb.CLOSE_DAY
+    assert [each.at for each in verbs] == sorted(each.at for each in verbs)
+    gates = [each.key for each in verbs if each.verb is Verb.CLOSE_REAL_TIME]
+    assert gates == [each.key for each in verbs if each.verb is Verb.SETTLE]
+    assert gates == list(range(setup.first, setup.first + setup.intervals))
+
+
+def test_enrolment_puts_everybody_their_rules_and_their_past_on_record(day: Played) -> None:
+    setup = day.setup
+    count = setup.node.size + 1
+    with Vault.open(day.keys.path / "vault") as vault, Journal.open(day.keys.path) as journal:
+        recorder = Recorder(journal, vault, "")
+        (connected,) = (table for _, _, table in recorder.read(Connections))
+        (past,) = (table for _, _, table in recorder.read(Histories))
+        (profile,) = (table for _, _, table in recorder.read(Profiles))
+        assert recorder.document("feeders")
+        names = [journal.entry(index).name for index in journal.find(kind="document")]
+        latest = max(journal.entry(index).known_at for index in range(len(journal)))
+    assert {f"rulebook/{v.name}" for v in setup.rulebook.versions} <= set(names)
+    assert connected.customer.tolist() == list(range(1, count + 1))
+    assert connected.node.tolist() == [*setup.node.tolist(), int(setup.network.source[0])]
+    assert past.trailing_wh.tolist()[:-1] == setup.trailing_wh().tolist()
+    assert latest <= setup.first * MARKET_INTERVAL_S - 86400
+    mean_day = np.maximum(setup.past_net_wh[-7:], 0).sum(axis=(0, 1)) / 7
+    of_homes = profile.take(profile.customer < count)
+    daily = np.bincount(of_homes.customer, weights=of_homes.import_wh, minlength=count)[1:]
+    assert np.abs(daily - mean_day).max() <= 1  # rounded once over the day
+    assert sorted(set(profile.place.tolist())) == list(range(288))
