@@ -162,11 +162,11 @@ def compact_own(
     groups = _file_all(folder, record.journal, vault, epochs, known_at, step)
     freed = [0]
 
-    def stub() -> None:
+    def free_payloads() -> None:
         freed[0] = _put_stubs(folder, groups, step)
 
     record.forget()
-    record.reopen(stub)
+    record.reopen(free_payloads)
     left = {group.epoch.number for group in _live_groups(record.intake, epochs)}
     gone = [epoch for epoch in epochs if epoch.number not in left]
     for epoch in gone:

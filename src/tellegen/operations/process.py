@@ -54,6 +54,10 @@ REFUSALS = (JournalError, BooksError, VaultError, OSError)
 """What a disk's refusal looks like."""
 
 
+GATES = {Verb.CLOSE_DAY_AHEAD: DAY_AHEAD, Verb.CLOSE_REAL_TIME: REAL_TIME}
+"""The market whose gate a verb closes."""
+
+
 class Verbs(Protocol):
     """A market, as its timetable uses it.
 
@@ -209,6 +213,27 @@ class _Warned:
                 self._tell(Event(self._clock.now(), warning=words))
 
 
+def perform(market: Verbs, what: Due, at: int) -> object:
+    """Do what is due of a market; what is to be published is for others."""
+    match what.verb:
+        case Verb.OPEN_DAY:
+            return market.open_day(what.day, at)
+        case Verb.CLOSE_DAY_AHEAD | Verb.CLOSE_REAL_TIME:
+            return market.close_gate(GATES[what.verb], what.key, at)
+        case Verb.SETTLE:
+            return market.settle(what.key, at)
+        case Verb.CORRECT:
+            return market.correct(what.key, at)
+        case Verb.CLOSE_DAY:
+            return market.close_day(what.day, at)
+        case Verb.FINALISE:
+            return market.finalise(what.day, at)
+        case Verb.SNAPSHOT:
+            return market.snapshot(at)
+        case Verb.PUBLISH:
+            return None
+
+
 class _Loop:
     """One open market until it is stopped.
 
@@ -295,30 +320,13 @@ class _Loop:
         return True
 
     def _do(self, what: Due) -> object:
-        market, at = self._market, self._by.clock.now()
-        match what.verb:
-            case Verb.OPEN_DAY:
-                return market.open_day(what.day, at)
-            case Verb.CLOSE_DAY_AHEAD:
-                self._take_prices(DAY_AHEAD, what.key, at)
-                self._take_requirements(DAY_AHEAD, what.key, at)
-                return market.close_gate(DAY_AHEAD, what.key, at)
-            case Verb.CLOSE_REAL_TIME:
-                self._take_prices(REAL_TIME, what.key, at)
-                self._take_requirements(REAL_TIME, what.key, at)
-                return market.close_gate(REAL_TIME, what.key, at)
-            case Verb.SETTLE:
-                return market.settle(what.key, at)
-            case Verb.CORRECT:
-                return market.correct(what.key, at)
-            case Verb.CLOSE_DAY:
-                return market.close_day(what.day, at)
-            case Verb.PUBLISH:
-                return None if self._by.publish is None else self._by.publish(what.day, at)
-            case Verb.FINALISE:
-                return market.finalise(what.day, at)
-            case Verb.SNAPSHOT:
-                return market.snapshot(at)
+        at = self._by.clock.now()
+        if what.verb is Verb.PUBLISH:
+            return None if self._by.publish is None else self._by.publish(what.day, at)
+        if what.verb in GATES:
+            self._take_prices(GATES[what.verb], what.key, at)
+            self._take_requirements(GATES[what.verb], what.key, at)
+        return perform(self._market, what, at)
 
     def _take_prices(self, market: str, first: int, at: int) -> None:
         prices, book = self._by.prices, self._market.book

@@ -12,13 +12,12 @@ import numpy as np
 from tellegen.grid import best_engine
 from tellegen.journal.clock import Told
 from tellegen.operations.market import Market
+from tellegen.operations.process import GATES, perform
 from tellegen.operations.timetable import Due, Verb, due
 from tellegen.records import RootPrices
-from tellegen.records.market import DAY_AHEAD, REAL_TIME
 
 LOOK_S = 0.002
 """Between two looks whether the intake's record has reached a time."""
-_GATES = {Verb.CLOSE_DAY_AHEAD: DAY_AHEAD, Verb.CLOSE_REAL_TIME: REAL_TIME}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,29 +90,13 @@ class MarketDesk:
         self._market.close()
 
     def _do(self, what: Due, at: int, prices: Mapping[tuple[str, int], int]) -> object:
-        market = self._market
-        match what.verb:
-            case Verb.OPEN_DAY:
-                return market.open_day(what.day, at)
-            case Verb.CLOSE_DAY_AHEAD | Verb.CLOSE_REAL_TIME:
-                name = _GATES[what.verb]
-                hours = market.state.periods(name, what.key)
-                known = {hour.start: prices[name, hour.start] for hour in hours if (name, hour.start) in prices}
-                if known:
-                    market.take_prices(name, _root_prices(known), at)
-                return market.close_gate(name, what.key, at)
-            case Verb.SETTLE:
-                return market.settle(what.key, at)
-            case Verb.CORRECT:
-                return market.correct(what.key, at)
-            case Verb.CLOSE_DAY:
-                return market.close_day(what.day, at)
-            case Verb.FINALISE:
-                return market.finalise(what.day, at)
-            case Verb.SNAPSHOT:
-                return market.snapshot(at)
-            case Verb.PUBLISH:
-                return None
+        if what.verb in GATES:
+            name = GATES[what.verb]
+            hours = self._market.state.periods(name, what.key)
+            known = {hour.start: prices[name, hour.start] for hour in hours if (name, hour.start) in prices}
+            if known:
+                self._market.take_prices(name, _root_prices(known), at)
+        return perform(self._market, what, at)
 
 
 def _root_prices(micros: Mapping[int, int]) -> RootPrices:
