@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,8 @@ from tellegen.operations.timetable import Verb, periods
 from tellegen.records.market import DAY_AHEAD, REAL_TIME
 from tellegen.service.client import Delivery
 from tellegen.simulation.city.actors import Actor, Chained, chained
-from tellegen.simulation.city.load import LoadDesk
-from tellegen.simulation.city.population import Draw, generator
+from tellegen.simulation.city.load import LoadDesk, Sent
+from tellegen.simulation.city.population import City, Draw, generator
 from tellegen.units import MICROS
 
 BID_S, DAY_AHEAD_BID_S = 150, 240
@@ -68,12 +71,7 @@ def play(course: Course, folder: Path, progress: Callable[[str], None]) -> CityR
         for desk in (*market, *load):
             desk.call("close")
     progress("auditing the record")
-    findings: Findings | None = None
-    for k, place in enumerate(folders):
-        rows = min(ROW_RECEIPTS_MAX, city.meters // 10) // city.shards
-        found = audit(city, k, place, sent[k], table.receipts[k], rows, -(-CLEARINGS_AGAIN // city.shards))
-        findings = found if findings is None else findings.and_also(found)
-    assert findings is not None
+    findings = _audited(city, folders, sent, table.receipts)
     return CityRun(
         city=city,
         feeders=table.played[0].binding.size,
@@ -89,6 +87,19 @@ def play(course: Course, folder: Path, progress: Callable[[str], None]) -> CityR
         upkeep=table.upkeep,
         disk_bytes=_disk_bytes(folders),
     )
+
+
+def _audited(
+    city: City, folders: Sequence[Path], sent: Sequence[list[Sent]], receipts: Sequence[list[tuple[int, str]]]
+) -> Findings:
+    """What the audits of all shards found, each in a process of its own."""
+    rows, clearings = min(ROW_RECEIPTS_MAX, city.meters // 10) // city.shards, -(-CLEARINGS_AGAIN // city.shards)
+    with ProcessPoolExecutor(city.shards, mp_context=multiprocessing.get_context("spawn")) as processes:
+        found = [
+            processes.submit(audit, city, k, place, sent[k], receipts[k], rows, clearings)
+            for k, place in enumerate(folders)
+        ]
+        return reduce(Findings.and_also, (each.result() for each in found))
 
 
 class _Table:

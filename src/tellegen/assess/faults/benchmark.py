@@ -5,8 +5,10 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 
 from tellegen.assess.faults.flips import flip_bits
 from tellegen.assess.faults.intake_world import IntakeTally, shard_for_worlds, simulate_intake
@@ -14,27 +16,26 @@ from tellegen.assess.faults.kills import kill_rounds, writer_command
 from tellegen.assess.faults.market_world import Founded, MarketTally, simulate_market
 from tellegen.assess.faults.promises import ContradictionError
 from tellegen.assess.faults.simulation import Tally, simulate
+from tellegen.assess.faults.worlds import played
 from tellegen.assess.registry import Figure, Options, Report
 
 _SEEDS, _INTAKE_SEEDS, _MARKET_SEEDS, _KILLS = 2000, 300, 100, 100
 _Happened = dict[str, str | float]
+TallyT = TypeVar("TallyT", Tally, IntakeTally, MarketTally)
 
 
 def measure(options: Options, report: Report) -> None:
     """Simulated worlds, flipped bits, killed processes."""
     seeds = options.seeds or (50 if options.quick else _SEEDS)
-    tally = Tally()
-    _worlds("a journal", seeds, lambda seed: tally.add(simulate(seed)), tally, options, report)
+    _worlds("a journal", seeds, simulate, Tally(), options, report)
     seeds = options.seeds or (5 if options.quick else _INTAKE_SEEDS)
-    intakes = IntakeTally()
     with tempfile.TemporaryDirectory() as folder:
         keys = shard_for_worlds(Path(folder) / "shard")
-        _worlds("an intake", seeds, lambda seed: intakes.add(simulate_intake(keys, seed)), intakes, options, report)
+        _worlds("an intake", seeds, partial(simulate_intake, keys), IntakeTally(), options, report)
     seeds = options.seeds or (5 if options.quick else _MARKET_SEEDS)
-    markets = MarketTally()
     with tempfile.TemporaryDirectory() as folder:
         founded = Founded.at(Path(folder))
-        _worlds("a market", seeds, lambda seed: markets.add(simulate_market(founded, seed)), markets, options, report)
+        _worlds("a market", seeds, partial(simulate_market, founded), MarketTally(), options, report)
 
     options.progress("flipping bits")
     flips = flip_bits(step=97 if options.quick else 1)
@@ -59,22 +60,17 @@ def measure(options: Options, report: Report) -> None:
 
 
 def _worlds(
-    what: str,
-    seeds: int,
-    play: Callable[[int], None],
-    tally: Tally | IntakeTally | MarketTally,
-    options: Options,
-    report: Report,
+    what: str, seeds: int, play: Callable[[int], TallyT], tally: TallyT, options: Options, report: Report
 ) -> None:
     broken = 0
-    for seed in range(seeds):
-        try:
-            play(seed)
-        except ContradictionError as error:
+    for number, came in enumerate(played(play, range(seeds)), 1):
+        if isinstance(came, str):
             broken += 1
-            report.notes.append(str(error))
-        if seed % 100 == 99:
-            options.progress(f"{seed + 1} worlds of {what}")
+            report.notes.append(came)
+        else:
+            tally.add(came)
+        if number % 100 == 0:
+            options.progress(f"{number} worlds of {what}")
     happened: _Happened = {name.replace("_", " "): count for name, count in asdict(tally).items()}
     name = f"promises broken in {seeds} simulated worlds of {what}"
     report.figures.append(Figure(name, broken, "", 0.0, conditions=happened))
