@@ -1,7 +1,8 @@
 """An intake, its senders, and everything that may go wrong, in one thread and from one seed.
 
-The journal lies on a simulated disk that tears, fills up and loses power; the network loses, repeats and reorders; the
-wall clock jumps both ways; the intake is killed and opened again. Held to throughout, and once more at the end:
+Journal and vault lie on a simulated disk that tears, fills up and loses power; the network loses, repeats and
+reorders; the wall clock jumps both ways; the intake is killed and opened again. Held to throughout, and once more at
+the end:
 
 - good rows of what was acknowledged count, once; refused rows are told and stand on record as refused
 - a reading that is on record is never counted again, whatever was restarted in between
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from tellegen.assess.faults.database import StoredDatabases
 from tellegen.assess.faults.disk import Faults, PowerLossError, SimulatedDisk
 from tellegen.assess.faults.promises import ContradictionError, judge
 from tellegen.assess.faults.traffic import FEEDERS, SEED, Batch, Traffic
@@ -26,7 +28,7 @@ from tellegen.intake.limits import IntakeLimits, Reason, RefusedBatchError
 from tellegen.intake.sent import SentBids, SentReadings
 from tellegen.journal import Journal, JournalError, check
 from tellegen.journal.clock import RecordClock
-from tellegen.privacy import Vault
+from tellegen.privacy import Vault, VaultError
 from tellegen.privacy.snapshots import part_bytes
 from tellegen.records import Route
 from tellegen.simulation.shard import ShardKeys, build_shard
@@ -76,6 +78,7 @@ class _World:
     keys: ShardKeys
     random: random.Random
     disk: SimulatedDisk
+    databases: StoredDatabases
     traffic: Traffic
     tally: IntakeTally = field(default_factory=IntakeTally)
     true_s: float = MARKET_INTERVAL_S * (_FIRST + 40.0)  # later than any jump of the clock goes back
@@ -207,8 +210,15 @@ class _World:
         if self.intake is not None:
             return
         try:
-            self.intake = Intake.open(self.keys.path, _LIMITS, self._clock, storage=self.disk, accept_clock="operator")
-        except JournalError as error:
+            self.intake = Intake.open(
+                self.keys.path,
+                _LIMITS,
+                self._clock,
+                storage=self.disk,
+                databases=self.databases,
+                accept_clock="operator",
+            )
+        except (JournalError, VaultError) as error:
             if "corruption" in str(error):
                 raise ContradictionError(f"a crash looks like corruption: {error}") from None
             self.tally.disk_refusals += 1
@@ -281,7 +291,7 @@ class _World:
             raise ContradictionError(f"after recovery: {problems[0]}")
         with (
             Journal.open(self.keys.path, storage=self.disk) as journal,
-            Vault.open(self.keys.path / "vault") as vault,
+            Vault.open(self.keys.path / "vault", databases=self.databases) as vault,
         ):
             for answer in self.acknowledged.values():
                 for index, entry in zip(answer.taken.entries, answer.entries, strict=True):
@@ -291,7 +301,7 @@ class _World:
 
 
 def shard_for_worlds(folder: Path) -> ShardKeys:
-    """The shard that every world begins with; its vault stays on the real disk."""
+    """The shard that every world begins with."""
     return build_shard(folder, FEEDERS, SEED, first_interval=_FIRST)
 
 
@@ -304,8 +314,8 @@ def simulate_intake(keys: ShardKeys, seed: int, steps: int = 120) -> IntakeTally
     """
     chance = random.Random(seed)  # noqa: S311 (a simulation is to be repeated, not to surprise)
     disk = SimulatedDisk(chance)
-    disk.copy_in(keys.path / "journal")
-    world = _World(keys, chance, disk, Traffic(keys, chance))
+    disk.copy_in(keys.path)
+    world = _World(keys, chance, disk, StoredDatabases(disk), Traffic(keys, chance))
     disk.meanwhile = world.take_meanwhile
     doings: list[tuple[Callable[[], None], float]] = [
         (world.send, 7),
