@@ -241,7 +241,7 @@ def open_rows(
 
 def _decrypt(what: str, identity: bytes, parts: Payload, keys: CustomerKeys, opened: _Opened) -> None:
     wanted = {s.pseudonym: s for s in parts.segments}
-    for customer, batch_key in zip(keys.numbers.tolist(), keys.batch_keys(keys.numbers), strict=True):
+    for customer, batch_key in keys.each_batch_key():
         if not wanted:
             return
         name = pseudonym(batch_key, identity)
