@@ -209,6 +209,8 @@ def _decoded(value: Any, kind: Any, place: str) -> Any:
     if origin is tuple:
         items = _typed(value, list, place)
         if inner[-1] is Ellipsis:
+            if inner[0] is str and _all_of(items, str):
+                return tuple(items)
             return tuple(_decoded(item, inner[0], f"{place}[{k}]") for k, item in enumerate(items))
         return tuple(_decoded(item, part, place) for item, part in zip(items, inner, strict=True))
     if kind is sp.csr_matrix:
@@ -263,15 +265,24 @@ def _array(value: Any, scalar: type[Any], place: str) -> Any:
     if scalar is np.float64:
         if items and type(items[0]) is list:
             return np.stack([_row(item, place) for item in items])
-        return np.array([_real(item, place) for item in items], dtype=np.float64)
+        return _row(items, place)
     kind = bool if scalar is np.bool_ else int
-    for item in items:
-        _typed(item, kind, place)
+    if not _all_of(items, kind):
+        for item in items:
+            _typed(item, kind, place)
     return np.array(items, dtype=scalar)
 
 
 def _row(value: Any, place: str) -> Any:
-    return np.array([_real(item, place) for item in _typed(value, list, place)], dtype=np.float64)
+    items = _typed(value, list, place)
+    if not _all_of(items, float, int):  # words among them, or what is no number
+        items = [_real(item, place) for item in items]
+    return np.array(items, dtype=np.float64)
+
+
+def _all_of(items: list[Any], *kinds: type[Any]) -> bool:
+    """Whether all are of some types exactly, in one pass: a network's arrays are most of what opening a market reads."""
+    return {*map(type, items)} <= {*kinds}
 
 
 def _matrix(value: Any, place: str) -> sp.csr_matrix:
