@@ -2,9 +2,10 @@
 
 Gates that are waited for come first (`Clearers.clear`); others are cleared beside them, by whoever is idle (`Beside`).
 
-A worker keeps networks with their factors and nothing else, so it does not matter which of them clears what. One that
-dies is replaced. The tasks that it had are tried once more, each alone on a worker; what ends a worker twice is
-reported as lost, and so is what is not done in time: its feeder then settles at the rulebook's price.
+A worker keeps networks with their factors and nothing else, so it does not matter which of them clears what; it is
+given first what is on networks that it knows. One that dies is replaced. The tasks that it had are tried once more, each
+alone on a worker; what ends a worker twice is reported as lost, and so is what is not done in time: its feeder then
+settles at the rulebook's price.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import queue
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from multiprocessing.connection import Connection
@@ -26,6 +27,10 @@ from tellegen.errors import InputError, TellegenError
 from tellegen.grid import Case, Network, best_engine
 from tellegen.grid.threads import one_thread
 from tellegen.operations.gate import Cleared, GateTask, Wires, clear_feeder
+from tellegen.operations.topology import RecordedWires
+
+Given = Network | Case | RecordedWires
+"""A network as it is handed on: as an object, or as its document, which whoever clears on it decodes."""
 
 AHEAD = 2
 """Tasks that a worker holds: one to do while the result of the other is taken. Of what is done beside it holds one, so
@@ -48,17 +53,18 @@ def _serve(channel: Connection) -> None:
     # Whoever interrupts the program interrupts the market's process, which ends its workers in good order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     best_engine()
-    known: dict[str, Wires] = {}
+    given: dict[str, Given] = {}
+    used: dict[str, Wires] = {}
     # Taken in by a thread of its own, so that nobody waits for a worker that is busy to listen.
     waiting: queue.SimpleQueue[tuple[str, Any, Any] | None] = queue.SimpleQueue()
     Thread(target=_listen, args=(channel, waiting), daemon=True).start()
     while (message := waiting.get()) is not None:
         word, name, content = message
         if word == "network":
-            known[name] = Wires(content)
+            given[name] = content
             continue
         try:
-            answer = Done(name, clear_feeder(content, known[content.network]))
+            answer = Done(name, clear_feeder(content, _wires_of(content.network, given, used)))
         except TellegenError as error:
             answer = Done(name, (), str(error))
         try:
@@ -73,6 +79,19 @@ def _listen(channel: Connection, waiting: queue.SimpleQueue[tuple[str, Any, Any]
             waiting.put(channel.recv())
     except (EOFError, OSError):
         waiting.put(None)
+
+
+def _wires_of(name: str, given: Mapping[str, Given], used: dict[str, Wires]) -> Wires:
+    """A network to clear on, with its factors once it has been.
+
+    Raises
+    ------
+    InputError : its document is none of a network.
+    """
+    if name not in used:
+        network = given[name]
+        used[name] = Wires(network.decoded() if isinstance(network, RecordedWires) else network)
+    return used[name]
 
 
 @dataclass(slots=True, eq=False)
@@ -104,6 +123,12 @@ class _Work:
         self.left.add(place)
         return place
 
+    def next_on(self, networks: Container[str]) -> int:
+        """Take the next that is fresh: the first on one of these networks, whose factors are there; else the first."""
+        place = next((each for each in self.fresh if self.tasks[each].network in networks), self.fresh[0])
+        self.fresh.remove(place)
+        return place
+
     def finish(self, done: Done) -> None:
         """Something came of a task."""
         self.left.discard(done.place)
@@ -131,7 +156,7 @@ class Clearers:
 
     def __init__(self, processes: int = 0) -> None:
         self._processes = processes
-        self._networks: dict[str, Network | Case] = {}
+        self._networks: dict[str, Given] = {}
         self._wires: dict[str, Wires] = {}
         self._workers: list[_Worker] = []
         self._said: queue.SimpleQueue[tuple[Connection, Done | None]] = queue.SimpleQueue()
@@ -147,8 +172,8 @@ class Clearers:
     ) -> None:
         self.close()
 
-    def know(self, name: str, network: Network | Case) -> None:
-        """Keep a network under a name that tasks use; a worker gets it with its first task on it.
+    def know(self, name: str, network: Given) -> None:
+        """Keep a network under a name that tasks use; a worker gets it, as it is given, with its first task on it.
 
         Raises
         ------
@@ -195,7 +220,7 @@ class Clearers:
             except OSError:
                 continue  # it has ended already
         for worker in self._workers:
-            worker.process.join(0.0 if worker.tickets else CLOSE_S)
+            worker.process.join(CLOSE_S if worker.networks and not worker.tickets else 0.0)
             _end(worker)
         self._workers, self._works = [], []
         self._tickets.clear()
@@ -214,10 +239,8 @@ class Clearers:
                 yield self._done_here(place, task)
 
     def _done_here(self, place: int, task: GateTask) -> Done:
-        if task.network not in self._wires:
-            self._wires[task.network] = Wires(self._networks[task.network])
         try:
-            return Done(place, clear_feeder(task, self._wires[task.network]))
+            return Done(place, clear_feeder(task, _wires_of(task.network, self._networks, self._wires)))
         except TellegenError as error:
             return Done(place, (), str(error))
 
@@ -283,7 +306,7 @@ class Clearers:
                 self._send(worker, again, again.again.popleft())
         for work in self._works:
             while work.fresh and not worker.alone and len(worker.tickets) < work.ahead:
-                self._send(worker, work, work.fresh.popleft())
+                self._send(worker, work, work.next_on(worker.networks))
 
     def _send(self, worker: _Worker, work: _Work, place: int) -> None:
         ticket, task = next(self._next_ticket), work.tasks[place]

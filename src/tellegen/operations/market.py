@@ -72,24 +72,22 @@ class Market:
     Parameters
     ----------
     record : both journals, the market's for writing.
-    processes : that clear; 0: this one alone. engine : who eliminates.
+    clearers : who clear, and know the feeders' networks; the market closes them. engine : who eliminates.
     timed : whether time goes on during a verb, as on the wall clock: then clearings are broken off at their deadline,
         and a day-ahead gate is cleared by `work`, beside real time.
     databases : the disk of the books.
     """
 
     def __init__(
-        self, record: ShardRecord, processes: int, engine: Engine, *, timed: bool, databases: Databases
+        self, record: ShardRecord, clearers: Clearers, engine: Engine, *, timed: bool, databases: Databases
     ) -> None:
         self.record, self.stages = record, Stages()
+        self._timed, self._clearers = timed, clearers
         self.state = State(record.topology, record.rulebook, record.readings)
         if record.kept.entry >= 0:
             restore(self.state, record.kept.parts, record.kept.market_size)
         self._writer = Writer(record, self.state, self.stages)
         self._writer.fold()
-        self._timed, self._clearers = timed, Clearers(processes)
-        for feeder in record.feeders:
-            self._clearers.know(feeder.network.name, feeder.wires)
         self._gating = Gating(record, self.state, self._writer, self._clearers, engine, timed=timed)
         self._settling = Settling(record, self.state, self._writer)
         self._correcting = Correcting(record, self.state, self._writer)
@@ -129,17 +127,21 @@ class Market:
 
         Parameters
         ----------
-        processes, engine, timed : as for the market itself.
+        processes : that clear; 0: this one alone. engine, timed : as for the market itself.
         storage, databases : the disk of journals and snapshots, and of vault and books.
 
         Raises
         ------
         InputError : there is none. JournalError, VaultError : it cannot be read, or another process writes it.
         """
-        record = ShardRecord.open(path, write=True, storage=storage, databases=databases)
+        record, clearers = ShardRecord.open(path, write=True, storage=storage, databases=databases), Clearers(processes)
         try:
-            return cls(record, processes, engine, timed=timed, databases=databases)
+            for feeder in record.feeders:
+                clearers.know(feeder.network_name, feeder.given)
+            clearers.start()  # they load while the record is folded
+            return cls(record, clearers, engine, timed=timed, databases=databases)
         except BaseException:
+            clearers.close()
             record.close()
             raise
 

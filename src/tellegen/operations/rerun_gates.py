@@ -71,7 +71,7 @@ class GatesAgain:
         self._record, self._state = record, state
         self._clearers = Clearers(processes)
         for feeder in record.feeders:
-            self._clearers.know(feeder.network.name, feeder.wires)
+            self._clearers.know(feeder.network_name, feeder.given)
         self._limit = TOGETHER * max(processes, 1)
         self._engines = {engine_name(engine).encode("ascii"): engine for engine in Engine}
         self._makers: dict[Engine, TaskMaker] = {}

@@ -102,7 +102,7 @@ class TaskMaker:
             feeder=wires.name,
             market=market,
             periods=tuple(periods),
-            network=wires.network.name,
+            network=wires.network_name,
             parameters=state.book.at(state.date_of(first)).market,
             customer=customer,
             carry=self._carry(market, first, customer),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -25,6 +25,35 @@ _LIST = "feeders"
 _NETWORK = "network/"
 
 
+@dataclass(slots=True, eq=False)
+class RecordedWires:
+    """A network, or a case, as its document stands on record: decoded for whoever asks first.
+
+    A market that hands clearing to other processes hands on the document as well, and decodes few or none itself.
+    """
+
+    name: str
+    _content: bytes = field(repr=False)
+    _decoded: Network | Case | None = field(default=None, repr=False)
+
+    @property
+    def may_move(self) -> bool:
+        """Whether taps and capacitors come with it."""
+        return isinstance(self._decoded, Case) if self._decoded is not None else is_case(self._content)
+
+    def decoded(self) -> Network | Case:
+        """What it says, the same object each time.
+
+        Raises
+        ------
+        InputError : it is no network's document.
+        """
+        if self._decoded is None:
+            read = case_from_json if is_case(self._content) else network_from_json
+            self._decoded, self._content = read(self._content), b""
+        return self._decoded
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Feeder:
     """One feeder: what its market clears on.
@@ -32,32 +61,49 @@ class Feeder:
     Attributes
     ----------
     name : as in the registry of connections.
-    network : with the limits under which it is cleared. Feeders of one topology share the object, and its factors.
+    given : the network with the limits under which it is cleared; a case where taps and capacitors move on it between
+        periods; or either as it is on record. Feeders of one topology share the object, and its factors.
     substation : number under which the operator's own meter at the root stands in the registry, like a customer's.
     root_limit_kw : largest power through the root; None: no limit.
-    case : the network with the taps and capacitors that move on it between periods; None: nothing moves.
     """
 
     name: str
-    network: Network
+    given: Network | Case | RecordedWires
     substation: int
     root_limit_kw: float | None = None
-    case: Case | None = None
 
     @classmethod
     def of(cls, name: str, case: Case, substation: int, root_limit_kw: float | None = None) -> Feeder:
         """A feeder on a case's network, with what moves on it; who trades stands in books, not in the case."""
-        moving = case if case.controls is not None else None
-        return cls(name, case.network, substation, root_limit_kw, moving)
+        return cls(name, case.network if case.controls is None else case, substation, root_limit_kw)
 
     @property
     def wires(self) -> Network | Case:
         """What clears: the network, with its controls where it has any."""
-        return self.network if self.case is None else self.case
+        return self.given.decoded() if isinstance(self.given, RecordedWires) else self.given
+
+    @property
+    def network(self) -> Network:
+        """The network alone."""
+        wires = self.wires
+        return wires.network if isinstance(wires, Case) else wires
+
+    @property
+    def case(self) -> Case | None:
+        """The network with the taps and capacitors that move on it; None: nothing moves."""
+        wires = self.wires
+        return wires if isinstance(wires, Case) else None
+
+    @property
+    def network_name(self) -> str:
+        """What the network is called on record, whether it is decoded or not."""
+        return self.given.name if isinstance(self.given, RecordedWires) else self.network.name
 
     @property
     def movable(self) -> int:
         """How many taps and capacitors can move."""
+        if isinstance(self.given, RecordedWires) and not self.given.may_move:
+            return 0
         controls = None if self.case is None else self.case.controls
         return 0 if controls is None else steps_moved(controls, controls).size
 
@@ -71,14 +117,14 @@ def put_feeders(recorder: Recorder, feeders: Sequence[Feeder], span: Span) -> No
     """
     networks: dict[str, Network | Case] = {}
     for feeder in feeders:
-        if networks.setdefault(feeder.network.name, feeder.wires) is not feeder.wires:
-            raise InputError("shard", f"network '{feeder.network.name}'", "is two networks; give each its own name")
+        if networks.setdefault(feeder.network_name, feeder.wires) is not feeder.wires:
+            raise InputError("shard", f"network '{feeder.network_name}'", "is two networks; give each its own name")
     if len({feeder.name for feeder in feeders}) != len(feeders):
         raise InputError("shard", "feeders", "two have one name; give each its own")
     for name, wires in sorted(networks.items()):
         content = case_to_json(wires) if isinstance(wires, Case) else network_to_json(wires)
         recorder.put_document(Document(_NETWORK + name, content, private=True), span)
-    listed = [[f.name, f.network.name, f.substation, f.root_limit_kw] for f in feeders]
+    listed = [[f.name, f.network_name, f.substation, f.root_limit_kw] for f in feeders]
     recorder.put_document(Document(_LIST, json.dumps(listed).encode(), private=True), span)
 
 
@@ -91,14 +137,10 @@ def read_feeders(recorder: Recorder) -> tuple[Feeder, ...]:
     """
     listed = _listed(recorder)
     networks = {
-        name: _wires(recorder.document(_NETWORK + name)) for name in sorted({network for _, network, _, _ in listed})
+        name: RecordedWires(name, recorder.document(_NETWORK + name))
+        for name in sorted({network for _, network, _, _ in listed})
     }
-    return tuple(
-        Feeder.of(name, wires, substation, limit)
-        if isinstance(wires := networks[network], Case)
-        else Feeder(name, wires, substation, limit)
-        for name, network, substation, limit in listed
-    )
+    return tuple(Feeder(name, networks[network], substation, limit) for name, network, substation, limit in listed)
 
 
 def feeder_names(recorder: Recorder) -> tuple[str, ...]:
@@ -118,10 +160,6 @@ def _listed(recorder: Recorder) -> list[tuple[str, str, int, float | None]]:
             recorder.journal.folder.parent, "feeders", "are not on record: it has no market; `tellegen init` makes one"
         )
     return [tuple(row) for row in json.loads(content)]
-
-
-def _wires(content: bytes) -> Network | Case:
-    return case_from_json(content) if is_case(content) else network_from_json(content)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
