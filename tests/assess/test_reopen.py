@@ -3,16 +3,13 @@
 import time
 from pathlib import Path
 
-import pytest
-
 from tellegen.assess.reopen import LEAST_METERS, open_and_go_on
-from tellegen.assess.reopen_history import SNAPSHOT_EVERY, History, length_of
+from tellegen.assess.reopen_history import OPEN_INTERVALS, SNAPSHOT_EVERY, History, length_of
 from tellegen.journal.stretch import STRETCH_HEIGHT
 
 
-@pytest.mark.slow
 def test_an_opening_reads_no_more_of_a_long_history(tmp_path: Path) -> None:
-    short, long = 48, length_of(1)
+    short, long = OPEN_INTERVALS, length_of(1)
     read, frame = {}, 0
     for intervals in (short, long):
         history = History(tmp_path / str(intervals), LEAST_METERS)

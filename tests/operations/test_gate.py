@@ -12,10 +12,12 @@ import pytest
 
 from tellegen.errors import InputError
 from tellegen.grid import Case, Engine, Network, at_steps, best_engine, steps_moved
+from tellegen.grid.document import network_to_json
 from tellegen.grid.synthetic import synthetic_feeder
 from tellegen.market import Agreements, Parameters, References
-from tellegen.operations.clearers import Clearers, Done
+from tellegen.operations.clearers import AHEAD, Clearers, Done, _Work
 from tellegen.operations.gate import Before, Cleared, GateTask, Period, Wires, clear_feeder
+from tellegen.operations.topology import RecordedWires
 from tellegen.records import OPERATOR, ClearingStatus, Orders, Product, Side
 from tellegen.simulation.workload import ROOT_PRICE, BidForm, Binding, Situation, limits_that_bind, market_books
 
@@ -94,11 +96,11 @@ def test_hours_in_a_row_are_hours_each_from_the_record(
 
 
 def test_fresh_processes_clear_what_one_process_clears(street: tuple[Network, tuple[Period, ...]]) -> None:
-    """Two processes that have cleared nothing before get every second hour each, from bytes of the record."""
+    """Two processes that have cleared nothing before share the hours, from bytes of the record, the network's too."""
     task = task_of(street)
     chained = clear_feeder(task, Wires(street[0]))
     with Clearers(2) as clearers:
-        clearers.know("street", street[0])
+        clearers.know("street", RecordedWires("street", network_to_json(street[0])))
         answers = {done.place: done for done in clearers.clear(one_by_one(task, chained))}
     assert all(same(answers[k].cleared[0], done) for k, done in enumerate(chained))
 
@@ -292,6 +294,14 @@ def test_an_interrupt_is_the_parents_to_handle(street: tuple[Network, tuple[Peri
     os.kill(pids[0], signal.SIGINT)
     assert not next(clearers.clear([task])).lost
     assert clearers.pids() == pids
+
+
+def test_a_worker_is_given_first_what_is_on_networks_that_it_knows(street: tuple[Network, tuple[Period, ...]]) -> None:
+    work = _Work(AHEAD)
+    for network in ("north", "south", "east", "south"):
+        work.add(task_of(street, network=network))
+    assert [work.next_on({"south"}) for _ in range(3)] == [1, 3, 0]
+    assert list(work.fresh) == [2]
 
 
 def test_what_ends_a_worker_twice_is_lost_and_the_others_are_not(

@@ -62,8 +62,9 @@ class Options:
     networks : network files, folders or specs to measure besides the ones that ship with the product.
     install : peers that are absent are installed first, into environments of their own.
     seeds, kills : for `faults`, how many worlds are simulated and how many processes killed; 0: as many as it has.
-    meters, intervals, scaling, hardware, folder : of the city: its size, how long it is played, whether smaller ones
-        are played before it, the price file of the machine, and where the journals are written.
+    meters : of the city, or of the shard that is opened; 0: as many as it has.
+    intervals, scaling, hardware, folder : of the city: how long it is played, whether smaller ones are played before
+        it, the price file of the machine, and where the journals are written.
     day_ahead, close, day_intervals : of the city: whether it bids day-ahead, whether a day is closed, and how many
         intervals of that are settled.
     progress : told in words what is being measured.
@@ -74,7 +75,7 @@ class Options:
     install: bool = False
     seeds: int = 0
     kills: int = 0
-    meters: int = 1_000_000
+    meters: int = 0
     intervals: int = 12
     scaling: bool = False
     day_ahead: bool = True

@@ -38,7 +38,7 @@ from tellegen.simulation.shard import ShardKeys
 from tellegen.units import MARKET_INTERVAL_S
 
 SECONDS_MAX, BYTES_RATIO_MAX = 15.0, 1.1
-LEAST_METERS = 200
+METERS, QUICK_METERS, LEAST_METERS = 100_000, 2_000, 200
 
 
 class Opened(TypedDict):
@@ -156,8 +156,14 @@ def _history(options: Options, meters: int, intervals: int) -> Iterator[History]
 
 
 def measure(options: Options, report: Report) -> None:
-    """Bytes after 2 and after 30 closed days, seconds with 100,000 meters."""
-    meters, days, many = (LEAST_METERS, (1, 3), 2_000) if options.quick else (1_000, (2, 30), 100_000)
+    """Bytes after 2 and after 30 closed days, seconds with 100,000 meters; with ``--meters`` seconds alone."""
+    if not options.meters:
+        _measure_bytes(options, report)
+    _measure_seconds(options, report, options.meters or (QUICK_METERS if options.quick else METERS))
+
+
+def _measure_bytes(options: Options, report: Report) -> None:
+    meters, days = (LEAST_METERS, (1, 3)) if options.quick else (1_000, (2, 30))
     read = {}
     for count in days:
         length = length_of(count)
@@ -178,18 +184,23 @@ def measure(options: Options, report: Report) -> None:
     short, long = days
     ratio = read[long] / read[short]
     report.figures.append(Figure(f"bytes after {long} days to those after {short}", ratio, "1", BYTES_RATIO_MAX))
+
+
+def _measure_seconds(options: Options, report: Report, meters: int) -> None:
     processes = min(os.cpu_count() or 1, 2)
-    with _history(options, many, OPEN_INTERVALS) as history:
-        options.progress(f"opening {many:,} meters")
+    with _history(options, meters, OPEN_INTERVALS) as history:
+        options.progress(f"opening {meters:,} meters")
         opened = _opened(history, OPEN_INTERVALS, processes)
-    conditions = {
+    conditions: dict[str, str | float] = {
         "history": "bulk writer",
         "feeders": opened["feeders"],
         "processes that clear": processes,
+        "MB read": opened["bytes_read"] / 1e6,
     }
-    ready = f"until the market of {many:,} meters has cleared its first gate"
+    ready = f"until the market of {meters:,} meters has cleared its first gate"
+    target = SECONDS_MAX if meters == METERS else None
     report.figures += [
-        Figure(ready, opened["gate_s"], "s", SECONDS_MAX, conditions=conditions),
+        Figure(ready, opened["gate_s"], "s", target, conditions=conditions),
         Figure("of that, until the intake is open", opened["intake_s"], "s"),
         Figure("until it has its first batch", opened["batch_s"], "s"),
         Figure("until the market is open", opened["market_s"], "s"),

@@ -121,7 +121,8 @@ class History:
         intervals : settled but for the last, whose gate is closed; a multiple of twelve.
         """
         self._write_intake(intervals)
-        with Market.open(self.keys.path, processes=2) as market:
+        processes = 2 if len(self.customers) > 1 else 0
+        with Market.open(self.keys.path, processes=processes) as market:
             _Played(market, intervals).write()
 
     # The intake's journal

@@ -30,7 +30,10 @@ def bench(
     ] = False,
     seeds: Annotated[int, typer.Option(min=0, help="For `faults`: how many worlds to simulate.")] = 0,
     kills: Annotated[int, typer.Option(min=0, help="For `faults`: how many times to kill a writer, and a server.")] = 0,
-    meters: Annotated[int, typer.Option(help="For `city`: how many customers, one meter each.")] = 1_000_000,
+    meters: Annotated[
+        int,
+        typer.Option(min=0, help="For `city` (1,000,000) and `reopen` (100,000): how many customers, a meter each."),
+    ] = 0,
     intervals: Annotated[int, typer.Option(help="For `city`: how many market intervals are measured.")] = 12,
     day_ahead: Annotated[
         bool, typer.Option("--day-ahead/--no-day-ahead", help="For `city`: whether everybody bids for a day ahead.")
@@ -43,7 +46,9 @@ def bench(
     hardware: Annotated[
         Path | None, typer.Option(help="For `city`: a file that states the machine's price, as docs/city.md shows.")
     ] = None,
-    folder: Annotated[Path | None, typer.Option(help="For `city`: where the journals are written.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="For `city` and `reopen`: where the journals are written.")
+    ] = None,
 ) -> None:
     """Measure; every figure names its workload, and its target where it has one."""
     from tellegen.assess import BENCHMARKS, Options, run_benchmark

@@ -281,7 +281,7 @@ def _row(value: Any, place: str) -> Any:
 
 
 def _all_of(items: list[Any], *kinds: type[Any]) -> bool:
-    """Whether all are of some types exactly, in one pass: a network's arrays are most of what opening a market reads."""
+    """Whether all are of some types exactly; in one pass, for arrays are most of a document."""
     return {*map(type, items)} <= {*kinds}
 
 

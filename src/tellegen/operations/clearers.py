@@ -3,9 +3,9 @@
 Gates that are waited for come first (`Clearers.clear`); others are cleared beside them, by whoever is idle (`Beside`).
 
 A worker keeps networks with their factors and nothing else, so it does not matter which of them clears what; it is
-given first what is on networks that it knows. One that dies is replaced. The tasks that it had are tried once more, each
-alone on a worker; what ends a worker twice is reported as lost, and so is what is not done in time: its feeder then
-settles at the rulebook's price.
+given first what is on networks that it knows. One that dies is replaced. The tasks that it had are tried once more,
+each alone on a worker; what ends a worker twice is reported as lost, and so is what is not done in time: its feeder
+then settles at the rulebook's price.
 """
 
 from __future__ import annotations

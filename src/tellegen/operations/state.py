@@ -351,12 +351,13 @@ class State:
 
     def _by_day(self, postings: Postings) -> list[tuple[int, IntArray | None]]:
         """First interval of each billing day that postings are about, with their rows; None: all."""
-        intervals = np.unique(postings.interval)
+        if len(postings):
+            day = self.day_range(int(postings.interval[0]))
+            if int(postings.interval.min()) >= day.start and int(postings.interval.max()) < day.stop:
+                return [(day.start, None)]
         starts: dict[int, list[int]] = {}
-        for interval in intervals.tolist():
+        for interval in np.unique(postings.interval).tolist():
             starts.setdefault(self.day_range(interval).start, []).append(interval)
-        if len(starts) == 1:
-            return [(next(iter(starts)), None)]
         return [(day, np.flatnonzero(np.isin(postings.interval, inside))) for day, inside in starts.items()]
 
     def _statements(self, index: int, header: Header, table: Table) -> None:

@@ -57,9 +57,9 @@ class LineSums:
         theirs = postings.take(postings.account > 0)
         if not len(theirs):
             return
-        number = np.unique(theirs.account.astype(np.int64))
-        self._list(number)
-        place = np.searchsorted(self.customer, number)
+        account = np.sort(theirs.account.astype(np.int64))
+        number = account[np.append(True, account[1:] != account[:-1])]
+        place = self._listed(number)
         amount_of, quantity_of = line_sums(theirs, number)
         self.amount[place] += amount_of
         self.quantity[place] += quantity_of
@@ -80,11 +80,14 @@ class LineSums:
         kept = ~np.isin(self.customer, customers)
         self.customer, self.amount, self.quantity = self.customer[kept], self.amount[kept], self.quantity[kept]
 
-    def _list(self, number: IntArray) -> None:
-        """Give every number a row."""
+    def _listed(self, number: IntArray) -> IntArray:
+        """Rows of customers, ascending, each of whom has one from now on."""
+        place = np.searchsorted(self.customer, number)
+        if place.size and place[-1] < self.customer.size and np.array_equal(self.customer[place], number):
+            return place
         together = np.union1d(self.customer, number)
-        if together.size > self.customer.size:
-            at = np.searchsorted(together, self.customer)
-            amount, quantity = np.zeros((2, together.size, _LINES), dtype=np.int64)
-            amount[at], quantity[at] = self.amount, self.quantity
-            self.customer, self.amount, self.quantity = together, amount, quantity
+        at = np.searchsorted(together, self.customer)
+        amount, quantity = np.zeros((2, together.size, _LINES), dtype=np.int64)
+        amount[at], quantity[at] = self.amount, self.quantity
+        self.customer, self.amount, self.quantity = together, amount, quantity
+        return np.searchsorted(together, number)

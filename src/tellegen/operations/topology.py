@@ -30,16 +30,20 @@ class RecordedWires:
     """A network, or a case, as its document stands on record: decoded for whoever asks first.
 
     A market that hands clearing to other processes hands on the document as well, and decodes few or none itself.
+
+    Attributes
+    ----------
+    name : of the network. content : of its document, which its digest on record was checked with; empty once decoded.
     """
 
     name: str
-    _content: bytes = field(repr=False)
+    content: bytes = field(repr=False)
     _decoded: Network | Case | None = field(default=None, repr=False)
 
     @property
     def may_move(self) -> bool:
         """Whether taps and capacitors come with it."""
-        return isinstance(self._decoded, Case) if self._decoded is not None else is_case(self._content)
+        return isinstance(self._decoded, Case) if self._decoded is not None else is_case(self.content)
 
     def decoded(self) -> Network | Case:
         """What it says, the same object each time.
@@ -49,8 +53,8 @@ class RecordedWires:
         InputError : it is no network's document.
         """
         if self._decoded is None:
-            read = case_from_json if is_case(self._content) else network_from_json
-            self._decoded, self._content = read(self._content), b""
+            read = case_from_json if is_case(self.content) else network_from_json
+            self._decoded, self.content = read(self.content), b""
         return self._decoded
 
 

@@ -22,6 +22,7 @@ from tellegen.assess.city.run import play
 from tellegen.assess.registry import Options, Report
 from tellegen.errors import InputError
 
+METERS = 1_000_000
 QUICK_METERS, QUICK_INTERVALS, QUICK_DAY = 2_000, 2, 24
 SCALING_METERS = (10_000, 100_000)
 NEEDED = ("uvicorn", "httptools", "msgspec", "numba")
@@ -33,7 +34,7 @@ def measure(options: Options, report: Report) -> None:
     if absent:
         raise InputError("bench city", f"package {absent[0]}", "is not installed; pip install 'tellegen[service,fast]'")
     hardware = Hardware.read(options.hardware)
-    meters = QUICK_METERS if options.quick else options.meters
+    meters = QUICK_METERS if options.quick else options.meters or METERS
     intervals = QUICK_INTERVALS if options.quick else options.intervals
     costs: dict[int, float] = {}
     for size in SCALING_METERS if options.scaling else ():
