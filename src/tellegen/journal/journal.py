@@ -58,7 +58,7 @@ from tellegen.records import Clocks, Header, RecordError, SealedBatch
 ENTRY_BYTES_MAX = 65_535  # what a C2SP entry bundle can hold
 PENDING_BYTES_MAX = 1 << 29
 SEGMENT_BYTES_MAX = 1 << 28
-HEADERS_CACHED_MAX = 1024
+HEADERS_CACHED_MAX = 8192  # a fold asks for the headers of some thousand entries, then for their rows
 
 
 class Journal:

@@ -41,6 +41,7 @@ class Versions:
         self._known_at = np.empty(0, dtype=np.int64)
         self._previous = np.empty(0, dtype=np.int64)
         self._latest = np.empty(0, dtype=np.int64)  # by place of the number
+        self._numbers: tuple[int, IntArray] = 0, np.empty(0, dtype=np.int64)  # ascending, at a size
         self._pending: list[tuple[NDArray[np.void], int | IntArray]] = []
 
     def __len__(self) -> int:
@@ -77,9 +78,13 @@ class Versions:
         self.append(rows, columns[KNOWN_AT])
 
     def numbers(self) -> IntArray:
-        """Every number that there is a row about, ascending."""
+        """Every number that there is a row about, ascending; not to be written to."""
         self._take_in()
-        return np.unique(self.rows[self._number].astype(np.int64))
+        if self._numbers[0] != self._size:
+            numbers = np.unique(self.rows[self._number].astype(np.int64))
+            numbers.flags.writeable = False  # the next who asks is given the same
+            self._numbers = self._size, numbers
+        return self._numbers[1]
 
     def standing(self, numbers: ArrayLike, at: ArrayLike | None = None, known_at: ArrayLike | None = None) -> IntArray:
         """Row that stands for each number, int64[n]; `NONE` where there is none.
