@@ -287,13 +287,16 @@ def test_a_worker_that_is_killed_is_replaced_and_its_tasks_are_cleared(
         assert all(same(one, two) for one, two in zip(done.cleared, expected[done.place], strict=True))
 
 
-def test_an_interrupt_is_the_parents_to_handle(street: tuple[Network, tuple[Period, ...]], clearers: Clearers) -> None:
+def test_an_interrupt_is_the_parents_to_handle(street: tuple[Network, tuple[Period, ...]]) -> None:
     task = task_of(street, periods=street[1][:1])
-    assert not next(clearers.clear([task])).lost
-    pids = clearers.pids()
-    os.kill(pids[0], signal.SIGINT)
-    assert not next(clearers.clear([task])).lost
-    assert clearers.pids() == pids
+    with Clearers(1) as workers:
+        workers.know("street", street[0])
+        workers.start()
+        pids = workers.pids()
+        for _ in ("while it starts", "while it waits"):
+            os.kill(pids[0], signal.SIGINT)
+            assert not next(workers.clear([task])).lost
+        assert workers.pids() == pids
 
 
 def test_a_worker_is_given_first_what_is_on_networks_that_it_knows(street: tuple[Network, tuple[Period, ...]]) -> None:

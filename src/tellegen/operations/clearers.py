@@ -50,7 +50,8 @@ class Done:
 
 def _serve(channel: Connection) -> None:
     """A worker: clears what comes in until the channel ends."""
-    # Whoever interrupts the program interrupts the market's process, which ends its workers in good order.
+    # Whoever interrupts the program interrupts the market's process, which ends its workers in good order. They start
+    # with this signal blocked, which drops one that came before.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     best_engine()
     given: dict[str, Given] = {}
@@ -335,9 +336,14 @@ class Clearers:
     def _started(self) -> _Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        with one_thread():
-            process = context.Process(target=_serve, args=(theirs,), daemon=True)
-            process.start()
+        # What is blocked here is blocked there from the first instruction on: an interrupt is this process's to handle.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            with one_thread():
+                process = context.Process(target=_serve, args=(theirs,), daemon=True)
+                process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         listener = Thread(target=_hear, args=(ours, self._said), daemon=True)
         listener.start()
