@@ -149,6 +149,13 @@ def test_connections_of_the_erased_are_left_out_of_what_is_kept() -> None:
     assert Directory.of_parts(directory.parts(without=[1])).customers().tolist() == [2]
 
 
+def test_who_joins_is_a_customer_from_the_next_question_on() -> None:
+    directory = directory_of((5, connection(7, "F1", 0)))
+    assert directory.customers().tolist() == [7]
+    directory.apply(header(6), connection(3, "F1", 0))
+    assert directory.customers().tolist() == [3, 7]
+
+
 def test_an_empty_directory_knows_nobody() -> None:
     directory = Directory()
     assert directory.meters_of([1, 2]).tolist() == [-1, -1]
