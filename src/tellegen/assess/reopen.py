@@ -25,6 +25,7 @@ import numpy as np
 from tellegen.assess.registry import Figure, Options, Report
 from tellegen.assess.reopen_history import FIRST, OPEN_INTERVALS, History, length_of
 from tellegen.errors import InputError, TellegenError
+from tellegen.grid import best_engine
 from tellegen.intake.intake import Intake
 from tellegen.intake.sent import SentReadings
 from tellegen.journal.clock import RecordClock
@@ -103,7 +104,7 @@ def open_and_go_on(path: Path, intervals: int, started: float, *, seed: bytes, p
     batch_s = since()
     if taken.accepted != customers.size or intake.notices:
         raise InputError(path, "intake", f"took {taken.accepted} of {customers.size} rows; {intake.notices}")
-    with Market.open(path, processes=processes) as market:
+    with Market.open(path, processes=processes, engine=best_engine()) as market:
         market_s = since()
         closed = market.close_gate(REAL_TIME, FIRST + intervals, now)
         gate_s, read = since(), bytes_read() - before

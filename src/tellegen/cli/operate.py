@@ -98,6 +98,7 @@ def operate(
 ) -> None:
     """Run a shard, its intake and its market, by the timetable of its rules; ends cleanly on SIGTERM or Ctrl-C."""
     from tellegen.cli.progress import Progress
+    from tellegen.grid import best_engine
     from tellegen.journal.clock import Pace, RecordClock, elapsed_s
     from tellegen.operations.clock import Accelerated, Wall
     from tellegen.operations.directory import ShardFiles, read_standing, sole_operator
@@ -115,6 +116,7 @@ def operate(
         if accept_clock:
             say_clock_is_right(directory, accept_clock)
         standing = read_standing(directory)
+        engine = best_engine()  # before any clock runs: the first time on a machine its loops are compiled
         options = ["--simulation"] if simulation else []
         clock: Clock
         if accelerate is None:
@@ -140,7 +142,7 @@ def operate(
         try:
             progress.begin(intake.start(), clock)
             Operator(
-                lambda: Market.open(directory, processes=workers, timed=accelerate is None),
+                lambda: Market.open(directory, processes=workers, engine=engine, timed=accelerate is None),
                 clock,
                 stop,
                 prices=PriceFile(files.prices, standing.rulebook),
