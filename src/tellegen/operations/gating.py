@@ -33,7 +33,7 @@ FEEDERS_A_COMMIT = 64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GateClosed:
-    """How a gate closed; arrays have one element per feeder.
+    """How a gate closed; arrays have one element per feeder, and none where nothing was left to do of it.
 
     Attributes
     ----------
@@ -53,6 +53,12 @@ class GateClosed:
     low_micros: int = 0
     mean_micros: int = 0
     high_micros: int = 0
+
+    @classmethod
+    def before(cls) -> GateClosed:
+        """What comes of a gate that was closed before, so long ago that how stands in the journal only."""
+        nothing = np.zeros(0, dtype=np.int64)
+        return cls(0, 0, nothing, nothing, nothing)
 
 
 @dataclass(slots=True, eq=False)
@@ -102,6 +108,17 @@ class Gating:
         self._engine = engine_name(engine).encode("ascii")
         self._day_ahead: _DayAhead | None = None
 
+    def is_done(self, market: str, first: int) -> bool:
+        """Whether nothing is left to do of a gate: every feeder has its outcome, or the market ended before it."""
+        gate = self._state.gates.get((market, first))
+        if gate is not None:
+            return gate.is_complete(market)
+        if self._record.has_ended(first):
+            return True
+        if market == REAL_TIME:
+            return first <= self._state.settled
+        return self._state.is_closed(self._state.day_range(first).start)
+
     def close(self, market: str, first: int, at: int) -> GateClosed:
         """Close a gate, or do what is left of it.
 
@@ -110,8 +127,10 @@ class Gating:
         Raises
         ------
         NotYetError : the intake's record has not reached the gate.
-        MarketError : asked for before its time, or out of order.
+        MarketError : asked for before its time.
         """
+        if self.is_done(market, first) and (market, first) not in self._state.gates:
+            return GateClosed.before()
         beside = market == DAY_AHEAD and self._timed
         if beside:
             self.work(at, 0.0)  # a gate before it that has passed its deadline
@@ -199,8 +218,6 @@ class Gating:
         due = state.gate_at(market, first)
         if at < due:
             raise MarketError(f"the {market} gate of interval {first} closes at {due}, not at {at} already")
-        if market == REAL_TIME and state.settled >= first:
-            raise MarketError(f"interval {first} is settled; its gate closed long ago")
         size = self._record.refresh()
         cut = self._record.submitted.cut(due)
         missed = at > self._deadline(market, first)
