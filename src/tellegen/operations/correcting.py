@@ -108,7 +108,8 @@ class Correcting:
         rules = state.book.at(state.date_of(state.settled)).timetable
         known = OnRecord(record, state, size, past, customer)
         refolded = refold(customer, interval, state.settled, known, state.meters.standing, rules.gap_energy)
-        edits = refolded.edits
+        # a gap that began on a day that is final by now keeps what was estimated of it there
+        edits = refolded.edits.take(refolded.edits.interval >= state.final_until)
         feeder = located(record, state, edits.customer.astype(np.int64), edits.interval)[0]
         for k in np.unique(feeder[feeder >= 0]).tolist():
             mine = edits.take(feeder == k)

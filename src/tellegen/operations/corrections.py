@@ -19,6 +19,7 @@ from tellegen.operations.state import State
 from tellegen.records import (
     OPERATOR,
     Clearings,
+    Closes,
     Edits,
     Energy,
     Prices,
@@ -29,7 +30,7 @@ from tellegen.records import (
 )
 from tellegen.records.latest import latest
 from tellegen.records.market import REAL_TIME
-from tellegen.units import IntArray
+from tellegen.units import MARKET_INTERVAL_S, IntArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,13 +64,13 @@ def late_readings(record: ShardRecord, state: State, size: int) -> Late:
         here = np.isin(counted.entry, entries)
         customer = counted.readings.customer[here].astype(np.int64)
         reason = np.zeros(customer.size, dtype=np.int64)
-        if interval not in state.reads:  # before the market's first: no rule need have governed it
+        if interval < state.first:  # no rule need have governed it
             reason[:] = UnsettledReason.UNKNOWN_INSTALLATION
+        elif state.is_final(state.day_range(interval).start):
+            reason[:] = UnsettledReason.FINAL_DAY
         else:
             installed = located(record, state, customer, np.full(customer.size, interval, dtype=np.int64))[2]
             reason[installed != counted.readings.meter[here]] = UnsettledReason.UNKNOWN_INSTALLATION
-        if interval in state.reads and state.is_final(state.day_range(interval).start):
-            reason[:] = UnsettledReason.FINAL_DAY
         reason[np.isin(customer, list(state.erased))] = UnsettledReason.ERASED
         found.append((customer[reason == 0], np.full(int((reason == 0).sum()), interval, dtype=np.int64)))
         for why in np.unique(reason[reason > 0]).tolist():
@@ -99,7 +100,7 @@ class OnRecord:
         self._edits: dict[tuple[int, int], Edits] = {}
         self._read: dict[int, tuple[set[str], Readings]] = {}
         self._substation = np.array([f.substation for f in record.feeders], dtype=np.int64)
-        self._known_by: dict[int, int] = {}
+        self._too_late: dict[int, set[tuple[int, int]]] = {}
 
     def since(self, customer: IntArray) -> IntArray:
         """The interval before the first with energy of a customer: its registers may begin there."""
@@ -148,8 +149,15 @@ class OnRecord:
         """Readings that count of those who are asked about, from batches about some feeders at least."""
         seen, kept = self._read.get(interval, (set(), Readings.empty()))
         if not feeders <= seen:
-            new = self._record.submitted.readings(interval, self._size, feeders - seen).readings
-            kept = Readings.concat([kept, new.take(np.isin(new.customer, self._whose))])
+            counted = self._record.submitted.readings(interval, self._size, feeders - seen)
+            wanted = np.isin(counted.readings.customer, self._whose)
+            day = self._state.day_range(interval).start
+            if interval >= self._state.first and self._state.is_final(day):
+                if day not in self._too_late:
+                    self._too_late[day] = too_late(self._record, day)
+                places = zip(counted.entry.tolist(), counted.row.tolist(), strict=True)
+                wanted &= np.array([place not in self._too_late[day] for place in places], dtype=np.bool_)
+            kept = Readings.concat([kept, counted.readings.take(wanted)])
             self._read[interval] = seen | feeders, kept
         return kept
 
@@ -209,9 +217,34 @@ def believed(
 
 def edits_of(record: ShardRecord, state: State, feeder: int, interval: int) -> Edits:
     """New versions of energy of a feeder on the day of an interval, in the order of the record."""
-    entries = state.edits.get((feeder, state.day_range(interval).start), ())
+    day = state.day_range(interval)
+    # what was edited of days that are final is not with the state any more; a meter's state may still begin there
+    final = state.is_final(day.start)
+    entries = _edits_about(record, feeder, day) if final else state.edits.get((feeder, day.start), ())
     tables = [table for _, table in sorted(record.tables(entries)) if isinstance(table, Edits)]
     return Edits.concat([Edits.empty(), *tables])
+
+
+def _edits_about(record: ShardRecord, feeder: int, day: range) -> list[int]:
+    """Entries of edits of a feeder that are about a day, and perhaps about others, too."""
+    journal, name = record.journal, record.feeders[feeder].name
+    settled = journal.earliest_at(day.start * MARKET_INTERVAL_S)
+    headers = ((entry, record.header(entry)) for entry in journal.find(kind=Edits.kind, since=settled))
+    return [
+        entry
+        for entry, header in headers
+        if header.feeder == name and header.interval < day.stop and header.interval + header.intervals > day.start
+    ]
+
+
+def too_late(record: ShardRecord, day: int) -> set[tuple[int, int]]:
+    """Entry and row of the readings that came when a day (by its first interval) was final: they count for nothing."""
+    final = record.journal.find(kind=Closes.kind, interval=day, name="final")
+    found: set[tuple[int, int]] = set()
+    for _, table in record.tables(record.journal.find(kind=Unsettled.kind, since=min(final, default=0))):
+        assert isinstance(table, Unsettled)
+        found |= set(zip(table.entry.tolist(), table.row.tolist(), strict=True))
+    return found
 
 
 def cleared_of(record: ShardRecord, feeder: int, interval: int) -> Cleared:
