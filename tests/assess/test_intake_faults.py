@@ -18,7 +18,7 @@ from tellegen.assess.faults.intake_world import IntakeTally, shard_for_worlds, s
 from tellegen.assess.faults.promises import ContradictionError, judge
 from tellegen.assess.faults.traffic import FEEDERS, SEED, Batch, Traffic
 from tellegen.assess.load import Connection, Reply
-from tellegen.intake.intake import Intake
+from tellegen.intake.recording import Recording
 from tellegen.intake.submitted import Submitted
 from tellegen.journal import Journal
 from tellegen.privacy import Vault
@@ -64,7 +64,7 @@ def test_a_replay_window_that_forgets_is_found(keys: ShardKeys, monkeypatch: pyt
 
 
 def test_refusals_that_are_not_recorded_are_found(keys: ShardKeys, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Intake, "_refuse_rows", lambda intake, refusal, statement, batch, now: batch)
+    monkeypatch.setattr(Recording, "refuse_rows", lambda recording, refusal, statement, batch, now: batch)
     with pytest.raises(ContradictionError, match=r"seed \d+: "):
         played(keys, 40)
 

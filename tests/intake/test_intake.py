@@ -17,6 +17,7 @@ from nacl.signing import SigningKey
 
 from tellegen.intake.intake import Intake, Taken
 from tellegen.intake.limits import IntakeLimits, Reason, RefusedBatchError
+from tellegen.intake.recording import Recording
 from tellegen.intake.registry_changes import REGISTRAR, SentChanges, check_changes
 from tellegen.intake.sent import SentBids, SentReadings, SentRoots
 from tellegen.journal import Journal, JournalError
@@ -370,7 +371,7 @@ def test_a_crash_between_a_batch_and_its_refusals_leaves_no_bad_row_counted(
     batch = readings(bench, Readings.from_rows(rows))
     whole = bench.send(batch)
     with monkeypatch.context() as patch:
-        patch.setattr(Intake, "_refuse_rows", lambda *_: (_ for _ in ()).throw(JournalError("power failed")))
+        patch.setattr(Recording, "refuse_rows", lambda *_: (_ for _ in ()).throw(JournalError("power failed")))
         bench.open()  # what was not committed is gone
         refused(lambda: bench.send(batch))
         bench.intake.commit()

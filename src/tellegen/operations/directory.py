@@ -30,7 +30,7 @@ import numpy as np
 from tellegen.books import Ledger
 from tellegen.errors import InputError
 from tellegen.intake.calendar import read_rulebook
-from tellegen.intake.intake import SOURCE as INTAKE
+from tellegen.intake.recording import SOURCE as INTAKE
 from tellegen.journal import Journal, height_for
 from tellegen.journal.storage import FILES
 from tellegen.metering.estimate import NOT_KNOWN
