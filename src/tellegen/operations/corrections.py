@@ -151,15 +151,22 @@ class OnRecord:
         if not feeders <= seen:
             counted = self._record.submitted.readings(interval, self._size, feeders - seen)
             wanted = np.isin(counted.readings.customer, self._whose)
-            day = self._state.day_range(interval).start
-            if interval >= self._state.first and self._state.is_final(day):
-                if day not in self._too_late:
-                    self._too_late[day] = too_late(self._record, day)
+            late = self._late_of_final(interval)
+            if late:
                 places = zip(counted.entry.tolist(), counted.row.tolist(), strict=True)
-                wanted &= np.array([place not in self._too_late[day] for place in places], dtype=np.bool_)
+                wanted &= np.array([place not in late for place in places], dtype=np.bool_)
             kept = Readings.concat([kept, counted.readings.take(wanted)])
             self._read[interval] = seen | feeders, kept
         return kept
+
+    def _late_of_final(self, interval: int) -> set[tuple[int, int]]:
+        """Entry and row of readings of an interval, among others, that came when its day was final."""
+        if interval < self._state.first:  # no rule need have governed it
+            return set()
+        day = self._state.day_range(interval).start
+        if day not in self._too_late:
+            self._too_late[day] = too_late(self._record, day) if self._state.is_final(day) else set()
+        return self._too_late[day]
 
     def places(self, customer: IntArray, interval: IntArray) -> Places:
         """Where the customers were read."""
