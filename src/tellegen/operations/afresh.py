@@ -9,18 +9,17 @@ from datetime import date
 
 import numpy as np
 
-from tellegen.operations.corrections import believed, cleared_at, cleared_of, edits_of, located
+from tellegen.operations.corrections import believed, cleared_of, edits_of, located
 from tellegen.operations.day import shared_again
-from tellegen.operations.facts import Cleared, Forward, Metered, settle_interval
-from tellegen.operations.forward import forward_of
-from tellegen.operations.positions import Position, party_keys, scheduled_wh
+from tellegen.operations.facts import Metered, settle_interval
+from tellegen.operations.forward import SoldAhead
+from tellegen.operations.positions import party_keys
 from tellegen.operations.record import ShardRecord
-from tellegen.operations.state import NONE, State
+from tellegen.operations.state import State
 from tellegen.operations.sums import LineSums
-from tellegen.operations.timetable import day_bounds, periods
-from tellegen.records import Clearings, Closes, Edits, Energy, FeederDays, Postings
-from tellegen.records.market import DAY_AHEAD
-from tellegen.units import INTERVALS_PER_HOUR, IntArray
+from tellegen.operations.timetable import day_bounds
+from tellegen.records import Closes, Edits, Energy, FeederDays, Postings
+from tellegen.units import IntArray
 
 
 def first_close(record: ShardRecord, feeder: int, day: date) -> FeederDays:
@@ -82,7 +81,7 @@ def settled_afresh(record: ShardRecord, state: State, feeder: int, day: date, ed
     """
     whole = day_bounds(record.rulebook, day)
     parameters, before = record.rulebook.at(day).settlement, first_close(record, feeder, day)
-    forward = _Position(record, feeder, whole)
+    forward = SoldAhead(record, feeder, whole)
     sums = LineSums()
     for interval in whole:
         if not record.journal.find(kind=Energy.kind, interval=interval):
@@ -100,25 +99,3 @@ def settled_afresh(record: ShardRecord, state: State, feeder: int, day: date, ed
     bare = replace(before, amounts=np.zeros_like(before.amounts))
     sums.add(shared_again(whole.start, len(whole), bare, sums, parameters, 0).postings)
     return sums
-
-
-class _Position:
-    """What the day-ahead market sold on a feeder for one day, as it stands on record."""
-
-    def __init__(self, record: ShardRecord, feeder: int, whole: range) -> None:
-        hours = periods(whole)
-        self._position, self._cleared = Position(whole.start, len(hours)), dict[int, Cleared]()
-        for hour in hours:
-            for entry in record.about(Clearings, record.feeders[feeder].name, hour.start, DAY_AHEAD):
-                found = cleared_at(record, entry)
-                rows = found.schedules
-                customer, node = rows.customer.astype(np.int64), rows.node.astype(np.int64)
-                self._position.add(hour.start, customer, node, scheduled_wh(rows), entry)
-                self._cleared[hour.start] = found
-
-    def share(self, interval: int) -> Forward:
-        hour = self._position.hour_of(interval)
-        if hour == NONE:
-            return Forward.nothing()
-        found = self._cleared[self._position.first + hour * INTERVALS_PER_HOUR]
-        return forward_of(self._position, interval, found.prices, found.clearing)

@@ -7,6 +7,7 @@ differences are posted. What is about a day that is final is named on record and
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -209,14 +210,24 @@ def believed(
         return Energy.empty(), np.zeros(0, dtype=np.int64)
     if edits is None:
         edits = edits_of(record, state, feeder, interval)
+    wires = record.feeders[feeder]
+    recorded = [record.table(entry, Energy) for entry in record.about(Energy, wires.name, interval)]
+    return with_edits(Energy.concat([Energy.empty(), *recorded]), edits, interval, wires.substation)
+
+
+def with_edits(recorded: Energy, edits: Edits, interval: int, substation: int) -> tuple[Energy, IntArray]:
+    """The last version of everybody's energy in an interval, by customer, and its number.
+
+    Parameters
+    ----------
+    recorded : what the interval settled on at first. edits : among others those about it.
+    substation : number by which the substation stands in the answer.
+    """
     here = edits.take(edits.interval == interval)
     names = Energy.row_dtype().names or ()
-    name = record.feeders[feeder].name
-    recorded = [record.table(entry, Energy) for entry in record.about(Energy, name, interval)]
-    rows = Energy.concat([*recorded, Energy(**{column: getattr(here, column) for column in names})])
-    version = np.zeros(len(rows), dtype=np.int64)
-    version[len(rows) - len(here) :] = here.version
-    number = np.where(rows.customer == OPERATOR, record.feeders[feeder].substation, rows.customer).astype(np.int32)
+    rows = Energy.concat([recorded, Energy(**{column: getattr(here, column) for column in names})])
+    version = np.concatenate([np.zeros(len(recorded), dtype=np.int64), here.version.astype(np.int64)])
+    number = np.where(rows.customer == OPERATOR, substation, rows.customer).astype(np.int32)
     rows = replace(rows, customer=number)
     counts = latest([rows.customer], [version])
     return rows.take(counts), version[counts]
@@ -228,8 +239,13 @@ def edits_of(record: ShardRecord, state: State, feeder: int, interval: int) -> E
     # what was edited of days that are final is not with the state any more; a meter's state may still begin there
     final = state.is_final(day.start)
     entries = _edits_about(record, feeder, day) if final else state.edits.get((feeder, day.start), ())
-    tables = [table for _, table in sorted(record.tables(entries)) if isinstance(table, Edits)]
-    return Edits.concat([Edits.empty(), *tables])
+    return edits_at(record, entries)
+
+
+def edits_at(record: ShardRecord, entries: Iterable[int]) -> Edits:
+    """Edits of some entries, in the order of the record."""
+    found = dict(record.tables(entries))
+    return Edits.concat([Edits.empty(), *(table for _, table in sorted(found.items()) if isinstance(table, Edits))])
 
 
 def _edits_about(record: ShardRecord, feeder: int, day: range) -> list[int]:

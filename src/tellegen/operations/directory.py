@@ -336,10 +336,3 @@ def sole_operator(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.close()
-
-
-def write_secret(path: Path, content: bytes) -> None:
-    """Write a file that only its owner may read, and that does not exist yet."""
-    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)

@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tellegen.errors import InputError
+from tellegen.journal.storage import write_secret
 from tellegen.operations.customers import SUBSTATION, Member, read_customers
-from tellegen.operations.directory import ShardFiles, ShardPlan, fill_shard, new_directory, write_secret
+from tellegen.operations.directory import ShardFiles, ShardPlan, fill_shard, new_directory
 from tellegen.operations.prices import COLUMNS, PriceSeries, read_prices
 from tellegen.operations.requirements import COLUMNS as RESERVE_COLUMNS
 from tellegen.operations.requirements import read_reserves
