@@ -11,10 +11,9 @@ import numpy as np
 from tellegen.grid import Engine
 from tellegen.market import Finding
 from tellegen.market.engine import engine_name
-from tellegen.operations.administrative import administrative_clearing, administrative_prices
+from tellegen.operations.administrative import administrative_clearing, stand_in
 from tellegen.operations.book import Book
 from tellegen.operations.clearers import Beside, Clearers
-from tellegen.operations.corrections import cleared_at
 from tellegen.operations.gate import Before, Cleared, GateTask
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.refusals import MarketError, NotYetError
@@ -23,7 +22,7 @@ from tellegen.operations.tasks import TaskMaker
 from tellegen.operations.timetable import day_ahead_deadline, real_time_deadline
 from tellegen.operations.writer import Writer
 from tellegen.privacy.recorder import Span
-from tellegen.records import COLD, PREVIOUS, Clearings, GateOutcome, Gates, Mitigations, Prices, Taps
+from tellegen.records import PREVIOUS, Clearings, GateOutcome, Gates, Mitigations, Prices, Taps
 from tellegen.records.market import DAY_AHEAD, REAL_TIME
 from tellegen.units import MICROS, ROW_LIMIT, IntArray
 
@@ -378,27 +377,3 @@ def mitigations(findings: tuple[Finding, ...]) -> Mitigations:
         reference_micros=np.array([micros(each.reference) for each in findings]),
         mitigated=np.array([each.mitigated for each in findings], dtype=np.uint8),
     )
-
-
-def stand_in(record: ShardRecord, state: State, gate: Gate, feeder: int, interval: int) -> tuple[Prices, int]:
-    """Prices of an interval that is not cleared on a feeder, by the rulebook; and what the root settles at."""
-    rules = state.book.at(state.date_of(interval)).timetable
-    priced = gate.outcome(feeder) is not GateOutcome.NO_PRICE
-    root = state.root_prices.get((REAL_TIME, interval)) if priced else None
-    position = state.positions.get((feeder, state.day_range(interval).start))
-    hour = -1 if position is None else position.hour_of(interval)
-    # what was cleared day-ahead after the gate was not known at it
-    sold = NONE if position is None or hour < 0 else int(position.clearing[hour])
-    forward = None if sold == NONE or sold > gate.entry else cleared_at(record, sold)
-    spread_from = int(gate.rows.spread_from[feeder])
-    last = None if spread_from == COLD else cleared_at(record, spread_from)
-    prices = administrative_prices(
-        rules,
-        len(record.feeders[feeder].network.nodes),
-        root,
-        None if last is None else (last.prices, int(last.clearing.root_price[0])),
-        None if forward is None else forward.prices,
-    )
-    if root is None:
-        root = rules.administrative_micros_per_kwh if forward is None else int(forward.clearing.root_price[0])
-    return prices, root
