@@ -75,7 +75,7 @@ def test_agents_pay_less_than_a_flat_world_for_the_same_service(neighbourhood, d
         energy = (net * price[:, None]).sum() / 12 + 0.1 * np.maximum(net, 0).sum() / 12
         closing = fleet.close_day(responses[-1].state, town.first + 288)
         nuisance = sum(r.wear.sum() + r.discomfort.sum() for r in responses)
-        return energy + nuisance + closing.unmet_cost.sum() - closing.stored_value(price.mean() + 0.1).sum()
+        return energy + nuisance + closing.unmet_cost.sum() - closing.stored_wh.sum() / 1000 * (price.mean() + 0.1)
 
     state, flat = fleet.initial_state(), []
     for k in range(288):
@@ -261,7 +261,6 @@ def test_what_is_stored_and_what_is_lacking_is_counted():
     assert charging.unmet_cost.tolist() == [0.0]
     assert gone.stored_wh.tolist() == [2000.0]
     assert gone.unmet_cost.tolist() == pytest.approx([0.8])
-    assert gone.stored_value(0.2).tolist() == pytest.approx([0.4])
 
 
 def test_heat_beyond_any_need_is_worth_little():

@@ -93,11 +93,31 @@ def test_books_are_held_against_all_postings_of_the_journal(tmp_path):
     with Ledger.rebuild(tmp_path / "again.sqlite", [(3, MONDAY), (8, TUESDAY)], until=9) as again:
         assert again.posted_until == 9
         assert again.check([(3, MONDAY), (8, TUESDAY)]) == ""
-    with sqlite3.connect(tmp_path / "books.sqlite") as database:
-        database.execute("UPDATE balances SET nanos = nanos + 1 WHERE account = 1")
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ("UPDATE balances SET nanos = nanos + 1 WHERE account = 1", "account 1 has"),
+        ("DELETE FROM balances_by_line WHERE account = 1", "account and line"),
+        ("DELETE FROM applied", "entry 8 has None"),
+        ("UPDATE applied SET sha256 = 'x'", "entry 8 has x"),
+        ("UPDATE posted SET since = 0", "entry 3 has None"),
+        ("UPDATE posted SET since = 9", "the journal None"),
+        ("UPDATE posted SET until = 4", "below entry 4"),
+        ("UPDATE posted SET sha256 = ''", "below entry 9"),
+    ],
+)
+def test_every_altered_table_is_found(tmp_path, change, found):
+    path = tmp_path / "books.sqlite"
+    with Ledger.create(path) as ledger:
+        ledger.post_all([(3, MONDAY)], until=5)
+        ledger.post_all([(8, TUESDAY)], until=9)
+    with sqlite3.connect(path) as database:
+        database.execute(change)
     database.close()
-    with Ledger.open(tmp_path / "books.sqlite") as ledger:
-        assert "account 1 has" in ledger.check([(3, MONDAY), (8, TUESDAY)])
+    with Ledger.open(path) as ledger:
+        assert found in ledger.check([(3, MONDAY), (8, TUESDAY)])
 
 
 def test_rebuilding_from_the_journal_gives_the_same_books(tmp_path):

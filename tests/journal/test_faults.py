@@ -138,7 +138,9 @@ def test_a_writer_killed_twenty_times_keeps_what_it_printed(tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_a_writer_killed_a_thousand_times_keeps_what_it_printed(tmp_path: Path) -> None:
-    kill_rounds(writer_command(tmp_path / "run"), tmp_path / "run", 1000)
+    killed = kill_rounds(writer_command(tmp_path / "run"), tmp_path / "run", 1000)
+    assert killed.rounds == 1000
+    assert killed.entries >= len(killed.promised) > 1000
 
 
 def test_the_harness_finds_a_receipt_that_is_not_kept(tmp_path: Path) -> None:

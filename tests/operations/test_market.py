@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +13,12 @@ from shards import MISSED, SECOND, THIRD
 from tellegen.metering import DeviceCodes
 from tellegen.operations.keeping import state_parts
 from tellegen.operations.market import Market
+from tellegen.operations.process import perform
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.refusals import MarketError, NotYetError
 from tellegen.operations.settling import Settled
 from tellegen.operations.state import State
-from tellegen.operations.timetable import Verb, day_of, due, real_time_at, settle_at
+from tellegen.operations.timetable import Verb, day_of, due, open_at, real_time_at, settle_at
 from tellegen.operations.writer import folded
 from tellegen.records import (
     Account,
@@ -43,6 +43,7 @@ from tellegen.units import MARKET_INTERVAL_S, NANOS_PER_CENT
 
 METERS = 200
 """One feeder of the city."""
+DAY_S = 86_400
 
 
 def one_line(refusal: pytest.ExceptionInfo[MarketError]) -> str:
@@ -109,6 +110,8 @@ def test_each_verb_asserts_its_order_and_is_done_once(tmp_path: Path) -> None:
         assert market.settle(FIRST, settles) == Settled(0, 0, 0)
         assert grows() == size
 
+        with pytest.raises(MarketError, match="not due at"):
+            market.correct(settles + 1, settles)
         with pytest.raises(MarketError, match="is not settled") as refusal:
             market.close_day(day, settles)
         assert f"interval {FIRST + 1}" in one_line(refusal)
@@ -120,25 +123,31 @@ def test_each_verb_asserts_its_order_and_is_done_once(tmp_path: Path) -> None:
     street.close()
 
 
+def test_a_market_that_has_settled_nothing_has_all_of_its_first_day_left_to_do(tmp_path: Path) -> None:
+    """Whether or not anything is on its record yet."""
+    street = Street(tmp_path / "shard", meters=METERS)
+    for _ in range(2):
+        with street.market() as market:
+            assert market.first_day is not None
+            begins = open_at(market.book, market.first_day)
+            assert market.done_until == begins - 1
+            first = due(market.book, market.done_until, begins, market.first_day)[0]
+            assert (first.verb, first.day) == (Verb.OPEN_DAY, market.first_day)
+            market.take_prices(REAL_TIME, prices(ROOT_PRICE, FIRST), street.clock.now())
+    street.close()
+
+
 def test_whatever_is_asked_for_again_is_on_record_already(shard_copy: Path) -> None:
-    """After two closes the timetable is gone through once more: nothing comes of it."""
+    """After two closes and the end the whole timetable is gone through once more: nothing comes of it."""
     with Market.open(shard_copy) as market:
         size, balances = len(market.record.journal), market.ledger.balances_by_line()
         now = market.record.journal.known_at(size - 1)
-        by_key = {Verb.SETTLE: market.settle, Verb.CORRECT: market.correct}
-        by_day = {Verb.OPEN_DAY: market.open_day, Verb.CLOSE_DAY: market.close_day, Verb.FINALISE: market.finalise}
-        asked = due(market.book, (SECOND - 24) * MARKET_INTERVAL_S, market.done_until, market.first_day)
-        assert {each.verb for each in asked} >= {*by_key, Verb.OPEN_DAY, Verb.CLOSE_DAY}
+        asked = due(market.book, market.done_until - DAY_S, now, market.first_day)
+        assert {each.verb for each in asked} == {*Verb}
         for each in asked:
-            if each.verb in by_key:
-                by_key[each.verb](each.key, now)
-            elif each.verb in by_day:
-                by_day[each.verb](each.day, now)
-            elif each.verb is Verb.CLOSE_REAL_TIME and each.key <= market.state.settled:
-                assert market.is_done(each)
-                with suppress(MarketError):  # of a closed day: that gate closed long ago
-                    market.close_gate(REAL_TIME, each.key, now)
-        assert len(market.record.journal) == size
+            perform(market, each, now)
+            assert market.is_done(each) or each.verb in {Verb.CORRECT, Verb.SNAPSHOT, Verb.PUBLISH}
+            assert len(market.record.journal) == size, each
         assert market.ledger.balances_by_line() == balances
 
 

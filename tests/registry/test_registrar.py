@@ -28,7 +28,6 @@ from tellegen.registry import (
     Request,
     Shard,
     admit_many,
-    check_connections,
     connection,
     create_shard,
     open_shard,
@@ -194,8 +193,10 @@ def test_a_connection_that_cannot_stand_is_refused_whole(shard: Shard, change: d
     assert len(shard.journal) == entries
 
 
-def test_a_disconnected_customer_needs_no_feeder() -> None:
-    check_connections(point(node=-1, feeder=""))
+def test_a_customer_is_disconnected_by_a_row_without_a_feeder(shard: Shard) -> None:
+    shard.registrar.connect(point(), NOW)
+    shard.registrar.connect(point(node=-1, feeder="", from_interval=100), NOW + 1)
+    assert shard.directory.feeder_of([7, 7], [99, 100]).tolist() == [b"F1", b""]
 
 
 def test_generations_of_code_keys_are_a_record(shard: Shard) -> None:

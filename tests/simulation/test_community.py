@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 
 from tellegen.errors import InputError
 from tellegen.grid.importers import Frame, simbench_profiles, simbench_tables
-from tellegen.simulation.community import Community, build_community, profile_demand_kva
+from tellegen.simulation.community import Community, build_community
 from tellegen.simulation.profiles import charging_blocks, five_minutes
 from tellegen.units import interval_at
 
@@ -90,29 +90,6 @@ def test_energy_of_the_day_is_the_data_sets(grids: None) -> None:
     assert (pumps.demand_w[:, today] / pumps.cop[:, None]).sum() / 12e3 == pytest.approx(heat, rel=1e-6)
     assert home.pv_kw[:, today].sum() / 12 == pytest.approx(sun, rel=1e-6)
     assert sun > 100
-
-
-def test_the_network_sees_every_home_once(grids: None) -> None:
-    home = build()
-    cars = home.vehicles
-    demand = profile_demand_kva(home)
-    today = slice(home.history, None)
-    tanks = home.water_heaters
-    standing = (tanks.ua_w_per_k * (tanks.desired_c - tanks.ambient_c)).sum() * 24 / 1000
-    after = home.first_interval + home.intervals
-    in_time = cars.arrival + np.ceil(cars.energy_wh / cars.power_w * 12) <= after
-    assert in_time.all()
-    total = (
-        home.load_kw[:, today].sum() / 12
-        + (home.heat_pumps.demand_w[:, today] / home.heat_pumps.cop[:, None]).sum() / 12e3
-        + tanks.draw_w[:, today].sum() / 12e3
-        + standing
-        + cars.energy_wh.sum() / 1000
-        - home.pv_kw[:, today].sum() / 12
-    )
-    assert demand.real.sum() / 12 == pytest.approx(total, rel=1e-9)
-    assert demand.imag.sum() == pytest.approx(home.load_kvar[:, today].sum(), rel=1e-9)
-    assert np.all(demand[home.case.network.source] == 0)
 
 
 @pytest.mark.parametrize(("day", "intervals"), [(date(2016, 3, 27), 276), (SPRING, 288), (date(2016, 10, 30), 300)])

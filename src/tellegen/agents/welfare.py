@@ -62,10 +62,6 @@ class Closing:
     unmet_wh: FloatArray
     unmet_cost: FloatArray
 
-    def stored_value(self, price: FloatArray | float) -> FloatArray:
-        """Stored energy at a price in currency per kWh."""
-        return np.asarray(self.stored_wh / 1000.0 * price)
-
 
 def useful_heat_wh(excess_k: FloatArray, need_w: FloatArray, bodies: Bodies) -> FloatArray:
     """Heat, in Wh, that a body's temperature above (below) the desired one is worth.

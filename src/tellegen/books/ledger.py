@@ -175,24 +175,21 @@ class Ledger:
                 digests[entry] = _digest(postings)
                 yield entry, postings
 
-        path, until, here = self.path, self.posted_until, self.applied()
+        path = self.path
+        ((since, until, chained),) = self._rows("SELECT since, until, sha256 FROM posted")
         with TemporaryDirectory() as folder, Ledger.rebuild(Path(folder) / "books.sqlite", digested()) as folded:
             units = self.units() | folded.units()
             parts: list[tuple[str, Mapping[Any, object], Mapping[Any, object]]] = [
                 *((f"unit {unit}, account", self.balances(unit), folded.balances(unit)) for unit in units),
                 *((f"unit {u}, account and line", self.balances_by_line(u), folded.balances_by_line(u)) for u in units),
-                (
-                    "entry",
-                    here,
-                    {entry: digest for entry, digest in digests.items() if entry in here or entry >= until},
-                ),
+                ("entry", self.applied(), {entry: digest for entry, digest in digests.items() if entry >= since}),
             ]
             for what, mine, there in parts:
                 for key in sorted(mine.keys() | there.keys()):
                     if mine.get(key) != there.get(key):
                         return f"{path}: {what} {key} has {mine.get(key)}, the journal {there.get(key)}"
-        chained = _chained("", {entry: digest for entry, digest in digests.items() if entry < until})
-        return "" if chained == self.digest else f"{path}: other postings were applied below entry {until}"
+        same = chained == _chained("", {entry: digest for entry, digest in digests.items() if entry < until})
+        return "" if same else f"{path}: other postings were applied below entry {until}"
 
     def post(self, postings: Postings, entry: int) -> bool:
         """Apply the batch of postings at journal index `entry`, all of it or nothing.

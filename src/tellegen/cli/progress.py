@@ -84,6 +84,8 @@ def words(result: object) -> str:
 
 
 def _gate(closed: GateClosed) -> str:
+    if not closed.status.size:
+        return "closed before"
     status = [ClearingStatus(number).name.lower() if number >= 0 else "not held" for number in closed.status.tolist()]
     ended = ", ".join(f"{status.count(each):,} {each}" for each in dict.fromkeys(sorted(status)))
     binding = int(closed.binding.sum())

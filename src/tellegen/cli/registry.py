@@ -6,7 +6,6 @@ import base64
 import binascii
 import csv
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -93,6 +92,7 @@ def request(
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+    from tellegen.journal.storage import write_secret
     from tellegen.registry import rotation_message, signing_request
     from tellegen.registry.private_key import read_private_key
 
@@ -109,9 +109,7 @@ def request(
         if (path := out.with_name(out.name + suffix)).exists():
             raise InputError(path, "file", "exists; a key is never overwritten")
     secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    handle = os.open(out.with_name(out.name + ".key"), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(secret)
+    write_secret(out.with_name(out.name + ".key"), secret)
     for suffix, content in files.items():
         out.with_name(out.name + suffix).write_bytes(content)
     print(f"{out}.key (keep it secret), " + ", ".join(f"{out}{suffix}" for suffix in files))

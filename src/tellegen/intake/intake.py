@@ -12,23 +12,21 @@ connected.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from nacl.bindings import crypto_sign_open
-from nacl.exceptions import BadSignatureError
 from numpy.typing import NDArray
 
 from tellegen.intake.calendar import Calendar
+from tellegen.intake.entrance import Entrance
 from tellegen.intake.known import OWNER, STATE, Known
-from tellegen.intake.limits import IntakeLimits, Reason, RefusedBatchError
-from tellegen.intake.rate import RowRate
-from tellegen.intake.registry_changes import REGISTRAR, TABLES, SentChanges, check_changes
+from tellegen.intake.limits import IntakeLimits, Reason, RefusedBatchError, unavailable
+from tellegen.intake.recording import SOURCE, Recording
+from tellegen.intake.registry_changes import TABLES, SentChanges, check_changes
 from tellegen.intake.row_checks import Places, refusals
-from tellegen.intake.sent import RowProblem, Sent, SentBids, SentReadings, SentRoots
+from tellegen.intake.sent import RowProblem, Sent, SentReadings
 from tellegen.intake.stages import Stages
 from tellegen.intake.submitted import ROW_KINDS, Submitted, statement_of
 from tellegen.journal import Journal, JournalError, height_for
@@ -36,7 +34,6 @@ from tellegen.journal.clock import STEP_MAX_S, RecordClock
 from tellegen.journal.database import SQLITE, Databases
 from tellegen.journal.storage import FILES, Storage
 from tellegen.metering import DeviceCodes
-from tellegen.metering.daily import INTERVALS_PER_DAY
 from tellegen.privacy import Vault, VaultError
 from tellegen.privacy.recorder import start_clock
 from tellegen.privacy.snapshots import KEPT, SnapshotFolder
@@ -46,21 +43,14 @@ from tellegen.records import (
     Readings,
     RecordError,
     Refusal,
-    Refusals,
-    Route,
-    SealedBatch,
     Statement,
     Table,
     Ticks,
 )
-from tellegen.records.market import DAY_AHEAD, MARKETS
-from tellegen.registry import NotAdmittedError, RegistryError
+from tellegen.registry import RegistryError
 from tellegen.registry.shard import METER_PURPOSE, SIGNING_PURPOSE
 from tellegen.units import MARKET_INTERVAL_S
 
-SOURCE = "intake"
-"""Who says which rows do not count."""
-_SIGNATURE_BYTES = 64
 _WHOLE_KINDS = (*ROW_KINDS, *TABLES)
 """A submission is on record whole when one of these is."""
 
@@ -106,13 +96,8 @@ class Intake:
         calendar: Calendar,
         snapshots: SnapshotFolder,
     ) -> None:
-        self.journal, self.vault, self.directory, self.limits, self.clock = (
-            journal,
-            vault,
-            known.directory,
-            limits,
-            clock,
-        )
+        self.journal, self.vault, self.directory = journal, vault, known.directory
+        self.limits, self.clock = limits, clock
         self.notices = (*journal.notices, *known.problems)
         """What was found missing or damaged and done without when the intake was opened, one line each."""
         self.folded_from = known.size
@@ -121,8 +106,8 @@ class Intake:
         self.known, self._snapshots = known, snapshots
         self._codes, self._replay, self._calendar = codes, known.replay, calendar
         self.stages = Stages()
-        self._rates: dict[str, RowRate] = {}
-        self._record = Submitted(journal, vault)
+        self._entrance = Entrance(journal.verifier, limits, clock, calendar, known.directory)
+        self._recording, self._record = Recording(journal, vault), Submitted(journal, vault)
 
     @classmethod
     def open(
@@ -199,16 +184,16 @@ class Intake:
         RefusedBatchError : nothing of it is on record.
         """
         now = self.clock.now()
-        self._check_sender(statement, signature, now)
+        self._entrance.check_sender(statement, signature, now)
         recorded = self._recorded(statement)
         if recorded:
             return self._again(statement, recorded, decode)
-        self._check_time(statement, now)
+        self._entrance.check_time(statement, now)
         with self.stages("decode"):
-            sent = self._decoded(decode)
+            sent = self._entrance.decoded(decode)
         if isinstance(sent, SentChanges):
             return self._change(sent.table, statement, signature, now)
-        self._check_rate(statement.source, sent.rows + len(sent.problems))
+        self._entrance.check_rate(statement.source, sent.rows + len(sent.problems))
         places = Places.of(sent, statement, now, self.directory)
         known = places.connected
         unknown = [RowProblem.of(row, Refusal.UNKNOWN) for row in sent.numbers[~known].tolist()]
@@ -220,13 +205,11 @@ class Intake:
         if not accepted:
             raise RefusedBatchError(Reason.NO_GOOD_ROW, "no row of the batch can be taken", rows=refused)
         try:
-            with (
-                self.stages("seal"),
-                self.journal.together(),
-            ):  # or a reader would see rows before it sees that they do not count
+            # together, or a reader would see rows before it sees that they do not count
+            with self.stages("seal"), self.journal.together():
                 entries = self._append(kept, refusal, statement, signature, now)
         except (JournalError, VaultError) as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
         return Taken(entries, accepted, refused)
 
     def tick(self, reach: int | None = None) -> int | None:
@@ -242,9 +225,9 @@ class Intake:
         if newest >= (now - self._calendar.tick_s(now) + 1 if reach is None else reach):
             return None
         try:
-            return self.journal.append(_own(self.vault, Ticks(time=np.array([now])), now))
+            return self._recording.own(Ticks(time=np.array([now])), now)
         except (JournalError, VaultError) as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
 
     def is_snapshot_due(self) -> bool:
         """Whether what came since the newest snapshot, or the last try of one, took as long as the rulebook lets it."""
@@ -267,17 +250,17 @@ class Intake:
         self._kept_at = self.clock.now()
         try:
             record = self.known.kept(self._snapshots, self.vault.erased, len(self.journal), afresh=afresh)
-            entry = self.journal.append(_own(self.vault, record, self.clock.now()))
+            entry = self._recording.own(record, self.clock.now())
         except OSError as error:
-            raise _unavailable(JournalError(f"{self.journal.folder.parent / STATE}: {error.strerror}")) from error
+            raise unavailable(JournalError(f"{self.journal.folder.parent / STATE}: {error.strerror}")) from error
         except (JournalError, VaultError) as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
         self._commit("snapshot")
         try:
             self._snapshots.keep(1 if afresh else KEPT)
         except (OSError, VaultError) as error:  # it is on record; the next one removes what this leaves
             if afresh:
-                raise _unavailable(JournalError(f"what older snapshots kept is still there: {error}")) from error
+                raise unavailable(JournalError(f"what older snapshots kept is still there: {error}")) from error
         return entry
 
     def commit(self) -> None:
@@ -296,7 +279,7 @@ class Intake:
             with self.stages(stage):
                 self.journal.commit(self.clock.now() + 2 * STEP_MAX_S)
         except JournalError as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
 
     def receipts(self, taken: Sequence[Taken]) -> list[list[str]]:
         """Receipts of committed batches, one for each of their entries, all under one checkpoint."""
@@ -305,21 +288,6 @@ class Intake:
         proofs = iter(flat)
         return [[next(proofs) for _ in each.entries] for each in taken]
 
-    # One batch
-
-    def _check_sender(self, statement: Statement, signature: bytes, now: int) -> None:
-        if statement.origin != self.origin:
-            raise RefusedBatchError(
-                Reason.BAD_SIGNATURE, f"the batch is signed for '{statement.origin}', this is '{self.origin}'"
-            )
-        if statement.route is Route.ADMISSIONS and statement.source == REGISTRAR:
-            key = self.journal.verifier.public_key
-        elif statement.route is Route.ADMISSIONS:
-            raise RefusedBatchError(Reason.UNKNOWN_SOURCE, f"source {statement.source!r} of admissions is not admitted")
-        else:
-            key = self._source_key(statement.source, now)
-        check_signature(statement.to_bytes(), signature, key, statement.source)
-
     def check_request(self, source: str, message: bytes, signature: bytes) -> None:
         """Whether a source that may hand in has signed a request of its own.
 
@@ -327,78 +295,7 @@ class Intake:
         ------
         RefusedBatchError : it is not admitted now, or has not signed this.
         """
-        check_signature(message, signature, self._source_key(source, self.clock.now()), source)
-
-    def _source_key(self, source: str, now: int) -> bytes:
-        try:
-            return self.directory.source_key(source, now, now)
-        except NotAdmittedError as error:
-            unknown = error.refusal == Refusal.UNKNOWN
-            raise RefusedBatchError(Reason.UNKNOWN_SOURCE if unknown else Reason.REVOKED_SOURCE, str(error)) from None
-
-    def _check_time(self, statement: Statement, now: int) -> None:
-        if statement.route is Route.ADMISSIONS:
-            wrong, newest = bool(statement.market), (now + self.limits.skew_s_max) // MARKET_INTERVAL_S
-        elif statement.route in (Route.READINGS, Route.DAILY_ROOTS):
-            wrong, newest = bool(statement.market), (now + self.limits.skew_s_max) // MARKET_INTERVAL_S - 1
-        else:
-            wrong = statement.market not in MARKETS
-            newest = now // MARKET_INTERVAL_S + self.limits.ahead_intervals_max
-        if wrong:
-            raise RefusedBatchError(
-                Reason.MALFORMED,
-                f"market '{statement.market}' is none for {statement.route}; bids name one of {', '.join(MARKETS)}, "
-                "others none",
-            )
-        begins = self._calendar.day_start(statement.interval) if statement.market == DAY_AHEAD else statement.interval
-        if statement.interval != begins:
-            raise RefusedBatchError(
-                Reason.MALFORMED,
-                f"interval {statement.interval} does not begin a delivery day; of that day the first is {begins}",
-            )
-        if statement.route is Route.DAILY_ROOTS and (statement.interval + 1) % INTERVALS_PER_DAY:
-            raise RefusedBatchError(
-                Reason.MALFORMED,
-                f"interval {statement.interval} does not end a UTC day; signed days name the last of their day",
-            )
-        oldest = self._oldest(now)
-        if statement.interval < oldest:
-            raise RefusedBatchError(
-                Reason.TOO_LATE, f"interval {statement.interval} is past; {oldest} is the oldest that is still taken"
-            )
-        if statement.interval > newest:
-            raise RefusedBatchError(
-                Reason.TOO_EARLY,
-                f"interval {statement.interval} is too far ahead; {newest} is the newest that is taken now. Is the "
-                "clock right?",
-            )
-
-    def _oldest(self, now: int) -> int:
-        """The oldest interval that is still taken."""
-        window, limit = self._calendar.window_intervals(now), self.limits.late_intervals_max
-        return now // MARKET_INTERVAL_S - (window if limit is None else min(window, limit))
-
-    def _decoded(self, decode: Callable[[], Sent | SentChanges]) -> Sent | SentChanges:
-        try:
-            sent = decode()
-        except RecordError as error:
-            raise RefusedBatchError(Reason.MALFORMED, f"the body cannot be read: {error}") from None
-        rows = sent.rows + (0 if isinstance(sent, SentChanges) else len(sent.problems))
-        if rows > self.limits.rows_max:
-            raise RefusedBatchError(
-                Reason.TOO_LARGE, f"{rows} rows in one batch; at most {self.limits.rows_max}, send several"
-            )
-        return sent
-
-    def _check_rate(self, source: str, rows: int) -> None:
-        rate = self._rates.setdefault(source, RowRate(self.limits.rows_per_s_max))
-        wait = rate.take(rows, self.clock.elapsed())
-        if wait:
-            raise RefusedBatchError(
-                Reason.RATE,
-                f"source '{source}' sends more than {self.limits.rows_per_s_max} rows a second",
-                retry_after_s=wait,
-            )
+        self._entrance.check_request(source, message, signature)
 
     # On to the record
 
@@ -410,13 +307,11 @@ class Intake:
                 self.vault.enrol(table.customer.tolist())
         except (RecordError, RegistryError, VaultError) as error:
             raise RefusedBatchError(Reason.NO_GOOD_ROW, f"nothing is changed: {error}") from None
-        evidence = statement.evidence(signature)
-        batch = self._seal(table, statement, statement.source, now, (), statement.name(), evidence)
         try:
-            entry = self.journal.append(batch)
+            entry, header = self._recording.change(table, statement, signature, now)
         except JournalError as error:
-            raise _unavailable(error) from error
-        self.directory.apply(batch.header, table)
+            raise unavailable(error) from error
+        self.directory.apply(header, table)
         if isinstance(table, KeyGenerations):
             self._codes.rotate(table)
         return Taken((entry,), len(table), ())
@@ -424,53 +319,12 @@ class Intake:
     def _append(
         self, sent: Sent, refusal: NDArray[np.uint8], statement: Statement, signature: bytes, now: int
     ) -> tuple[int, ...]:
-        evidence = statement.evidence(signature)
-
-        def put(table: Table, causes: tuple[int, ...] = ()) -> int:
-            batch = self._seal(table, statement, statement.source, now, causes, statement.name(), evidence)
-            return self.journal.append(batch)
-
-        match sent:
-            case SentReadings():
-                entries: tuple[int, ...] = (put(sent.readings),)
-            case SentRoots():
-                entries = (put(sent.roots),)
-            case SentBids():
-                offered = put(sent.orders)
-                entries = (offered, put(sent.submissions, (offered,)))
+        entries = self._recording.sent(sent, statement, signature, now)
         if refusal.any():
-            entries += (self._refuse_rows(refusal, statement, entries[-1], now),)
+            entries += (self._recording.refuse_rows(refusal, statement, entries[-1], now),)
         if isinstance(sent, SentReadings):
             self._mark(sent.readings, refusal == Refusal.NONE)
         return entries
-
-    def _refuse_rows(self, refusal: NDArray[np.uint8], statement: Statement, batch: int, now: int) -> int:
-        rows = np.flatnonzero(refusal)
-        table = Refusals(row=rows, refusal=refusal[rows])  # type: ignore[arg-type]
-        return self.journal.append(self._seal(table, statement, SOURCE, now, (batch,), statement.name(), ""))
-
-    def _seal(
-        self,
-        table: Table,
-        statement: Statement,
-        source: str,
-        known_at: int,
-        causes: tuple[int, ...],
-        name: str,
-        evidence: str,
-    ) -> SealedBatch:
-        return self.vault.seal_live(
-            table,
-            feeder=statement.feeder,
-            interval=statement.interval,
-            intervals=1,
-            source=source,
-            known_at=known_at,
-            name=name,
-            market=statement.market,
-            causes=causes,
-            evidence=evidence,
-        )
 
     def _mark(self, readings: Readings, counted: NDArray[np.bool_]) -> None:
         self._replay.mark(readings.meter[counted], readings.counter[counted])
@@ -501,7 +355,7 @@ class Intake:
                 f"source '{statement.source}' has used {statement.route} number {statement.sequence} for another "
                 "batch; give each batch a number of its own",
             )
-        sent = self._decoded(decode)
+        sent = self._entrance.decoded(decode)
         if isinstance(sent, SentChanges):
             return Taken(tuple(entries), sent.rows, (), again=True)
         behind = self._record.refusals_behind(batch)
@@ -519,7 +373,7 @@ class Intake:
 
         Those of entries below `since` are known; counters of intervals that are refused as too old need not be.
         """
-        oldest = None if since else self._oldest(self.clock.now())
+        oldest = None if since else self._entrance.oldest(self.clock.now())
         for readings in self._record.counted_readings(oldest, since):
             self._mark(readings, np.ones(len(readings), dtype=np.bool_))
         batch = self._record.unfinished()
@@ -532,7 +386,7 @@ class Intake:
         if isinstance(sent, SentReadings):
             self._mark(sent.readings, refusal == Refusal.NONE)
         if refusal.any():
-            self._refuse_rows(refusal, statement, batch, header.known_at)
+            self._recording.refuse_rows(refusal, statement, batch, header.known_at)
             self.journal.commit(self.clock.now())
 
 
@@ -541,38 +395,5 @@ def _problems(sent: Sent, refusal: NDArray[np.uint8]) -> list[RowProblem]:
     return [RowProblem.of(n, r) for n, r in zip(sent.numbers[rows].tolist(), refusal[rows].tolist(), strict=True)]
 
 
-def check_signature(message: bytes, signature: bytes, key: bytes, source: str) -> None:
-    """Refuse what a source has not signed.
-
-    Raises
-    ------
-    RefusedBatchError : the Ed25519 signature over the message is not that of the key.
-    """
-    try:
-        if len(signature) != _SIGNATURE_BYTES:
-            raise BadSignatureError
-        crypto_sign_open(signature + message, key)
-    except BadSignatureError:
-        raise RefusedBatchError(
-            Reason.BAD_SIGNATURE,
-            f"the signature is not that of source '{source}' over this for this shard; sign it with the key that is "
-            "admitted",
-        ) from None
-
-
-def _own(vault: Vault, table: Table, now: int) -> SealedBatch:
-    """What the intake itself has to say."""
-    interval = now // MARKET_INTERVAL_S
-    return vault.seal(table, feeder="", interval=interval, intervals=1, source=SOURCE, known_at=now)
-
-
 def _in_order(problems: list[RowProblem]) -> tuple[RowProblem, ...]:
     return tuple(sorted(problems, key=lambda problem: problem.row))
-
-
-def _unavailable(error: JournalError | VaultError) -> RefusedBatchError:
-    cause = error.__cause__
-    full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    if full:
-        return RefusedBatchError(Reason.DISK_FULL, "the disk of the record is full; nothing more can be taken")
-    return RefusedBatchError(Reason.UNAVAILABLE, f"the record cannot be written: {error}", retry_after_s=5)

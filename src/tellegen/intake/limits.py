@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from enum import StrEnum
 
 from tellegen.errors import InputError, TellegenError
 from tellegen.intake.sent import RowProblem
 from tellegen.intake.submitted import AHEAD_INTERVALS
+from tellegen.journal import JournalError
+from tellegen.privacy import VaultError
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +81,12 @@ class RefusedBatchError(TellegenError):
     ) -> None:
         self.reason, self.rows, self.retry_after_s = reason, rows, retry_after_s
         super().__init__(detail)
+
+
+def unavailable(error: JournalError | VaultError) -> RefusedBatchError:
+    """How it is said that the disk has refused."""
+    cause = error.__cause__
+    full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if full:
+        return RefusedBatchError(Reason.DISK_FULL, "the disk of the record is full; nothing more can be taken")
+    return RefusedBatchError(Reason.UNAVAILABLE, f"the record cannot be written: {error}", retry_after_s=5)

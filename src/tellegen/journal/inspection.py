@@ -15,7 +15,8 @@ from pathlib import Path
 
 from tellegen.errors import InputError
 from tellegen.journal.checkpoints import NOTE_LINES, Checkpoint, whole_notes
-from tellegen.journal.journal import ENTRY_BYTES_MAX, SEGMENT_BYTES_MAX, Journal, read_verifier
+from tellegen.journal.files import ENTRY_BYTES_MAX, SEGMENT_BYTES_MAX, read_verifier
+from tellegen.journal.journal import Journal
 from tellegen.journal.merkle import MerkleTree, entry_hash
 from tellegen.journal.note import JournalError, NoteSigner, NoteVerifier
 from tellegen.journal.payload import PAYLOAD_BYTES_MAX, Stub

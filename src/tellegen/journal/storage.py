@@ -225,3 +225,17 @@ def replace_file(path: Path, data: bytes, storage: Storage = FILES) -> None:
         file.close()
     adopt_draft(storage, path)
     storage.sync_folder(path.parent)
+
+
+def write_secret(path: Path, content: bytes) -> None:
+    """Write a file of this machine's disk, durably, that only its owner may read.
+
+    Raises
+    ------
+    FileExistsError : it is there already. OSError : the disk refused.
+    """
+    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(handle)

@@ -7,7 +7,8 @@ from itertools import groupby
 from pathlib import Path
 
 from tellegen.journal.checkpoints import CheckpointFile
-from tellegen.journal.journal import SEGMENT_BYTES_MAX, Journal
+from tellegen.journal.files import SEGMENT_BYTES_MAX
+from tellegen.journal.journal import Journal
 from tellegen.journal.note import JournalError
 from tellegen.journal.payload import PAYLOAD_BYTES_MAX, Stub
 from tellegen.journal.segments import Segments, frame_bytes, segment_name

@@ -14,7 +14,6 @@ C2SP tlog-witness, add-checkpoint, without the HTTP.
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from tellegen.journal.cosignature import Cosigner
 from tellegen.journal.extension import Extension
 from tellegen.journal.merkle import EMPTY_ROOT, verify_consistency
 from tellegen.journal.note import ED25519, JournalError, NoteVerifier, SignatureLine, check_key, key_id, split_note
-from tellegen.journal.storage import FILES, StoredFile, replace_file
+from tellegen.journal.storage import FILES, StoredFile, replace_file, write_secret
 
 REQUEST_BYTES_MAX = 1 << 17
 _FILE_NAME_MAX = 200
@@ -84,13 +83,9 @@ class Witness:
         check_key(name, seed)
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            handle = os.open(folder / "witness.key", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            write_secret(folder / "witness.key", f"{name} {seed.hex()}\n".encode())
         except FileExistsError:
             raise JournalError(f"{folder}: holds a witness already") from None
-        with os.fdopen(handle, "wb") as file:
-            file.write(f"{name} {seed.hex()}\n".encode())
-            file.flush()
-            os.fsync(handle)
         replace_file(folder / "witness.pub", f"{Cosigner(name, seed).verifier.vkey}\n".encode())
 
     @property

@@ -171,12 +171,12 @@ class Fold:
         self._state = self._state.with_rows(sure, certain)
         self._meter[sure] = places.meter
 
-    def run(self, late: IntArray | None) -> Folded:
+    def run(self, late: IntArray) -> Folded:
         """Fold until each customer's state is the one on record, or to the end.
 
         Parameters
         ----------
-        late : the late pairs, as `pairs` counts them; None: fold to the end whatever comes out.
+        late : the late pairs, as `pairs` counts them.
         """
         parts = [Folded.none()]
         block = AHEAD_FIRST
@@ -192,7 +192,7 @@ class Fold:
         ended = self._open & (self._meter != NOWHERE)
         return Standing(self.customer[ended], self._meter[ended], self._state.take(ended))
 
-    def _block(self, active: IntArray, block: int, late: IntArray | None) -> list[Folded]:
+    def _block(self, active: IntArray, block: int, late: IntArray) -> list[Folded]:
         """Fold the next intervals of the active customers, asked for at once."""
         n = active.size
         who = np.repeat(self.customer[active], block)
@@ -203,7 +203,7 @@ class Fold:
         estimates = self._known.estimates(asked, about)
         sent = self._sent(asked, about, places)
         believed = _Believed.of(self._known, asked, about)
-        tardy = np.isin(pairs(asked, about), late) if late is not None else np.ones(asked.size, dtype=np.bool_)
+        tardy = np.isin(pairs(asked, about), late)
         at = np.full(n * block, -1, dtype=np.int64)
         at[inside] = np.arange(asked.size)
         grid = at.reshape(n, block)

@@ -88,22 +88,6 @@ def refold(
     return Refolded(_edits(rows, wh, changed.customer, pairs(who, when)), changed, rows.customer.size)
 
 
-def restate(customer: IntArray, until: int, known: Known) -> Standing:
-    """State of the meters of some customers after an interval, from what is on record about them alone.
-
-    So a fold over the record goes on behind a run of late readings: with the customers of its edits.
-
-    Parameters
-    ----------
-    customer : int64[k].
-    until, known : as for `refold`.
-    """
-    who = np.unique(customer)
-    fold = Fold(known, who, np.full(who.size, until + 1), until)
-    fold.run(None)
-    return fold.open_ends()
-
-
 def _edits(rows: Folded, wh: IntArray, changed: IntArray, late: IntArray) -> Edits:
     """New versions of the rows that are not what they were, and one at least of each customer that has changed."""
     new = ~rows.pinned & (

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from tellegen.records import Clearings, ClearingStatus, Prices
+from tellegen.operations.corrections import cleared_at
+from tellegen.operations.record import ShardRecord
+from tellegen.operations.state import NONE, Gate, State
+from tellegen.records import COLD, Clearings, ClearingStatus, GateOutcome, Prices
+from tellegen.records.market import REAL_TIME
 from tellegen.rules.calendar import AdministrativePrice, TimetableParameters
 from tellegen.units import IntArray, check_rows
 
@@ -72,3 +76,27 @@ def administrative_clearing(root_price: int) -> Clearings:
     row = np.zeros(1, dtype=Clearings.row_dtype())
     row["status"], row["root_price"] = ClearingStatus.ADMINISTRATIVE, root_price
     return Clearings.from_rows(row)
+
+
+def stand_in(record: ShardRecord, state: State, gate: Gate, feeder: int, interval: int) -> tuple[Prices, int]:
+    """Prices of an interval that is not cleared on a feeder, by the rulebook; and what the root settles at."""
+    rules = state.book.at(state.date_of(interval)).timetable
+    priced = gate.outcome(feeder) is not GateOutcome.NO_PRICE
+    root = state.root_prices.get((REAL_TIME, interval)) if priced else None
+    position = state.positions.get((feeder, state.day_range(interval).start))
+    hour = -1 if position is None else position.hour_of(interval)
+    # what was cleared day-ahead after the gate was not known at it
+    sold = NONE if position is None or hour < 0 else int(position.clearing[hour])
+    forward = None if sold == NONE or sold > gate.entry else cleared_at(record, sold)
+    spread_from = int(gate.rows.spread_from[feeder])
+    last = None if spread_from == COLD else cleared_at(record, spread_from)
+    prices = administrative_prices(
+        rules,
+        len(record.feeders[feeder].network.nodes),
+        root,
+        None if last is None else (last.prices, int(last.clearing.root_price[0])),
+        None if forward is None else forward.prices,
+    )
+    if root is None:
+        root = rules.administrative_micros_per_kwh if forward is None else int(forward.clearing.root_price[0])
+    return prices, root

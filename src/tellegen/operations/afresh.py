@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import replace
 from datetime import date
 
 import numpy as np
 
-from tellegen.operations.corrections import cleared_at, cleared_of, located
+from tellegen.operations.corrections import believed, cleared_of, edits_of, located
 from tellegen.operations.day import shared_again
-from tellegen.operations.facts import Cleared, Forward, Metered, settle_interval
-from tellegen.operations.forward import forward_of
-from tellegen.operations.positions import Position, party_keys, scheduled_wh
+from tellegen.operations.facts import Metered, settle_interval
+from tellegen.operations.forward import SoldAhead
+from tellegen.operations.positions import party_keys
 from tellegen.operations.record import ShardRecord
-from tellegen.operations.state import NONE, State
+from tellegen.operations.state import State
 from tellegen.operations.sums import LineSums
-from tellegen.operations.timetable import day_bounds, periods
-from tellegen.records import Clearings, Energy, FeederDays
-from tellegen.records.market import DAY_AHEAD
-from tellegen.units import INTERVALS_PER_HOUR
+from tellegen.operations.timetable import day_bounds
+from tellegen.records import Closes, Edits, Energy, FeederDays, Postings
+from tellegen.units import IntArray
 
 
 def first_close(record: ShardRecord, feeder: int, day: date) -> FeederDays:
@@ -35,23 +35,58 @@ def first_close(record: ShardRecord, feeder: int, day: date) -> FeederDays:
     raise KeyError(f"the first close of {day} on {name} is not on record")
 
 
-def settled_afresh(
-    record: ShardRecord, state: State, feeder: int, day: date, energy: Callable[[int], Energy]
-) -> LineSums:
+def equals_afresh(
+    record: ShardRecord,
+    state: State,
+    feeder: int,
+    day: date,
+    edits: Edits | None = None,
+    postings: Iterable[Postings] = (),
+) -> bool:
+    """Whether a settlement of a closed day from scratch comes to what is on record now, by customer and line.
+
+    Parameters
+    ----------
+    edits, postings : what comes besides, and is not on record yet.
+    """
+    before, first = first_close(record, feeder, day), day_bounds(record.rulebook, day).start
+    known = edits_of(record, state, feeder, first)
+    afresh = settled_afresh(record, state, feeder, day, known if edits is None else Edits.concat([known, edits]))
+    since = deepcopy(state.since_close.get((feeder, first), LineSums()))
+    for each in postings:
+        since.add(each)
+    customer: IntArray = np.union1d(np.union1d(before.customer, since.customer), afresh.customer)
+    amounts = since.of(customer)[0]
+    amounts[np.searchsorted(customer, before.customer)] += before.amounts
+    rent, unaccounted = _left_open(record, feeder, first)
+    pools = since.rent + rent == afresh.rent and since.unaccounted + unaccounted == afresh.unaccounted
+    return bool(pools and np.array_equal(amounts, afresh.of(customer)[0]))
+
+
+def _left_open(record: ShardRecord, feeder: int, first: int) -> tuple[int, int]:
+    """What the first close of a day left in the pools: nobody was there to share it."""
+    for entry in record.journal.find(kind=Closes.kind, interval=first, name="first"):
+        if record.header(entry).feeder == record.feeders[feeder].name:
+            row = record.table(entry, Closes)
+            return int(row.open_rent_nanos[0]), int(row.open_unaccounted_nanos[0])
+    return 0, 0
+
+
+def settled_afresh(record: ShardRecord, state: State, feeder: int, day: date, edits: Edits) -> LineSums:
     """What a feeder's day comes to, pools shared, when it is settled from its first interval on.
 
     Parameters
     ----------
-    energy : of an interval: a row for everybody on the feeder, the substation by its own number among them.
+    edits : new versions of its energy.
     """
     whole = day_bounds(record.rulebook, day)
     parameters, before = record.rulebook.at(day).settlement, first_close(record, feeder, day)
-    forward = _Position(record, feeder, whole)
+    forward = SoldAhead(record, feeder, whole)
     sums = LineSums()
     for interval in whole:
         if not record.journal.find(kind=Energy.kind, interval=interval):
             continue  # the market had ended
-        rows = energy(interval)
+        rows, _ = believed(record, state, feeder, interval, edits)
         root = rows.customer == record.feeders[feeder].substation
         theirs = rows.take(~root)
         customer = theirs.customer.astype(np.int64)
@@ -64,25 +99,3 @@ def settled_afresh(
     bare = replace(before, amounts=np.zeros_like(before.amounts))
     sums.add(shared_again(whole.start, len(whole), bare, sums, parameters, 0).postings)
     return sums
-
-
-class _Position:
-    """What the day-ahead market sold on a feeder for one day, as it stands on record."""
-
-    def __init__(self, record: ShardRecord, feeder: int, whole: range) -> None:
-        hours = periods(whole)
-        self._position, self._cleared = Position(whole.start, len(hours)), dict[int, Cleared]()
-        for hour in hours:
-            for entry in record.about(Clearings, record.feeders[feeder].name, hour.start, DAY_AHEAD):
-                found = cleared_at(record, entry)
-                rows = found.schedules
-                customer, node = rows.customer.astype(np.int64), rows.node.astype(np.int64)
-                self._position.add(hour.start, customer, node, scheduled_wh(rows), entry)
-                self._cleared[hour.start] = found
-
-    def share(self, interval: int) -> Forward:
-        hour = self._position.hour_of(interval)
-        if hour == NONE:
-            return Forward.nothing()
-        found = self._cleared[self._position.first + hour * INTERVALS_PER_HOUR]
-        return forward_of(self._position, interval, found.prices, found.clearing)

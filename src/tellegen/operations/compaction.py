@@ -22,7 +22,7 @@ import numpy as np
 
 from tellegen.errors import InputError
 from tellegen.journal import Journal, LivePayload, NoteSigner, put_stubs
-from tellegen.journal.journal import read_verifier
+from tellegen.journal.files import read_verifier
 from tellegen.journal.storage import FILES
 from tellegen.operations.record import MARKET, ShardRecord
 from tellegen.privacy import Archive, Epoch, Vault, VaultError

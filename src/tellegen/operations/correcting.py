@@ -17,6 +17,7 @@ from tellegen.operations.corrections import OnRecord, late_readings, located
 from tellegen.operations.day import shared_again
 from tellegen.operations.meters import meter_states
 from tellegen.operations.record import ShardRecord
+from tellegen.operations.refusals import MarketError
 from tellegen.operations.state import CLOSE, NONE, READ, State
 from tellegen.operations.sums import LineSums
 from tellegen.operations.timetable import close_at, day_bounds, day_of, shared_anew
@@ -55,10 +56,17 @@ class Correcting:
         Returns
         -------
         What it came to, and its postings by journal index.
+
+        Raises
+        ------
+        MarketError : before its time.
         """
+        if at < run:
+            raise MarketError(f"the corrections of {run} are not due at {at} already")
         self._record.refresh()
         cut = self._record.submitted.cut(run)
-        size = len(self._record.intake) if cut is None else cut
+        # a run that is asked for again knows no less than those behind it, so nothing is left for it to move
+        size = max(len(self._record.intake) if cut is None else cut, self._state.corrected_until)
         late = late_readings(self._record, self._state, size)
         posted: list[tuple[int, Postings]] = []
         edits = 0
@@ -100,7 +108,8 @@ class Correcting:
         rules = state.book.at(state.date_of(state.settled)).timetable
         known = OnRecord(record, state, size, past, customer)
         refolded = refold(customer, interval, state.settled, known, state.meters.standing, rules.gap_energy)
-        edits = refolded.edits
+        # a gap that began on a day that is final by now keeps what was estimated of it there
+        edits = refolded.edits.take(refolded.edits.interval >= state.final_until)
         feeder = located(record, state, edits.customer.astype(np.int64), edits.interval)[0]
         for k in np.unique(feeder[feeder >= 0]).tolist():
             mine = edits.take(feeder == k)
@@ -121,7 +130,7 @@ class Correcting:
         """Before the close of a day, share the pools of the days of `correction_days` anew where facts changed."""
         state, writer = self._state, self._writer
         closing = self._closing(run)
-        if closing is None:
+        if closing is None or state.is_closed(day_bounds(state.book, closing).start):
             return 0
         shared = 0
         for day in shared_anew(state.book, closing):

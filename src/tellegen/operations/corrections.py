@@ -7,6 +7,7 @@ differences are posted. What is about a day that is final is named on record and
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from tellegen.operations.state import State
 from tellegen.records import (
     OPERATOR,
     Clearings,
+    Closes,
     Edits,
     Energy,
     Prices,
@@ -29,7 +31,7 @@ from tellegen.records import (
 )
 from tellegen.records.latest import latest
 from tellegen.records.market import REAL_TIME
-from tellegen.units import IntArray
+from tellegen.units import MARKET_INTERVAL_S, IntArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,13 +65,13 @@ def late_readings(record: ShardRecord, state: State, size: int) -> Late:
         here = np.isin(counted.entry, entries)
         customer = counted.readings.customer[here].astype(np.int64)
         reason = np.zeros(customer.size, dtype=np.int64)
-        if interval not in state.reads:  # before the market's first: no rule need have governed it
+        if interval < state.first:  # no rule need have governed it
             reason[:] = UnsettledReason.UNKNOWN_INSTALLATION
+        elif state.is_final(state.day_range(interval).start):
+            reason[:] = UnsettledReason.FINAL_DAY
         else:
             installed = located(record, state, customer, np.full(customer.size, interval, dtype=np.int64))[2]
             reason[installed != counted.readings.meter[here]] = UnsettledReason.UNKNOWN_INSTALLATION
-        if interval in state.reads and state.is_final(state.day_range(interval).start):
-            reason[:] = UnsettledReason.FINAL_DAY
         reason[np.isin(customer, list(state.erased))] = UnsettledReason.ERASED
         found.append((customer[reason == 0], np.full(int((reason == 0).sum()), interval, dtype=np.int64)))
         for why in np.unique(reason[reason > 0]).tolist():
@@ -99,7 +101,7 @@ class OnRecord:
         self._edits: dict[tuple[int, int], Edits] = {}
         self._read: dict[int, tuple[set[str], Readings]] = {}
         self._substation = np.array([f.substation for f in record.feeders], dtype=np.int64)
-        self._known_by: dict[int, int] = {}
+        self._too_late: dict[int, set[tuple[int, int]]] = {}
 
     def since(self, customer: IntArray) -> IntArray:
         """The interval before the first with energy of a customer: its registers may begin there."""
@@ -148,10 +150,24 @@ class OnRecord:
         """Readings that count of those who are asked about, from batches about some feeders at least."""
         seen, kept = self._read.get(interval, (set(), Readings.empty()))
         if not feeders <= seen:
-            new = self._record.submitted.readings(interval, self._size, feeders - seen).readings
-            kept = Readings.concat([kept, new.take(np.isin(new.customer, self._whose))])
+            counted = self._record.submitted.readings(interval, self._size, feeders - seen)
+            wanted = np.isin(counted.readings.customer, self._whose)
+            late = self._late_of_final(interval)
+            if late:
+                places = zip(counted.entry.tolist(), counted.row.tolist(), strict=True)
+                wanted &= np.array([place not in late for place in places], dtype=np.bool_)
+            kept = Readings.concat([kept, counted.readings.take(wanted)])
             self._read[interval] = seen | feeders, kept
         return kept
+
+    def _late_of_final(self, interval: int) -> set[tuple[int, int]]:
+        """Entry and row of readings of an interval, among others, that came when its day was final."""
+        if interval < self._state.first:  # no rule need have governed it
+            return set()
+        day = self._state.day_range(interval).start
+        if day not in self._too_late:
+            self._too_late[day] = too_late(self._record, day) if self._state.is_final(day) else set()
+        return self._too_late[day]
 
     def places(self, customer: IntArray, interval: IntArray) -> Places:
         """Where the customers were read."""
@@ -194,14 +210,24 @@ def believed(
         return Energy.empty(), np.zeros(0, dtype=np.int64)
     if edits is None:
         edits = edits_of(record, state, feeder, interval)
+    wires = record.feeders[feeder]
+    recorded = [record.table(entry, Energy) for entry in record.about(Energy, wires.name, interval)]
+    return with_edits(Energy.concat([Energy.empty(), *recorded]), edits, interval, wires.substation)
+
+
+def with_edits(recorded: Energy, edits: Edits, interval: int, substation: int) -> tuple[Energy, IntArray]:
+    """The last version of everybody's energy in an interval, by customer, and its number.
+
+    Parameters
+    ----------
+    recorded : what the interval settled on at first. edits : among others those about it.
+    substation : number by which the substation stands in the answer.
+    """
     here = edits.take(edits.interval == interval)
     names = Energy.row_dtype().names or ()
-    name = record.feeders[feeder].name
-    recorded = [record.table(entry, Energy) for entry in record.about(Energy, name, interval)]
-    rows = Energy.concat([*recorded, Energy(**{column: getattr(here, column) for column in names})])
-    version = np.zeros(len(rows), dtype=np.int64)
-    version[len(rows) - len(here) :] = here.version
-    number = np.where(rows.customer == OPERATOR, record.feeders[feeder].substation, rows.customer).astype(np.int32)
+    rows = Energy.concat([recorded, Energy(**{column: getattr(here, column) for column in names})])
+    version = np.concatenate([np.zeros(len(recorded), dtype=np.int64), here.version.astype(np.int64)])
+    number = np.where(rows.customer == OPERATOR, substation, rows.customer).astype(np.int32)
     rows = replace(rows, customer=number)
     counts = latest([rows.customer], [version])
     return rows.take(counts), version[counts]
@@ -209,9 +235,39 @@ def believed(
 
 def edits_of(record: ShardRecord, state: State, feeder: int, interval: int) -> Edits:
     """New versions of energy of a feeder on the day of an interval, in the order of the record."""
-    entries = state.edits.get((feeder, state.day_range(interval).start), ())
-    tables = [table for _, table in sorted(record.tables(entries)) if isinstance(table, Edits)]
-    return Edits.concat([Edits.empty(), *tables])
+    day = state.day_range(interval)
+    # what was edited of days that are final is not with the state any more; a meter's state may still begin there
+    final = state.is_final(day.start)
+    entries = _edits_about(record, feeder, day) if final else state.edits.get((feeder, day.start), ())
+    return edits_at(record, entries)
+
+
+def edits_at(record: ShardRecord, entries: Iterable[int]) -> Edits:
+    """Edits of some entries, in the order of the record."""
+    found = dict(record.tables(entries))
+    return Edits.concat([Edits.empty(), *(table for _, table in sorted(found.items()) if isinstance(table, Edits))])
+
+
+def _edits_about(record: ShardRecord, feeder: int, day: range) -> list[int]:
+    """Entries of edits of a feeder that are about a day, and perhaps about others, too."""
+    journal, name = record.journal, record.feeders[feeder].name
+    settled = journal.earliest_at(day.start * MARKET_INTERVAL_S)
+    headers = ((entry, record.header(entry)) for entry in journal.find(kind=Edits.kind, since=settled))
+    return [
+        entry
+        for entry, header in headers
+        if header.feeder == name and header.interval < day.stop and header.interval + header.intervals > day.start
+    ]
+
+
+def too_late(record: ShardRecord, day: int) -> set[tuple[int, int]]:
+    """Entry and row of the readings that came when a day (by its first interval) was final: they count for nothing."""
+    final = record.journal.find(kind=Closes.kind, interval=day, name="final")
+    found: set[tuple[int, int]] = set()
+    for _, table in record.tables(record.journal.find(kind=Unsettled.kind, since=min(final, default=0))):
+        assert isinstance(table, Unsettled)
+        found |= set(zip(table.entry.tolist(), table.row.tolist(), strict=True))
+    return found
 
 
 def cleared_of(record: ShardRecord, feeder: int, interval: int) -> Cleared:

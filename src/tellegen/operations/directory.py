@@ -30,13 +30,13 @@ import numpy as np
 from tellegen.books import Ledger
 from tellegen.errors import InputError
 from tellegen.intake.calendar import read_rulebook
-from tellegen.intake.intake import SOURCE as INTAKE
+from tellegen.intake.recording import SOURCE as INTAKE
 from tellegen.journal import Journal, height_for
 from tellegen.journal.storage import FILES
 from tellegen.metering.estimate import NOT_KNOWN
 from tellegen.operations.customers import Member
 from tellegen.operations.record import FIRST_DAY, MARKET, MARKET_KEY, NAMES, read_first_day
-from tellegen.operations.timetable import OPEN_LEAD_S, day_ahead_at, day_bounds
+from tellegen.operations.timetable import day_bounds, open_at
 from tellegen.operations.topology import Feeder, feeder_names, put_feeders
 from tellegen.privacy import Vault
 from tellegen.privacy.recorder import SOURCE, Recorder, Span, start_clock
@@ -308,7 +308,7 @@ def read_standing(path: Path) -> Standing:
         if first_day is None:
             raise InputError(path, FIRST_DAY, "is not on record; `tellegen init` makes a shard that runs")
         newest = max(journal.entry(len(journal) - 1).known_at for journal in (intake, market) if len(journal))
-        return Standing(newest, day_ahead_at(book, first_day) - OPEN_LEAD_S, book, feeder_names(recorder))
+        return Standing(newest, open_at(book, first_day), book, feeder_names(recorder))
 
 
 def _require_market(files: ShardFiles) -> None:
@@ -336,10 +336,3 @@ def sole_operator(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.close()
-
-
-def write_secret(path: Path, content: bytes) -> None:
-    """Write a file that only its owner may read, and that does not exist yet."""
-    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)

@@ -17,12 +17,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tellegen.errors import InputError
+from tellegen.journal.storage import write_secret
 from tellegen.operations.customers import SUBSTATION, Member, read_customers
-from tellegen.operations.directory import ShardFiles, ShardPlan, fill_shard, new_directory, write_secret
+from tellegen.operations.directory import ShardFiles, ShardPlan, fill_shard, new_directory
 from tellegen.operations.prices import COLUMNS, PriceSeries, read_prices
 from tellegen.operations.requirements import COLUMNS as RESERVE_COLUMNS
 from tellegen.operations.requirements import read_reserves
-from tellegen.operations.timetable import OPEN_LEAD_S, day_ahead_at, day_bounds
+from tellegen.operations.timetable import day_ahead_at, day_bounds, open_at
 from tellegen.operations.topology import Feeder
 from tellegen.privacy import Vault
 from tellegen.records import Role
@@ -139,7 +140,7 @@ def found_shard(path: Path, given: Founding, now: int) -> Founded:
 def _first_day(rulebook: Rulebook, wanted: date | None, now: int) -> date:
     """The first day whose opening still lies ahead, or the one that is wanted, where it does."""
     first = max(datetime.fromtimestamp(now, tz=UTC).date() - timedelta(days=1), rulebook.versions[0].effective)
-    while not day_bounds(rulebook, first) or day_ahead_at(rulebook, first) - OPEN_LEAD_S <= now:
+    while not day_bounds(rulebook, first) or open_at(rulebook, first) <= now:
         first += timedelta(days=1)
     if wanted is None:
         return first

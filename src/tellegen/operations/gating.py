@@ -11,10 +11,9 @@ import numpy as np
 from tellegen.grid import Engine
 from tellegen.market import Finding
 from tellegen.market.engine import engine_name
-from tellegen.operations.administrative import administrative_clearing, administrative_prices
+from tellegen.operations.administrative import administrative_clearing, stand_in
 from tellegen.operations.book import Book
 from tellegen.operations.clearers import Beside, Clearers
-from tellegen.operations.corrections import cleared_at
 from tellegen.operations.gate import Before, Cleared, GateTask
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.refusals import MarketError, NotYetError
@@ -23,7 +22,7 @@ from tellegen.operations.tasks import TaskMaker
 from tellegen.operations.timetable import day_ahead_deadline, real_time_deadline
 from tellegen.operations.writer import Writer
 from tellegen.privacy.recorder import Span
-from tellegen.records import COLD, PREVIOUS, Clearings, GateOutcome, Gates, Mitigations, Prices, Taps
+from tellegen.records import PREVIOUS, Clearings, GateOutcome, Gates, Mitigations, Prices, Taps
 from tellegen.records.market import DAY_AHEAD, REAL_TIME
 from tellegen.units import MICROS, ROW_LIMIT, IntArray
 
@@ -33,7 +32,7 @@ FEEDERS_A_COMMIT = 64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GateClosed:
-    """How a gate closed; arrays have one element per feeder.
+    """How a gate closed; arrays have one element per feeder, and none where nothing was left to do of it.
 
     Attributes
     ----------
@@ -53,6 +52,12 @@ class GateClosed:
     low_micros: int = 0
     mean_micros: int = 0
     high_micros: int = 0
+
+    @classmethod
+    def before(cls) -> GateClosed:
+        """What comes of a gate that was closed before, so long ago that how stands in the journal only."""
+        nothing = np.zeros(0, dtype=np.int64)
+        return cls(0, 0, nothing, nothing, nothing)
 
 
 @dataclass(slots=True, eq=False)
@@ -102,6 +107,17 @@ class Gating:
         self._engine = engine_name(engine).encode("ascii")
         self._day_ahead: _DayAhead | None = None
 
+    def is_done(self, market: str, first: int) -> bool:
+        """Whether nothing is left to do of a gate: every feeder has its outcome, or the market ended before it."""
+        gate = self._state.gates.get((market, first))
+        if gate is not None:
+            return gate.is_complete(market)
+        if self._record.has_ended(first):
+            return True
+        if market == REAL_TIME:
+            return first <= self._state.settled
+        return self._state.is_closed(self._state.day_range(first).start)
+
     def close(self, market: str, first: int, at: int) -> GateClosed:
         """Close a gate, or do what is left of it.
 
@@ -110,8 +126,10 @@ class Gating:
         Raises
         ------
         NotYetError : the intake's record has not reached the gate.
-        MarketError : asked for before its time, or out of order.
+        MarketError : asked for before its time.
         """
+        if self.is_done(market, first) and (market, first) not in self._state.gates:
+            return GateClosed.before()
         beside = market == DAY_AHEAD and self._timed
         if beside:
             self.work(at, 0.0)  # a gate before it that has passed its deadline
@@ -199,8 +217,6 @@ class Gating:
         due = state.gate_at(market, first)
         if at < due:
             raise MarketError(f"the {market} gate of interval {first} closes at {due}, not at {at} already")
-        if market == REAL_TIME and state.settled >= first:
-            raise MarketError(f"interval {first} is settled; its gate closed long ago")
         size = self._record.refresh()
         cut = self._record.submitted.cut(due)
         missed = at > self._deadline(market, first)
@@ -361,27 +377,3 @@ def mitigations(findings: tuple[Finding, ...]) -> Mitigations:
         reference_micros=np.array([micros(each.reference) for each in findings]),
         mitigated=np.array([each.mitigated for each in findings], dtype=np.uint8),
     )
-
-
-def stand_in(record: ShardRecord, state: State, gate: Gate, feeder: int, interval: int) -> tuple[Prices, int]:
-    """Prices of an interval that is not cleared on a feeder, by the rulebook; and what the root settles at."""
-    rules = state.book.at(state.date_of(interval)).timetable
-    priced = gate.outcome(feeder) is not GateOutcome.NO_PRICE
-    root = state.root_prices.get((REAL_TIME, interval)) if priced else None
-    position = state.positions.get((feeder, state.day_range(interval).start))
-    hour = -1 if position is None else position.hour_of(interval)
-    # what was cleared day-ahead after the gate was not known at it
-    sold = NONE if position is None or hour < 0 else int(position.clearing[hour])
-    forward = None if sold == NONE or sold > gate.entry else cleared_at(record, sold)
-    spread_from = int(gate.rows.spread_from[feeder])
-    last = None if spread_from == COLD else cleared_at(record, spread_from)
-    prices = administrative_prices(
-        rules,
-        len(record.feeders[feeder].network.nodes),
-        root,
-        None if last is None else (last.prices, int(last.clearing.root_price[0])),
-        None if forward is None else forward.prices,
-    )
-    if root is None:
-        root = rules.administrative_micros_per_kwh if forward is None else int(forward.clearing.root_price[0])
-    return prices, root

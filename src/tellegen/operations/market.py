@@ -43,7 +43,7 @@ from tellegen.operations.record import MARKET, MARKET_KEY, ShardRecord
 from tellegen.operations.refusals import MarketError, NotYetError
 from tellegen.operations.settling import Settled, Settling
 from tellegen.operations.state import CLOSE, NONE, State
-from tellegen.operations.timetable import Due, Verb, close_at, day_bounds, day_number, final_at, settle_at
+from tellegen.operations.timetable import Due, Verb, close_at, day_bounds, day_number, final_at, open_at, settle_at
 from tellegen.operations.writer import Writer
 from tellegen.privacy import Vault
 from tellegen.privacy.recorder import Span
@@ -176,25 +176,28 @@ class Market:
 
     @property
     def done_until(self) -> int:
-        """Time up to which nothing that is due is left to do; of a fresh market, when its shard was set up."""
+        """Time up to which nothing that is due is left to do.
+
+        Before anything is settled, that is before the first day opens, or when the shard was set up.
+        """
         if self.state.settled != NONE:
             return settle_at(self.book, self.state.settled) - 1
-        return self._created()
+        if self.first_day is not None:
+            return open_at(self.book, self.first_day) - 1
+        return self.record.intake.entry(0).known_at if len(self.record.intake) else 0
 
     def is_done(self, what: Due) -> bool:
         """Whether a verb has been done."""
         state, key = self.state, what.key
         match what.verb:
             case Verb.OPEN_DAY:
-                return (0, day_bounds(self.book, what.day).start) in state.keys or self._is_closed(what.day)
+                return self._is_opened(what.day)
             case Verb.CLOSE_DAY_AHEAD:
-                gate = state.gates.get((DAY_AHEAD, key))
-                return self._is_closed(state.date_of(key)) or (gate is not None and gate.is_complete(DAY_AHEAD))
+                return self._gating.is_done(DAY_AHEAD, key)
             case Verb.CLOSE_REAL_TIME:
-                gate = state.gates.get((REAL_TIME, key))
-                return key <= state.settled or (gate is not None and gate.is_complete(REAL_TIME))
+                return self._gating.is_done(REAL_TIME, key)
             case Verb.SETTLE:
-                return key <= state.settled
+                return key <= state.settled or self.record.has_ended(key)
             case Verb.CLOSE_DAY:
                 return self._is_closed(what.day)
             case Verb.FINALISE:
@@ -206,20 +209,21 @@ class Market:
         self.record.refresh()
         return self.record.submitted.cut(what.at) is not None
 
+    def _is_opened(self, day: date) -> bool:
+        """Whether nothing is left to do to open a day: its keys are frozen, or were, or the market ends before it."""
+        first = day_bounds(self.book, day).start
+        return (0, first) in self.state.keys or self.state.is_closed(first) or self.record.has_ended(first)
+
     def _is_closed(self, day: date) -> bool:
         return self.state.is_closed(day_bounds(self.book, day).start)
-
-    def _created(self) -> int:
-        last = len(self.record.intake) - 1
-        return self.record.intake.entry(last).known_at if last >= 0 and not len(self.record.journal) else 0
 
     # The verbs
 
     def open_day(self, day: date, at: int) -> bool:
         """Freeze the sharing keys of a day; says whether it was done now."""
-        bounds = day_bounds(self.book, day)
-        if (0, bounds.start) in self.state.keys or self._is_closed(day):
+        if self._is_opened(day):
             return False
+        bounds = day_bounds(self.book, day)
         self.record.refresh()
         tables = frozen_keys(self.state, self.record.histories(), day, at)
         span = Span(self._writer.time(at), bounds.start, len(bounds))
@@ -294,7 +298,7 @@ class Market:
         Raises
         ------
         NotYetError : the intake's record has not reached the gate; a tick of it is enough.
-        MarketError : before its time, or long after it. JournalError : the disk refused.
+        MarketError : before its time. JournalError : the disk refused.
         """
         return self._gating.close(market, first, at)
 
@@ -329,7 +333,7 @@ class Market:
         NotYetError : the intake's record has not reached that time, or its day-ahead market is still being cleared.
         MarketError : out of order, or not cleared. JournalError, BooksError : the disk refused.
         """
-        if interval <= self.state.settled:
+        if interval <= self.state.settled or self.record.has_ended(interval):
             return Settled(0, 0, 0)
         self._gating.work(at, 0.0)
         waits = self._gating.unfinished
@@ -349,7 +353,7 @@ class Market:
 
         Raises
         ------
-        MeteringError : a reading on which recorded energy rests is not there.
+        MarketError : before its time. MeteringError : a reading on which recorded energy rests is not there.
         JournalError, BooksError : the disk refused.
         """
         corrected, posted = self._correcting.run(run, self._past(), at)

@@ -15,7 +15,7 @@ import numpy as np
 
 from tellegen.errors import InputError
 from tellegen.metering import energy_from_registers
-from tellegen.operations.afresh import first_close, settled_afresh
+from tellegen.operations.afresh import equals_afresh, first_close
 from tellegen.operations.changed import corrected_postings
 from tellegen.operations.closing import closes_row
 from tellegen.operations.correction_file import CorrectionFile
@@ -30,7 +30,6 @@ from tellegen.operations.writer import Writer, folded
 from tellegen.privacy.recorder import Recorder, Span
 from tellegen.records import (
     CloseKind,
-    Closes,
     Editor,
     EditReason,
     Edits,
@@ -38,7 +37,6 @@ from tellegen.records import (
     Postings,
     ValidationRule,
 )
-from tellegen.records.latest import latest
 from tellegen.settlement import FeederClose
 from tellegen.units import INTERVALS_PER_HOUR, MARKET_INTERVAL_S, IntArray, interval_start
 
@@ -258,37 +256,10 @@ class Ordering:
 
     def _equals_replay(self, day: date, moved: _Moved) -> bool:
         """Whether a settlement of the day from scratch comes to what is on record now, by customer and line."""
-        record, state, k = self._record, self._state, moved.feeder
-        names = Energy.row_dtype().names or ()
-        edited = Energy(**{name: getattr(moved.edits, name) for name in names})
-
-        def energy(interval: int) -> Energy:
-            rows, version = believed(record, state, k, interval)
-            new = edited.take(edited.interval == interval)
-            both = Energy.concat([rows, new])
-            return both.take(latest([both.customer], [np.append(version, np.full(len(new), 2**31))]))
-
-        afresh = settled_afresh(record, state, k, day, energy)
-        before, first = first_close(record, k, day), day_bounds(state.book, day).start
-        since = deepcopy(state.since_close.get((k, first), LineSums()))
-        if self._writer is None:
-            for postings in (moved.differences, moved.close.postings):
-                since.add(postings)
-        customer: IntArray = np.union1d(np.union1d(before.customer, since.customer), afresh.customer)
-        amounts = since.of(customer)[0]
-        amounts[np.searchsorted(customer, before.customer)] += before.amounts
-        left = self._left_open(k, first)
-        pools = since.rent + left[0] == afresh.rent and since.unaccounted + left[1] == afresh.unaccounted
-        return bool(pools and np.array_equal(amounts, afresh.of(customer)[0]))
-
-    def _left_open(self, feeder: int, first: int) -> tuple[int, int]:
-        """What the first close of a day left in the pools: nobody was there to share it."""
-        record = self._record
-        for entry in record.journal.find(kind=Closes.kind, interval=first, name="first"):
-            if record.header(entry).feeder == record.feeders[feeder].name:
-                row = record.table(entry, Closes)
-                return int(row.open_rent_nanos[0]), int(row.open_unaccounted_nanos[0])
-        return 0, 0
+        if self._writer is not None:
+            return equals_afresh(self._record, self._state, moved.feeder, day)
+        postings = (moved.differences, moved.close.postings)
+        return equals_afresh(self._record, self._state, moved.feeder, day, moved.edits, postings)
 
     def _meets_readings(self, form: CorrectionFile, number: int) -> bool:
         """Whether the first and last register equal the readings at those times, where these were believed.

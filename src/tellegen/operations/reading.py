@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tellegen.errors import InputError
 from tellegen.operations.book import Book
 from tellegen.operations.booked import booked, erased_customers
+from tellegen.operations.facts import Cleared
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.state import cut_of
 from tellegen.operations.timetable import day_bounds, day_number, periods
@@ -41,7 +42,6 @@ from tellegen.records import (
     Table,
 )
 from tellegen.records.market import DAY_AHEAD, MARKETS
-from tellegen.settlement import ClearedPeriod
 
 T = TypeVar("T", bound=Table)
 
@@ -65,7 +65,7 @@ class Round:
     awards: Awards
     awarded_mw: NDArray[np.int64]
     starts: Starts
-    period: ClearedPeriod
+    period: Cleared
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -204,7 +204,7 @@ class _Reader:
             awarded = np.zeros(len(orders), dtype=np.int64)
             row = book.rows_of(header.feeder, period, awards.customer, awards.order)
             awarded[row[row >= 0]] = awards.quantity_mw[row >= 0]
-            period_facts = ClearedPeriod(_of(Schedules, found), _of(Prices, found), clearing)
+            period_facts = Cleared(_of(Schedules, found), _of(Prices, found), clearing)
             yield Round(
                 header.market, header.interval, header.feeder, orders, awards, awarded, _of(Starts, found), period_facts
             )

@@ -175,6 +175,10 @@ class ShardRecord:
         """Entries of the intake's journal that the directory has taken in."""
         return self._seen
 
+    def has_ended(self, interval: int) -> bool:
+        """Whether the market ends before an interval."""
+        return self.last_interval is not None and interval > self.last_interval
+
     def last_of(self, bounds: range) -> int:
         """The last interval of a day, or of the market where that ends before."""
         return bounds[-1] if self.last_interval is None else min(bounds[-1], self.last_interval)

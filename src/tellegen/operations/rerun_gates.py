@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from tellegen.grid import Engine
 from tellegen.market.engine import engine_name
-from tellegen.operations.administrative import administrative_clearing
+from tellegen.operations.administrative import administrative_clearing, stand_in
 from tellegen.operations.book import Book
 from tellegen.operations.clearers import Clearers
 from tellegen.operations.gate import Before, Cleared, GateTask
-from tellegen.operations.gating import mitigations, stand_in
+from tellegen.operations.gating import mitigations
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.state import State
 from tellegen.operations.tally import Tally

@@ -8,8 +8,7 @@ of one day.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 
 import numpy as np
@@ -18,19 +17,17 @@ from numpy.typing import NDArray
 from tellegen.metering.gap_energy import GapEnergy
 from tellegen.metering.past import Past
 from tellegen.operations.booked import booked
-from tellegen.operations.corrections import cleared_at
-from tellegen.operations.facts import Cleared, Forward, Metered, settle_interval
-from tellegen.operations.forward import forward_of
+from tellegen.operations.corrections import cleared_at, edits_at, with_edits
+from tellegen.operations.facts import Cleared, Metered, settle_interval
+from tellegen.operations.forward import SoldAhead
 from tellegen.operations.meters import Meters
-from tellegen.operations.positions import Position, party_keys, scheduled_wh
+from tellegen.operations.positions import party_keys
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.rerun_sums import DaySums, close_again
 from tellegen.operations.state import CLOSE, State, cut_of
 from tellegen.operations.tally import Tally
-from tellegen.operations.timetable import periods
 from tellegen.operations.topology import Connected
 from tellegen.records import (
-    OPERATOR,
     Clearings,
     CloseKind,
     Closes,
@@ -41,13 +38,11 @@ from tellegen.records import (
     Postings,
     Quality,
     Readings,
-    Schedules,
     Table,
     Unsettled,
     ValidationRule,
 )
-from tellegen.records.latest import latest
-from tellegen.records.market import DAY_AHEAD, REAL_TIME
+from tellegen.records.market import REAL_TIME
 from tellegen.units import IntArray
 
 _COLUMNS = Energy.row_dtype().names or ()
@@ -124,8 +119,8 @@ class MoneyAgain:
     def _run_day(self, first: int, intervals: list[int], meters: Meters, past: Past) -> None:
         record, state = self._record, self._state
         feeders = range(len(record.feeders))
-        edits = [_edits_of(record, self._edits.get((k, first), ())) for k in feeders]
-        positions = self._positions(first)
+        edits = [edits_at(record, self._edits.get((k, first), ())) for k in feeders]
+        forward = [SoldAhead(record, k, state.day_range(first)) for k in feeders]
         days = [_Day() for _ in feeders]
         parameters = state.book.at(state.date_of(first)).settlement
         for interval in intervals:
@@ -143,12 +138,12 @@ class MoneyAgain:
                     days[k].whole = False
                 if k not in recorded:
                     continue
-                believed = self._believed(k, recorded[k][1], edits[k], interval)
+                believed, _ = with_edits(recorded[k][1], edits[k], interval, record.feeders[k].substation)
                 settled = self._compare(k, interval, energy.take(rows), believed)
                 if days[k].whole and k in cleared:
-                    forward = self._forward(positions.get(k), interval)
                     metered = _metered(connected, k, settled)
-                    days[k].again.add(settle_interval(interval, metered, cleared[k], forward, parameters))
+                    share = forward[k].share(interval)
+                    days[k].again.add(settle_interval(interval, metered, cleared[k], share, parameters))
         for k in feeders:
             self._compare_day(k, first, days[k])
 
@@ -172,15 +167,6 @@ class MoneyAgain:
             header = self._record.header(entry)
             found[self._state.topology.number[header.feeder]] = header.rows, table
         return found
-
-    def _believed(self, feeder: int, recorded: Energy, edits: Edits, interval: int) -> Energy:
-        """Energy of a feeder in an interval as it is believed now; the substation by its own number."""
-        here = edits.take(edits.interval == interval)
-        rows = Energy.concat([recorded, Energy(**{name: getattr(here, name) for name in _COLUMNS})])
-        version = np.concatenate([np.zeros(len(recorded), dtype=np.int64), here.version.astype(np.int64)])
-        number = np.where(rows.customer == OPERATOR, self._record.feeders[feeder].substation, rows.customer)
-        rows = replace(rows, customer=number.astype(np.int32))
-        return rows.take(latest([rows.customer], [version]))
 
     def _compare(self, feeder: int, interval: int, again: Energy, believed: Energy) -> Energy:
         """What to settle: `again`, with what persons put on record; shares of a gap's energy are taken as they are."""
@@ -215,29 +201,6 @@ class MoneyAgain:
         number = self._state.topology.number
         return {number[self._record.header(entry).feeder]: cleared_at(self._record, entry) for entry in entries}
 
-    def _positions(self, first: int) -> dict[int, tuple[Position, dict[int, Cleared]]]:
-        """Forward positions of a day by feeder, and the clearings of its hours by entry."""
-        record, day = self._record, self._state.day_range(first)
-        found: dict[int, tuple[Position, dict[int, Cleared]]] = {}
-        for hours in periods(day):
-            for entry in record.journal.find(kind=Clearings.kind, market=DAY_AHEAD, interval=hours.start):
-                k = self._state.topology.number[record.header(entry).feeder]
-                cleared = cleared_at(record, entry)
-                position, known = found.setdefault(k, (Position(day.start, len(periods(day))), {}))
-                schedules: Schedules = cleared.schedules
-                customer, node = schedules.customer.astype(np.int64), schedules.node.astype(np.int64)
-                position.add(hours.start, customer, node, scheduled_wh(schedules), entry)
-                known[entry] = replace(cleared, schedules=Schedules.empty())
-        return found
-
-    @staticmethod
-    def _forward(ahead: tuple[Position, dict[int, Cleared]] | None, interval: int) -> Forward:
-        hour = -1 if ahead is None else ahead[0].hour_of(interval)
-        if ahead is None or hour < 0:
-            return Forward.nothing()
-        cleared = ahead[1][int(ahead[0].clearing[hour])]
-        return forward_of(ahead[0], interval, cleared.prices, cleared.clearing)
-
     # Money
 
     def _compare_day(self, feeder: int, first: int, day: _Day) -> None:
@@ -261,14 +224,6 @@ class MoneyAgain:
         elif before is not None:
             self._of_settlement.leave_out("days whose pools wait to be shared anew")
         self._of_settlement.compare(*day.again.differences(recorded, with_shares=shares), where)
-
-
-def _edits_of(record: ShardRecord, entries: Iterable[int]) -> Edits:
-    found = [Edits.empty()]
-    for _, table in sorted(record.tables(entries), key=lambda each: each[0]):
-        assert isinstance(table, Edits)
-        found.append(table)
-    return Edits.concat(found)
 
 
 def _metered(connected: Connected, feeder: int, energy: Energy) -> Metered:

@@ -109,6 +109,11 @@ def day_number(day: date) -> int:
 # Times of the verbs
 
 
+def open_at(book: Rulebook, day: date) -> int:
+    """When a day is opened."""
+    return day_ahead_at(book, day) - OPEN_LEAD_S
+
+
 def day_ahead_at(book: Rulebook, day: date) -> int:
     """When the day-ahead gate of a delivery day closes: never after the day's start."""
     rules = book.at(day)
@@ -231,9 +236,8 @@ def _of_day(book: Rulebook, day: date) -> Iterator[Due]:
     if not bounds:
         return
     own, before, number = book.at(day).timetable, _before(book, day), day_number(day)
-    gate = day_ahead_at(book, day)
-    yield Due.of(Verb.OPEN_DAY, gate - OPEN_LEAD_S, number)
-    yield Due.of(Verb.CLOSE_DAY_AHEAD, gate, bounds.start)
+    yield Due.of(Verb.OPEN_DAY, open_at(book, day), number)
+    yield Due.of(Verb.CLOSE_DAY_AHEAD, day_ahead_at(book, day), bounds.start)
     for interval in bounds:
         yield Due.of(Verb.CLOSE_REAL_TIME, _gate_at(own, interval, before), interval)
         at = _settle_at(own, interval, before)

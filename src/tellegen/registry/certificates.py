@@ -23,7 +23,6 @@ CREATE TABLE certificate (
   der BLOB NOT NULL, checksum INTEGER NOT NULL) STRICT;
 CREATE INDEX by_fingerprint ON certificate (fingerprint);
 CREATE INDEX by_identity ON certificate (role, number, name);
-CREATE INDEX by_serial ON certificate (serial);
 """
 _COLUMNS = "role, number, name, serial, valid_from, valid_until, public_key, der"
 _ROW = f"fingerprint, {_COLUMNS}"
@@ -97,10 +96,6 @@ class CertificateStore:
         """The certificate with this SHA-256."""
         found = self._select("fingerprint = ?", (_key(fingerprint),))
         return next((c for c in found if c.fingerprint == fingerprint), None)
-
-    def by_serial(self, serial: int) -> Certificate | None:
-        """The certificate with this serial number."""
-        return next(self._select("serial = ?", (_serial_bytes(serial),)), None)
 
     def of(self, identity: Identity) -> list[Certificate]:
         """Every certificate of an identity, the one issued last at the end."""

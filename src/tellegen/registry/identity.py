@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from tellegen.errors import TellegenError
 from tellegen.records import Role
@@ -57,24 +57,6 @@ class Identity:
     def uri(self, origin: str) -> str:
         """What a certificate says: who this is, in the registry of a shard."""
         return f"{SCHEME}{origin}/{words(self.role)}/{quote(self.name, safe='') or self.number}"
-
-    @classmethod
-    def from_uri(cls, uri: str) -> tuple[str, Identity]:
-        """Origin and identity back from a certificate.
-
-        Raises
-        ------
-        RegistryError : it does not name an identity.
-        """
-        try:
-            *origin, title, who = uri.removeprefix(SCHEME).split("/")
-            role = next(role for role in Role if words(role) == title)
-            identity = cls(role, int(who)) if role in NUMBERED else cls(role, name=unquote(who))
-        except (StopIteration, ValueError):
-            raise RegistryError(f"{uri!r} does not name an identity") from None
-        if identity.uri("/".join(origin)) != uri:
-            raise RegistryError(f"{uri!r} does not name an identity")
-        return "/".join(origin), identity
 
 
 def words(role: Role) -> str:

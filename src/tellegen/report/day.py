@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tellegen.operations.facts import Cleared
 from tellegen.records import Energy, Orders, Postings, Readings, Starts, Statements
-from tellegen.settlement import ClearedPeriod
 from tellegen.units import IntArray
 
 Names = Mapping[int, str]
@@ -41,7 +41,7 @@ class ClearedRound(Protocol):
         """What the clearing left to the next one."""
 
     @property
-    def period(self) -> ClearedPeriod:
+    def period(self) -> Cleared:
         """Schedules, prices and outcome."""
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tellegen.errors import InputError
+from tellegen.rules.form import TimeZone
 
 
 class _Part(BaseModel):
@@ -31,19 +31,10 @@ class Day(_Part):
     """When it ran; `complete` is false for a rehearsal of some hours."""
 
     date: date
-    timezone: str = "UTC"
+    timezone: TimeZone = "UTC"
     first_interval: int
     intervals: int = Field(ge=1)
     complete: bool = True
-
-    @field_validator("timezone")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError):
-            raise ValueError("is not a time zone") from None
-        return name
 
 
 class World(_Part):

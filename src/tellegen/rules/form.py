@@ -15,7 +15,15 @@ from decimal import Decimal
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from tellegen.errors import InputError
 from tellegen.metering.gap_energy import GapEnergy
@@ -47,6 +55,14 @@ def _parse_minute(given: object) -> int:
     return int(given[:2]) * 60 + int(given[3:])
 
 
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise ValueError("is not a time zone; use an IANA name such as Europe/Berlin") from None
+    return name
+
+
 _parse_micros = _exact(MICROS, "millionths of the currency")
 _parse_nanos = _exact(NANOS, "billionths of the currency")
 _parse_ppm = _exact(10_000, "parts per million")
@@ -56,6 +72,7 @@ Micros = Annotated[int, BeforeValidator(_parse_micros), Field(ge=-_PRICE_LIMIT, 
 Tariffed = Annotated[int, BeforeValidator(_parse_micros), Field(ge=0, le=_PRICE_LIMIT)]
 Nanos = Annotated[int, BeforeValidator(_parse_nanos), Field(ge=0, le=10_000 * NANOS)]
 Ppm = Annotated[int, BeforeValidator(_parse_ppm), Field(ge=0, le=10 * MICROS)]
+TimeZone = Annotated[str, AfterValidator(_known_zone)]
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 Hour = Annotated[int, Field(ge=0, le=24)]
 Minute = Annotated[int, BeforeValidator(_parse_minute)]
@@ -75,16 +92,7 @@ class OrderForm(_Section):
     adopted: date
     retroactive_order: Text | None = None
     currency: Annotated[str, Field(pattern="^[A-Z]{3}$")]
-    time_zone: str
-
-    @field_validator("time_zone")
-    @classmethod
-    def _known_zone(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError):
-            raise ValueError("is not a time zone; use an IANA name such as Europe/Berlin") from None
-        return name
+    time_zone: TimeZone
 
 
 class RolesForm(_Section):

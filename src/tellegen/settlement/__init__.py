@@ -7,7 +7,6 @@ Integers only.
 """
 
 from tellegen.settlement.apportioning import hourly_to_intervals, round_to_multiples, share_of_hour
-from tellegen.settlement.assembly import ClearedPeriod, assemble_day
 from tellegen.settlement.billing import invoice, line_sums, statements, statements_of_day
 from tellegen.settlement.day_close import (
     DAY_LINES,
@@ -51,7 +50,6 @@ __all__ = [
     "INTERVAL_LINES",
     "SHARED_LINES",
     "SUPPLY_LINES",
-    "ClearedPeriod",
     "Comparison",
     "DayFacts",
     "FeederClose",
@@ -70,7 +68,6 @@ __all__ = [
     "RoundingRule",
     "SettlementError",
     "ShareKey",
-    "assemble_day",
     "close_day",
     "close_feeder",
     "compare_bills",

@@ -35,7 +35,6 @@ from tellegen.simulation.endowments import (
     window_of,
 )
 from tellegen.simulation.profiles import PER_QUARTER
-from tellegen.units import INTERVALS_PER_HOUR
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -219,34 +218,3 @@ def _connections(homes: Homes, rng: np.random.Generator) -> Connections:
         meter=serial.astype(np.int64),
         fuse_w=np.floor(fuse_w).astype(np.int64),
     )
-
-
-def profile_demand_kva(community: Community) -> ComplexArray:
-    """Demand at each node over the day if nobody reacts to anything, complex128[N, intervals] in kVA.
-
-    Cars charge at once, heat pumps follow their profile, water heaters replace what is drawn and
-    lost, all sun is fed in at power factor 1, batteries rest. This is what the data set says, plus
-    the water heaters; it serves to choose a day worth playing.
-    """
-    today = slice(community.history, community.history + community.intervals)
-    count, width = len(community.names), community.intervals
-    kw = community.load_kw[:, today].copy()
-    pumps, tanks, sun, cars = (
-        community.heat_pumps,
-        community.water_heaters,
-        community.inverters,
-        community.vehicles,
-    )
-    np.add.at(kw, pumps.customer - 1, pumps.demand_w[:, today] / pumps.cop[:, None] / 1000)
-    standing_w = tanks.ua_w_per_k * (tanks.desired_c - tanks.ambient_c)
-    np.add.at(kw, tanks.customer - 1, (tanks.draw_w[:, today] + standing_w[:, None]) / 1000)
-    np.add.at(kw, sun.customer - 1, -sun.pv_kw[:, today])
-    for car in range(len(cars)):
-        left = cars.energy_wh[car]
-        for step in range(int(cars.arrival[car]) - community.first_interval, width):
-            taken = min(left, cars.power_w[car] / INTERVALS_PER_HOUR)
-            kw[cars.customer[car] - 1, step] += taken * INTERVALS_PER_HOUR / 1000
-            left -= taken
-    demand = np.zeros((len(community.case.network.nodes), width), dtype=np.complex128)
-    np.add.at(demand, community.customers.node[:count], kw + 1j * community.load_kvar[:, today])
-    return demand

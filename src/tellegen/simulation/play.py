@@ -18,13 +18,14 @@ from pathlib import Path
 from tellegen.errors import InputError
 from tellegen.intake.intake import Intake
 from tellegen.journal.clock import RecordClock
+from tellegen.operations.afresh import equals_afresh
 from tellegen.operations.clock import Simulated
-from tellegen.operations.from_scratch import same_sums, settle_again
 from tellegen.operations.in_process import InProcess
 from tellegen.operations.market import Market
 from tellegen.operations.reading import RecordedDay, read_day
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.rerun import rebuild_books
+from tellegen.operations.writer import folded
 from tellegen.report.figures import Json, clearing_sections, late_section, money_sections, price_sections
 from tellegen.report.publication import (
     Published,
@@ -155,7 +156,8 @@ def _late(record: ShardRecord, setup: Setup, day: RecordedDay, run: Published) -
     if fault is None:
         return {}
     customer = setup.community.names.index(fault.customer) + 1
-    equal = same_sums(settle_again(record, day, setup.feeder), day.all_postings())
+    state = folded(record)
+    equal = equals_afresh(record, state, state.topology.number[setup.feeder], day.day)
     section = late_section(day, customer, run.names, setup.rules.currency, replay_equal=equal)
     return {"correction": section} if section else {}
 

@@ -7,11 +7,11 @@ from datetime import date
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tellegen.errors import InputError
+from tellegen.rules.form import TimeZone
 
 Share = Annotated[float, Field(ge=0.0, le=0.5)]
 Scale = Annotated[float, Field(gt=0.0, le=20.0)]
@@ -34,18 +34,9 @@ class Day(_Section):
     """The billing day; `hours` below 24 cuts it short (a rehearsal, flagged in the summary)."""
 
     date: date
-    timezone: str = "Europe/Berlin"
+    timezone: TimeZone = "Europe/Berlin"
     history_days: int = Field(default=28, ge=8, le=90)
     hours: int | None = Field(default=None, ge=1, le=25)
-
-    @field_validator("timezone")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError):
-            raise ValueError("is not a time zone; use an IANA name such as Europe/Berlin") from None
-        return name
 
 
 class CommunityScales(_Section):

@@ -147,6 +147,7 @@ class _Table:
             else:  # readings of the interval before it come when its bids are in
                 for _, step in (each for each in steps if each[0] >= bid_at):
                     step()
+                self._catch_up(start_of(interval) + SETTLE_S)  # or the bids that are measured first would settle it
             waiting = interval, *bids
         assert waiting is not None
         self._catch_up(start_of(rounds.stop))

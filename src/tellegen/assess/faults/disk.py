@@ -57,6 +57,18 @@ class Faults:
     read_only: bool = False
     power_in: int | None = None
 
+    @classmethod
+    def drawn(cls, chance: random.Random, well_p: float, often_p: float) -> Faults:
+        """A disk that is well, or one that fails in one way or another, now and then or often."""
+        if chance.random() < well_p:
+            return cls()
+        return cls(
+            full_p=chance.choice((0.0, 0.05, often_p)),
+            sync_p=chance.choice((0.0, 0.05, often_p)),
+            read_only=chance.random() < 0.1,
+            power_in=chance.choice((None, chance.randint(0, 25))),
+        )
+
 
 class SimulatedDisk:
     """A `Storage` in memory, driven by a seeded generator.

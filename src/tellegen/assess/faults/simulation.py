@@ -221,15 +221,7 @@ class _World:
 
     def fail(self) -> None:
         """The disk begins to fail, or recovers; or power will go within the next operations."""
-        if self.random.random() < 0.5:
-            self.disk.faults = Faults()
-        else:
-            self.disk.faults = Faults(
-                full_p=self.random.choice((0.0, 0.05, 0.5)),
-                sync_p=self.random.choice((0.0, 0.05, 0.5)),
-                read_only=self.random.random() < 0.1,
-                power_in=self.random.choice((None, self.random.randint(0, 25))),
-            )
+        self.disk.faults = Faults.drawn(self.random, well_p=0.5, often_p=0.5)
 
     def take_meanwhile(self) -> None:
         """During a commit's sync another request may come in, or the reader look."""

@@ -1,0 +1,157 @@
+"""Whether a batch is looked at at all: signed by who may hand it in, about what may come now, of not too many rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nacl.bindings import crypto_sign_open
+from nacl.exceptions import BadSignatureError
+
+from tellegen.intake.calendar import Calendar
+from tellegen.intake.limits import IntakeLimits, Reason, RefusedBatchError
+from tellegen.intake.rate import RowRate
+from tellegen.intake.registry_changes import REGISTRAR, SentChanges
+from tellegen.intake.sent import Sent
+from tellegen.journal import NoteVerifier
+from tellegen.journal.clock import RecordClock
+from tellegen.metering.daily import INTERVALS_PER_DAY
+from tellegen.records import RecordError, Refusal, Route, Statement
+from tellegen.records.market import DAY_AHEAD, MARKETS
+from tellegen.registry import NotAdmittedError
+from tellegen.registry.directory import Directory
+from tellegen.units import MARKET_INTERVAL_S
+
+_SIGNATURE_BYTES = 64
+
+
+class Entrance:
+    """Where batches are let in or refused whole; each check raises `RefusedBatchError`.
+
+    Parameters
+    ----------
+    verifier : the shard's: its name is part of whatever is signed for it, and its key is the registrar's.
+    limits, clock, calendar, directory : of the intake.
+    """
+
+    def __init__(
+        self, verifier: NoteVerifier, limits: IntakeLimits, clock: RecordClock, calendar: Calendar, directory: Directory
+    ) -> None:
+        self._verifier, self._limits, self._clock = verifier, limits, clock
+        self._calendar, self._directory = calendar, directory
+        self._rates: dict[str, RowRate] = {}
+
+    def check_sender(self, statement: Statement, signature: bytes, now: int) -> None:
+        """Whether a batch is for this shard, and signed by its source, which may hand in now."""
+        if statement.origin != self._verifier.name:
+            raise RefusedBatchError(
+                Reason.BAD_SIGNATURE, f"the batch is signed for '{statement.origin}', this is '{self._verifier.name}'"
+            )
+        if statement.route is Route.ADMISSIONS and statement.source == REGISTRAR:
+            key = self._verifier.public_key
+        elif statement.route is Route.ADMISSIONS:
+            raise RefusedBatchError(Reason.UNKNOWN_SOURCE, f"source {statement.source!r} of admissions is not admitted")
+        else:
+            key = self._source_key(statement.source, now)
+        check_signature(statement.to_bytes(), signature, key, statement.source)
+
+    def check_request(self, source: str, message: bytes, signature: bytes) -> None:
+        """Whether a source that may hand in has signed a request of its own.
+
+        Raises
+        ------
+        RefusedBatchError : it is not admitted now, or has not signed this.
+        """
+        check_signature(message, signature, self._source_key(source, self._clock.now()), source)
+
+    def _source_key(self, source: str, now: int) -> bytes:
+        try:
+            return self._directory.source_key(source, now, now)
+        except NotAdmittedError as error:
+            unknown = error.refusal == Refusal.UNKNOWN
+            raise RefusedBatchError(Reason.UNKNOWN_SOURCE if unknown else Reason.REVOKED_SOURCE, str(error)) from None
+
+    def check_time(self, statement: Statement, now: int) -> None:
+        """Whether a batch is about what may be handed in now."""
+        if statement.route is Route.ADMISSIONS:
+            wrong, newest = bool(statement.market), (now + self._limits.skew_s_max) // MARKET_INTERVAL_S
+        elif statement.route in (Route.READINGS, Route.DAILY_ROOTS):
+            wrong, newest = bool(statement.market), (now + self._limits.skew_s_max) // MARKET_INTERVAL_S - 1
+        else:
+            wrong = statement.market not in MARKETS
+            newest = now // MARKET_INTERVAL_S + self._limits.ahead_intervals_max
+        if wrong:
+            raise RefusedBatchError(
+                Reason.MALFORMED,
+                f"market '{statement.market}' is none for {statement.route}; bids name one of {', '.join(MARKETS)}, "
+                "others none",
+            )
+        begins = self._calendar.day_start(statement.interval) if statement.market == DAY_AHEAD else statement.interval
+        if statement.interval != begins:
+            raise RefusedBatchError(
+                Reason.MALFORMED,
+                f"interval {statement.interval} does not begin a delivery day; of that day the first is {begins}",
+            )
+        if statement.route is Route.DAILY_ROOTS and (statement.interval + 1) % INTERVALS_PER_DAY:
+            raise RefusedBatchError(
+                Reason.MALFORMED,
+                f"interval {statement.interval} does not end a UTC day; signed days name the last of their day",
+            )
+        oldest = self.oldest(now)
+        if statement.interval < oldest:
+            raise RefusedBatchError(
+                Reason.TOO_LATE, f"interval {statement.interval} is past; {oldest} is the oldest that is still taken"
+            )
+        if statement.interval > newest:
+            raise RefusedBatchError(
+                Reason.TOO_EARLY,
+                f"interval {statement.interval} is too far ahead; {newest} is the newest that is taken now. Is the "
+                "clock right?",
+            )
+
+    def oldest(self, now: int) -> int:
+        """The oldest interval that is still taken."""
+        window, limit = self._calendar.window_intervals(now), self._limits.late_intervals_max
+        return now // MARKET_INTERVAL_S - (window if limit is None else min(window, limit))
+
+    def decoded(self, decode: Callable[[], Sent | SentChanges]) -> Sent | SentChanges:
+        """The rows of a body, as many as one may have."""
+        try:
+            sent = decode()
+        except RecordError as error:
+            raise RefusedBatchError(Reason.MALFORMED, f"the body cannot be read: {error}") from None
+        rows = sent.rows + (0 if isinstance(sent, SentChanges) else len(sent.problems))
+        if rows > self._limits.rows_max:
+            raise RefusedBatchError(
+                Reason.TOO_LARGE, f"{rows} rows in one batch; at most {self._limits.rows_max}, send several"
+            )
+        return sent
+
+    def check_rate(self, source: str, rows: int) -> None:
+        """Whether a source may hand in so many rows more by now."""
+        rate = self._rates.setdefault(source, RowRate(self._limits.rows_per_s_max))
+        wait = rate.take(rows, self._clock.elapsed())
+        if wait:
+            raise RefusedBatchError(
+                Reason.RATE,
+                f"source '{source}' sends more than {self._limits.rows_per_s_max} rows a second",
+                retry_after_s=wait,
+            )
+
+
+def check_signature(message: bytes, signature: bytes, key: bytes, source: str) -> None:
+    """Refuse what a source has not signed.
+
+    Raises
+    ------
+    RefusedBatchError : the Ed25519 signature over the message is not that of the key.
+    """
+    try:
+        if len(signature) != _SIGNATURE_BYTES:
+            raise BadSignatureError
+        crypto_sign_open(signature + message, key)
+    except BadSignatureError:
+        raise RefusedBatchError(
+            Reason.BAD_SIGNATURE,
+            f"the signature is not that of source '{source}' over this for this shard; sign it with the key that is "
+            "admitted",
+        ) from None
