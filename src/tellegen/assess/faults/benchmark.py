@@ -56,7 +56,7 @@ def measure(options: Options, report: Report) -> None:
             _kills(what, kills, lambda: _of_markets(Path(folder) / "standing", kills, options), report)
             running = max(kills // 10, 1)
             what = "a market, under a clock that runs on"
-            _kills(what, running, lambda: _of_running(Path(folder) / "running", running), report)
+            _kills(what, running, lambda: _of_running(Path(folder) / "running", running, options), report)
 
 
 def _worlds(
@@ -107,8 +107,8 @@ def _of_markets(folder: Path, kills: int, options: Options) -> _Happened:
     return dict(asdict(killed))
 
 
-def _of_running(folder: Path, kills: int) -> _Happened:
+def _of_running(folder: Path, kills: int, options: Options) -> _Happened:
     from tellegen.assess.faults.market_kills import running_rounds
 
-    killed = running_rounds(folder, kills)
-    return {"markets killed": killed.markets, "gates missed and flagged": killed.missed}
+    killed = running_rounds(folder, kills, progress=options.progress)
+    return {"worlds": killed.worlds, "markets killed": killed.markets, "gates missed and flagged": killed.missed}

@@ -133,43 +133,60 @@ def _hold(path: Path) -> None:
             raise ContradictionError(f"{path}: {', '.join(parts)} of the state do not follow from the record")
 
 
-def running_rounds(folder: Path, kills: int, *, seed: int = 0, factor: float = 300.0) -> KilledMarkets:
-    """Kill a market under a clock that runs on: what it misses is flagged, and the books are the record's.
+def running_rounds(
+    folder: Path,
+    kills: int,
+    *,
+    seed: int = 0,
+    factor: float = 300.0,
+    progress: Callable[[str], None] = lambda words: None,
+) -> KilledMarkets:
+    """Kill markets under a clock that runs on: what they miss is flagged, and their books are the record's.
 
     Raises
     ------
     ContradictionError : a gate has no outcome, one that was missed is cleared, or the books are others.
     """
-    hamlet = found(folder / "running", SHORT_DAY)
     chance, killed = random.Random(seed), KilledMarkets()  # noqa: S311 (repeatable on purpose)
-    path = hamlet.keys.path
     with starting() as starts:
-        pace = Pace(factor, FIRST * 300 - 420, elapsed_s())
-        until = FIRST * 300 + 12 * 300 + 61
-        world = KilledWorld(starts, hamlet, chance, killed, 0, until, pace=pace)
-        play = _Running(world, pace)
-        short_day(play)
-        senders = threading.Thread(target=lambda: play.run(until), daemon=True)
-        senders.start()
-        line = f"{path} {pace} {until} 0"
-        life = starts.market(line)
-        while killed.markets < kills and pace.time() < until - 600:
-            time.sleep(chance.uniform(0.1, 900.0 / factor))
-            if not life.ended:
-                life.kill()
-                killed.markets += 1
-            life = starts.market(line)
-        while life.line() != "done":
-            require_killed(life)
-        life.wait()
-        senders.join()
-        if world.intake is not None:
-            world.intake.kill()
-    _hold(path)
-    with ShardRecord.open(path) as record:
-        killed.missed = _flagged(record)
-    killed.worlds = 1
+        while killed.markets < kills:
+            hamlet = found(folder / f"running{killed.worlds}", SHORT_DAY)
+            _play_running(starts, hamlet, kills, factor, chance, killed)
+            path = hamlet.keys.path
+            _hold(path)
+            with ShardRecord.open(path) as record:
+                killed.missed += _flagged(record)
+            killed.worlds += 1
+            progress(f"{killed.markets} kills of a market under a running clock")
     return killed
+
+
+def _play_running(
+    starts: Starts, hamlet: Hamlet, kills: int, factor: float, chance: random.Random, killed: KilledMarkets
+) -> None:
+    """An hour in which the market is killed and started again, while its senders go on."""
+    path = hamlet.keys.path
+    pace = Pace(factor, FIRST * 300 - 420, elapsed_s())
+    until = FIRST * 300 + 12 * 300 + 61
+    world = KilledWorld(starts, hamlet, chance, killed, 0, until, pace=pace)
+    play = _Running(world, pace)
+    short_day(play)
+    senders = threading.Thread(target=lambda: play.run(until), daemon=True)
+    senders.start()
+    line = f"{path} {pace} {until} 0"
+    life = starts.market(line)
+    while killed.markets < kills and pace.time() < until - 600:
+        time.sleep(chance.uniform(0.1, 900.0 / factor))
+        if not life.ended:
+            life.kill()
+            killed.markets += 1
+        life = starts.market(line)
+    while life.line() != "done":
+        require_killed(life)
+    life.wait()
+    senders.join()
+    if world.intake is not None:
+        world.intake.kill()
 
 
 class _Running(FarSenders):
