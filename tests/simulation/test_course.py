@@ -12,7 +12,7 @@ import pytest
 from tellegen.journal import Journal
 from tellegen.market import OrderBook, clear, to_records
 from tellegen.metering import DeviceCodes
-from tellegen.operations.clock import Simulated
+from tellegen.operations.clock import Clock, Simulated
 from tellegen.operations.exchange import Awarded, AwardsRequest, Published, Reply
 from tellegen.operations.timetable import Verb, day_bounds
 from tellegen.privacy import Vault
@@ -29,8 +29,17 @@ from tellegen.records import (
     parse_bids_body,
 )
 from tellegen.records.market import DAY_AHEAD, REAL_TIME
+from tellegen.simulation.apart import WorldApart
 from tellegen.simulation.community_shard import build_community_shard, enrolled_at
-from tellegen.simulation.course import CORRECTION_AFTER, World, play_correction, play_day, verbs_of_day
+from tellegen.simulation.course import (
+    CORRECTION_AFTER,
+    OpenCounter,
+    World,
+    WorldError,
+    play_correction,
+    play_day,
+    verbs_of_day,
+)
 from tellegen.simulation.residents import Residents
 from tellegen.simulation.scenario import read_scenario
 from tellegen.simulation.setup import Setup, prepare
@@ -47,7 +56,7 @@ class StandIn:
     """Clears what it is handed in and answers with awards; settles nothing. With `deaf` it clears nothing either."""
 
     setup: Setup
-    clock: Simulated
+    clock: Clock
     deaf: bool = False
     bids: dict[tuple[str, int], list[Orders]] = field(default_factory=dict)
     handed_in: list[tuple[int, Statement]] = field(default_factory=list)
@@ -154,9 +163,9 @@ def played(setup: Setup, folder: Path, *, deaf: bool = False) -> Played:
     keys = build_community_shard(setup, folder, "tellegen.example/feeder")
     clock = Simulated(enrolled_at(setup))
     operator, residents = StandIn(setup, clock, deaf), Residents(setup, keys)
-    world = World(setup, residents, operator, operator, clock)
-    play_day(world, lambda stage, done, total: None)
-    play_correction(world)
+    World(setup, residents, OpenCounter(operator, operator, clock), clock).begin()
+    play_day(setup, operator, clock, lambda stage, done, total: None)
+    play_correction(setup, operator, clock)
     return Played(setup, keys, operator, residents.close())
 
 
@@ -267,3 +276,36 @@ def test_enrolment_puts_everybody_their_rules_and_their_past_on_record(day: Play
     daily = np.bincount(of_homes.customer, weights=of_homes.import_wh, minlength=count)[1:]
     assert np.abs(daily - mean_day).max() <= 1  # rounded once over the day
     assert sorted(set(profile.place.tolist())) == list(range(288))
+
+
+def test_a_world_in_a_process_of_its_own_is_the_same_day(day: Played, setup: Setup, tmp_path: Path) -> None:
+    keys = build_community_shard(setup, tmp_path / "shard", "tellegen.example/feeder")
+    with WorldApart(setup) as world:
+        operator = StandIn(setup, world)
+        world.begin(keys, OpenCounter(operator, operator, world))
+        play_day(setup, operator, world, lambda stage, done, total: None)
+        play_correction(setup, operator, world)
+        lived = world.close_day()
+    assert operator.handed_in == day.operator.handed_in
+    assert operator.prices == day.operator.prices
+    assert operator.done == day.operator.done
+    assert np.array_equal(lived.voltage_pu, day.world.voltage_pu)
+    assert np.array_equal(lived.device_w, day.world.device_w)
+
+
+def test_what_stops_the_world_stops_the_operator(setup: Setup, tmp_path: Path) -> None:
+    keys = build_community_shard(setup, tmp_path / "shard", "tellegen.example/feeder")
+    with WorldApart(setup) as world:
+        operator = StandIn(setup, world)
+        world.begin(keys, OpenCounter(operator, operator, world))
+        with pytest.raises(WorldError, match="not come to the end"):
+            world.close_day()
+        world._process.kill()
+        with pytest.raises(WorldError, match="has died"):
+            play_day(setup, operator, world, lambda stage, done, total: None)
+
+
+def test_an_operator_that_gives_up_leaves_no_process_behind(setup: Setup) -> None:
+    with WorldApart(setup) as world:
+        process = world._process
+    assert not process.is_alive()

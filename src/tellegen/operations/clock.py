@@ -126,6 +126,7 @@ class Simulated:
 
     def __init__(self, start: int) -> None:
         self._start = self._now = start
+        self._order = 0
         self._acts: list[tuple[int, int, int, Act]] = []
         self._added = count()
 
@@ -133,6 +134,11 @@ class Simulated:
     def stepped_s(self) -> int:
         """None: nobody sets it."""
         return 0
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The time, and the place of the act that is happening among what is due at it."""
+        return self._now, self._order
 
     def at(self, time: int, act: Act, order: int = 0) -> None:
         """Have something done at a time; at once when next waited for, where the time has passed."""
@@ -149,7 +155,7 @@ class Simulated:
     def wait(self, until: int, order: int = 0) -> None:
         """Let happen what comes before, and move to then."""
         while self._acts and self._acts[0][:2] <= (until, order):
-            time, _, _, act = heapq.heappop(self._acts)
+            time, self._order, _, act = heapq.heappop(self._acts)
             self._now = max(self._now, time)
             act()
-        self._now = max(self._now, until)
+        self._now, self._order = max(self._now, until), order

@@ -1,7 +1,7 @@
 """The course of a simulated day: what the world does and what the operator does, each at its time.
 
 The world's acts wait in the simulated clock; the operator's verbs come from its timetable. Neither calls the other:
-what they know of each other went through the exchange.
+what they know of each other went over a `Counter`, which stands between two processes as well (`simulation.apart`).
 
 =====================================  ===============================================================================
 time                                   act of the world
@@ -26,8 +26,8 @@ from typing import Protocol
 import numpy as np
 
 from tellegen.errors import TellegenError
-from tellegen.operations.clock import Simulated
-from tellegen.operations.exchange import Exchange
+from tellegen.operations.clock import Clock, Simulated
+from tellegen.operations.exchange import Awarded, AwardsRequest, Exchange
 from tellegen.operations.timetable import (
     Due,
     Verb,
@@ -87,25 +87,74 @@ class WorldError(TellegenError):
     """The operator did not take what the world handed in."""
 
 
+class Counter(Protocol):
+    """Where the world meets the operator."""
+
+    def publish(self, market: str, prices: RootPrices) -> None:
+        """Let the operator know wholesale prices, as it would read them from a feed."""
+
+    def hand_in(self, batch: SignedBatch) -> None:
+        """Hand in a batch.
+
+        Raises
+        ------
+        WorldError : rows of it are refused; also later, where nobody waits for the answer.
+        """
+
+    def awards(self, request: AwardsRequest, signature: bytes) -> Awarded:
+        """Fetch awards and prices, once everything before has been done."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class World:
-    """Everything outside the operator: residents, wholesale market, and the exchange through which it is met.
+class OpenCounter:
+    """A counter of an operator in the same process.
 
     Attributes
     ----------
-    setup : the scenario made ready. residents : those who act.
-    exchange : the operator as they know it. verbs : the operator, to whom the wholesale prices are given.
+    exchange : the operator as the world knows it. verbs : the operator, to whom the wholesale prices are given.
+    clock : the time there.
+    """
+
+    exchange: Exchange
+    verbs: Verbs
+    clock: Clock
+
+    def publish(self, market: str, prices: RootPrices) -> None:
+        """See `Counter`."""
+        self.verbs.take_prices(market, prices, self.clock.now())
+
+    def hand_in(self, batch: SignedBatch) -> None:
+        """See `Counter`."""
+        reply = self.exchange.hand_in(batch.statement, batch.signature, batch.body)
+        if reply.refused:
+            first = reply.refused[0]
+            raise WorldError(
+                f"{batch.statement.name()} about interval {batch.statement.interval}: {len(reply.refused)} rows "
+                f"are refused, row {first.row} because {first.detail}"
+            )
+
+    def awards(self, request: AwardsRequest, signature: bytes) -> Awarded:
+        """See `Counter`."""
+        return self.exchange.awards(request, signature)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class World:
+    """Everything outside the operator: residents, wholesale market, and the counter at which it is met.
+
+    Attributes
+    ----------
+    setup : the scenario made ready. residents : those who act. counter : the operator as they know it.
     clock : the world's.
     """
 
     setup: Setup
     residents: Residents
-    exchange: Exchange
-    verbs: Verbs
+    counter: Counter
     clock: Simulated
 
     def begin(self) -> None:
-        """Set the acts of the day."""
+        """Set the acts of the day, and what comes late of it."""
         setup, at = self.setup, self.clock.at
         book, first = setup.rulebook, setup.first
         gate = day_ahead_at(book, setup.scenario.day.date)
@@ -114,10 +163,8 @@ class World:
         at(first * MARKET_INTERVAL_S, lambda: self._read(first - 1))
         for interval in range(first, first + setup.intervals):
             self._begin_interval(interval, real_time_at(book, interval))
-
-    def send_late(self) -> None:
-        """Hand in what the meter that failed had in its memory."""
-        self._hand_in(self.residents.late_readings())
+        if setup.scenario.fault is not None:
+            at(correction_at(setup), lambda: self._hand_in(self.residents.late_readings()))
 
     def _begin_interval(self, interval: int, gate: int) -> None:
         at = self.clock.at
@@ -130,72 +177,70 @@ class World:
     def _offer_day(self) -> None:
         setup, wholesale, now = self.setup, self.setup.wholesale, self.clock.now()
         step = np.arange(0, setup.community.intervals, INTERVALS_PER_HOUR)
-        self._publish(DAY_AHEAD, setup.first + step, wholesale.day_ahead_micros[wholesale.past + step], now)
+        self._publish(DAY_AHEAD, setup.first + step, wholesale.day_ahead_micros[wholesale.past + step])
         self._hand_in(self.residents.bid_day_ahead(now))
 
     def _hear_day(self) -> None:
         now = self.clock.now()
         asked = self.residents.ask(DAY_AHEAD, self.setup.first, now)
-        self.residents.hear_day_ahead(self.exchange.awards(*asked), now)
+        self.residents.hear_day_ahead(self.counter.awards(*asked), now)
 
     def _offer(self, interval: int) -> None:
-        wholesale, now = self.setup.wholesale, self.clock.now()
+        wholesale = self.setup.wholesale
         step = np.array([interval - self.setup.first])
-        self._publish(REAL_TIME, np.array([interval]), wholesale.real_time_micros[wholesale.past + step], now)
+        self._publish(REAL_TIME, np.array([interval]), wholesale.real_time_micros[wholesale.past + step])
         self._hand_in(self.residents.bid(interval))
 
     def _hear(self, interval: int) -> None:
         asked = self.residents.ask(REAL_TIME, interval, self.clock.now())
-        self.residents.hear(self.exchange.awards(*asked))
+        self.residents.hear(self.counter.awards(*asked))
 
     def _read(self, interval: int) -> None:
         self._hand_in([self.residents.read(interval)])
 
-    def _publish(self, market: str, interval: np.ndarray, micros: np.ndarray, now: int) -> None:
+    def _publish(self, market: str, interval: np.ndarray, micros: np.ndarray) -> None:
         source = np.full(interval.size, self.setup.wholesale.source[:64].encode("ascii", "replace"), dtype="S64")
-        self.verbs.take_prices(market, RootPrices(interval=interval, micros=micros, source=source), now)
+        self.counter.publish(market, RootPrices(interval=interval, micros=micros, source=source))
 
     def _hand_in(self, batches: Iterable[SignedBatch]) -> None:
         for batch in batches:
-            reply = self.exchange.hand_in(batch.statement, batch.signature, batch.body)
-            if reply.refused:
-                first = reply.refused[0]
-                raise WorldError(
-                    f"{batch.statement.name()} about interval {batch.statement.interval}: {len(reply.refused)} rows "
-                    f"are refused, row {first.row} because {first.detail}"
-                )
+            self.counter.hand_in(batch)
 
 
-def play_day(world: World, progress: Progress, tick: Callable[[int], None] = lambda at: None) -> None:
+def play_day(
+    setup: Setup, verbs: Verbs, clock: Clock, progress: Progress, tick: Callable[[int], None] = lambda at: None
+) -> None:
     """Let the day pass, from the opening of its books to their close.
 
     Parameters
     ----------
+    clock : whoever waits for it lets the world act.
     tick : lets the intake's record reach a time, as its own clock does while nobody sends.
     """
-    setup = world.setup
-    world.begin()
     hours = setup.intervals // INTERVALS_PER_HOUR
     for each in verbs_of_day(setup):
-        world.clock.wait(each.at, each.order)
+        clock.wait(each.at, each.order)
         tick(each.at)
-        perform(world.verbs, each)
+        perform(verbs, each)
         if each.verb is Verb.CLOSE_DAY_AHEAD:
             progress("day-ahead market", hours, hours)
         elif each.verb is Verb.SETTLE:
             progress("market day", each.key - setup.first + 1, setup.intervals)
 
 
-def play_correction(world: World, tick: Callable[[int], None] = lambda at: None) -> None:
+def play_correction(setup: Setup, verbs: Verbs, clock: Clock, tick: Callable[[int], None] = lambda at: None) -> None:
     """Let the late readings arrive, and the day close that settles them: its statements say what they move."""
-    setup, clock = world.setup, world.clock
     day = setup.scenario.day.date + CORRECTION_AFTER
-    clock.at(day_bounds(setup.rulebook, day).stop * MARKET_INTERVAL_S, world.send_late)
     run = close_at(setup.rulebook, day)
     for each in (Due.of(Verb.CORRECT, run, run), Due.of(Verb.CLOSE_DAY, run, day_number(day))):
         clock.wait(each.at, each.order)
         tick(each.at)
-        perform(world.verbs, each)
+        perform(verbs, each)
+
+
+def correction_at(setup: Setup) -> int:
+    """When the true readings of the meter that failed arrive, seconds since the epoch."""
+    return day_bounds(setup.rulebook, setup.scenario.day.date + CORRECTION_AFTER).stop * MARKET_INTERVAL_S
 
 
 def verbs_of_day(setup: Setup) -> Iterator[Due]:

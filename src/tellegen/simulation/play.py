@@ -1,7 +1,7 @@
 """A simulated market day from scenario to report: what ``tellegen run`` and ``tellegen demo`` do.
 
-The operator is the one that ``tellegen operate`` runs, in this process and by the world's clock; a second process plays
-the days without a market, and afterwards the referee.
+The operator is the one that ``tellegen operate`` runs, in this process and by the world's clock. The world is a process
+of its own; another one plays the days without a market, and afterwards the referee.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from tellegen.errors import InputError
 from tellegen.intake.intake import Intake
 from tellegen.journal.clock import RecordClock
 from tellegen.operations.afresh import equals_afresh
-from tellegen.operations.clock import Simulated
 from tellegen.operations.in_process import InProcess
 from tellegen.operations.market import Market
 from tellegen.operations.reading import RecordedDay, read_day
@@ -35,12 +34,12 @@ from tellegen.report.publication import (
     write_summary,
     write_tables,
 )
+from tellegen.simulation.apart import WorldApart
 from tellegen.simulation.baseline import simulate_baselines
-from tellegen.simulation.community_shard import build_community_shard, enrolled_at
-from tellegen.simulation.course import CORRECTION_AFTER, Progress, World, play_correction, play_day
+from tellegen.simulation.community_shard import build_community_shard
+from tellegen.simulation.course import CORRECTION_AFTER, OpenCounter, Progress, play_correction, play_day
 from tellegen.simulation.draft import DraftDatabases, DraftStorage, make_durable
 from tellegen.simulation.referee import referee_section
-from tellegen.simulation.residents import Residents
 from tellegen.simulation.scenario import Scenario
 from tellegen.simulation.setup import Setup, prepare
 from tellegen.simulation.summary import worlds_and_comparisons
@@ -88,13 +87,16 @@ def simulate_day(scenario: Scenario, out: Path, progress: Progress) -> Simulated
 def _play(scenario: Scenario, setup: Setup, folder: Path, progress: Progress) -> SimulatedDay:
     # An interrupt is this process's to handle; the second one ends with it.
     spawn, ignore = multiprocessing.get_context("spawn"), (signal.SIGINT, signal.SIG_IGN)
-    with ProcessPoolExecutor(1, mp_context=spawn, initializer=signal.signal, initargs=ignore) as second:
+    with (
+        WorldApart(setup) as world,
+        ProcessPoolExecutor(1, mp_context=spawn, initializer=signal.signal, initargs=ignore) as second,
+    ):
         baselines = second.submit(simulate_baselines, scenario)
-        with _playing(setup, folder) as (world, tick):
-            play_day(world, progress, tick)
+        with _operating(setup, folder, world) as (market, tick):
+            play_day(setup, market, world, progress, tick)
             if scenario.fault is not None:
-                play_correction(world, tick)
-            lived = world.residents.close()
+                play_correction(setup, market, world, tick)
+        lived = world.close_day()
         progress(_TAIL, 0, 4)
         with ShardRecord.open(folder) as record:
             day = read_day(record, scenario.day.date, setup.feeder, scenario.day.date + CORRECTION_AFTER)
@@ -127,13 +129,12 @@ def _play(scenario: Scenario, setup: Setup, folder: Path, progress: Progress) ->
 
 
 @contextmanager
-def _playing(setup: Setup, folder: Path) -> Iterator[tuple[World, Tick]]:
-    """The scenario's shard with its operator in this process, and the world around it."""
+def _operating(setup: Setup, folder: Path, world: WorldApart) -> Iterator[tuple[Market, Tick]]:
+    """The scenario's shard with its operator in this process, whom the world meets."""
     keys = build_community_shard(setup, folder, ORIGIN)
-    clock = Simulated(enrolled_at(setup))
 
     def time_of_record(newest: int) -> RecordClock:
-        return RecordClock(wall=lambda: float(clock.now()), elapsed=clock.elapsed, not_before=newest)
+        return RecordClock(wall=lambda: float(world.now()), elapsed=world.elapsed, not_before=newest)
 
     draft = DraftStorage()
     intake = Intake.open(folder, clock=time_of_record, storage=draft)
@@ -145,7 +146,8 @@ def _playing(setup: Setup, folder: Path) -> Iterator[tuple[World, Tick]]:
     try:
         with Market.open(folder, storage=draft, databases=DraftDatabases()) as market:
             exchange = InProcess(intake, market.record, receipts=False)
-            yield World(setup, Residents(setup, keys), exchange, market, clock), tick
+            world.begin(keys, OpenCounter(exchange, market, world))
+            yield market, tick
     finally:
         intake.close()
 

@@ -11,7 +11,7 @@ import numpy as np
 from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 from numpy.typing import NDArray
 
-from tellegen.agents import Offers, Plan, expected_prices, expected_sessions, price_statistics
+from tellegen.agents import Actual, Offers, Plan, Response, expected_prices, expected_sessions, price_statistics
 from tellegen.operations.exchange import Awarded, AwardsRequest
 from tellegen.records import Orders, sign_bids
 from tellegen.records.market import DAY_AHEAD, REAL_TIME
@@ -53,6 +53,7 @@ class Residents:
         self._draw = np.random.Generator(np.random.PCG64([setup.scenario.seed, 4]))
         self._ignoring = self._draw.random(self._n) < setup.scenario.plant.ignored_dispatch
         self._lived_until = setup.first
+        self._on_wires: tuple[Actual, Response] | None = None  # what devices did, before bids could wait for the wires
         self._plan: Plan | None = None
         self._planned_at = 0
         self._offers: Offers | None = None
@@ -125,26 +126,29 @@ class Residents:
     # What happens
 
     def live(self, interval: int) -> None:
-        """Devices follow their awards, those that are deaf do not, and the wires carry what comes of it."""
+        """Devices follow their awards, but for those that are deaf; the wires carry it by the time meters are read."""
         setup = self._setup
         assert self._offers is not None
         actual = setup.reality.at(interval)
         deaf = self._ignoring | (self._draw.random(self._n) < setup.scenario.plant.lost_dispatch)
         response = self._fleet.respond(interval, self._state, actual, self._offers, self._awarded_mw, deaf=deaf)
-        self._state = response.state
-        seen = self._wires.step(
-            interval,
-            actual.load_kw,
-            actual.load_kvar,
-            response.customer_kw - actual.load_kw,
-            response.customer_kvar - actual.load_kvar,
-        )
-        self._lived_until = interval + 1
-        self._voltage = seen.voltage_pu[self._meter_node]
-        self._diary.add(seen, response)
+        self._state, self._lived_until = response.state, interval + 1
+        self._on_wires = actual, response
 
     def read(self, interval: int) -> SignedBatch:
         """Coded readings of every meter at the end of an interval, the substation's among them."""
+        if self._on_wires is not None:
+            actual, response = self._on_wires
+            seen = self._wires.step(
+                interval,
+                actual.load_kw,
+                actual.load_kvar,
+                response.customer_kw - actual.load_kw,
+                response.customer_kvar - actual.load_kvar,
+            )
+            self._voltage = seen.voltage_pu[self._meter_node]
+            self._diary.add(seen, response)
+            self._on_wires = None
         return self._head_end.read(interval, np.stack(self._wires.registers.whole()), self._voltage)
 
     def late_readings(self) -> tuple[SignedBatch, ...]:

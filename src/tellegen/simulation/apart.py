@@ -1,0 +1,185 @@
+"""The world in a process of its own, by a clock of its own: what it has for the operator comes in letters.
+
+The world waits for nothing but awards. So it lives through an interval, bids for the next and reads its meters while
+the operator settles the one before. No result depends on how far ahead it is: letters come in the order of the world's
+acts, and each is opened when the operator's clock has come to its time and place.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Self
+
+from tellegen.errors import TellegenError
+from tellegen.operations.clock import Simulated
+from tellegen.operations.exchange import Awarded, AwardsRequest
+from tellegen.records import RootPrices
+from tellegen.simulation.batches import SignedBatch
+from tellegen.simulation.community_shard import enrolled_at
+from tellegen.simulation.course import Counter, World, WorldError, correction_at
+from tellegen.simulation.residents import Residents
+from tellegen.simulation.scenario import Scenario
+from tellegen.simulation.setup import Setup, prepare
+from tellegen.simulation.shard import ShardKeys
+from tellegen.simulation.world_day import WorldDay
+
+_NEVER = 2**63, 0
+"""Place of what is not for the operator: behind whatever is waited for."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Prices:
+    market: str
+    prices: RootPrices
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Question:
+    request: AwardsRequest
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Letter:
+    """What somebody in the world has done, with its time and place there (`Simulated.place`)."""
+
+    place: tuple[int, int]
+    about: _Prices | SignedBatch | _Question | WorldDay | TellegenError
+
+
+class _ByLetter:
+    """The counter as the world sees it: nobody waits there but for awards."""
+
+    def __init__(self, line: Connection, clock: Simulated) -> None:
+        self._line, self._clock = line, clock
+
+    def publish(self, market: str, prices: RootPrices) -> None:
+        self._send(_Prices(market, prices))
+
+    def hand_in(self, batch: SignedBatch) -> None:
+        self._send(batch)
+
+    def awards(self, request: AwardsRequest, signature: bytes) -> Awarded:
+        self._send(_Question(request, signature))
+        answer = self._line.recv()
+        assert isinstance(answer, Awarded)
+        return answer
+
+    def _send(self, about: _Prices | SignedBatch | _Question) -> None:
+        self._line.send(_Letter(self._clock.place, about))
+
+
+class WorldApart:
+    """A scenario's world in another process, and the clock by which its operator meets it; to be closed.
+
+    Whoever waits opens the letters that come before, each at its time, as `Simulated` lets acts happen.
+
+    Parameters
+    ----------
+    setup : the scenario made ready; the world makes its own.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self._start = self._now = enrolled_at(setup)
+        self._next: _Letter | None = None
+        self._counter: Counter | None = None
+        spawn = multiprocessing.get_context("spawn")
+        self._line, theirs = spawn.Pipe()
+        self._process = spawn.Process(target=_play, args=(setup.scenario, theirs), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._line.close()
+        self._process.join()
+
+    def begin(self, keys: ShardKeys, counter: Counter) -> None:
+        """Let the day begin.
+
+        Parameters
+        ----------
+        keys : every secret outside the operator's vault. counter : where the world's letters are opened.
+        """
+        self._counter = counter
+        self._line.send(keys)
+
+    @property
+    def stepped_s(self) -> int:
+        """None: nobody sets it."""
+        return 0
+
+    def now(self) -> int:
+        """The time: that of the letter which is being opened, or of what was last waited for."""
+        return self._now
+
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return float(self._now - self._start)
+
+    def wait(self, until: int, order: int = 0) -> None:
+        """Open the letters that come before, and move to then."""
+        while (letter := self._newest()).place <= (until, order):
+            self._now, self._next = max(self._now, letter.place[0]), None
+            self._open(letter)
+        self._now = max(self._now, until)
+
+    def close_day(self) -> WorldDay:
+        """The day as it was, once it is over.
+
+        Raises
+        ------
+        WorldError : it is not.
+        """
+        lived = self._newest().about
+        if not isinstance(lived, WorldDay):
+            raise WorldError("the world has not come to the end of its day")
+        return lived
+
+    def _newest(self) -> _Letter:
+        """The first letter that has not been opened; waits for it."""
+        if self._next is None:
+            try:
+                letter = self._line.recv()
+            except EOFError:
+                raise WorldError("the process of the simulated world has died; run again") from None
+            if isinstance(letter.about, TellegenError):
+                raise letter.about
+            self._next = letter
+        return self._next
+
+    def _open(self, letter: _Letter) -> None:
+        assert self._counter is not None
+        match letter.about:
+            case _Prices(market, prices):
+                self._counter.publish(market, prices)
+            case SignedBatch():
+                self._counter.hand_in(letter.about)
+            case _Question(request, signature):
+                self._line.send(self._counter.awards(request, signature))
+
+
+def _play(scenario: Scenario, line: Connection) -> None:
+    """What the world's process does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the operator's to handle; the world ends with it
+    setup = prepare(scenario)
+    clock = Simulated(enrolled_at(setup))
+    try:
+        keys = line.recv()
+        try:
+            residents = Residents(setup, keys)
+            World(setup, residents, _ByLetter(line, clock), clock).begin()
+            clock.wait(correction_at(setup))
+            line.send(_Letter(_NEVER, residents.close()))
+        except TellegenError as error:
+            line.send(_Letter(clock.place, error))
+    except (EOFError, OSError):
+        pass  # the operator has gone
