@@ -34,6 +34,7 @@ AHEAD_INTERVALS = 576
 """How long before its interval anything may be on record."""
 ROW_KINDS = (Readings.kind, DailyRoots.kind, Submissions.kind)
 """Kinds whose rows are refused one by one."""
+_NOTHING = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,7 +88,13 @@ class Submitted:
     """
 
     def __init__(self, journal: Journal, vault: Vault) -> None:
-        self._journal, self._archive = journal, Archive(journal.folder.parent, vault)
+        self._journal, self._vault, self._archive = journal, vault, Archive(journal.folder.parent, vault)
+        # a gate's bids are asked for when it closes and when awards are fetched, readings by settlement and by the fold
+        self._last_bids: tuple[object, dict[str, Bids]] = None, {}
+        self._last_readings: tuple[object, CountedReadings] = (
+            None,
+            CountedReadings(Readings.empty(), _NOTHING, _NOTHING),
+        )
 
     # What the market asks
 
@@ -109,7 +116,12 @@ class Submitted:
         ------
         JournalError : the journal has not so many entries, as after a loss of power before its intake is opened.
         """
-        found = self._about(Submissions.kind, first_interval, size, market, feeders)
+        key = (market, first_interval, size, _fixed(feeders), self._vault.erased)
+        if self._last_bids[0] != key:
+            self._last_bids = key, self._read_bids(self._about(Submissions.kind, first_interval, size, market, feeders))
+        return self._last_bids[1]
+
+    def _read_bids(self, found: list[int]) -> dict[str, Bids]:
         batches = dict(self._batches(found))
         parts: dict[str, list[int]] = {}
         for index in sorted(batches):
@@ -135,8 +147,14 @@ class Submitted:
         ------
         JournalError : as `bids`.
         """
-        batches = dict(self._batches(self._about(Readings.kind, interval, size, feeders=feeders)))
-        parts, entry, row = [Readings.empty()], [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
+        key = (interval, size, _fixed(feeders), self._vault.erased)
+        if self._last_readings[0] != key:
+            self._last_readings = key, self._read_readings(self._about(Readings.kind, interval, size, feeders=feeders))
+        return self._last_readings[1]
+
+    def _read_readings(self, found: list[int]) -> CountedReadings:
+        batches = dict(self._batches(found))
+        parts, entry, row = [Readings.empty()], [_NOTHING], [_NOTHING]
         for index in sorted(batches):
             batch = batches[index]
             table = batch.table.take(batch.counts)
@@ -272,6 +290,10 @@ class Submitted:
                 assert isinstance(refusals, Refusals)
                 counts[refusals.row] = False
             yield batch, _Batch(table, np.flatnonzero(present), counts[present])
+
+
+def _fixed(feeders: Collection[str] | None) -> frozenset[str] | None:
+    return None if feeders is None else frozenset(feeders)
 
 
 def statement_of(header: Header, origin: str) -> Statement:
