@@ -8,6 +8,7 @@ signatures themselves.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,9 @@ REGISTER_LIMIT = 2**48
 """Registers and counters count to less than this: 280 TWh, so that no sum of differences overflows."""
 VOLTAGE_MV_LIMIT = 10**9
 VAR_PER_KW_LIMIT = 10**6
+SHARED_MIN = 32
+"""Signatures of which another thread verifies half: it takes 40 us each, and as much in all to hand them over."""
+_BESIDE = ThreadPoolExecutor(1, "signatures")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,12 +155,21 @@ def unsigned(messages: list[bytes], submissions: Submissions, keys: Sequence[byt
     messages : what each customer must have signed (`records.submission.bid_messages`).
     keys : each customer's Ed25519 public key; without one nothing is verified, nor signed.
     """
-    bad = np.zeros(len(submissions), dtype=np.bool_)
-    for row, (message, signature, key) in enumerate(zip(messages, submissions.signature.tolist(), keys, strict=True)):
+    said = list(zip(messages, submissions.signature.tolist(), keys, strict=True))
+    half = len(said) // 2 if len(said) >= SHARED_MIN else 0
+    others = _BESIDE.submit(_unsigned, said[:half]) if half else None
+    mine = _unsigned(said[half:])
+    return np.array([*([] if others is None else others.result()), *mine], dtype=np.bool_)
+
+
+def _unsigned(said: Sequence[tuple[bytes, bytes, bytes | None]]) -> list[bool]:
+    """Of each message, whether its signature is not that of its key."""
+    bad = []
+    for message, signature, key in said:
         try:
-            bad[row] = key is None or crypto_sign_open(signature + message, key) != message
+            bad.append(key is None or crypto_sign_open(signature + message, key) != message)
         except BadSignatureError:
-            bad[row] = True
+            bad.append(True)
     return bad
 
 
