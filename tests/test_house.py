@@ -41,6 +41,7 @@ INSIDERS = {
     "apart.py": "keeps its time",
     "course.py": "runs one",
     "play.py": "runs one",
+    "referee.py": "reads its record",
 }
 """Modules of `simulation` that may touch a shard itself, and what for."""
 

@@ -41,7 +41,7 @@ from tellegen.records import (
     Statements,
     Table,
 )
-from tellegen.records.market import DAY_AHEAD, MARKETS
+from tellegen.records.market import DAY_AHEAD, MARKETS, REAL_TIME
 
 T = TypeVar("T", bound=Table)
 
@@ -198,16 +198,7 @@ class _Reader:
                 spans = periods(self.bounds) if day_ahead else (range(first, first + 1),)
                 named = next(entry for entry in header.causes if record.header(entry).kind == Gates.kind)
                 book = Book.of(record, header.market, spans, cut_of(header), named)
-            orders = book.orders(header.feeder, period)
-            found = [tables[entry] for entry in header.causes if entry in tables]
-            awards = _of(Awards, found)
-            awarded = np.zeros(len(orders), dtype=np.int64)
-            row = book.rows_of(header.feeder, period, awards.customer, awards.order)
-            awarded[row[row >= 0]] = awards.quantity_mw[row >= 0]
-            period_facts = Cleared(_of(Schedules, found), _of(Prices, found), clearing)
-            yield Round(
-                header.market, header.interval, header.feeder, orders, awards, awarded, _of(Starts, found), period_facts
-            )
+            yield _round(header, book, period, [tables[entry] for entry in header.causes if entry in tables], clearing)
 
     # Energy and money
 
@@ -241,6 +232,30 @@ class _Reader:
             assert isinstance(table, Statements)
             found.append(table.take(_inside(table.day, days) & ~np.isin(table.customer, self.erased)))
         return Statements.concat(found)
+
+
+def read_round(record: ShardRecord, feeder: str, interval: int) -> Round:
+    """The real-time clearing of an interval on one feeder.
+
+    Raises
+    ------
+    KeyError : there is none on record, as far as that has been read (`ShardRecord.refresh`).
+    """
+    for entry in record.about(Clearings, feeder, interval, REAL_TIME):
+        header = record.header(entry)
+        book = Book.of(record, REAL_TIME, (range(interval, interval + 1),), cut_of(header), record.cause(entry, Gates))
+        tables = [table for _, table in record.tables(header.causes) if not isinstance(table, Gates)]
+        return _round(header, book, 0, tables, record.table(entry, Clearings))
+    raise KeyError(f"interval {interval} of {feeder} has no clearing on record")
+
+
+def _round(header: Header, book: Book, period: int, found: list[Table], clearing: Clearings) -> Round:
+    orders, awards = book.orders(header.feeder, period), _of(Awards, found)
+    awarded = np.zeros(len(orders), dtype=np.int64)
+    row = book.rows_of(header.feeder, period, awards.customer, awards.order)
+    awarded[row[row >= 0]] = awards.quantity_mw[row >= 0]
+    facts = Cleared(_of(Schedules, found), _of(Prices, found), clearing)
+    return Round(header.market, header.interval, header.feeder, orders, awards, awarded, _of(Starts, found), facts)
 
 
 def _inside(number: NDArray[np.integer], among: range) -> NDArray[np.bool_]:

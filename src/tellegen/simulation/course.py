@@ -48,6 +48,8 @@ from tellegen.units import INTERVALS_PER_HOUR, MARKET_INTERVAL_S
 
 Progress = Callable[[str, int, int], None]
 """Told what is going on: stage, steps done, steps in all."""
+MARKET_DAY = "market day"
+"""The stage whose steps are intervals that have been settled."""
 CORRECTION_AFTER = timedelta(days=3)
 """The true readings of a meter that failed arrive at the end of the day so much later."""
 BEFORE_GATE_S = 1
@@ -225,7 +227,7 @@ def play_day(
         if each.verb is Verb.CLOSE_DAY_AHEAD:
             progress("day-ahead market", hours, hours)
         elif each.verb is Verb.SETTLE:
-            progress("market day", each.key - setup.first + 1, setup.intervals)
+            progress(MARKET_DAY, each.key - setup.first + 1, setup.intervals)
 
 
 def play_correction(setup: Setup, verbs: Verbs, clock: Clock, tick: Callable[[int], None] = lambda at: None) -> None:

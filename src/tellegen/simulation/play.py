@@ -1,18 +1,20 @@
 """A simulated market day from scenario to report: what ``tellegen run`` and ``tellegen demo`` do.
 
 The operator is the one that ``tellegen operate`` runs, in this process and by the world's clock. The world is a process
-of its own; another one plays the days without a market, and afterwards the referee.
+of its own. Another one, which gives way to both, plays the days without a market, and follows the record as referee.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tellegen.errors import InputError
@@ -37,13 +39,14 @@ from tellegen.report.publication import (
 from tellegen.simulation.apart import WorldApart
 from tellegen.simulation.baseline import simulate_baselines
 from tellegen.simulation.community_shard import build_community_shard
-from tellegen.simulation.course import CORRECTION_AFTER, OpenCounter, Progress, play_correction, play_day
+from tellegen.simulation.course import CORRECTION_AFTER, MARKET_DAY, OpenCounter, Progress, play_correction, play_day
 from tellegen.simulation.draft import DraftDatabases, DraftStorage, make_durable
-from tellegen.simulation.referee import referee_section
+from tellegen.simulation.referee import Referee
 from tellegen.simulation.scenario import Scenario
 from tellegen.simulation.setup import Setup, prepare
 from tellegen.simulation.summary import worlds_and_comparisons
 from tellegen.simulation.tables import write_simulation_tables
+from tellegen.units import INTERVALS_PER_HOUR
 from tellegen.verify import Report
 
 ORIGIN = "tellegen.example/feeder"
@@ -85,22 +88,24 @@ def simulate_day(scenario: Scenario, out: Path, progress: Progress) -> Simulated
 
 
 def _play(scenario: Scenario, setup: Setup, folder: Path, progress: Progress) -> SimulatedDay:
-    # An interrupt is this process's to handle; the second one ends with it.
-    spawn, ignore = multiprocessing.get_context("spawn"), (signal.SIGINT, signal.SIG_IGN)
-    with (
-        WorldApart(setup) as world,
-        ProcessPoolExecutor(1, mp_context=spawn, initializer=signal.signal, initargs=ignore) as second,
-    ):
-        baselines = second.submit(simulate_baselines, scenario)
+    spawn = multiprocessing.get_context("spawn")
+    with WorldApart(setup) as world, ProcessPoolExecutor(1, spawn, _give_way) as second:
+
+        def told(stage: str, done: int, total: int) -> None:
+            progress(stage, done, total)
+            if stage == MARKET_DAY and done % INTERVALS_PER_HOUR == 0:
+                second.submit(_follow, scenario, folder, setup.first + done)
+
         with _operating(setup, folder, world) as (market, tick):
-            play_day(setup, market, world, progress, tick)
+            baselines = second.submit(simulate_baselines, scenario)
+            play_day(setup, market, world, told, tick)
             if scenario.fault is not None:
                 play_correction(setup, market, world, tick)
+        evidence = second.submit(_evidence, scenario, folder)
         lived = world.close_day()
         progress(_TAIL, 0, 4)
         with ShardRecord.open(folder) as record:
             day = read_day(record, scenario.day.date, setup.feeder, scenario.day.date + CORRECTION_AFTER)
-            evidence = second.submit(referee_section, scenario, day.rounds)
             run = published_of(record)
             changes = _late(record, setup, day, run)
             progress(_TAIL, 1, 4)
@@ -126,6 +131,26 @@ def _play(scenario: Scenario, setup: Setup, folder: Path, progress: Progress) ->
             write_summary(run, summary, report)
         progress(_TAIL, 4, 4)
     return SimulatedDay(read_summary_json(folder), report)
+
+
+def _give_way() -> None:
+    """Of the process that watches: an interrupt is the operator's to handle, and who waits for nobody can wait."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "nice"):
+        os.nice(10)
+
+
+@cache
+def _referee(scenario: Scenario, folder: Path) -> Referee:
+    return Referee(scenario, folder)
+
+
+def _follow(scenario: Scenario, folder: Path, until: int) -> None:
+    _referee(scenario, folder).follow(until)
+
+
+def _evidence(scenario: Scenario, folder: Path) -> dict[str, float | None]:
+    return _referee(scenario, folder).section()
 
 
 @contextmanager

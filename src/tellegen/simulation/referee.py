@@ -5,19 +5,20 @@ Both work from the record: the books as their gates counted them, the awards and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from tellegen.grid import Network, solve_powerflow
 from tellegen.grid.network import ComplexArray
 from tellegen.market import OrderBook, Parameters, clear, start_of
+from tellegen.operations.reading import read_round
+from tellegen.operations.record import ShardRecord
 from tellegen.records import Awards, Product
-from tellegen.records.market import REAL_TIME
 from tellegen.report.day import ClearedRound
 from tellegen.simulation.plant import Plant
 from tellegen.simulation.scenario import Scenario
-from tellegen.simulation.setup import Setup, prepare
+from tellegen.simulation.setup import prepare
 from tellegen.units import MICROS
 
 STEPS_KW = (0.02, 0.005, 0.001)
@@ -39,18 +40,6 @@ def dispatch_kva(cleared: ClearedRound, nodes: int) -> ComplexArray:
     power = np.where(orders.product == Product.ENERGY, along, 1j * signed)
     np.add.at(demand, orders.node[~held], power[~held])
     return demand
-
-
-def replay_voltage_error_pu(setup: Setup, rounds: Sequence[ClearedRound]) -> float:
-    """Largest voltage difference between the engine's power flow of the dispatches and OpenDSS on the same network."""
-    plant = Plant(setup.community.case, perturb=0.0)
-    worst = 0.0
-    voltage = None
-    for cleared in rounds:
-        demand = dispatch_kva(cleared, len(setup.network.nodes))
-        voltage = solve_powerflow(setup.network, demand, start=voltage).voltage
-        worst = max(worst, float(np.abs(plant.solve(demand).voltage_pu - np.abs(voltage)).max()))
-    return worst
 
 
 def price_error(network: Network, cleared: ClearedRound, node: int, parameters: Parameters) -> float | None:
@@ -81,27 +70,55 @@ def price_error(network: Network, cleared: ClearedRound, node: int, parameters: 
     return None
 
 
-def referee_section(scenario: Scenario, rounds: Sequence[ClearedRound]) -> dict[str, float | None]:
-    """The two figures of the summary's evidence; None where no price could be compared.
+class Referee:
+    """Checks a day while it is played, from its record and in a process of its own.
 
-    Prices are compared where they are unique, at the dearest and the cheapest node of each sampled
-    clearing; the sample is spread evenly over the intervals with binding limits. Made to run in a process of its own.
+    Parameters
+    ----------
+    folder : of the shard; must be there.
     """
-    setup = prepare(scenario)
-    real_time = [r for r in rounds if r.market == REAL_TIME]
-    unique = [r for r in real_time if not (r.period.prices.low < r.period.prices.high).any() and len(r.starts)]
-    binding = [r for r in unique if int(r.period.clearing.binding[0])] or unique
-    chosen = [binding[k] for k in np.unique(np.linspace(0, len(binding) - 1, SAMPLES).astype(int))] if binding else []
-    errors: list[float] = []
-    for cleared in chosen:
-        prices = cleared.period.prices
-        free = np.flatnonzero(np.isin(prices.node, setup.network.free))
-        energy = prices.energy[free]
-        for place in (int(energy.argmax()), int(energy.argmin())):
-            error = price_error(setup.network, cleared, int(prices.node[free[place]]), setup.rules.market)
-            errors += [] if error is None else [error]
-    return {
-        "replay_max_dv_pu": replay_voltage_error_pu(setup, real_time),
-        "fd_max_relative": max(errors, default=None),
-        "fd_samples": len(errors),
-    }
+
+    def __init__(self, scenario: Scenario, folder: Path) -> None:
+        self._setup, self._record = prepare(scenario), ShardRecord.open(folder)
+        self._plant = Plant(self._setup.community.case, perturb=0.0)
+        self._rounds: list[ClearedRound] = []
+        self._voltage: ComplexArray | None = None
+        self._worst_pu = 0.0
+
+    def follow(self, until: int) -> None:
+        """Replay what has been dispatched in the intervals before one; that is on record."""
+        setup = self._setup
+        self._record.refresh()
+        for interval in range(setup.first + len(self._rounds), until):
+            cleared = read_round(self._record, setup.feeder, interval)
+            demand = dispatch_kva(cleared, len(setup.network.nodes))
+            self._voltage = solve_powerflow(setup.network, demand, start=self._voltage).voltage
+            replayed = self._plant.solve(demand).voltage_pu
+            self._worst_pu = max(self._worst_pu, float(np.abs(replayed - np.abs(self._voltage)).max()))
+            self._rounds.append(cleared)
+
+    def section(self) -> dict[str, float | None]:
+        """The two figures of the summary's evidence, of the whole day; None where no price could be compared.
+
+        Voltages: the largest difference between the engine's power flow of the dispatches and OpenDSS on the same
+        network. Prices are compared where they are unique, at the dearest and the cheapest node of each sampled
+        clearing; the sample is spread evenly over the intervals with binding limits.
+        """
+        setup = self._setup
+        self.follow(setup.first + setup.intervals)
+        unique = [r for r in self._rounds if not (r.period.prices.low < r.period.prices.high).any() and len(r.starts)]
+        binding = [r for r in unique if int(r.period.clearing.binding[0])] or unique
+        picked = np.unique(np.linspace(0, len(binding) - 1, SAMPLES if binding else 0).astype(int))
+        errors: list[float] = []
+        for cleared in (binding[k] for k in picked):
+            prices = cleared.period.prices
+            free = np.flatnonzero(np.isin(prices.node, setup.network.free))
+            energy = prices.energy[free]
+            for place in (int(energy.argmax()), int(energy.argmin())):
+                error = price_error(setup.network, cleared, int(prices.node[free[place]]), setup.rules.market)
+                errors += [] if error is None else [error]
+        return {
+            "replay_max_dv_pu": self._worst_pu,
+            "fd_max_relative": max(errors, default=None),
+            "fd_samples": len(errors),
+        }
