@@ -40,7 +40,7 @@ INSIDERS = {
     "city/setup.py": "makes one",
     "apart.py": "keeps its time",
     "course.py": "runs one",
-    "play.py": "runs one",
+    "operated.py": "runs one",
     "referee.py": "reads its record",
 }
 """Modules of `simulation` that may touch a shard itself, and what for."""

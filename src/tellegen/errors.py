@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copyreg
+
 
 class TellegenError(Exception):
     """Root of all errors of this package."""
@@ -19,6 +21,10 @@ class InputError(TellegenError):
     def __init__(self, source: object, place: str, problem: str) -> None:
         self.source, self.place, self.problem = str(source), place, problem
         super().__init__(f"{source}: {place} {problem}".replace("\n", " "))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Worker processes raise it, too: it is made again without `__init__`, whose arguments are not its own."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class WorkerError(TellegenError):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tellegen.errors import InputError
 from tellegen.journal import Journal
 from tellegen.market import OrderBook, clear, to_records
 from tellegen.metering import DeviceCodes
@@ -29,13 +30,12 @@ from tellegen.records import (
     parse_bids_body,
 )
 from tellegen.records.market import DAY_AHEAD, REAL_TIME
-from tellegen.simulation.apart import WorldApart
+from tellegen.simulation.apart import WorldApart, WorldLostError
 from tellegen.simulation.community_shard import build_community_shard, enrolled_at
 from tellegen.simulation.course import (
     CORRECTION_AFTER,
     OpenCounter,
     World,
-    WorldError,
     play_correction,
     play_day,
     verbs_of_day,
@@ -280,8 +280,9 @@ def test_enrolment_puts_everybody_their_rules_and_their_past_on_record(day: Play
 
 def test_a_world_in_a_process_of_its_own_is_the_same_day(day: Played, setup: Setup, tmp_path: Path) -> None:
     keys = build_community_shard(setup, tmp_path / "shard", "tellegen.example/feeder")
-    with WorldApart(setup) as world:
+    with WorldApart(setup.scenario) as world:
         operator = StandIn(setup, world)
+        world.stand_at(enrolled_at(setup))
         world.begin(keys, OpenCounter(operator, operator, world))
         play_day(setup, operator, world, lambda stage, done, total: None)
         play_correction(setup, operator, world)
@@ -295,17 +296,24 @@ def test_a_world_in_a_process_of_its_own_is_the_same_day(day: Played, setup: Set
 
 def test_what_stops_the_world_stops_the_operator(setup: Setup, tmp_path: Path) -> None:
     keys = build_community_shard(setup, tmp_path / "shard", "tellegen.example/feeder")
-    with WorldApart(setup) as world:
+    with WorldApart(setup.scenario) as world:
         operator = StandIn(setup, world)
+        world.stand_at(enrolled_at(setup))
         world.begin(keys, OpenCounter(operator, operator, world))
-        with pytest.raises(WorldError, match="not come to the end"):
+        with pytest.raises(WorldLostError, match="not come to the end"):
             world.close_day()
         world._process.kill()
-        with pytest.raises(WorldError, match="has died"):
+        with pytest.raises(WorldLostError, match="has died"):
             play_day(setup, operator, world, lambda stage, done, total: None)
 
 
 def test_an_operator_that_gives_up_leaves_no_process_behind(setup: Setup) -> None:
-    with WorldApart(setup) as world:
+    with WorldApart(setup.scenario) as world:
         process = world._process
     assert not process.is_alive()
+
+
+def test_what_is_wrong_with_the_world_reaches_the_operator(setup: Setup) -> None:
+    wrong = setup.scenario.model_copy(update={"rulebook": Path("nowhere.toml")})
+    with WorldApart(wrong) as world, pytest.raises(InputError, match=r"nowhere\.toml"):
+        world.wait(1)

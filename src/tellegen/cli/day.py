@@ -77,7 +77,6 @@ def _simulate(
     replace: bool = False,
 ) -> None:
     """Play and print; with `replace` an earlier run at `out` goes once the new one is complete, and not before."""
-    from tellegen.report import render_summary
     from tellegen.simulation.play import simulate_day
     from tellegen.simulation.scenario import with_options
 
@@ -110,6 +109,8 @@ def _simulate(
     if as_json:
         print(json.dumps(simulated.summary, allow_nan=False))
     else:
+        from tellegen.report import render_summary
+
         console = Console()
         console.print(render_summary(simulated.summary))
         console.print(f"\n[bold]{out / 'report.html'}[/bold] shows the day; `tellegen verify {out}` checks the record.")

@@ -12,23 +12,26 @@ import signal
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from tellegen.errors import TellegenError
-from tellegen.operations.clock import Simulated
-from tellegen.operations.exchange import Awarded, AwardsRequest
-from tellegen.records import RootPrices
-from tellegen.simulation.batches import SignedBatch
-from tellegen.simulation.community_shard import enrolled_at
-from tellegen.simulation.course import Counter, World, WorldError, correction_at
-from tellegen.simulation.residents import Residents
-from tellegen.simulation.scenario import Scenario
-from tellegen.simulation.setup import Setup, prepare
-from tellegen.simulation.shard import ShardKeys
-from tellegen.simulation.world_day import WorldDay
+
+if TYPE_CHECKING:  # a world is started before the rest is imported, which takes as long as its own start
+    from tellegen.operations.clock import Simulated
+    from tellegen.operations.exchange import Awarded, AwardsRequest
+    from tellegen.records import RootPrices
+    from tellegen.simulation.batches import SignedBatch
+    from tellegen.simulation.course import Counter
+    from tellegen.simulation.scenario import Scenario
+    from tellegen.simulation.shard import ShardKeys
+    from tellegen.simulation.world_day import WorldDay
 
 _NEVER = 2**63, 0
 """Place of what is not for the operator: behind whatever is waited for."""
+
+
+class WorldLostError(TellegenError):
+    """The process of a world has died, or its day is not over."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,9 +41,24 @@ class _Prices:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class _HandedIn:
+    batch: SignedBatch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Question:
     request: AwardsRequest
     signature: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Over:
+    day: WorldDay
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Failed:
+    error: TellegenError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +66,7 @@ class _Letter:
     """What somebody in the world has done, with its time and place there (`Simulated.place`)."""
 
     place: tuple[int, int]
-    about: _Prices | SignedBatch | _Question | WorldDay | TellegenError
+    about: _Prices | _HandedIn | _Question | _Over | _Failed
 
 
 class _ByLetter:
@@ -61,15 +79,14 @@ class _ByLetter:
         self._send(_Prices(market, prices))
 
     def hand_in(self, batch: SignedBatch) -> None:
-        self._send(batch)
+        self._send(_HandedIn(batch))
 
     def awards(self, request: AwardsRequest, signature: bytes) -> Awarded:
         self._send(_Question(request, signature))
-        answer = self._line.recv()
-        assert isinstance(answer, Awarded)
+        answer: Awarded = self._line.recv()
         return answer
 
-    def _send(self, about: _Prices | SignedBatch | _Question) -> None:
+    def _send(self, about: _Prices | _HandedIn | _Question) -> None:
         self._line.send(_Letter(self._clock.place, about))
 
 
@@ -77,19 +94,15 @@ class WorldApart:
     """A scenario's world in another process, and the clock by which its operator meets it; to be closed.
 
     Whoever waits opens the letters that come before, each at its time, as `Simulated` lets acts happen.
-
-    Parameters
-    ----------
-    setup : the scenario made ready; the world makes its own.
     """
 
-    def __init__(self, setup: Setup) -> None:
-        self._start = self._now = enrolled_at(setup)
+    def __init__(self, scenario: Scenario) -> None:
+        self._start = self._now = 0
         self._next: _Letter | None = None
         self._counter: Counter | None = None
         spawn = multiprocessing.get_context("spawn")
         self._line, theirs = spawn.Pipe()
-        self._process = spawn.Process(target=_play, args=(setup.scenario, theirs), daemon=True)
+        self._process = spawn.Process(target=_play, args=(scenario, theirs), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -101,6 +114,10 @@ class WorldApart:
     ) -> None:
         self._line.close()
         self._process.join()
+
+    def stand_at(self, start: int) -> None:
+        """Say when the world begins, in seconds since the epoch: until its day does, time stands there."""
+        self._start = self._now = start
 
     def begin(self, keys: ShardKeys, counter: Counter) -> None:
         """Let the day begin.
@@ -137,22 +154,22 @@ class WorldApart:
 
         Raises
         ------
-        WorldError : it is not.
+        WorldLostError : it is not.
         """
-        lived = self._newest().about
-        if not isinstance(lived, WorldDay):
-            raise WorldError("the world has not come to the end of its day")
-        return lived
+        last = self._newest().about
+        if not isinstance(last, _Over):
+            raise WorldLostError("the world has not come to the end of its day")
+        return last.day
 
     def _newest(self) -> _Letter:
         """The first letter that has not been opened; waits for it."""
         if self._next is None:
             try:
-                letter = self._line.recv()
-            except EOFError:
-                raise WorldError("the process of the simulated world has died; run again") from None
-            if isinstance(letter.about, TellegenError):
-                raise letter.about
+                letter: _Letter = self._line.recv()
+            except (EOFError, OSError):
+                raise WorldLostError("the process of the simulated world has died; run again") from None
+            if isinstance(letter.about, _Failed):
+                raise letter.about.error
             self._next = letter
         return self._next
 
@@ -161,8 +178,8 @@ class WorldApart:
         match letter.about:
             case _Prices(market, prices):
                 self._counter.publish(market, prices)
-            case SignedBatch():
-                self._counter.hand_in(letter.about)
+            case _HandedIn(batch):
+                self._counter.hand_in(batch)
             case _Question(request, signature):
                 self._line.send(self._counter.awards(request, signature))
 
@@ -170,16 +187,21 @@ class WorldApart:
 def _play(scenario: Scenario, line: Connection) -> None:
     """What the world's process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the operator's to handle; the world ends with it
-    setup = prepare(scenario)
-    clock = Simulated(enrolled_at(setup))
+    from tellegen.operations.clock import Simulated
+    from tellegen.simulation.community_shard import enrolled_at
+    from tellegen.simulation.course import World, correction_at
+    from tellegen.simulation.residents import Residents
+    from tellegen.simulation.setup import prepare
+
     try:
-        keys = line.recv()
         try:
-            residents = Residents(setup, keys)
+            setup = prepare(scenario)
+            clock = Simulated(enrolled_at(setup))
+            residents = Residents(setup, line.recv())
             World(setup, residents, _ByLetter(line, clock), clock).begin()
             clock.wait(correction_at(setup))
-            line.send(_Letter(_NEVER, residents.close()))
+            line.send(_Letter(_NEVER, _Over(residents.close())))
         except TellegenError as error:
-            line.send(_Letter(clock.place, error))
+            line.send(_Letter((0, 0), _Failed(error)))
     except (EOFError, OSError):
         pass  # the operator has gone

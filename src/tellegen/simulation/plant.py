@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,17 @@ class PlantState:
     losses_kw: float
     terminal_pu: FloatArray
     loading_percent: FloatArray
+
+
+def require_engine() -> None:
+    """Make sure that OpenDSS is there.
+
+    Raises
+    ------
+    InputError : the extra ``plant`` is not installed.
+    """
+    if find_spec("dss") is None:
+        raise InputError("plant", "package dss-python", "is needed: pip install 'tellegen[plant]'")
 
 
 def perturbed(elements: Elements, perturb: float, seed: int) -> Elements:
@@ -106,10 +118,9 @@ class Plant:
     """
 
     def __init__(self, case: Case, *, perturb: float = 0.1, seed: int = 0) -> None:
-        try:
-            from dss import DSS
-        except ImportError:
-            raise InputError("plant", "package dss-python", "is needed: pip install 'tellegen[plant]'") from None
+        require_engine()
+        from dss import DSS
+
         if case.elements is None:
             raise PlantError(f"{case.network.name}: the case has no elements from which to build a plant")
         self.network = case.network

@@ -1,67 +1,18 @@
-"""A simulated market day from scenario to report: what ``tellegen run`` and ``tellegen demo`` do.
-
-The operator is the one that ``tellegen operate`` runs, in this process and by the world's clock. The world is a process
-of its own. Another one, which gives way to both, plays the days without a market, and follows the record as referee.
-"""
+"""A simulated market day from scenario to report: what ``tellegen run`` and ``tellegen demo`` do."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import shutil
-import signal
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tellegen.errors import InputError
-from tellegen.intake.intake import Intake
-from tellegen.journal.clock import RecordClock
-from tellegen.operations.afresh import equals_afresh
-from tellegen.operations.in_process import InProcess
-from tellegen.operations.market import Market
-from tellegen.operations.reading import RecordedDay, read_day
-from tellegen.operations.record import ShardRecord
-from tellegen.operations.rerun import rebuild_books
-from tellegen.operations.writer import folded
-from tellegen.report.figures import Json, clearing_sections, late_section, money_sections, price_sections
-from tellegen.report.publication import (
-    Published,
-    published_of,
-    read_summary_json,
-    sign_and_verify,
-    write_summary,
-    write_tables,
-)
 from tellegen.simulation.apart import WorldApart
-from tellegen.simulation.baseline import simulate_baselines
-from tellegen.simulation.community_shard import build_community_shard
-from tellegen.simulation.course import CORRECTION_AFTER, MARKET_DAY, OpenCounter, Progress, play_correction, play_day
-from tellegen.simulation.draft import DraftDatabases, DraftStorage, make_durable
-from tellegen.simulation.referee import Referee
-from tellegen.simulation.scenario import Scenario
-from tellegen.simulation.setup import Setup, prepare
-from tellegen.simulation.summary import worlds_and_comparisons
-from tellegen.simulation.tables import write_simulation_tables
-from tellegen.units import INTERVALS_PER_HOUR
-from tellegen.verify import Report
 
-ORIGIN = "tellegen.example/feeder"
-"""Name of the log of a simulated day."""
-Tick = Callable[[int], None]
-"""Lets the intake's record reach a time."""
-_TAIL = "settlement and comparison"
-
-
-@dataclass(frozen=True, slots=True)
-class SimulatedDay:
-    """A finished run: its summary as in ``summary.json``, and what the verification found."""
-
-    summary: Json
-    report: Report
+if TYPE_CHECKING:
+    from tellegen.simulation.course import Progress
+    from tellegen.simulation.operated import SimulatedDay
+    from tellegen.simulation.scenario import Scenario
 
 
 def simulate_day(scenario: Scenario, out: Path, progress: Progress) -> SimulatedDay:
@@ -73,148 +24,16 @@ def simulate_day(scenario: Scenario, out: Path, progress: Progress) -> Simulated
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(out, "directory", "is not empty; a run is never overwritten, give a new --out")
-    setup = prepare(scenario)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        simulated = _play(scenario, setup, partial, progress)
-        make_durable(partial)
+        with WorldApart(scenario) as world:  # it comes up while the operator's rooms are imported
+            from tellegen.simulation.operated import operate_day
+
+            simulated = operate_day(scenario, world, partial, progress)
         if out.exists():
             out.rmdir()
         partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return simulated
-
-
-def _play(scenario: Scenario, setup: Setup, folder: Path, progress: Progress) -> SimulatedDay:
-    spawn = multiprocessing.get_context("spawn")
-    with WorldApart(setup) as world, ProcessPoolExecutor(1, spawn, _give_way) as second:
-
-        def told(stage: str, done: int, total: int) -> None:
-            progress(stage, done, total)
-            if stage == MARKET_DAY and done % INTERVALS_PER_HOUR == 0:
-                second.submit(_follow, scenario, folder, setup.first + done)
-
-        with _operating(setup, folder, world) as (market, tick):
-            baselines = second.submit(simulate_baselines, scenario)
-            play_day(setup, market, world, told, tick)
-            if scenario.fault is not None:
-                play_correction(setup, market, world, tick)
-        evidence = second.submit(_evidence, scenario, folder)
-        lived = world.close_day()
-        progress(_TAIL, 0, 4)
-        with ShardRecord.open(folder) as record:
-            day = read_day(record, scenario.day.date, setup.feeder, scenario.day.date + CORRECTION_AFTER)
-            run = published_of(record)
-            changes = _late(record, setup, day, run)
-            progress(_TAIL, 1, 4)
-            worlds = {"market": lived, **baselines.result()}
-            rows, comparisons, retail = worlds_and_comparisons(setup, day.all_postings(), worlds)
-            write_simulation_tables(setup, folder, worlds, retail)
-            rebuild_books(record)
-            write_tables(run, day)
-            progress(_TAIL, 2, 4)
-            report = sign_and_verify(run)
-            progress(_TAIL, 3, 4)
-            summary = {
-                **_heading(setup),
-                "worlds": rows,
-                "comparisons": comparisons,
-                "prices": price_sections(day),
-                **clearing_sections(day),
-                **money_sections(day.all_postings()),
-                **changes,
-                "erased": [],
-            }
-            summary["evidence"] |= evidence.result()
-            write_summary(run, summary, report)
-        progress(_TAIL, 4, 4)
-    return SimulatedDay(read_summary_json(folder), report)
-
-
-def _give_way() -> None:
-    """Of the process that watches: an interrupt is the operator's to handle, and who waits for nobody can wait."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(os, "nice"):
-        os.nice(10)
-
-
-@cache
-def _referee(scenario: Scenario, folder: Path) -> Referee:
-    return Referee(scenario, folder)
-
-
-def _follow(scenario: Scenario, folder: Path, until: int) -> None:
-    _referee(scenario, folder).follow(until)
-
-
-def _evidence(scenario: Scenario, folder: Path) -> dict[str, float | None]:
-    return _referee(scenario, folder).section()
-
-
-@contextmanager
-def _operating(setup: Setup, folder: Path, world: WorldApart) -> Iterator[tuple[Market, Tick]]:
-    """The scenario's shard with its operator in this process, whom the world meets."""
-    keys = build_community_shard(setup, folder, ORIGIN)
-
-    def time_of_record(newest: int) -> RecordClock:
-        return RecordClock(wall=lambda: float(world.now()), elapsed=world.elapsed, not_before=newest)
-
-    draft = DraftStorage()
-    intake = Intake.open(folder, clock=time_of_record, storage=draft)
-
-    def tick(at: int) -> None:
-        if intake.tick(at) is not None:
-            intake.commit()
-
-    try:
-        with Market.open(folder, storage=draft, databases=DraftDatabases()) as market:
-            exchange = InProcess(intake, market.record, receipts=False)
-            world.begin(keys, OpenCounter(exchange, market, world))
-            yield market, tick
-    finally:
-        intake.close()
-
-
-def _late(record: ShardRecord, setup: Setup, day: RecordedDay, run: Published) -> Json:
-    """What the readings of the meter that failed moved, once they came."""
-    fault = setup.scenario.fault
-    if fault is None:
-        return {}
-    customer = setup.community.names.index(fault.customer) + 1
-    state = folded(record)
-    equal = equals_afresh(record, state, state.topology.number[setup.feeder], day.day)
-    section = late_section(day, customer, run.names, setup.rules.currency, replay_equal=equal)
-    return {"correction": section} if section else {}
-
-
-def _heading(setup: Setup) -> Json:
-    scenario, homes = setup.scenario, setup.fleet.homes
-    return {
-        "name": scenario.name,
-        "seed": scenario.seed,
-        "feeder": {
-            "grid": scenario.feeder.grid,
-            "nodes": len(setup.network.nodes),
-            "customers": setup.node.size,
-            "devices": {
-                "pv": len(homes.inverters),
-                "batteries": len(homes.batteries),
-                "vehicles": len(set(homes.vehicles.customer.tolist())),
-                "heat_pumps": len(homes.heat_pumps),
-                "water_heaters": len(homes.water_heaters),
-            },
-            "v_min_pu": scenario.feeder.v_min_pu,
-            "v_max_pu": scenario.feeder.v_max_pu,
-        },
-        "day": {
-            "date": scenario.day.date.isoformat(),
-            "timezone": scenario.day.timezone,
-            "first_interval": setup.first,
-            "intervals": setup.intervals,
-            "complete": setup.complete,
-        },
-        "currency": setup.rules.currency,
-        "prices_source": setup.wholesale.source,
-    }

@@ -13,7 +13,7 @@ from tellegen.errors import InputError
 from tellegen.grid import Network
 from tellegen.rules import Rulebook, Rules
 from tellegen.simulation.community import Community, build_community
-from tellegen.simulation.plant import Plant
+from tellegen.simulation.plant import Plant, require_engine
 from tellegen.simulation.scenario import Scenario
 from tellegen.simulation.wholesale import WholesalePrices, default_prices, read_prices
 from tellegen.simulation.world import FeederWorld
@@ -100,8 +100,9 @@ def prepare(scenario: Scenario) -> Setup:
 
     Raises
     ------
-    InputError : whatever is wrong with them, with file, place and remedy.
+    InputError : whatever is wrong with them, with file, place and remedy; or the extra ``plant`` is not installed.
     """
+    require_engine()
     day = scenario.day
     community = _community(scenario, day.date)
     intervals = community.intervals
