@@ -34,7 +34,7 @@ CLOCKS = b"clocks"
 """Kind of the entries from which on time counts anew (`records.Clocks`): times on record rise, but for these."""
 
 
-def _raw(text: str) -> bytes:
+def raw_text(text: str) -> bytes:
     """A text as the canonical JSON has it, without its quotes."""
     return json.dumps(text)[1:-1].encode("ascii")
 
@@ -65,16 +65,16 @@ class Sought:
     def of(cls, kind: str | None, market: str | None, interval: int | None, name: str | None) -> Sought:
         """From the fields themselves."""
         return cls(
-            None if kind is None else _raw(kind),
-            None if market is None else _raw(market),
+            None if kind is None else raw_text(kind),
+            None if market is None else raw_text(market),
             interval,
-            None if name is None else _name_key(_raw(name)),
+            None if name is None else _name_key(raw_text(name)),
         )
 
 
 def submission_key(source: str, name: str) -> int:
     """Key under which a submission is looked for."""
-    return _submission_key(_raw(source), _raw(name))
+    return _submission_key(raw_text(source), raw_text(name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +213,8 @@ class Catalogue:
                 about = kind, market, int(interval), name, int(known_at)
             else:
                 header = Header.from_bytes(entry)
-                name, source = _raw(header.name), _raw(header.source)
-                about = _raw(header.kind), _raw(header.market), header.interval, name, header.known_at
+                name, source = raw_text(header.name), raw_text(header.source)
+                about = raw_text(header.kind), raw_text(header.market), header.interval, name, header.known_at
             self._add(*about)
             self._submissions.append(_submission_key(source, name))
             leaves += entry_hash(entry)
@@ -271,6 +271,11 @@ class Catalogue:
         """Indices from `since` on that match, ascending; of a name, few others among them."""
         since = min(max(since, self.first), len(self))
         return [since + int(k) for k in self.columns(since, len(self)).candidates(sought)]
+
+    def kinds(self, since: int) -> set[bytes]:
+        """Kinds of the entries that are here from `since` on."""
+        columns = self.columns(min(max(since, self.first), len(self)), len(self))
+        return {columns.texts[code] for code in np.unique(columns.kind).tolist()}
 
     def known_at(self, index: int) -> int:
         """When an entry that is here became known."""

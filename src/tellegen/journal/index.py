@@ -320,6 +320,10 @@ class JournalIndex:
         numbers = reversed(list(self._stretches(sought, since)))
         return [index for number in numbers for index in self._matching(number, sought) if index >= since]
 
+    def kinds(self, since: int) -> set[bytes]:
+        """Kinds (and markets) of the entries of the stretches from that of `since` on."""
+        return {text for number in range(since >> self.height, self.count) for text in self.head(number).texts}
+
     def descending(self, sought: Sought) -> Iterator[int]:
         """Indices that match, the newest first; what stands far back is not read before it is asked for."""
         for number in self._stretches(sought, 0):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from dataclasses import dataclass, field
 
 from nacl.exceptions import BadSignatureError
@@ -19,6 +20,7 @@ from tellegen.errors import TellegenError
 ED25519 = b"\x01"
 COSIGNATURE = b"\x04"
 """Algorithm byte of a witness's timestamped Ed25519 cosignatures."""
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 NOTE_BYTES_MAX = 1 << 24
 NOTE_SIGNATURES_MAX = 100
 
@@ -185,7 +187,7 @@ class NoteSigner:
         ------
         JournalError : the text does not end in a newline or contains control characters.
         """
-        if not text.endswith("\n") or any(ord(c) < 0x20 and c != "\n" for c in text):
+        if not text.endswith("\n") or _CONTROL.search(text):
             raise JournalError("a note's text must end in a newline and hold no control characters")
         public_key = bytes(self._key.verify_key)
         line = SignatureLine(self.name, key_id(self.name, ED25519, public_key), self._key.sign(text.encode()).signature)

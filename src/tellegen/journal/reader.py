@@ -12,7 +12,7 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import overload
 
-from tellegen.journal.catalogue import CLOCKS, Sought, submission_key
+from tellegen.journal.catalogue import CLOCKS, Sought, raw_text, submission_key
 from tellegen.journal.checkpoints import Checkpoint
 from tellegen.journal.files import JournalFiles
 from tellegen.journal.index import JournalIndex
@@ -166,6 +166,12 @@ class JournalReader:
         with self._files.lock:
             found = self._files.index.candidates(sought, since) + self._files.catalogue.candidates(sought, since)
             return found if name is None else [index for index in found if self.entry(index).name == name]
+
+    def present(self, kinds: Iterable[str], *, since: int) -> list[str]:
+        """Those of some kinds of which entries from `since` on there are, or near it where that is long ago."""
+        with self._state:
+            texts = self._index.kinds(since) | self._catalogue.kinds(since)
+        return [kind for kind in kinds if raw_text(kind) in texts]
 
     def latest(
         self, kind: str, market: str | None = None, interval: int | None = None, name: str | None = None, count: int = 1

@@ -219,11 +219,11 @@ def clear_feeder(task: GateTask, wires: Wires) -> tuple[Cleared, ...]:
     carry, taps = task.carry, task.taps
     done: list[Cleared] = []
     for period in task.periods:
-        cleared = _clear_period(task, period, wires, start, carry, taps)
-        carry, taps = cleared.carry, cleared.taps_after
-        if can_start(cleared.clearing):
-            start = _start_of(task, Before(cleared.prices, cleared.starts, cleared.awards, period.orders))
-        done.append(cleared)
+        if done and can_start(done[-1].clearing):
+            last = done[-1]
+            start = _start_of(task, Before(last.prices, last.starts, last.awards, task.periods[len(done) - 1].orders))
+        done.append(_clear_period(task, period, wires, start, carry, taps))
+        carry, taps = done[-1].carry, done[-1].taps_after
     return tuple(done)
 
 

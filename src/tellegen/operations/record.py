@@ -162,7 +162,7 @@ class ShardRecord:
         """
         self.journal.refresh()  # before the intake's: what it was made from is then there
         size = self.submitted.refresh()
-        for kind in KINDS:
+        for kind in self.intake.present(KINDS, since=self._seen):
             for index in self.intake.find(kind=kind, since=self._seen):
                 table = self.submitted.table(index)
                 self.directory.apply(self.intake.entry(index), table)
@@ -198,7 +198,8 @@ class ShardRecord:
 
     def has_past_since(self, size: int) -> bool:
         """Whether the intake has put profiles or histories on record since its journal had a size."""
-        return any(self.intake.find(kind=kind, since=size) for kind in (Profiles.kind, Histories.kind))
+        kinds = self.intake.present((Profiles.kind, Histories.kind), since=size)
+        return any(self.intake.find(kind=kind, since=size) for kind in kinds)
 
     def _enrolled(self, index: int, kind: type[T]) -> T:
         table = self.submitted.table(index)
