@@ -48,8 +48,8 @@ from tellegen.units import INTERVALS_PER_HOUR, MARKET_INTERVAL_S
 
 Progress = Callable[[str, int, int], None]
 """Told what is going on: stage, steps done, steps in all."""
-MARKET_DAY = "market day"
-"""The stage whose steps are intervals that have been settled."""
+DAY_AHEAD_MARKET, MARKET_DAY = "day-ahead market", "market day"
+"""Stages of a day: the first is done with its only step, the second counts intervals that have been settled."""
 CORRECTION_AFTER = timedelta(days=3)
 """The true readings of a meter that failed arrive at the end of the day so much later."""
 BEFORE_GATE_S = 1
@@ -225,7 +225,7 @@ def play_day(
         tick(each.at)
         perform(verbs, each)
         if each.verb is Verb.CLOSE_DAY_AHEAD:
-            progress("day-ahead market", hours, hours)
+            progress(DAY_AHEAD_MARKET, hours, hours)
         elif each.verb is Verb.SETTLE:
             progress(MARKET_DAY, each.key - setup.first + 1, setup.intervals)
 

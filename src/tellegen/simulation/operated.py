@@ -1,19 +1,14 @@
 """The operator's side of a simulated day, from the shard to the report.
 
 The operator is the one that ``tellegen operate`` runs, in this process and by the world's clock. The world is a process
-of its own. Another one, which gives way to both, plays the days without a market, and follows the record as referee.
+of its own (`simulation.apart`), and so is who watches both (`simulation.watcher`).
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from tellegen.intake.intake import Intake
@@ -35,15 +30,22 @@ from tellegen.report.publication import (
     write_tables,
 )
 from tellegen.simulation.apart import WorldApart
-from tellegen.simulation.baseline import simulate_baselines
 from tellegen.simulation.community_shard import build_community_shard, enrolled_at
-from tellegen.simulation.course import CORRECTION_AFTER, MARKET_DAY, OpenCounter, Progress, play_correction, play_day
+from tellegen.simulation.course import (
+    CORRECTION_AFTER,
+    DAY_AHEAD_MARKET,
+    MARKET_DAY,
+    OpenCounter,
+    Progress,
+    play_correction,
+    play_day,
+)
 from tellegen.simulation.draft import DraftDatabases, DraftStorage, make_durable
-from tellegen.simulation.referee import Referee
 from tellegen.simulation.scenario import Scenario
 from tellegen.simulation.setup import Setup, prepare
 from tellegen.simulation.summary import worlds_and_comparisons
 from tellegen.simulation.tables import write_simulation_tables
+from tellegen.simulation.watcher import Watcher
 from tellegen.units import INTERVALS_PER_HOUR
 from tellegen.verify import Report
 
@@ -70,19 +72,20 @@ def operate_day(scenario: Scenario, world: WorldApart, folder: Path, progress: P
     InputError : the scenario cannot be played.
     """
     setup = prepare(scenario)
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _give_way) as second:
+    with Watcher(scenario, folder) as watcher:
 
         def told(stage: str, done: int, total: int) -> None:
             progress(stage, done, total)
+            if stage == DAY_AHEAD_MARKET:
+                watcher.begin()  # the world has come up by now
             if stage == MARKET_DAY and done % INTERVALS_PER_HOUR == 0:
-                second.submit(_follow, scenario, folder, setup.first + done)
+                watcher.follow(setup.first + done)
 
         with _operating(setup, folder, world) as (market, tick):
-            baselines = second.submit(simulate_baselines, scenario)
             play_day(setup, market, world, told, tick)
             if scenario.fault is not None:
                 play_correction(setup, market, world, tick)
-        evidence = second.submit(_evidence, scenario, folder)
+        evidence = watcher.evidence()
         lived = world.close_day()
         progress(_TAIL, 0, 4)
         with ShardRecord.open(folder) as record:
@@ -90,7 +93,7 @@ def operate_day(scenario: Scenario, world: WorldApart, folder: Path, progress: P
             run = published_of(record)
             changes = _late(record, setup, day, run)
             progress(_TAIL, 1, 4)
-            worlds = {"market": lived, **baselines.result()}
+            worlds = {"market": lived, **watcher.baselines()}
             rows, comparisons, retail = worlds_and_comparisons(setup, day.all_postings(), worlds)
             write_simulation_tables(setup, folder, worlds, retail)
             rebuild_books(record)
@@ -113,26 +116,6 @@ def operate_day(scenario: Scenario, world: WorldApart, folder: Path, progress: P
         make_durable(folder)
         progress(_TAIL, 4, 4)
     return SimulatedDay(read_summary_json(folder), report)
-
-
-def _give_way() -> None:
-    """Of the process that watches: an interrupt is the operator's to handle, and who waits for nobody can wait."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(os, "nice"):
-        os.nice(10)
-
-
-@cache
-def _referee(scenario: Scenario, folder: Path) -> Referee:
-    return Referee(scenario, folder)
-
-
-def _follow(scenario: Scenario, folder: Path, until: int) -> None:
-    _referee(scenario, folder).follow(until)
-
-
-def _evidence(scenario: Scenario, folder: Path) -> dict[str, float | None]:
-    return _referee(scenario, folder).section()
 
 
 @contextmanager
