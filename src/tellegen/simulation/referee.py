@@ -5,6 +5,7 @@ Both work from the record: the books as their gates counted them, the awards and
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -42,12 +43,13 @@ def dispatch_kva(cleared: ClearedRound, nodes: int) -> ComplexArray:
     return demand
 
 
-def price_error(network: Network, cleared: ClearedRound, node: int, parameters: Parameters) -> float | None:
-    """Relative difference between a node's recorded price and the re-solved optimum's derivative of welfare.
+def price_errors(network: Network, cleared: ClearedRound, nodes: Iterable[int], parameters: Parameters) -> list[float]:
+    """Relative differences between nodes' recorded prices and the re-solved optimum's derivatives of welfare.
 
     The derivative is a central difference. Step bids make welfare piecewise: where the two one-sided
     differences disagree, an order's end or a limit lies within the step, which is then made smaller.
-    What rounding to a micro-currency may have moved is no error. None where the price is at such an end itself.
+    What rounding to a micro-currency may have moved is no error. A node whose price is at such an end itself is left
+    out.
     """
     orders, facts = cleared.orders, cleared.period
     book, rows = OrderBook.from_orders(orders), np.flatnonzero(cleared.awarded_mw)
@@ -55,19 +57,21 @@ def price_error(network: Network, cleared: ClearedRound, node: int, parameters: 
     start = start_of(facts.prices, cleared.starts, awards, orders, parameters=parameters)
     root_price = int(facts.clearing.root_price[0]) / MICROS
 
-    def welfare(step_kw: float) -> float:
+    def welfare(node: int, step_kw: float) -> float:
         more = np.zeros(len(network.nodes), dtype=np.complex128)
         more[node] = step_kw
         return clear(network, book, root_price, fixed_kva=more, parameters=parameters, start=start).welfare
 
-    price = int(facts.prices.energy[facts.prices.node == node][0]) / MICROS
-    here = welfare(0.0)
-    for step_kw in STEPS_KW:
-        below, above = welfare(-step_kw), welfare(step_kw)
-        if abs(2.0 * here - below - above) <= KINK * step_kw * abs(price):
-            error = abs((below - above) / (2.0 * step_kw) - price)
-            return max(error - _ROUNDING, 0.0) / max(abs(price), 1e-3)
-    return None
+    here, errors = welfare(0, 0.0), []
+    for node in nodes:
+        price = int(facts.prices.energy[facts.prices.node == node][0]) / MICROS
+        for step_kw in STEPS_KW:
+            below, above = welfare(node, -step_kw), welfare(node, step_kw)
+            if abs(2.0 * here - below - above) <= KINK * step_kw * abs(price):
+                error = abs((below - above) / (2.0 * step_kw) - price)
+                errors.append(max(error - _ROUNDING, 0.0) / max(abs(price), 1e-3))
+                break
+    return errors
 
 
 class Referee:
@@ -114,9 +118,8 @@ class Referee:
             prices = cleared.period.prices
             free = np.flatnonzero(np.isin(prices.node, setup.network.free))
             energy = prices.energy[free]
-            for place in (int(energy.argmax()), int(energy.argmin())):
-                error = price_error(setup.network, cleared, int(prices.node[free[place]]), setup.rules.market)
-                errors += [] if error is None else [error]
+            nodes = prices.node[free[[energy.argmax(), energy.argmin()]]].tolist()
+            errors += price_errors(setup.network, cleared, nodes, setup.rules.market)
         return {
             "replay_max_dv_pu": self._worst_pu,
             "fd_max_relative": max(errors, default=None),

@@ -45,8 +45,10 @@ class Watcher:
         self._process.submit(_follow, self._scenario, self._folder, until)
 
     def evidence(self) -> Future[dict[str, float | None]]:
-        """What the referee says of the whole day (`Referee.section`), which is on record."""
-        return self._process.submit(_section, self._scenario, self._folder)
+        """What the referee says of the whole day (`Referee.section`), which is on record; the last that is asked."""
+        evidence = self._process.submit(_section, self._scenario, self._folder)
+        self._process.shutdown(wait=False)  # it ends as soon as that is said
+        return evidence
 
     def baselines(self) -> dict[str, WorldDay]:
         """The worlds without a market, by name."""
