@@ -124,10 +124,11 @@ def group_sums(keys: list[IntArray], values: IntArray, what: str) -> dict[tuple[
         return {}
     if max(abs(int(values.max())), abs(int(values.min()))) * values.size >= 2**63:
         raise RefusedError(f"sums of {what} could overflow")
-    groups, group = np.unique(np.stack(keys, axis=1), axis=0, return_inverse=True)
-    sums = np.zeros(len(groups), dtype=np.int64)
-    np.add.at(sums, group.ravel(), values)
-    return {tuple(k): s for k, s in zip(groups.tolist(), sums.tolist(), strict=True)}
+    order = np.lexsort(keys[::-1])
+    rows = np.stack(keys, axis=1)[order]
+    first = np.flatnonzero(np.append(True, (rows[1:] != rows[:-1]).any(axis=1)))
+    sums = np.add.reduceat(values[order].astype(np.int64), first)
+    return {tuple(k): s for k, s in zip(rows[first].tolist(), sums.tolist(), strict=True)}
 
 
 def check_postings(postings: Columns) -> tuple[int, str]:
