@@ -8,7 +8,7 @@ import numpy as np
 
 from tellegen.operations.corrections import cleared_at
 from tellegen.operations.facts import Cleared, Forward
-from tellegen.operations.positions import QUANTITIES, Position, parties_of, scheduled_wh
+from tellegen.operations.positions import Position, parties_of, scheduled_wh
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.state import NONE
 from tellegen.operations.timetable import periods
@@ -29,7 +29,7 @@ def forward_of(position: Position, interval: int, prices: Prices, clearing: Clea
     first = position.first + hour * INTERVALS_PER_HOUR
     k = interval - first
     customer, _ = parties_of(position.party)
-    wh = np.stack([share_of_hour(position.wh[hour, q], customer, first, k) for q in range(len(QUANTITIES))])
+    wh = share_of_hour(position.wh[hour], customer, first, k)
     root = share_of_hour(clearing.root_wh, np.array([OPERATOR]), first, k)
     return Forward(position.party, wh, int(root[0]), prices, int(clearing.root_price[0]))
 

@@ -7,6 +7,7 @@ that lists the feeders. Who hangs where is a fact with two times, and the regist
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
@@ -21,6 +22,8 @@ from tellegen.records import Document
 from tellegen.registry import Directory
 from tellegen.units import IntArray
 
+LATEST_MAX = 2
+"""Intervals of which it is kept who is connected."""
 _LIST = "feeders"
 _NETWORK = "network/"
 
@@ -225,7 +228,8 @@ class Topology:
         self.feeders, self._directory = tuple(feeders), directory
         self.number = {feeder.name: k for k, feeder in enumerate(feeders)}
         self._substations = np.array([feeder.substation for feeder in feeders], dtype=np.int64)
-        self._latest: tuple[tuple[int, int], Connected] | None = None
+        # of two intervals: one is settled while the gate of the next is closed already
+        self._latest: OrderedDict[tuple[int, int], Connected] = OrderedDict()
 
     def connected(self, interval: int, known_by: int) -> Connected:
         """Who is connected in an interval, as known by a time (seconds since the epoch, inclusive).
@@ -236,8 +240,8 @@ class Topology:
         ------
         InputError : a feeder has no meter at its substation.
         """
-        if self._latest is not None and self._latest[0] == (interval, known_by):
-            return self._latest[1]
+        if (interval, known_by) in self._latest:
+            return self._latest[interval, known_by]
         everybody = self._directory.customers()
         rows, _ = self._directory.connections(everybody, interval, known_by)
         rows = rows.take(rows.node >= 0)
@@ -263,7 +267,9 @@ class Topology:
             export_limit_w=rows.export_limit_w[chosen],
             start=start[: len(self.feeders) + 1],
         )
-        self._latest = (interval, known_by), found
+        self._latest[interval, known_by] = found
+        if len(self._latest) > LATEST_MAX:
+            self._latest.popitem(last=False)
         return found
 
     def places(
@@ -290,4 +296,4 @@ class Topology:
 
     def forget(self) -> None:
         """The registry has changed: nothing that was looked up before stands."""
-        self._latest = None
+        self._latest.clear()

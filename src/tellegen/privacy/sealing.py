@@ -72,7 +72,7 @@ def row_leaves(
     ------
     VaultError : a customer has no key.
     """
-    sha256, blake2b = hashlib.sha256, hashlib.blake2b
+    sha256 = hashlib.sha256
     private = subjects != NOBODY
     if not private.any():
         return [sha256(b"\x00" + row).digest() for row in _split(rows)]
@@ -86,15 +86,26 @@ def row_leaves(
     numbered = np.empty(subjects.size, dtype=_NUMBERED)
     numbered["identity"], numbered["row"] = np.void(identity), numbers
     messages = _split(numbered.view(np.uint8).reshape(-1, _NUMBERED.itemsize))
-    salts = [
-        blake2b(message, key=key, digest_size=SALT_BYTES).digest()
-        for message, key in zip(messages, keys.batch_keys(subjects), strict=True)
-    ]
+    salts = _salts(messages, keys.batch_keys(subjects))
     # put together as one array: a sixth of the time of this function, against joining the parts of each row
     whole = np.zeros((subjects.size, 1 + SALT_BYTES + rows.shape[1]), dtype=np.uint8)
     whole[:, 1 : 1 + SALT_BYTES] = np.frombuffer(b"".join(salts), dtype=np.uint8).reshape(-1, SALT_BYTES)
     whole[:, 1 + SALT_BYTES :] = rows
     return [leaf.digest() for leaf in map(sha256, _split(whole))]
+
+
+def _salts(messages: list[bytes], batch_keys: list[bytes]) -> list[bytes]:
+    """As `row_salt`; where a customer has several rows, what its key comes to is taken in once."""
+    blake2b, size = hashlib.blake2b, SALT_BYTES
+    whose = set(batch_keys)
+    if 2 * len(whose) > len(messages):
+        return [blake2b(m, key=key, digest_size=size).digest() for m, key in zip(messages, batch_keys, strict=True)]
+    keyed, salts = {key: blake2b(key=key, digest_size=size) for key in whose}, []
+    for message, key in zip(messages, batch_keys, strict=True):
+        salt = keyed[key].copy()
+        salt.update(message)
+        salts.append(salt.digest())
+    return salts
 
 
 def _split(rows: NDArray[np.uint8]) -> list[bytes]:
@@ -122,6 +133,9 @@ def seal_rows(header: Header, rows: NDArray[np.uint8], subjects: NDArray[np.int6
     identity = batch_identity(header)
     count, row_bytes = rows.shape
     leaves = row_leaves(identity, rows, np.arange(count), subjects, keys)
+    if (subjects == NOBODY).all():
+        payload = Payload(row_bytes, b"".join(leaves), np.arange(count, dtype=np.uint32), rows.tobytes(), ())
+        return _sealed(header, count, tree_root(leaves), payload.to_bytes())
     order = np.argsort(subjects, kind="stable")
     public = int((subjects == NOBODY).sum())  # the lowest number there is: public rows come first
     numbers, packed = order.astype("<u4"), rows[order].tobytes()

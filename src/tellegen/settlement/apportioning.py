@@ -42,7 +42,7 @@ def share_of_hour(hourly_wh: ArrayLike, members: ArrayLike, first_interval_of_ho
 
     Parameters
     ----------
-    hourly_wh : int64[n], signed.
+    hourly_wh : int64[n], or of several quantities int64[q, n]; signed.
     members : int64[n], as there.
     k : 0 to ``INTERVALS_PER_HOUR - 1``.
 
