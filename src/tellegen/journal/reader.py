@@ -169,8 +169,8 @@ class JournalReader:
 
     def present(self, kinds: Iterable[str], *, since: int) -> list[str]:
         """Those of some kinds of which entries from `since` on there are, or near it where that is long ago."""
-        with self._state:
-            texts = self._index.kinds(since) | self._catalogue.kinds(since)
+        with self._files.lock:
+            texts = self._files.index.kinds(since) | self._files.catalogue.kinds(since)
         return [kind for kind in kinds if raw_text(kind) in texts]
 
     def latest(
