@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -55,6 +56,20 @@ def interval_start(interval: int) -> datetime:
     '1970-01-01T00:05:00+00:00'
     """
     return datetime.fromtimestamp(interval * MARKET_INTERVAL_S, tz=UTC)
+
+
+def known_zone(name: str) -> str:
+    """A time zone by its IANA name, if there is such a one.
+
+    Raises
+    ------
+    ValueError : there is none.
+    """
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise ValueError("is not a time zone; use an IANA name such as Europe/Berlin") from None
+    return name
 
 
 def day_number(day: date) -> int:

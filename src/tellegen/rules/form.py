@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
@@ -29,7 +28,7 @@ from tellegen.errors import InputError
 from tellegen.metering.gap_energy import GapEnergy
 from tellegen.rules.calendar import AdministrativePrice, TimetableParameters
 from tellegen.rules.tariffs import ImbalanceRule, MarketPowerTest, ReactiveRule, RoundingRule, ShareKey
-from tellegen.units import MARKET_INTERVAL_S, MICROS, NANOS
+from tellegen.units import MARKET_INTERVAL_S, MICROS, NANOS, known_zone
 
 _DECIMAL = re.compile(r"-?\d{1,9}(\.\d{1,9})?")
 _LOCAL_TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d|24:00")
@@ -55,14 +54,6 @@ def _parse_minute(given: object) -> int:
     return int(given[:2]) * 60 + int(given[3:])
 
 
-def _known_zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError):
-        raise ValueError("is not a time zone; use an IANA name such as Europe/Berlin") from None
-    return name
-
-
 _parse_micros = _exact(MICROS, "millionths of the currency")
 _parse_nanos = _exact(NANOS, "billionths of the currency")
 _parse_ppm = _exact(10_000, "parts per million")
@@ -72,7 +63,7 @@ Micros = Annotated[int, BeforeValidator(_parse_micros), Field(ge=-_PRICE_LIMIT, 
 Tariffed = Annotated[int, BeforeValidator(_parse_micros), Field(ge=0, le=_PRICE_LIMIT)]
 Nanos = Annotated[int, BeforeValidator(_parse_nanos), Field(ge=0, le=10_000 * NANOS)]
 Ppm = Annotated[int, BeforeValidator(_parse_ppm), Field(ge=0, le=10 * MICROS)]
-TimeZone = Annotated[str, AfterValidator(_known_zone)]
+TimeZone = Annotated[str, AfterValidator(known_zone)]
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 Hour = Annotated[int, Field(ge=0, le=24)]
 Minute = Annotated[int, BeforeValidator(_parse_minute)]

@@ -13,13 +13,11 @@ from pathlib import Path
 
 from tellegen.intake.intake import Intake
 from tellegen.journal.clock import RecordClock
-from tellegen.operations.afresh import equals_afresh
 from tellegen.operations.in_process import InProcess
 from tellegen.operations.market import Market
 from tellegen.operations.reading import RecordedDay, read_day
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.rerun import rebuild_books
-from tellegen.operations.writer import folded
 from tellegen.report.figures import Json, clearing_sections, late_section, money_sections, price_sections
 from tellegen.report.publication import (
     Published,
@@ -85,13 +83,12 @@ def operate_day(scenario: Scenario, world: WorldApart, folder: Path, progress: P
             play_day(setup, market, world, told, tick)
             if scenario.fault is not None:
                 play_correction(setup, market, world, tick)
-        evidence = watcher.evidence()
+        afresh, evidence = watcher.close_day()
         lived = world.close_day()
         progress(_TAIL, 0, 4)
         with ShardRecord.open(folder) as record:
             day = read_day(record, scenario.day.date, setup.feeder, scenario.day.date + CORRECTION_AFTER)
             run = published_of(record)
-            changes = _late(record, setup, day, run)
             progress(_TAIL, 1, 4)
             worlds = {"market": lived, **watcher.baselines()}
             rows, comparisons, retail = worlds_and_comparisons(setup, day.all_postings(), worlds)
@@ -108,7 +105,7 @@ def operate_day(scenario: Scenario, world: WorldApart, folder: Path, progress: P
                 "prices": price_sections(day),
                 **clearing_sections(day),
                 **money_sections(day.all_postings()),
-                **changes,
+                **_late(setup, day, run, equal=afresh.result()),
                 "erased": [],
             }
             summary["evidence"] |= evidence.result()
@@ -143,14 +140,12 @@ def _operating(setup: Setup, folder: Path, world: WorldApart) -> Iterator[tuple[
         intake.close()
 
 
-def _late(record: ShardRecord, setup: Setup, day: RecordedDay, run: Published) -> Json:
-    """What the readings of the meter that failed moved, once they came."""
+def _late(setup: Setup, day: RecordedDay, run: Published, *, equal: bool) -> Json:
+    """What the readings of the meter that failed moved, once they came; and whether a settlement afresh is equal."""
     fault = setup.scenario.fault
     if fault is None:
         return {}
     customer = setup.community.names.index(fault.customer) + 1
-    state = folded(record)
-    equal = equals_afresh(record, state, state.topology.number[setup.feeder], day.day)
     section = late_section(day, customer, run.names, setup.rules.currency, replay_equal=equal)
     return {"correction": section} if section else {}
 

@@ -1,6 +1,6 @@
-"""Independent checks of a day's clearings: OpenDSS replays the dispatch, finite differences the prices.
+"""Independent checks of a day: OpenDSS replays the dispatch, finite differences the prices, and it is settled afresh.
 
-Both work from the record: the books as their gates counted them, the awards and the prices that settled.
+All work from the record: the books as their gates counted them, the awards and the prices that settled.
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ import numpy as np
 
 from tellegen.grid import Network, solve_powerflow
 from tellegen.grid.network import ComplexArray
+from tellegen.intake.stages import Stages
 from tellegen.market import OrderBook, Parameters, clear, start_of
+from tellegen.operations.afresh import equals_afresh
 from tellegen.operations.reading import read_round
 from tellegen.operations.record import ShardRecord
+from tellegen.operations.state import State
+from tellegen.operations.writer import Writer
 from tellegen.records import Awards, Product
 from tellegen.report.day import ClearedRound
 from tellegen.simulation.plant import Plant
@@ -84,15 +88,18 @@ class Referee:
 
     def __init__(self, scenario: Scenario, folder: Path) -> None:
         self._setup, self._record = prepare(scenario), ShardRecord.open(folder)
+        self._state = State(self._record.topology, self._record.rulebook, self._record.readings)
+        self._fold = Writer(self._record, self._state, Stages())
         self._plant = Plant(self._setup.community.case, perturb=0.0)
         self._rounds: list[ClearedRound] = []
         self._voltage: ComplexArray | None = None
         self._worst_pu = 0.0
 
     def follow(self, until: int) -> None:
-        """Replay what has been dispatched in the intervals before one; that is on record."""
+        """Replay what has been dispatched in the intervals before one; that is on record. All that is gets folded."""
         setup = self._setup
         self._record.refresh()
+        self._fold.fold()
         for interval in range(setup.first + len(self._rounds), until):
             cleared = read_round(self._record, setup.feeder, interval)
             demand = dispatch_kva(cleared, len(setup.network.nodes))
@@ -100,6 +107,13 @@ class Referee:
             replayed = self._plant.solve(demand).voltage_pu
             self._worst_pu = max(self._worst_pu, float(np.abs(replayed - np.abs(self._voltage)).max()))
             self._rounds.append(cleared)
+
+    def equals_afresh(self) -> bool:
+        """Whether a settlement of the closed day from scratch comes to what is on record."""
+        setup = self._setup
+        self.follow(setup.first + setup.intervals)
+        feeder = self._state.topology.number[setup.feeder]
+        return equals_afresh(self._record, self._state, feeder, setup.scenario.day.date)
 
     def section(self) -> dict[str, float | None]:
         """The two figures of the summary's evidence, of the whole day; None where no price could be compared.

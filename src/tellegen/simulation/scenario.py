@@ -8,10 +8,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from tellegen.errors import InputError
-from tellegen.rules.form import TimeZone
+from tellegen.units import known_zone
 
 Share = Annotated[float, Field(ge=0.0, le=0.5)]
 Scale = Annotated[float, Field(gt=0.0, le=20.0)]
@@ -34,7 +34,7 @@ class Day(_Section):
     """The billing day; `hours` below 24 cuts it short (a rehearsal, flagged in the summary)."""
 
     date: date
-    timezone: TimeZone = "Europe/Berlin"
+    timezone: Annotated[str, AfterValidator(known_zone)] = "Europe/Berlin"
     history_days: int = Field(default=28, ge=8, le=90)
     hours: int | None = Field(default=None, ge=1, le=25)
 

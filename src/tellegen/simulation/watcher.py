@@ -44,11 +44,14 @@ class Watcher:
         """Referee the intervals before one, which are on record."""
         self._process.submit(_follow, self._scenario, self._folder, until)
 
-    def evidence(self) -> Future[dict[str, float | None]]:
-        """What the referee says of the whole day (`Referee.section`), which is on record; the last that is asked."""
-        evidence = self._process.submit(_section, self._scenario, self._folder)
+    def close_day(self) -> tuple[Future[bool], Future[dict[str, float | None]]]:
+        """Whether the day settles afresh to the same, and the referee's section of it; nothing is asked after this."""
+        said = (
+            self._process.submit(_equals_afresh, self._scenario, self._folder),
+            self._process.submit(_section, self._scenario, self._folder),
+        )
         self._process.shutdown(wait=False)  # it ends as soon as that is said
-        return evidence
+        return said
 
     def baselines(self) -> dict[str, WorldDay]:
         """The worlds without a market, by name."""
@@ -69,6 +72,10 @@ def _referee(scenario: Scenario, folder: Path) -> Referee:
 
 def _follow(scenario: Scenario, folder: Path, until: int) -> None:
     _referee(scenario, folder).follow(until)
+
+
+def _equals_afresh(scenario: Scenario, folder: Path) -> bool:
+    return _referee(scenario, folder).equals_afresh()
 
 
 def _section(scenario: Scenario, folder: Path) -> dict[str, float | None]:
