@@ -127,4 +127,5 @@ def _progress() -> Progress:
         TimeElapsedColumn(),
         console=Console(stderr=True),
         transient=False,
+        refresh_per_second=4,  # what it draws, the day waits for
     )

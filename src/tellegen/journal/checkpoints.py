@@ -17,7 +17,7 @@ from typing import overload
 
 from tellegen.journal.merkle import HASH_BYTES
 from tellegen.journal.note import JournalError, NoteSigner, NoteVerifier
-from tellegen.journal.storage import Storage, StoredFile, adopt_draft, draft_file, read_file, replace_file
+from tellegen.journal.storage import DRAFT_SUFFIX, Storage, StoredFile, adopt_draft, draft_file, read_file, replace_file
 
 NOTE_LINES = 5
 """Lines of a checkpoint's note: origin, size, root, blank, the operator's signature."""
@@ -280,7 +280,7 @@ class CheckpointFile(Sequence[Checkpoint]):
         self._file.sync()
         if self.newest is not None and self.copy() != self.newest.note.encode():
             replace_file(self._copy, self.newest.note.encode(), self._storage)
-        self._storage.remove(self._copy.with_name(self._copy.name + ".new"))
+        self._storage.remove(self._copy.with_name(self._copy.name + DRAFT_SUFFIX))
 
     # Writing
 

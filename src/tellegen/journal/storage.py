@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
+DRAFT_SUFFIX = ".new"
+"""What a file that is to take another's place is called besides."""
 _fdatasync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 
@@ -198,7 +200,7 @@ def read_file(storage: Storage, path: Path) -> bytes:
 
 def draft_file(storage: Storage, path: Path, data: bytes) -> StoredFile:
     """Write `data` beside `path`, under the name with ``.new``; not yet durable."""
-    file = storage.open(path.with_name(path.name + ".new"), write=True)
+    file = storage.open(path.with_name(path.name + DRAFT_SUFFIX), write=True)
     try:
         file.truncate(0)
         file.write(0, data)
@@ -213,7 +215,7 @@ def adopt_draft(storage: Storage, path: Path) -> None:
 
     A crash may bring the old ones back until the folder is synced.
     """
-    storage.rename(path.with_name(path.name + ".new"), path)
+    storage.rename(path.with_name(path.name + DRAFT_SUFFIX), path)
 
 
 def replace_file(path: Path, data: bytes, storage: Storage = FILES) -> None:

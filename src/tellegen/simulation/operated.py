@@ -69,7 +69,7 @@ def operate_day(scenario: Scenario, world: WorldApart, folder: Path, progress: P
     ------
     InputError : the scenario cannot be played.
     """
-    setup = prepare(scenario)
+    setup, draft = prepare(scenario), DraftStorage()
     with Watcher(scenario, folder) as watcher:
 
         def told(stage: str, done: int, total: int) -> None:
@@ -77,12 +77,14 @@ def operate_day(scenario: Scenario, world: WorldApart, folder: Path, progress: P
             if stage == DAY_AHEAD_MARKET:
                 watcher.begin()  # the world has come up by now
             if stage == MARKET_DAY and done % INTERVALS_PER_HOUR == 0:
+                draft.put_down()
                 watcher.follow(setup.first + done)
 
-        with _operating(setup, folder, world) as (market, tick):
+        with _operating(setup, folder, world, draft) as (market, tick):
             play_day(setup, market, world, told, tick)
             if scenario.fault is not None:
                 play_correction(setup, market, world, tick)
+        draft.put_down()
         afresh, evidence = watcher.close_day()
         lived = world.close_day()
         progress(_TAIL, 0, 4)
@@ -116,7 +118,7 @@ def operate_day(scenario: Scenario, world: WorldApart, folder: Path, progress: P
 
 
 @contextmanager
-def _operating(setup: Setup, folder: Path, world: WorldApart) -> Iterator[tuple[Market, Tick]]:
+def _operating(setup: Setup, folder: Path, world: WorldApart, draft: DraftStorage) -> Iterator[tuple[Market, Tick]]:
     """The scenario's shard with its operator in this process, whom the world meets."""
     keys = build_community_shard(setup, folder, ORIGIN)
     world.stand_at(enrolled_at(setup))
@@ -124,7 +126,6 @@ def _operating(setup: Setup, folder: Path, world: WorldApart) -> Iterator[tuple[
     def time_of_record(newest: int) -> RecordClock:
         return RecordClock(wall=lambda: float(world.now()), elapsed=world.elapsed, not_before=newest)
 
-    draft = DraftStorage()
     intake = Intake.open(folder, clock=time_of_record, storage=draft)
 
     def tick(at: int) -> None:

@@ -19,6 +19,9 @@ from tellegen.simulation.referee import Referee
 from tellegen.simulation.scenario import Scenario
 from tellegen.simulation.world_day import WorldDay
 
+NICE = 3
+"""By how much the process gives way: half as much time as the others where all want it, for at the end they wait."""
+
 
 class Watcher:
     """A process beside a scenario that is played into a folder; to be closed. It starts with what it is first asked."""
@@ -62,7 +65,7 @@ class Watcher:
 def _give_way() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the operator's to handle
     if hasattr(os, "nice"):
-        os.nice(10)
+        os.nice(NICE)
 
 
 @cache
