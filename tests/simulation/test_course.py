@@ -324,6 +324,7 @@ def test_what_is_wrong_with_the_world_reaches_the_operator(setup: Setup) -> None
 def test_a_world_can_be_started_before_the_operators_rooms_are_imported() -> None:
     """Or its process comes up only after the time that it could have had for itself."""
     rooms = "{name.split('.')[1] for name in sys.modules if name.startswith('tellegen.')}"
-    code = f"import sys, tellegen.simulation.play, tellegen.simulation.scenario; print(*{rooms})"
+    started = "import tellegen.simulation.play, tellegen.simulation.scenario"
+    code = f"import sys; sys.path[:] = {sys.path}; {started}; print(*{rooms})"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert set(found.split()) == {"errors", "units", "simulation"}
