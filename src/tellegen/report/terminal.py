@@ -117,9 +117,11 @@ def _facts(summary: Summary) -> Table:
         table.add_row("Clearings", Text(ended))
     found_by = summary.evidence
     if found_by.replay_max_dv_pu is not None and found_by.fd_max_relative is not None:
+        apart = found_by.fd_max_relative
+        within = f"to {apart:.0e}" if apart else "to the micro-currency in which they are recorded"
         words = (
             f"OpenDSS replays the dispatch to {found_by.replay_max_dv_pu:.0e} pu; prices equal finite differences "
-            f"to {found_by.fd_max_relative:.0e}"
+            f"{within}"
         )
         good = found_by.replay_max_dv_pu <= REPLAY_MAX_PU and found_by.fd_max_relative <= PRICE_ERROR_MAX
         table.add_row("Physics", _verdict(good, words))
