@@ -19,7 +19,7 @@ from tellegen.grid.sensitivity import Linearisation
 from tellegen.market.impedance_curvature import impedance_curvature
 from tellegen.market.steps import Scenario, Steps
 
-EXACT_CHANNELS_MAX = 200
+EXACT_CHANNELS_MAX = 300
 COLUMNS_MAX = 30
 FAINT = 1e-5
 """A direction of less curvature than this share of the largest is left to the diagonal."""
