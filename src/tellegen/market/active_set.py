@@ -139,9 +139,13 @@ class _FreeSystem:
 
     def __init__(self, program: Program, free: IntArray, tight: IntArray, firm: FloatArray) -> None:
         channel, gain = program.channel[free], program.gain[free]
-        part = program.factor[channel] * gain[:, None]
         self.size = free.size
-        block = part @ part.T
+        if program.square is None:
+            part = program.factor[channel] * gain[:, None]
+            block = part @ part.T
+        else:
+            block = program.square[np.ix_(channel, channel)] * gain
+            block *= gain[:, None]
         block[np.diag_indices(self.size)] += program.diagonal[free]
         if tight.size:
             across = program.rows[np.ix_(tight, channel)] * gain

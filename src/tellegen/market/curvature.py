@@ -1,25 +1,28 @@
-"""Second derivatives of the search's Lagrangian over demand at nodes, as a factor.
+"""Second derivatives of the search's Lagrangian by the channels of the variables, as a factor.
 
-Where few channels (a node's kW or kvar) carry flexible orders the Hessian is computed exactly, by one batch of
-Hessian-vector products. Where many do, it follows from the impedances of the network and the prices of the moment
-(`impedance_curvature`). Curvature changes only the speed of the search, not what is optimal.
+Where few channels trade, the form follows from all impedances between their places and the prices of the moment, or,
+once that proved too rough, exactly from one batch of Hessian-vector products. Where many trade, from the largest
+impedances (`impedance_curvature`). Curvature changes only the speed of the search, not what is optimal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg as la
 from scipy.linalg import lapack
 
-from tellegen.grid.network import ComplexArray, FloatArray, IntArray
+from tellegen.grid.network import FloatArray, IntArray
 from tellegen.grid.sensitivity import Linearisation
-from tellegen.market.impedance_curvature import impedance_curvature
-from tellegen.market.steps import Scenario, Steps
+from tellegen.market.impedance_curvature import impedance_curvature, impedance_form
+from tellegen.market.operating_point import Point, Task, weighted_terms
+from tellegen.market.steps import Channels, Scenario
 
-EXACT_CHANNELS_MAX = 300
+WHOLE_CHANNELS_MAX = 300
+"""So many channels are bent as a whole."""
+EXACT_CHANNELS_MAX = 60
+"""So few are bent exactly from the first."""
 COLUMNS_MAX = 30
 FAINT = 1e-5
 """A direction of less curvature than this share of the largest is left to the diagonal."""
@@ -28,36 +31,96 @@ NEGLIGIBLE = 1e-10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Curvature:
-    """``factor factor' + diag(diagonal)`` over channels (kW of nodes 0..N-1, then kvar), currency/h per kW^2.
+class Bend:
+    """Curvature ``factor factor'`` over channels and ``diag(rest)`` over variables, currency/h per kW^2.
 
     Attributes
     ----------
-    factor : float64[2N, r]; diagonal : float64[2N].
+    factor : float64[c, r]; rest : float64[m].
+    square : float64[c, c], ``factor factor'`` where channels are few; else None.
     """
 
     factor: FloatArray
-    diagonal: FloatArray
+    rest: FloatArray
+    square: FloatArray | None = None
 
-    def on(self, steps: Steps, scenario: Scenario) -> tuple[FloatArray, FloatArray]:
-        """Factor [c, r] with respect to the channels of the variables in a scenario, and diagonal [c]."""
-        size, channels = self.diagonal.size // 2, steps.channels
-        p, q, called = channels.place, size + channels.place, channels.activation(scenario)
-        factor = self.factor[p] * (called * channels.active)[:, None]
-        factor += self.factor[q] * (called * channels.reactive)[:, None]
-        diagonal = self.diagonal[p] * channels.active**2 + self.diagonal[q] * channels.reactive**2
-        return factor, called**2 * diagonal
+    def with_more(self, direction: FloatArray) -> Bend:
+        """With ``direction direction'`` added, float64[c]."""
+        square = None if self.square is None else self.square + direction[:, None] * direction
+        return Bend(np.column_stack([self.factor, direction]), self.rest, square)
 
 
-def bend_of(curvature: Sequence[Curvature], steps: Steps) -> tuple[FloatArray, FloatArray]:
-    """Factor [c, r] on the channels of the variables, and diagonal [m] on these, of all scenarios together."""
-    parts = [part.on(steps, scenario) for part, scenario in zip(curvature, steps.scenarios, strict=True)]
-    factor = np.concatenate([factor for factor, _ in parts], axis=1)
-    if factor.shape[0] <= EXACT_CHANNELS_MAX:
-        return factor, np.sum([diagonal for _, diagonal in parts], axis=0)[steps.channel]
-    width = np.bincount(steps.channel, steps.width, minlength=factor.shape[0])
-    factor, rest = _slim(factor, np.sqrt(width) + 1e-300)
-    return factor, np.sum([rest, *(diagonal for _, diagonal in parts)], axis=0)[steps.channel]
+def bend_at(task: Task, point: Point, rows: IntArray, dual: FloatArray, *, exact: bool = False) -> Bend:
+    """Curvature at a point with duals of some rows, its negative part clipped; `exact` where channels are few."""
+    steps = task.steps
+    size, count = steps.width.size, steps.channels.place.size
+    if count <= WHOLE_CHANNELS_MAX:
+        square = np.zeros((count, count))
+        for scenario, line in zip(steps.scenarios, point.lines, strict=True):
+            terms = weighted_terms(task, rows, dual, scenario)
+            if not np.any(terms[2]):
+                continue
+            part = _exact if exact or count <= EXACT_CHANNELS_MAX else _whole
+            square += part(line, terms, steps.channels, scenario)
+        factor, square = _definite(square)
+        return Bend(factor, np.zeros(size), square)
+    width = np.bincount(steps.channel, steps.width, minlength=count)
+    parts = []
+    for scenario, line in zip(steps.scenarios, point.lines, strict=True):
+        terms = weighted_terms(task, rows, dual, scenario)
+        if np.any(terms[2]):
+            parts.append(_of_many(line, terms, steps.channels, scenario, width))
+    if not parts:
+        return Bend(np.zeros((count, 0)), np.zeros(size))
+    factor, rest = _slim(np.concatenate([factor for factor, _ in parts], axis=1), np.sqrt(width) + 1e-300)
+    return Bend(factor, np.sum([rest, *(diagonal for _, diagonal in parts)], axis=0)[steps.channel])
+
+
+_Terms = tuple[IntArray, IntArray, FloatArray]
+
+
+def _whole(line: Linearisation, terms: _Terms, channels: Channels, scenario: Scenario) -> FloatArray:
+    """The form of the impedances between all places, [c, c]."""
+    places, at = _places(channels, scenario)
+    called = channels.activation(scenario)
+    price = line.weighted_gradient(*terms, places)
+    unit = called * (channels.active + 1j * channels.reactive)
+    form = impedance_form(line, price, places)
+    if places.size != at.size or (at[1:] < at[:-1]).any():
+        form = form[np.ix_(at, at)]
+    half = (form * np.conj(unit)).real * unit.real[:, None] - (form * np.conj(unit)).imag * unit.imag[:, None]
+    return np.asarray(half + half.T)
+
+
+def _exact(line: Linearisation, terms: _Terms, channels: Channels, scenario: Scenario) -> FloatArray:
+    """The exact second derivative, [c, c]."""
+    count = channels.place.size
+    direction = np.zeros((line.wiring.places, count), dtype=np.complex128)
+    direction[channels.place, np.arange(count)] = channels.activation(scenario) * (
+        channels.active + 1j * channels.reactive
+    )
+    product = channels.project(line.hessian_product(*terms, direction).T, scenario)
+    return (product + product.T) / 2
+
+
+def _of_many(
+    line: Linearisation, terms: _Terms, channels: Channels, scenario: Scenario, width: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Factor [c, r] and diagonal [c] from the largest impedances; `width` float64[c] says how far channels may go."""
+    places, at = _places(channels, scenario)
+    called = channels.activation(scenario)
+    active, reactive = called * channels.active, called * channels.reactive
+    reach = [np.bincount(at, width * np.abs(part), minlength=places.size) for part in (active, reactive)]
+    both, own = impedance_curvature(line, line.weighted_gradient(*terms, places), places, np.maximum(*reach))
+    factor = both[at] * active[:, None] + both[places.size + at] * reactive[:, None]
+    return factor, own[at] * active**2 + own[places.size + at] * reactive**2
+
+
+def _places(channels: Channels, scenario: Scenario) -> tuple[IntArray, IntArray]:
+    """Places at which something acts in a scenario, and for each channel which of them is its own (0 for idle ones)."""
+    acts = (channels.activation(scenario) != 0) & ((channels.active != 0) | (channels.reactive != 0))
+    places = np.unique(channels.place[acts])
+    return places, np.minimum(np.searchsorted(places, channels.place), max(places.size - 1, 0))
 
 
 def _slim(factor: FloatArray, metric: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -69,73 +132,17 @@ def _slim(factor: FloatArray, metric: FloatArray) -> tuple[FloatArray, FloatArra
     return np.asarray(slim), np.maximum((factor**2).sum(axis=1) - (slim**2).sum(axis=1), 0.0)
 
 
-def reach_of(steps: Steps, size: int, scenario: Scenario) -> tuple[IntArray, FloatArray]:
-    """Channels that flexible orders use in a scenario, and how far they may go.
-
-    Returns
-    -------
-    Channels int64[d], and float64[2 * size], kW by which each may move.
-    """
-    channels = steps.channels
-    called = channels.activation(scenario) != 0
-    used = np.zeros(2 * size, dtype=bool)
-    used[channels.place[called & (channels.active != 0)]] = True
-    used[size + channels.place[called & (channels.reactive != 0)]] = True
-    most = np.bincount(steps.channel, steps.width, minlength=channels.place.size) * np.abs(
-        channels.activation(scenario)
-    )
-    width = np.zeros(2 * size)
-    np.add.at(width, channels.place, most * np.abs(channels.active))
-    np.add.at(width, size + channels.place, most * np.abs(channels.reactive))
-    return np.flatnonzero(used).astype(np.int64), width
-
-
-def curvature_at(
-    point: Linearisation, quantity: IntArray, index: IntArray, weight: FloatArray, channels: IntArray, width: FloatArray
-) -> Curvature:
-    """Curvature of ``sum(weight * quantity)`` on some channels, its negative part clipped.
-
-    Parameters
-    ----------
-    point, quantity, index, weight : as for `Linearisation.hessian_product`.
-    channels : int64[d], channels wanted.
-    width : float64[2N], how far each channel may move (kW); the metric of the low-rank factor.
-    """
-    size = width.size // 2
-
-    def product(directions: FloatArray) -> FloatArray:
-        full = np.zeros((size, directions.shape[1]), dtype=np.complex128)
-        real = channels < size
-        full[channels[real]] += directions[real]
-        full[channels[~real] - size] += 1j * directions[~real]
-        answer: ComplexArray = point.hessian_product(quantity, index, weight, full)
-        return np.where(real[:, None], answer.real[channels % size], answer.imag[channels % size])
-
-    if not np.any(weight):
-        return Curvature(np.zeros((2 * size, 0)), np.zeros(2 * size))
-    if channels.size <= EXACT_CHANNELS_MAX:
-        inner, rest = _exact(product(np.eye(channels.size))), np.zeros(channels.size)
-    else:
-        places, at = np.unique(channels % size, return_inverse=True)
-        price = point.weighted_gradient(quantity, index, weight, places)
-        reach = np.maximum(width[places], width[size + places])
-        both, own = impedance_curvature(point, price, places, reach)
-        chosen = np.where(channels < size, at, places.size + at)
-        inner, rest = both[chosen], own[chosen]
-    factor = np.zeros((2 * size, inner.shape[1]))
-    factor[channels] = inner
-    diagonal = np.zeros(2 * size)
-    diagonal[channels] = rest
-    return Curvature(factor=factor, diagonal=diagonal)
-
-
-def _exact(hessian: FloatArray) -> FloatArray:
-    symmetric = (hessian + hessian.T) / 2
+def _definite(symmetric: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """A factor of the positive part of a symmetric form, and that part."""
     # Nearly always it is definite but for rounding, and a triangle is had at a fraction of the price of a spectrum.
-    lift = NEGLIGIBLE * float(np.abs(symmetric).max(initial=0.0))
-    triangle, failure = lapack.dpotrf(symmetric + lift * np.eye(symmetric.shape[0]), lower=1)
-    if symmetric.size and not failure:
-        return np.asarray(triangle)
+    lifted = symmetric.copy()
+    lifted[np.diag_indices(symmetric.shape[0])] += NEGLIGIBLE * float(np.abs(symmetric).max(initial=0.0))
+    if not lifted.any():
+        return np.zeros((symmetric.shape[0], 0)), lifted
+    triangle, failure = lapack.dpotrf(lifted, lower=1)
+    if not failure:
+        return np.asarray(triangle), lifted
     values, vectors = la.eigh(symmetric, check_finite=False)
     keep = np.flatnonzero(values > NEGLIGIBLE * float(np.abs(values).max(initial=0.0)))[::-1]
-    return np.asarray(vectors[:, keep] * np.sqrt(values[keep]))
+    factor = np.asarray(vectors[:, keep] * np.sqrt(values[keep]))
+    return factor, factor @ factor.T

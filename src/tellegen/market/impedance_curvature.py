@@ -7,8 +7,9 @@ derivative along ``ds`` is, but for terms of second order in the load,
 
     2 Re( sum_k conj(price_k) ds_k (Q^H Z Q conj(ds))_k )
 
-So what depends on the wires (a basis of the largest impedances, found by subspace iteration; the driving points) is
-computed once per network and places, and every set of prices costs a product of slim matrices.
+So what depends on the wires is computed once per network and places: all impedances between few places, or of many a
+basis of the largest, found by subspace iteration, and the driving points. Then every set of prices costs next to
+nothing, or a product of slim matrices.
 """
 
 from __future__ import annotations
@@ -97,6 +98,54 @@ def impedance_curvature(
     own = np.tile(2.0 / base * (weight * shape.driving).real, 2)
     assert factor.shape == (2 * count, keep.size)
     return factor, np.maximum(own - (factor**2).sum(axis=1), 0.0)
+
+
+def impedance_form(point: Linearisation, price: ComplexArray, places: IntArray) -> ComplexArray:
+    """The whole form ``F`` of few places: the second derivative along ``ds`` is ``2 Re(sum_kj ds_k F_kj conj(ds_j))``.
+
+    Parameters
+    ----------
+    point, price, places : as for `impedance_curvature`; sources answer with zeros.
+
+    Returns
+    -------
+    complex128[p, p], per kVA^2.
+    """
+    factors, base = point.factors, point.factors.network.base_kva
+    if point.wiring.ports is None:
+        inside = np.flatnonzero(factors.position[places] >= 0)
+        node = factors.position[places[inside]]
+        volt = point.voltage[node]
+        turn = np.divide(1.0, np.conj(volt), out=np.zeros_like(volt), where=np.abs(volt) > 1e-3)
+        form = _between(factors, node) * turn
+        form *= (np.conj(price[inside] * turn) / base)[:, None]
+        if inside.size == places.size:
+            return form
+        whole = np.zeros((places.size, places.size), dtype=np.complex128)
+        whole[np.ix_(inside, inside)] = form
+        return whole
+    across = _across(point, places)[0]
+    node = np.flatnonzero(np.diff(across.indptr)).astype(np.int64)
+    ends = across[node].toarray()
+    answer = ends.conj().T @ (_between(factors, node) @ ends)
+    return np.asarray((np.conj(price) / base)[:, None] * answer)
+
+
+def _between(factors: Factors, node: IntArray) -> ComplexArray:
+    """Impedances between free nodes, complex128[n, n]; kept for the networks and nodes used last."""
+    key = (id(factors), node.tobytes())
+    known = _impedances.get(key)
+    if known is None or known[0] is not factors:
+        unit = np.zeros((factors.free.size, node.size), dtype=np.complex128)
+        unit[node, np.arange(node.size)] = 1.0
+        known = _impedances[key] = factors, factors.lu.solve(unit)[node]
+        while len(_impedances) > SHAPES_MAX:
+            _impedances.popitem(last=False)
+    _impedances.move_to_end(key)
+    return known[1]
+
+
+_impedances: OrderedDict[tuple[int, bytes], tuple[Factors, ComplexArray]] = OrderedDict()
 
 
 def _across(point: Linearisation, places: IntArray) -> tuple[sp.csr_matrix, sp.csr_matrix, sp.csr_matrix]:

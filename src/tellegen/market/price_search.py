@@ -189,7 +189,7 @@ class PriceSearch:
         rows = program.rows[np.ix_(free, heard)].T * root
         # Of the two Schur complements the smaller: coordinates of the curvature, or channels that answer.
         if heard.size < rank:
-            matrix = bend @ bend.T
+            matrix = bend @ bend.T if program.square is None else program.square[np.ix_(heard, heard)] * root.T * root
             matrix[np.diag_indices(heard.size)] += 1.0
             solved = _solve(matrix, np.concatenate([(bend @ piece.rise_z)[:, None], rows], axis=1))
             first = piece.rise_z - bend.T @ solved[:, 0]

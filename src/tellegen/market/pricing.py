@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from tellegen.grid.network import ComplexArray, FloatArray, IntArray
-from tellegen.market.curvature import bend_of
 from tellegen.market.limits import LimitType
 from tellegen.market.operating_point import TWIN_SLACK, Point, Task, price_scale, slopes_at, weighted_terms
 from tellegen.market.qp import solve_program
@@ -197,7 +196,7 @@ def _independent(task: Task, point: Point, rows: IntArray) -> bool:
 
 def _duals_at(task: Task, found: Found, shift: FloatArray) -> FloatArray:
     slopes = slopes_at(task, found.point, found.rows)
-    program = build_program(task, found.point, slopes, found.rows, bend_of(found.curvature, task.steps), 0.0, shift)
+    program = build_program(task, found.point, slopes, found.rows, found.bend, 0.0, shift)
     width = task.steps.width
     bound = np.where(found.point.y <= 0, -1, np.where(found.point.y >= width, 1, 0)).astype(np.int64)
     return solve_program(program, bound, (found.dual > 0).astype(np.int64)).dual

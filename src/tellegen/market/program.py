@@ -28,7 +28,7 @@ class Program:
     ----------
     linear, diagonal, upper : float64[m]; diagonal > 0 (strictly convex), upper > 0 and finite.
     channel : int64[m], 0..c-1; gain : float64[m], not 0.
-    factor : float64[c, r].
+    factor : float64[c, r]; square : float64[c, c], ``factor factor'`` where channels are few, else None.
     rows : float64[k, c]; limit : float64[k].
     kink : float64[k, 2], excess at which the penalty changes, first column 0.
     penalty : float64[k, 2], currency per unit of excess, rising, positive.
@@ -46,6 +46,7 @@ class Program:
     kink: FloatArray
     penalty: FloatArray
     engine: Engine = Engine.SUPERLU
+    square: FloatArray | None = None
     _known: dict[str, FloatArray] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -58,8 +59,12 @@ class Program:
     def conditions(self, y: FloatArray, dual: FloatArray) -> tuple[FloatArray, FloatArray]:
         """`gradient` and `excess` in one go."""
         total = self.total(y)
-        price = self.factor @ (total @ self.factor) + dual @ self.rows
+        price = self.bent(total) + dual @ self.rows
         return self.linear + self.diagonal * y + self.spread(price), self.rows @ total - self.limit
+
+    def bent(self, total: FloatArray) -> FloatArray:
+        """Prices of channels, float64[c], that the curvature makes of their totals."""
+        return self.factor @ (total @ self.factor) if self.square is None else self.square @ total
 
     def gradient(self, y: FloatArray, dual: FloatArray) -> FloatArray:
         """Derivative of the Lagrangian with respect to y, bounds left out."""

@@ -15,7 +15,7 @@ import numpy as np
 from tellegen.grid.network import ComplexArray, FloatArray, IntArray
 from tellegen.grid.powerflow import GridError, solve_powerflow
 from tellegen.grid.sensitivity import linearise
-from tellegen.market.curvature import Curvature, bend_of, curvature_at, reach_of
+from tellegen.market.curvature import Bend, bend_at
 from tellegen.market.operating_point import (
     Point,
     Slopes,
@@ -25,7 +25,6 @@ from tellegen.market.operating_point import (
     price_scale,
     residuals,
     slopes_at,
-    weighted_terms,
 )
 from tellegen.market.program import Program, Solution
 from tellegen.market.qp import solve_program
@@ -71,7 +70,7 @@ class Found:
     point: Point
     rows: IntArray
     dual: FloatArray
-    curvature: tuple[Curvature, ...]
+    bend: Bend
     kkt: float
     violation: float
     iterations: int
@@ -94,7 +93,7 @@ def build_program(
     point: Point,
     slopes: Slopes,
     rows: IntArray,
-    bend: tuple[FloatArray, FloatArray],
+    bend: Bend,
     damping: float,
     shift: FloatArray | None = None,
 ) -> Program:
@@ -103,18 +102,19 @@ def build_program(
     Parameters
     ----------
     slopes : at the point; rows : the working rows that they are of.
-    bend : factor [c, r] and diagonal [m] of the curvature on channels and variables (`Curvature.on`).
+    bend : the curvature.
     damping : extra curvature, relative to the diagonal that is there.
     shift : float64[k], by which something else moves the working rows, in row units.
     """
     steps = task.steps
     width = steps.width
-    factor, rest = bend
+    factor, rest = bend.factor, bend.rest
     proximal = PROXIMAL * price_scale(task) / width + rest
     if damping:
         proximal = proximal + damping * ((factor**2).sum(axis=1)[steps.channel] + rest)
     total = point.totals
-    linear = steps.price + steps.spread(slopes.cost - factor @ (total @ factor)) - proximal * point.y
+    bent = factor @ (total @ factor) if bend.square is None else bend.square @ total
+    linear = steps.price + steps.spread(slopes.cost - bent) - proximal * point.y
     limit = slopes.rows @ total - point.values[rows]
     if shift is not None:
         limit = limit - shift
@@ -126,6 +126,7 @@ def build_program(
         channel=steps.channel,
         gain=steps.sign * width,
         factor=factor,
+        square=bend.square,
         rows=slopes.rows,
         limit=limit,
         kink=kink,
@@ -140,15 +141,14 @@ class _Search:
     def __init__(self, task: Task, guess: Guess) -> None:
         self.task = task
         self.rows, self.dual = guess.rows, guess.dual
-        self.curvature: tuple[Curvature, ...] = ()
-        self.bend: tuple[FloatArray, FloatArray]
+        self.bend: Bend
         self.voltages: list[ComplexArray | None] = [None] * len(task.steps.scenarios)
         self.point = self._start(guess.y)
         self.damping = 0.0
         self.solution: Solution | None = None
         self.known: tuple[Point, IntArray, Slopes] | None = None
         self.twins, self.adding = Twins(), ROWS_ADDED
-        self.learned, self.patience = 0, PATIENCE
+        self.learned, self.patience, self.refreshed = 0, PATIENCE, 0
 
     def run(self) -> Found:
         task = self.task
@@ -177,7 +177,7 @@ class _Search:
             point=self.point,
             rows=self.rows,
             dual=self.dual,
-            curvature=self.curvature,
+            bend=self.bend,
             kkt=kkt,
             violation=violation,
             iterations=rounds,
@@ -200,13 +200,13 @@ class _Search:
             if float(self.dual.sum()) - float(dual.sum()) > 1e-12 * float(self.dual.sum()):
                 return
         step = self.point.totals - before.totals
-        factor, rest = self.bend
-        own = self.task.steps.totals(rest * (self.point.y - before.y))
-        lacking = pull - known.cost - dual @ known.rows - factor @ (step @ factor) - own
-        bent = float(lacking @ step)
+        own = self.task.steps.totals(self.bend.rest * (self.point.y - before.y))
+        bent = self.bend.factor @ (step @ self.bend.factor)
+        lacking = pull - known.cost - dual @ known.rows - bent - own
+        missed = float(lacking @ step)
         size = float(np.linalg.norm(lacking) * np.linalg.norm(step))
-        if bent > SECANT_MIN * size and self.learned < SECANTS_MAX:
-            self.bend = (np.column_stack([factor, lacking / np.sqrt(bent)]), rest)
+        if missed > SECANT_MIN * size and self.learned < SECANTS_MAX:
+            self.bend = self.bend.with_more(lacking / np.sqrt(missed))
             self.learned += 1
 
     def _steer(self, fresh_rows: bool, backtracked: bool, slow: bool) -> None:
@@ -292,16 +292,9 @@ class _Search:
             self.solution = replace(self.solution, stair=stair[keep])
 
     def _refresh(self) -> None:
-        task, size = self.task, self.task.wiring.places
-        steps = task.steps
-        found = []
-        for scenario, line in zip(steps.scenarios, self.point.lines, strict=True):
-            quantity, index, weight = weighted_terms(task, self.rows, self.dual, scenario)
-            channels, width = reach_of(steps, size, scenario)
-            found.append(curvature_at(line, quantity, index, weight, channels, width))
-        self.curvature = tuple(found)
-        self.bend = bend_of(self.curvature, steps)
-        self.learned, self.patience = 0, PATIENCE
+        exact = self.refreshed > 0
+        self.bend = bend_at(self.task, self.point, self.rows, self.dual, exact=exact)
+        self.learned, self.patience, self.refreshed = 0, PATIENCE, self.refreshed + 1
 
     def _round(self) -> tuple[bool, bool]:
         """One quadratic program and the move it asks for; whether rows were added, whether it was cut short."""
