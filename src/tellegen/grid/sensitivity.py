@@ -97,7 +97,7 @@ class Linearisation:
         self, adjoint: ComplexArray, scale: FloatArray, source: ComplexArray, at: IntArray | None
     ) -> ComplexArray:
         """Derivatives by places [m, p] from adjoints [n, m]; `source` are those by demand at a source."""
-        size, pairs = len(self.factors.network.nodes), self._pairs()
+        size = len(self.factors.network.nodes)
         if at is not None and (self.wiring.ports is None or int(at.max(initial=0)) < size):
             place = self.factors.position[at]
             # -Re(z) + j Im(z) is minus the conjugate.
@@ -105,6 +105,7 @@ class Linearisation:
             if (place < 0).any():
                 found[place < 0] = source
             return np.asarray(found.T, dtype=np.complex128)
+        pairs = self._pairs()
         full = np.zeros((size + pairs.shape[1], scale.size), dtype=np.complex128)
         full[self.factors.free] = -np.conj(adjoint * self._inverse_voltage()[:, None]) * scale
         if pairs.shape[1]:

@@ -37,6 +37,8 @@ OVERSHOOT, TRIAL_STOP = 0.2, 0.1
 LEVEL = 1e-13
 """A Newton step that promises less than this, relative to the size of prices, stays."""
 BOX_GUESSES_MAX, BOX_ROUNDS_MAX = 6, 40
+COMPILED_RANK_MAX = 100
+"""Curvature of more coordinates goes faster through LAPACK than through compiled loops."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,7 +94,7 @@ class PriceSearch:
         self.squared = program.gain**2 * self.rate
         price = self.across @ np.concatenate([self.z, self.dual])
         slope = program.linear - soft * centre + program.spread(price)
-        if program.engine is Engine.SWEEPS:
+        if program.engine is Engine.SWEEPS and self.z.size <= COMPILED_RANK_MAX:
             self._climb_compiled(slope)
         else:
             self._climb_arrays(slope, dual_centre)

@@ -58,15 +58,14 @@ class NodalPrices:
 def nodal_prices(task: Task, point: Point, rows: IntArray, dual: FloatArray) -> NodalPrices:
     """Prices and parts that follow from a point and its duals."""
     of_voltage = task.limits.kind[rows] <= LimitType.VOLTAGE_MAX
+    kinds = ~of_voltage, of_voltage
     base = np.full(task.wiring.places, task.root_price + 1j * task.root_reactive_price)
-    losses = np.zeros(base.size, dtype=np.complex128)
-    congestion, voltage = losses.copy(), losses.copy()
+    nothing = np.zeros(base.size, dtype=np.complex128)
+    losses, congestion, voltage = nothing, nothing.copy(), nothing.copy()
     called = {}
     for scenario, line in zip(task.steps.scenarios, point.lines, strict=True):
-        wires, volts = (
-            line.weighted_gradient(*weighted_terms(task, rows, np.where(mask, dual, 0.0), scenario, root=False))
-            for mask in (~of_voltage, of_voltage)
-        )
+        terms = (weighted_terms(task, rows, np.where(mask, dual, 0.0), scenario, root=False) for mask in kinds)
+        wires, volts = (line.weighted_gradient(*part) if part[0].size else nothing for part in terms)
         congestion += wires
         voltage += volts
         called[scenario] = (wires + volts).real

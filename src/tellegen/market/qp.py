@@ -13,7 +13,7 @@ from tellegen.market.interior_point import interior_point
 from tellegen.market.price_search import PriceSearch
 from tellegen.market.program import Program, Solution
 
-SOFTNESS_NEAR, SOFTNESS_FAR = 0.1, 1.0
+SOFTNESS_NEAR, SOFTNESS_FAR = 0.005, 1.0
 """Price range over which steps answer at first, relative to the size of prices: from a point with duals, from none."""
 SOFTNESS_SHARP = 0.05
 """At less than this softness the active sets are worth a try."""
