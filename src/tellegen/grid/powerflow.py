@@ -65,6 +65,7 @@ class Factors:
     rows_free, rows_source : branch current rows split into free columns and the constant source part.
     position : int64[N], of each node among the free ones, -1 at a source.
     terminal : int64[K], the same for the node of each branch terminal.
+    neighbours : compressed rows (start int64[n + 1], index) of each free node and those joined to it in its phase.
     patterns : of the Jacobians that were asked for, by the ends of loads between nodes or with a law.
     known_impedance : float64[n], driving-point impedances that were asked for, NaN where not yet.
     """
@@ -84,6 +85,7 @@ class Factors:
     rows_source: ComplexArray
     position: IntArray
     terminal: IntArray
+    neighbours: tuple[IntArray, IntArray]
     patterns: OrderedDict[bytes, JacobianPattern]
     known_impedance: FloatArray
 
@@ -196,9 +198,20 @@ def _factorise(network: Network, engine: Engine) -> Factors:
         rows_source=rows[:, network.source] @ network.source_voltage,
         position=place,
         terminal=place[network.branches.node],
+        neighbours=_neighbours(y_free, network.phase[free]),
         patterns=OrderedDict(),
         known_impedance=np.full(free.size, np.nan),
     )
+
+
+def _neighbours(y_free: sp.csr_matrix, phase: IntArray) -> tuple[IntArray, IntArray]:
+    size = phase.size
+    entries = sp.coo_matrix(y_free)
+    alike = (phase[entries.row] == phase[entries.col]) & (entries.row != entries.col)
+    row = np.concatenate([np.arange(size), entries.row[alike]])
+    order = np.argsort(row, kind="stable")
+    start = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=size))]).astype(np.int64)
+    return start, np.concatenate([np.arange(size), entries.col[alike]])[order].astype(np.int64)
 
 
 def factorise_jacobian(factors: Factors, voltage_free: ComplexArray, draw: Draw) -> Elimination:

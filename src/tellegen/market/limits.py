@@ -13,6 +13,7 @@ from enum import IntEnum
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from tellegen.errors import InputError
 from tellegen.grid.connections import Connections
@@ -183,6 +184,22 @@ class Limits:
             measured.append(self.linear.matrix @ totals)
         signed_level = np.where(self.kind == LimitType.ROOT_EXPORT, -self.level, self.level)
         return np.asarray(self.sign * (np.concatenate(measured) - signed_level) / self.scale)
+
+    def peaks(self, values: FloatArray) -> NDArray[np.bool_]:
+        """Rows but those of a voltage that is less in excess than at a neighbour, bool[R].
+
+        What cures the worst of neighbours nearly always cures them all, and rows that say nearly the same are hard to
+        tell apart.
+        """
+        peak, free = np.ones(len(self), dtype=bool), self.factors.free
+        start, index = self.factors.neighbours
+        at, count = np.searchsorted(free, self._limited), self._limited.size
+        size = 2 * count + self._rated.size + 2 * self._rooted
+        here = np.full(free.size, -np.inf)
+        for first in (size * k + side * count for k in range(len(self._scenarios)) for side in (0, 1)):
+            here[at] = values[first : first + count]
+            peak[first : first + count] = here[at] >= np.maximum.reduceat(here[index], start[:-1])[at]
+        return peak
 
     @property
     def key(self) -> IntArray:

@@ -258,7 +258,7 @@ class _Search:
         hurt = bool((value > VIOLATION_STOP).any())
         if not hurt:
             return False
-        near = np.flatnonzero(value > -NEAR)
+        near = np.flatnonzero((value > -NEAR) & self.task.limits.peaks(value))
         worst = near[np.argsort(-value[near], kind="stable")[: self.adding]]
         # Where every round finds as many again, a few at a time would take for ever.
         self.adding = 2 * self.adding if worst.size == self.adding else ROWS_ADDED
