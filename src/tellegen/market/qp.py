@@ -1,6 +1,7 @@
 """The quadratic program of one step, solved exactly: active sets from a good guess, else a search over prices first.
 
-An interior point, and a descent that cannot cycle, stand behind them.
+What the search finds is brought to the optimum by a descent member by member where few variables are free, and by
+active sets all at once where many are.
 """
 
 from __future__ import annotations
@@ -8,17 +9,18 @@ from __future__ import annotations
 import numpy as np
 
 from tellegen.grid.network import FloatArray, IntArray
-from tellegen.market.active_set import active_sets, descend
-from tellegen.market.interior_point import interior_point
+from tellegen.market.active_set import active_sets
+from tellegen.market.descent import descend
 from tellegen.market.price_search import PriceSearch
 from tellegen.market.program import Program, Solution
 
-SOFTNESS_NEAR, SOFTNESS_FAR = 0.005, 1.0
+SOFTNESS_NEAR, SOFTNESS_FAR = 0.02, 1.0
 """Price range over which steps answer at first, relative to the size of prices: from a point with duals, from none."""
 SOFTNESS_SHARP = 0.05
 """At less than this softness the active sets are worth a try."""
 CLIMBS_MAX = 8
-DESCENT_STEPS_MAX = 500
+FREE_MAX = 100
+"""So many free variables are a descent's; more settle together."""
 
 
 def solve_program(
@@ -56,23 +58,25 @@ def solve_program(
     if dual is None:
         levels = np.concatenate([np.zeros((stair.size, 1)), program.penalty], axis=1)
         dual = levels[np.arange(stair.size), stair // 2]
-    found = _by_prices(program, PriceSearch(program, y, dual, softness))
-    if found is not None:
-        return found
-    y, dual, bound, stair = interior_point(program)
-    found = active_sets(program, bound, stair)
-    if found is None:
-        sides = np.where(bound < 0, 0.0, np.where(bound > 0, program.upper, y))
-        found = descend(program, np.clip(sides, 0.0, program.upper), DESCENT_STEPS_MAX)
-    return Solution(y, dual, bound, stair, exact=False) if found is None else found
+    return _by_prices(program, PriceSearch(program, y, dual, softness))
 
 
-def _by_prices(program: Program, search: PriceSearch) -> Solution | None:
-    """Climb until the active sets settle on what was found; None where they do not."""
+def _by_prices(program: Program, search: PriceSearch) -> Solution:
+    """Climb until what was found is sharp enough for the sets to settle; where they never do, what was found."""
+    answer = None
     for _ in range(CLIMBS_MAX):
         sharp = search.softness < SOFTNESS_SHARP
         bound, stair = search.climb()
-        found = active_sets(program, bound, stair, search.y, search.dual) if sharp else None
-        if found is not None:
-            return found
-    return None
+        if not sharp:
+            continue
+        y, dual = search.y, search.dual
+        near = descend(program, y, dual, bound, stair) if int((bound == 0).sum()) <= FREE_MAX else None
+        if near is not None:
+            bound, stair, y, dual = near.bound, near.stair, near.y, near.dual
+        answer = active_sets(program, bound, stair, y, dual)
+        if answer is not None:
+            return answer
+    near = descend(program, search.y, search.dual, bound, stair)
+    if near is None:
+        return Solution(search.y, search.dual, bound, stair, exact=False)
+    return active_sets(program, near.bound, near.stair, near.y, near.dual) or near
