@@ -19,7 +19,7 @@ from tellegen.market.impedance_curvature import impedance_curvature, impedance_f
 from tellegen.market.operating_point import Point, Task, weighted_terms
 from tellegen.market.steps import Channels, Scenario
 
-WHOLE_CHANNELS_MAX = 300
+WHOLE_CHANNELS_MAX = 250
 """So many channels are bent as a whole."""
 EXACT_CHANNELS_MAX = 60
 """So few are bent exactly from the first."""
@@ -142,7 +142,7 @@ def _definite(symmetric: FloatArray) -> tuple[FloatArray, FloatArray]:
     triangle, failure = lapack.dpotrf(lifted, lower=1)
     if not failure:
         return np.asarray(triangle), lifted
-    values, vectors = la.eigh(symmetric, check_finite=False)
+    values, vectors = la.eigh(symmetric, driver="evd", check_finite=False)
     keep = np.flatnonzero(values > NEGLIGIBLE * float(np.abs(values).max(initial=0.0)))[::-1]
     factor = np.asarray(vectors[:, keep] * np.sqrt(values[keep]))
     return factor, factor @ factor.T
