@@ -48,6 +48,8 @@ SECANTS_MAX = 20
 SECANT_MIN = 1e-3
 """A step teaches nothing where what is lacking is more nearly across it than this cosine."""
 STALLS_MAX = 4
+CHORD = 1e-2
+"""Residual, as a share of the size of prices, from which on derivatives of rows are not computed again."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,6 +174,8 @@ class _Search:
             if stalls >= STALLS_MAX and self._acceptable(kkt, violation):
                 break
             self._learn(before, slopes, pull)
+            if not fresh_rows and kkt < min(CHORD * price_scale(task), last / 2):
+                self._keep_rows(slopes[1].rows, pull)
             self._steer(fresh_rows, backtracked, kkt > REFRESH_CONTRACTION * last and rounds > 1)
         return Found(
             point=self.point,
@@ -187,6 +191,11 @@ class _Search:
 
     def _acceptable(self, kkt: float, violation: float) -> bool:
         return kkt <= self.task.parameters.kkt_max and violation <= self.task.parameters.violation_pu_max
+
+    def _keep_rows(self, rows: FloatArray, pull: FloatArray) -> None:
+        """Take the rows' derivatives as they were, and what they miss into the cost's: `pull`, hence the optimum, is
+        exact."""
+        self.known = (self.point, self.rows, Slopes(pull - self.dual @ rows, rows))
 
     def _learn(self, before: Point, slopes: tuple[IntArray, Slopes], pull: FloatArray) -> None:
         """Add to the curvature what the last step showed that it lacks (symmetric rank one, kept definite)."""
