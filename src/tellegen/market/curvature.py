@@ -76,6 +76,26 @@ def bend_at(task: Task, point: Point, rows: IntArray, dual: FloatArray, *, exact
     return Bend(factor, np.sum([rest, *(diagonal for _, diagonal in parts)], axis=0)[steps.channel])
 
 
+def sharpened(bend: Bend, task: Task, point: Point, rows: IntArray, dual: FloatArray, among: IntArray) -> Bend:
+    """The curvature made exact among some channels, int64[s]; beside others it stays as it was.
+
+    What is free to move mostly moves against its neighbours, and that is what a few large impedances do not tell.
+    """
+    square = np.zeros((among.size, among.size))
+    for scenario, line in zip(task.steps.scenarios, point.lines, strict=True):
+        terms = weighted_terms(task, rows, dual, scenario)
+        if np.any(terms[2]):
+            square += _exact(line, terms, task.steps.channels.take(among), scenario)
+    own = bend.factor[among]
+    values, vectors = la.eigh(square - own @ own.T, driver="evd", check_finite=False)
+    keep = values > NEGLIGIBLE * float(np.abs(values).max(initial=0.0))
+    more = np.zeros((bend.factor.shape[0], int(keep.sum())))
+    more[among] = vectors[:, keep] * np.sqrt(values[keep])
+    rest = bend.rest.copy()
+    rest[np.isin(task.steps.channel, among)] = 0.0
+    return Bend(np.concatenate([bend.factor, more], axis=1), rest)
+
+
 _Terms = tuple[IntArray, IntArray, FloatArray]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from tellegen.grid.network import ComplexArray, FloatArray, IntArray
 from tellegen.grid.powerflow import GridError, solve_powerflow
 from tellegen.grid.sensitivity import linearise
-from tellegen.market.curvature import Bend, bend_at
+from tellegen.market.curvature import Bend, bend_at, sharpened
 from tellegen.market.operating_point import (
     Point,
     Slopes,
@@ -48,6 +48,8 @@ SECANTS_MAX = 20
 SECANT_MIN = 1e-3
 """A step teaches nothing where what is lacking is more nearly across it than this cosine."""
 STALLS_MAX = 4
+SHARP, SHARP_CHANNELS_MAX = 0.02, 60
+"""A round that leaves more than this share of the residual asks for exact curvature among so many free channels."""
 CHORD = 1e-2
 """Residual, as a share of the size of prices, from which on derivatives of rows are not computed again."""
 
@@ -144,6 +146,7 @@ class _Search:
         self.task = task
         self.rows, self.dual = guess.rows, guess.dual
         self.bend: Bend
+        self.rough: Bend
         self.voltages: list[ComplexArray | None] = [None] * len(task.steps.scenarios)
         self.point = self._start(guess.y)
         self.damping = 0.0
@@ -177,6 +180,8 @@ class _Search:
             if not fresh_rows and kkt < min(CHORD * price_scale(task), last / 2):
                 self._keep_rows(slopes[1].rows, pull)
             self._steer(fresh_rows, backtracked, kkt > REFRESH_CONTRACTION * last and rounds > 1)
+            if not fresh_rows and not backtracked and kkt > SHARP * last:
+                self._sharpen()
         return Found(
             point=self.point,
             rows=self.rows,
@@ -302,8 +307,20 @@ class _Search:
 
     def _refresh(self) -> None:
         exact = self.refreshed > 0
-        self.bend = bend_at(self.task, self.point, self.rows, self.dual, exact=exact)
+        self.bend = self.rough = bend_at(self.task, self.point, self.rows, self.dual, exact=exact)
         self.learned, self.patience, self.refreshed = 0, PATIENCE, self.refreshed + 1
+        self.sharp = np.zeros(0, dtype=np.int64)
+
+    def _sharpen(self) -> None:
+        """Exact curvature among the channels that are free to move, where few are and it was not so already."""
+        if self.bend.square is not None or self.solution is None:
+            return
+        among = np.unique(self.task.steps.channel[self.solution.bound == 0])
+        if among.size > SHARP_CHANNELS_MAX or np.isin(among, self.sharp).all():
+            return
+        # What was learned of the rough one may be too much where it is exact.
+        self.bend = sharpened(self.rough, self.task, self.point, self.rows, self.dual, among)
+        self.sharp, self.learned = among, 0
 
     def _round(self) -> tuple[bool, bool]:
         """One quadratic program and the move it asks for; whether rows were added, whether it was cut short."""

@@ -54,6 +54,10 @@ class Channels:
     effect: IntArray
     group: IntArray
 
+    def take(self, among: IntArray) -> Channels:
+        """Some of them."""
+        return Channels(*(part[among] for part in (self.place, self.active, self.reactive, self.effect, self.group)))
+
     def activation(self, scenario: int) -> FloatArray:
         """Demand that one unit adds in a scenario, relative to `active` and `reactive`, float64[c]."""
         return np.asarray(_ACTIVATION[scenario, self.effect])
