@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tellegen.grid.elimination import Engine, best_engine
-from tellegen.market.active_set import active_sets, descend
-from tellegen.market.interior_point import interior_point
+from tellegen.market.active_set import active_sets
+from tellegen.market.descent import descend
 from tellegen.market.price_search import PriceSearch
 from tellegen.market.program import Program, Solution
 from tellegen.market.qp import CLIMBS_MAX, solve_program
@@ -84,18 +84,19 @@ def test_the_answer_meets_the_optimality_conditions(engine: Engine, seed: int) -
     assert_optimal(program, answer)
 
 
-@given(st.integers(0, 10**6))
-@settings(max_examples=30, deadline=None)
-def test_descent_and_interior_point_meet(seed: int) -> None:
+@given(st.integers(0, 10**6), st.floats(0.0, 1.0))
+@settings(max_examples=60, deadline=None)
+def test_a_descent_ends_at_the_optimum_wherever_it_begins(seed: int, share: float) -> None:
     program = random_program(seed)
-    down = descend(program, np.full(40, 0.5), 1000)
+    answer = solve_program(program, np.full(40, -1), np.zeros(6, dtype=np.int64))
+    begin = np.random.default_rng(seed).random(40)
+    bound = np.where(begin < share, -1, np.where(begin > 0.9, 1, 0))
+    down = descend(program, begin, np.zeros(6), bound, np.zeros(6, dtype=np.int64))
     assert down is not None
-    y, _, bound, stair = interior_point(program)
-    assert objective(program, y) == pytest.approx(objective(program, down.y), abs=1e-5)
-    assert objective(program, down.y) <= objective(program, y) + 1e-9
-    polished = active_sets(program, bound, stair)
-    if polished is not None:
-        assert objective(program, polished.y) == pytest.approx(objective(program, down.y), abs=1e-8)
+    polished = active_sets(program, down.bound, down.stair, down.y, down.dual)
+    assert polished is not None
+    assert_optimal(program, polished)
+    assert objective(program, polished.y) == pytest.approx(objective(program, answer.y), abs=1e-8)
 
 
 def test_a_good_guess_is_kept() -> None:

@@ -1,8 +1,8 @@
 """Active sets: which variables stand at a bound, and on which tread or riser of its staircase each row stands.
 
 `active_sets` corrects a guess all at once (primal-dual active sets: Hintermueller, Ito, Kunisch 2002), which is quick
-from a good one but need not settle. `descend` changes one member at a time and always goes down. Both end exactly at
-bounds, which is what makes prices of pure step curves sharp.
+from a good one but need not settle (`tellegen.market.descent` changes one member at a time). It ends exactly at bounds,
+which is what makes prices of pure step curves sharp.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ GROWTH_MAX, GROWTH_FREE = 2, 5
 """So many more corrections than in the best round so far (factor, and number besides): the guess runs away."""
 SHARE_FIRST_MAX = 0.005
 """A guess of which the first round corrects a larger share (and what growth allows) is no guess."""
-FREE_MAX = 400
-"""Steps of a descent with more variables free than this cost more than an interior point."""
 STIFF = 1e-5
 """A variable whose slope over its whole width is a larger share of the size of prices follows from its price."""
 PASSES_MAX = 8
@@ -210,82 +208,6 @@ def _system(program: Program, free: IntArray, tight: IntArray, row_scale: FloatA
     if program.factor.shape[1] >= int(stiff.sum()):
         return _FreeSystem(program, free, tight, firm)
     return _PriceSystem(program, free, tight, firm, stiff)
-
-
-def descend(program: Program, y: FloatArray, steps_max: int) -> Solution | None:
-    """Primal active sets: each step lowers the objective and changes one member, so it cannot cycle but by rounding.
-
-    Every point in the box is feasible because rows are elastic: a step runs until a variable meets a bound or a row a
-    kink of its staircase, and holds it there; at the optimum over the free variables the one that wants to leave most
-    is let go.
-    """
-    levels = _levels(program)
-    row_scale = program.row_size()
-    price_scale = float(np.abs(program.linear).max(initial=1e-12))
-    near = 1e-7 * program.upper
-    bound = np.where(y <= near, -1, np.where(y >= program.upper - near, 1, 0)).astype(np.int64)
-    y = np.where(bound < 0, 0.0, np.where(bound > 0, program.upper, y))
-    excess = program.excess(y)
-    stair = 2 * (excess[:, None] > program.kink).sum(axis=1).astype(np.int64)
-    for _ in range(steps_max):
-        if int((bound == 0).sum()) > FREE_MAX:
-            return None
-        solved = _settle(program, y, np.zeros(stair.size), bound, stair, levels, row_scale)
-        if solved is None:
-            return None
-        goal, dual, slope, goal_excess = solved
-        share, variable, row = _blocked(program, y, goal, excess, goal_excess, bound, stair)
-        if share < 1.0:
-            y = y + share * (goal - y)
-            if variable >= 0:
-                bound[variable] = 1 if goal[variable] > y[variable] else -1
-                y[variable] = program.upper[variable] if bound[variable] > 0 else 0.0
-            else:
-                stair[row] += 1 if goal_excess[row] > excess[row] else -1
-            excess = program.excess(y)
-            continue
-        y, excess = goal, goal_excess
-        want = _wrong_side(slope, bound, price_scale)
-        moves = np.where(stair % 2 == 1, _stair_moves(program, levels, stair, dual, excess, row_scale), 0)
-        far = np.maximum(dual - levels[np.arange(stair.size), np.minimum(stair // 2 + 1, 2)], 0.0)
-        far = np.where(moves != 0, row_scale * np.maximum(far, levels[np.arange(stair.size), stair // 2] - dual), 0.0)
-        if not moves.any() and not want.any():
-            return Solution(np.clip(y, 0.0, program.upper), np.maximum(dual, 0.0), bound, stair, exact=True)
-        if want.max(initial=0.0) >= far.max(initial=0.0):
-            bound[int(np.argmax(want))] = 0
-        else:
-            stair[int(np.argmax(far))] += moves[int(np.argmax(far))]
-    return None
-
-
-def _blocked(
-    program: Program,
-    y: FloatArray,
-    goal: FloatArray,
-    excess: FloatArray,
-    goal_excess: FloatArray,
-    bound: IntArray,
-    stair: IntArray,
-) -> tuple[float, int, int]:
-    """Share of the way to `goal` that can be gone, and the variable or row (else -1) that is met there."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        step = goal - y
-        room = np.where(step > 0, program.upper - y, y)
-        reach = np.where((bound == 0) & (step != 0), room / np.abs(step), np.inf)
-        change = goal_excess - excess
-        edges = np.concatenate(
-            [np.full((stair.size, 1), -np.inf), program.kink, np.full((stair.size, 1), np.inf)], axis=1
-        )
-        every, tread = np.arange(stair.size), np.minimum(stair // 2, 2)
-        edge = np.where(change > 0, edges[every, tread + 1], edges[every, tread])
-        row_reach = np.where((stair % 2 == 0) & (change != 0), np.maximum((edge - excess) / change, 0.0), np.inf)
-    first, row = float(reach.min(initial=np.inf)), float(row_reach.min(initial=np.inf))
-    # A hair beyond a bound at the goal itself is rounding, not a block.
-    if min(first, row) >= 1.0 - 1e-12:
-        return 1.0, -1, -1
-    if first <= row:
-        return max(first, 0.0), int(np.argmin(reach)), -1
-    return row, -1, int(np.argmin(row_reach))
 
 
 class _Definite:

@@ -64,7 +64,7 @@ def bend_at(task: Task, point: Point, rows: IntArray, dual: FloatArray, *, exact
             square += part(line, terms, steps.channels, scenario)
         factor, square = _definite(square)
         return Bend(factor, np.zeros(size), square)
-    width = np.bincount(steps.channel, steps.width, minlength=count)
+    width = np.bincount(steps.channel, steps.width, minlength=count).astype(np.float64)
     parts = []
     for scenario, line in zip(steps.scenarios, point.lines, strict=True):
         terms = weighted_terms(task, rows, dual, scenario)

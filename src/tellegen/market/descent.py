@@ -20,15 +20,14 @@ MEETINGS_MAX = 6
 """Rounds in which rows are brought to the kinks that the guess holds them at."""
 DEPENDENT = 1e-7
 """A row of which free variables reach no more than this share beside others is not held."""
-LEFT = 1e-7
-"""Share of the right side that a step may leave unsolved before the inverse is made anew."""
+LEFT, LEFT_ROUGH, ROUGH_MAX = 1e-7, 0.1, 4
+"""Share of the right side that a step may leave unsolved before the inverse is made anew, and even then; so many whole
+steps of that kind in turn are followed by others."""
 CONTENT = 1e-10
 """A member that wants to change sides by less than this, relative to the size of prices, stays."""
 
 
-def descend(
-    program: Program, y: FloatArray, dual: FloatArray, bound: IntArray, stair: IntArray
-) -> Solution | None:
+def descend(program: Program, y: FloatArray, dual: FloatArray, bound: IntArray, stair: IntArray) -> Solution | None:
     """The optimum, up to rounding; None where numbers fail, or it takes too many steps.
 
     Parameters
@@ -58,7 +57,7 @@ class _Descent:
         self.y = np.where(bound < 0, 0.0, np.where(bound > 0, program.upper, y))
         self._meet()
         self.dual = np.where(self.stair % 2 == 1, dual, self._tread())
-        self.steps = 0
+        self.steps, self.rough, self.sound = 0, 0, True
 
     def _tread(self) -> FloatArray:
         return np.asarray(self.levels[self.every, np.minimum(self.stair // 2, 2)])
@@ -146,7 +145,7 @@ class _Descent:
             self.inverse = np.zeros((0, 0))
             return True
         try:
-            self.inverse = np.linalg.inv(self.system)
+            self.inverse = np.asarray(np.linalg.inv(self.system), dtype=np.float64)
         except np.linalg.LinAlgError:
             return False
         return bool(np.isfinite(self.inverse).all())
@@ -157,7 +156,10 @@ class _Descent:
             left = right - self.system @ answer
             answer = answer + self.inverse @ left
             left = right - self.system @ answer
-            if float(np.abs(left).max(initial=0.0)) <= LEFT * float(np.abs(right).max(initial=0.0)):
+            share = float(np.abs(left).max(initial=0.0)) / max(float(np.abs(right).max(initial=0.0)), 1e-300)
+            if share <= (LEFT_ROUGH if fresh else LEFT):
+                # What a rough answer leaves is gone in the next steps.
+                self.rough = self.rough + 1 if share > LEFT else 0
                 return answer
             if fresh or not self._invert():
                 break
@@ -188,7 +190,7 @@ class _Descent:
         self.z += share * (moved @ program.factor[channel])
         if at < 0:
             self.excess[rows] = target
-            return True
+            return not 0 < self.rough < ROUGH_MAX
         if is_row:
             up = change[at] > 0
             self.stair[at] += 1 if up else -1
@@ -239,7 +241,7 @@ class _Descent:
             self.stair[at] += 1 if self.dual[at] > high[at] else -1
             self.dual[at] = self.levels[at, self.stair[at] // 2]
             self._leave(int(np.flatnonzero(self.members == -1 - at)[0]))
-        return self.sound
+        return bool(self.sound)
 
     def _join(self, member: int) -> None:
         one = np.array([member])

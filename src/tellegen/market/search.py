@@ -33,7 +33,7 @@ NEAR = 1e-4
 """Rows closer to their limit than this join the working set together with a hurt one."""
 ROWS_ADDED = 20
 BACKTRACKS_MAX = 6
-KKT_STOP = 1e-7
+KKT_STOP = 5e-8
 """Residual at which the search ends, relative to the scale of prices."""
 VIOLATION_STOP = 1e-9
 PROXIMAL = 1e-9

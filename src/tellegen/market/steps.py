@@ -56,7 +56,9 @@ class Channels:
 
     def take(self, among: IntArray) -> Channels:
         """Some of them."""
-        return Channels(*(part[among] for part in (self.place, self.active, self.reactive, self.effect, self.group)))
+        return Channels(
+            self.place[among], self.active[among], self.reactive[among], self.effect[among], self.group[among]
+        )
 
     def activation(self, scenario: int) -> FloatArray:
         """Demand that one unit adds in a scenario, relative to `active` and `reactive`, float64[c]."""
