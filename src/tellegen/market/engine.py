@@ -20,6 +20,8 @@ from tellegen import __version__
 from tellegen.grid import Engine
 from tellegen.grid.threads import THREAD_VARIABLES
 
+EDITION = 2
+"""Counted up whenever the search ends at other last bits for the same input."""
 NAME_BYTES_MAX = 32
 DIGEST_DIGITS = 12
 
@@ -28,13 +30,14 @@ DIGEST_DIGITS = 12
 def engine_name(engine: Engine) -> str:
     """Version of the program, who eliminates, and a digest of the builds that decide about last bits.
 
-    Of numpy, scipy and the BLAS of each and its threads, what numpy found the processor to be capable of, and numba
-    where it compiles the loops. At most 32 bytes of ASCII, as the record's column holds.
+    Of the method's edition, of numpy, scipy and the BLAS of each and its threads, what numpy found the processor to be
+    capable of, and numba where it compiles the loops. At most 32 bytes of ASCII, as the record's column holds.
 
     >>> engine_name(Engine.SUPERLU).split("/")[:2] == [__version__, "superlu"]
     True
     """
     builds = {
+        "edition": EDITION,
         "machine": platform.machine(),
         "numpy": [np.__version__, _config(np.show_config(mode="dicts"))],
         "scipy": [scipy.__version__, _config(scipy.show_config(mode="dicts"))],
