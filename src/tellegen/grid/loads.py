@@ -73,8 +73,14 @@ class LoadLaw:
 
     def beside(self, other: LoadLaw) -> LoadLaw:
         """The laws of these loads and then of `other`."""
-        names = ("rated_pu", "p_exponent", "q_exponent", "edge_exponent", "low", "minimum", "maximum")
-        return LoadLaw(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
+        return LoadLaw(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in _PARTS))
+
+    def take(self, part: slice) -> LoadLaw:
+        """The laws of some of the loads."""
+        return LoadLaw(*(getattr(self, name)[part] for name in _PARTS))
+
+
+_PARTS = ("rated_pu", "p_exponent", "q_exponent", "edge_exponent", "low", "minimum", "maximum")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -300,7 +300,7 @@ def solve_powerflow(
     first = known.no_load if start is None else np.asarray(start, dtype=np.complex128)[known.free]
     voltage, iterations = _fixed_point(known, draw, first)
     if voltage is None:
-        voltage, extra = _newton(known, draw)
+        voltage, extra = _newton_from_near(known, draw, None if start is None else first)
         iterations += extra
     return _measure(known, wired.port_demand(demand)[: len(network.nodes)], draw, voltage, iterations)
 
@@ -364,9 +364,19 @@ def _contract(
     return (voltage[plan.place] if arrived else None), int(iterations)
 
 
-def _newton(factors: Factors, draw: Draw) -> tuple[ComplexArray, int]:
-    """Damped Newton from no load, so that the high-voltage solution is found."""
-    voltage = factors.no_load.copy()
+def _newton_from_near(factors: Factors, draw: Draw, near: ComplexArray | None) -> tuple[ComplexArray, int]:
+    """Newton from a voltage near the solution, which keeps to its branch; where that fails, or from none, no load."""
+    if near is not None:
+        try:
+            return _newton(factors, draw, near)
+        except GridError:
+            pass
+    return _newton(factors, draw, factors.no_load)
+
+
+def _newton(factors: Factors, draw: Draw, start: ComplexArray) -> tuple[ComplexArray, int]:
+    """Damped Newton; from no load it finds the high-voltage solution."""
+    voltage = start.copy()
     size = factors.y_size
 
     def residual(v: ComplexArray) -> tuple[ComplexArray, float]:

@@ -21,6 +21,7 @@ from tellegen.market.optima import Choice, best_of_all, may_have_several
 from tellegen.market.outcome import Clearing, mismatch_of, outcome_of
 from tellegen.market.parameters import Parameters
 from tellegen.market.pricing import nodal_prices
+from tellegen.market.relief import cautious, relief
 from tellegen.market.search import Found, Guess, search
 from tellegen.market.start import Start
 from tellegen.market.steps import Effect, Steps
@@ -30,8 +31,10 @@ INDIFFERENT = 1e-4
 """Steps whose gain at the last prices is below this share of the price scale start where they stood."""
 PERIOD_HOURS = 1.0 / INTERVALS_PER_HOUR
 PRICE_MAX = 1e6
-SHORT_CIRCUIT_KW = 1e5
-"""Steps wider than this are cut to what a short circuit at their place would draw, which no market can exceed."""
+WIDE_KW = 1e5
+"""Steps wider than this are cut to what no market at their place can exceed."""
+REACH_SHORT, REACH_DEMAND = 2.5, 1.5
+"""That is so many times what a short circuit would draw there, and so many times all demand besides."""
 
 
 def clear(
@@ -209,16 +212,24 @@ def solve(
 
 
 def _searched(task: Task, book: OrderBook, start: Start | None) -> Found:
-    """Where the search ends; one that the last clearing led astray begins again without it."""
-    try:
-        found = search(task, _guess(task, book, start))
-    except GridError:
-        if start is None:
-            raise
-    else:
-        if found.settled or start is None:
+    """Where the search ends; one that was led astray begins again without the last clearing, cautiously, or relieved."""
+    for begin in (start, None) if start is not None else (None,):
+        try:
+            found = search(task, _guess(task, book, begin))
+        except GridError:
+            continue
+        if found.settled:
             return found
-    return search(task, _guess(task, book, None))
+    for way in (cautious, relief):
+        try:
+            found = search(task, way(task, _guess(task, book, None)))
+        except GridError:
+            if way is relief:
+                raise
+            continue
+        if found.settled:
+            break
+    return found
 
 
 def _factors(network: Network, known: Factors | None, engine: Engine | None) -> Factors:
@@ -269,14 +280,15 @@ def _task(
 
 def _within_reach(factors: Factors, steps: Steps) -> Steps:
     """Steps no wider than the network could serve: one order beyond all measure must not set that of the search."""
-    wide = np.flatnonzero(steps.width > SHORT_CIRCUIT_KW)
+    wide = np.flatnonzero(steps.width > WIDE_KW)
     place = steps.channels.place[steps.channel[wide]]
     free = np.isin(place, factors.free)
     if not free.any():
         return steps
     width = steps.width.copy()
     short = factors.network.base_kva / factors.driving_impedance(place[free])
-    width[wide[free]] = np.minimum(width[wide[free]], short)
+    demand = float(np.abs(steps.fixed_kva[0]).sum() + np.minimum(width[steps.sign > 0], WIDE_KW).sum())
+    width[wide[free]] = np.minimum(width[wide[free]], REACH_SHORT * short + REACH_DEMAND * demand)
     return replace(steps, width=width)
 
 

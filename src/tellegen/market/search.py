@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tellegen.grid.network import ComplexArray, FloatArray, IntArray
-from tellegen.grid.powerflow import GridError, solve_powerflow
+from tellegen.grid.powerflow import GridError, PowerFlow, solve_powerflow
 from tellegen.grid.sensitivity import linearise
 from tellegen.market.curvature import Bend, bend_at, sharpened
 from tellegen.market.operating_point import (
@@ -56,11 +56,15 @@ CHORD = 1e-2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Guess:
-    """Where a search starts: variables float64[m], and working rows int64[k] with their duals float64[k]."""
+    """Where a search starts: variables float64[m], and working rows int64[k] with their duals float64[k].
+
+    `voltages` are those of the scenarios complex128[N], where they are known.
+    """
 
     y: FloatArray
     rows: IntArray
     dual: FloatArray
+    voltages: tuple[ComplexArray, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,6 +104,7 @@ def build_program(
     bend: Bend,
     damping: float,
     shift: FloatArray | None = None,
+    box: tuple[FloatArray, FloatArray] | None = None,
 ) -> Program:
     """The quadratic program at a point, in variables scaled to [0, 1].
 
@@ -109,26 +114,30 @@ def build_program(
     bend : the curvature.
     damping : extra curvature, relative to the diagonal that is there.
     shift : float64[k], by which something else moves the working rows, in row units.
+    box : float64[m] each, where each variable's range begins and how wide it is; 0 and its width where absent.
     """
     steps = task.steps
     width = steps.width
+    low, span = (np.zeros_like(width), width) if box is None else box
+    begin = steps.totals(low)
     factor, rest = bend.factor, bend.rest
     proximal = PROXIMAL * price_scale(task) / width + rest
     if damping:
         proximal = proximal + damping * ((factor**2).sum(axis=1)[steps.channel] + rest)
-    total = point.totals
+    # The range may begin elsewhere than at nothing: what the point is beyond it.
+    total = point.totals - begin
     bent = factor @ (total @ factor) if bend.square is None else bend.square @ total
-    linear = steps.price + steps.spread(slopes.cost - bent) - proximal * point.y
+    linear = steps.price + steps.slope * low + steps.spread(slopes.cost - bent) - proximal * (point.y - low)
     limit = slopes.rows @ total - point.values[rows]
     if shift is not None:
         limit = limit - shift
     kink, penalty = task.penalties(rows)
     return Program(
-        linear=linear * width,
-        diagonal=(steps.slope + proximal) * width**2,
+        linear=linear * span,
+        diagonal=(steps.slope + proximal) * span**2,
         upper=np.ones(width.size),
         channel=steps.channel,
-        gain=steps.sign * width,
+        gain=steps.sign * span,
         factor=factor,
         square=bend.square,
         rows=slopes.rows,
@@ -139,6 +148,25 @@ def build_program(
     )
 
 
+def point_at(task: Task, y: FloatArray, voltages: tuple[ComplexArray, ...]) -> Point:
+    """The operating point of a dispatch, its power flows found from `voltages` of the scenarios where there are some.
+
+    Raises
+    ------
+    GridError : there is no power flow.
+    """
+    flows: list[PowerFlow] = []
+    lines = []
+    for k, scenario in enumerate(task.steps.scenarios):
+        demand = task.steps.demand_kva(y, scenario)
+        near = voltages[k] if voltages else flows[0].voltage if flows else None
+        flow = solve_powerflow(task.network, demand, wiring=task.wiring, factors=task.factors, start=near)
+        lines.append(linearise(task.network, demand, flow, wiring=task.wiring, factors=task.factors))
+        flows.append(flow)
+    totals = task.steps.totals(y)
+    return Point(y, totals, tuple(flows), tuple(lines), task.limits.values(flows, totals))
+
+
 class _Search:
     """State of one search; `run` is the loop."""
 
@@ -147,7 +175,7 @@ class _Search:
         self.rows, self.dual = guess.rows, guess.dual
         self.bend: Bend
         self.rough: Bend
-        self.voltages: list[ComplexArray | None] = [None] * len(task.steps.scenarios)
+        self.voltages = guess.voltages
         self.point = self._start(guess.y)
         self.damping = 0.0
         self.solution: Solution | None = None
@@ -244,17 +272,8 @@ class _Search:
                 share = share / 2 if share > 0.1 else 0.0
 
     def _evaluate(self, y: FloatArray) -> Point:
-        task = self.task
-        flows, lines = [], []
-        for k, scenario in enumerate(task.steps.scenarios):
-            demand = task.steps.demand_kva(y, scenario)
-            near = self.voltages[k] if self.voltages[k] is not None else self.voltages[0]
-            flow = solve_powerflow(task.network, demand, wiring=task.wiring, factors=task.factors, start=near)
-            lines.append(linearise(task.network, demand, flow, wiring=task.wiring, factors=task.factors))
-            flows.append(flow)
-            self.voltages[k] = flow.voltage
-        totals = task.steps.totals(y)
-        return Point(y, totals, tuple(flows), tuple(lines), task.limits.values(flows, totals))
+        # From where the search stands, never from a trial that was turned down: that may be another branch.
+        return point_at(self.task, y, self.voltages)
 
     def _slopes(self) -> Slopes:
         """Derivatives of the working rows at the point; what is known of it is not computed again."""
@@ -266,7 +285,7 @@ class _Search:
     def _add_rows(self, point: Point) -> bool:
         """Set the point, and the working set: rows that are hurt there join it, and idle ones leave it."""
         value = point.values.copy()
-        self.point = point
+        self.point, self.voltages = point, tuple(flow.voltage for flow in point.flows)
         value[self.rows] = -np.inf
         value -= self.twins.allowed(point.values)
         hurt = bool((value > VIOLATION_STOP).any())
