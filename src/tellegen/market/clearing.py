@@ -212,7 +212,7 @@ def solve(
 
 
 def _searched(task: Task, book: OrderBook, start: Start | None) -> Found:
-    """Where the search ends; one that was led astray begins again without the last clearing, cautiously, or relieved."""
+    """Where the search ends; one that was led astray begins again without the last clearing, with caution, relieved."""
     for begin in (start, None) if start is not None else (None,):
         try:
             found = search(task, _guess(task, book, begin))

@@ -1,9 +1,9 @@
 """Where a search can begin when no power flow is known: demand gives way to voltage first, and less and less.
 
-At full relief inflexible demand draws as an impedance does, and at every node virtual kvar hold the voltage, so that next
-to any dispatch has a power flow. Cautious steps (`trust`) lead to the optimum of that task. Then relief is taken back as
-far as the dispatch at hand still has a power flow, the search goes on from there, and so on until none is left: demand
-is the constant power that was asked for, and nothing holds a voltage but what is offered.
+At full relief inflexible demand draws as an impedance does, and at every node virtual kvar hold the voltage, so that
+nearly any dispatch has a power flow. Cautious steps (`trust`) lead to the optimum of that task. Then relief is taken
+back as far as the dispatch at hand still has a power flow, the search goes on from there, and so on until none is left:
+demand is the constant power that was asked for, and nothing holds a voltage but what is offered.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ def _relieved(task: Task, much: float) -> Task:
     exponent = np.repeat([2.0 * min(much, 1.0), 2.0, 1.0], [drawing.size, holding.size, holding.size])
     one, none = np.ones(at.size), np.zeros(at.size)
     law = LoadLaw(one, exponent, exponent, exponent, none, none, np.full(at.size, np.inf))
-    strength = 1j * strength[holding]
-    drawn = np.concatenate([power[drawing], strength, -strength * _aim(task)[holding]])
+    held = 1j * strength[holding]
+    drawn = np.concatenate([power[drawing], held, -held * _aim(task)[holding]])
     own = sp.csr_matrix((np.ones(at.size), (at, np.arange(at.size))), shape=(factors.free.size, at.size))
     return replace(task, steps=replace(steps, fixed_kva=fixed), wiring=_beside(task.wiring, own, drawn, law))
 
