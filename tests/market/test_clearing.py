@@ -261,15 +261,30 @@ def test_a_small_excess_is_priced_on_the_first_step(network: Network) -> None:
     assert gross.relaxations[0].excess == pytest.approx(gross.flow.root_kw - 10.0)
 
 
-def test_demand_beyond_the_network_ends_in_a_flagged_fallback(network: Network) -> None:
-    spread = np.linspace(0, 0.1, NODES)
-    outcome = clear(network, OrderBook.of([12], 1, np.nan, [1e5]), 0.3, last_spread=spread)
-    assert outcome.status == ClearingStatus.FALLBACK
-    assert "no power flow" in outcome.reason
-    assert outcome.prices.energy == pytest.approx(0.3 + spread)
+def test_demand_beyond_the_network_is_shed_at_a_price(network: Network) -> None:
+    outcome = clear(network, OrderBook.of([12], 1, np.nan, [1e5]), 0.3)
+    assert outcome.status == ClearingStatus.RELAXED
+    short = outcome.relaxations[-1]
+    assert short.name == "demand at node 12"
     assert 0 < outcome.award_kw[0] < 1e5
+    assert short.excess + outcome.award_kw[0] == pytest.approx(1e5)
+    # Who is shed in part is indifferent: the price there is what shedding costs.
+    assert outcome.prices.energy[12] == pytest.approx(2 * (10 + 0.3), rel=1e-6)
+    assert outcome.prices.energy.max() == outcome.prices.energy[12]
     assert outcome.flow.mismatch_pu <= 1e-9
-    assert outcome.working is None
+    assert outcome.working is not None
+
+
+def test_supply_beside_what_is_shed_is_used_first(network: Network) -> None:
+    """A dear seller at the node serves there; only what is left is shed, and only there."""
+    firm = OrderBook.of([12, 3], 1, np.nan, [1e5, 2.0])
+    alone = clear(network, firm, 0.3)
+    seller = OrderBook.of([12], -1, 4.0, [5e4])
+    outcome = clear(network, OrderBook.concat(firm, seller), 0.3)
+    assert outcome.status == ClearingStatus.RELAXED
+    assert outcome.award_kw[2] == pytest.approx(5e4)
+    assert outcome.award_kw[0] == pytest.approx(alone.award_kw[0] + 5e4, rel=1e-6)
+    assert outcome.award_kw[1] == 2.0
 
 
 def test_a_search_cut_short_falls_back_and_says_so(network: Network) -> None:

@@ -10,7 +10,16 @@ import pytest
 
 from tellegen.errors import InputError
 from tellegen.grid.network import LimitKind, Network
-from tellegen.market import LimitType, Mitigated, OrderBook, PivotalTest, References, clear, clear_mitigated
+from tellegen.market import (
+    LimitType,
+    Mitigated,
+    OrderBook,
+    Parameters,
+    PivotalTest,
+    References,
+    clear,
+    clear_mitigated,
+)
 from tellegen.records import ClearingStatus, Product, Side
 
 HOMES, BIG, SMALL, THIRD = 1, 2, 3, 4
@@ -182,7 +191,6 @@ def test_references_that_make_no_sense_are_refused() -> None:
 
 
 def test_a_fallback_has_no_findings(line: Network) -> None:
-    book = replace(pocket(), quantity_kw=np.array([1e9, 9.0, 6.0]))
-    outcome = clear_mitigated(line, book, ROOT)
+    outcome = clear_mitigated(line, pocket(), ROOT, parameters=Parameters(iterations_max=0))
     assert outcome.before.status == ClearingStatus.FALLBACK
     assert outcome.findings == ()

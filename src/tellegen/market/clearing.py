@@ -23,6 +23,7 @@ from tellegen.market.parameters import Parameters
 from tellegen.market.pricing import nodal_prices
 from tellegen.market.relief import cautious, relief
 from tellegen.market.search import Found, Guess, search
+from tellegen.market.shedding import shed
 from tellegen.market.start import Start
 from tellegen.market.steps import Effect, Steps
 from tellegen.units import INTERVALS_PER_HOUR
@@ -207,8 +208,19 @@ def solve(
     except GridError as error:
         found, reason = None, str(error)
     if found is None or reason:
+        short = _shed(task, book, tie_context)
+        if short is not None:
+            return short, None
         return fallback_of(task, book, found, reason, tie_context, last_spread), None
     return outcome_of(task, book, found, nodal, choice, tie_context), found
+
+
+def _shed(task: Task, book: OrderBook, tie_context: str) -> Clearing | None:
+    """A clearing that sheds what cannot be served; None where there is none to be found."""
+    try:
+        return shed(task, book, tie_context)
+    except GridError:
+        return None
 
 
 def _searched(task: Task, book: OrderBook, start: Start | None) -> Found:

@@ -1,0 +1,88 @@
+"""Where the first search has no ground under its feet: supply saves the day, or what is shed is named and priced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from tellegen.grid.network import Network
+from tellegen.grid.powerflow import GridError, solve_powerflow
+from tellegen.market import OrderBook, clear
+from tellegen.market import clearing as engine
+from tellegen.records import ClearingStatus
+
+ROOT = 0.3
+
+
+@pytest.fixture(scope="module")
+def weak(tree: Callable[..., Network]) -> Network:
+    """A line of 0.15 + 0.2j pu at 1 MVA: it cannot carry 1.5 + 0.5j pu from the root."""
+    ohm = np.array([0.16 * (0.15 + 0.2j)])
+    return tree([0], ohm, base_kva=1000.0, source_pu=1.05)
+
+
+def firm(more_kw: float = 0.0) -> OrderBook:
+    """Demand that nobody may curtail."""
+    return OrderBook.of([1], 1, np.nan, [1500.0 + more_kw], kvar_per_kw=500.0 / (1500.0 + more_kw))
+
+
+def test_a_dearer_seller_saves_the_day(weak: Network) -> None:
+    """Without it there is no power flow; with it all is served, at its price (Ipopt: 1269.618 kW, cost 593.7994)."""
+    with pytest.raises(GridError):
+        solve_powerflow(weak, np.array([0, 1500 + 500j]))
+    outcome = clear(weak, OrderBook.concat(firm(), OrderBook.of([1], -1, 0.4, [1400.0])), ROOT)
+    assert outcome.status == ClearingStatus.OPTIMAL
+    assert outcome.award_kw == pytest.approx([1500.0, 1269.618], abs=1e-3)
+    assert outcome.welfare == pytest.approx(-593.7994, abs=1e-4)
+    assert outcome.prices.energy[1] == pytest.approx(0.4, rel=1e-9)
+
+
+def test_prices_of_a_rescued_clearing_are_derivatives_of_its_welfare(weak: Network) -> None:
+    """Two sellers, the cheaper used up: what is on the margin prices demand."""
+    sellers = OrderBook.of([1, 1], -1, [0.35, 0.5], [1100.0, 400.0])
+
+    def cleared(more: complex) -> tuple[float, float, float]:
+        demand = np.array([0, 1500 + 500j + more])
+        outcome = clear(weak, sellers, ROOT, fixed_kva=demand)
+        assert outcome.status == ClearingStatus.OPTIMAL
+        return outcome.welfare, outcome.prices.energy[1], outcome.prices.reactive[1]
+
+    _, energy, reactive = cleared(0)
+    step = 0.5
+    assert (cleared(-step)[0] - cleared(step)[0]) / (2 * step) == pytest.approx(energy, rel=1e-6)
+    assert (cleared(-step * 1j)[0] - cleared(step * 1j)[0]) / (2 * step) == pytest.approx(reactive, rel=1e-5)
+
+
+def test_what_cannot_be_served_is_shed_where_it_hurts_least(tree: Callable[..., Network]) -> None:
+    """Two loads on one weak line: the one at its end goes first, the one near the root is served in full."""
+    network = tree([0, 1], 0.16 * np.array([0.05 + 0.07j, 0.15 + 0.2j]), base_kva=1000.0, source_pu=1.05)
+    book = OrderBook.of([1, 2], 1, np.nan, [300.0, 1500.0], kvar_per_kw=1 / 3)
+    outcome = clear(network, book, ROOT)
+    assert outcome.status == ClearingStatus.RELAXED
+    shed = {limit.name: limit.excess for limit in outcome.relaxations if limit.name.startswith("demand")}
+    assert set(shed) == {"demand at node 2"}
+    assert outcome.award_kw == pytest.approx([300.0, 1500.0 - shed["demand at node 2"]])
+    served = np.array([0, 300, outcome.award_kw[1]]) * (1 + 1j / 3)
+    assert np.abs(solve_powerflow(network, served).voltage - outcome.flow.voltage).max() < 1e-6
+    # Shedding a kW takes its kvar along; together they are worth what shedding costs.
+    assert outcome.prices.energy[2] + outcome.prices.reactive[2] / 3 == pytest.approx(2 * (10 + ROOT), rel=1e-6)
+    assert np.isfinite(outcome.prices.energy).all()
+
+
+def test_a_welfare_is_of_what_was_served(weak: Network) -> None:
+    outcome = clear(weak, firm(), ROOT)
+    assert outcome.welfare == pytest.approx(-ROOT * outcome.flow.root_kw)
+
+
+def test_a_good_network_needs_no_rescue(weak: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What settles at once is not looked at twice."""
+
+    def never(*_: object) -> None:
+        raise AssertionError
+
+    for name in ("relief", "cautious", "shed"):
+        monkeypatch.setattr(engine, name, never)
+    book = OrderBook.of([1, 1], [1, -1], [0.5, 0.2], [400.0, 100.0])
+    assert clear(weak, book, ROOT).status == ClearingStatus.OPTIMAL
