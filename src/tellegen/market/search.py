@@ -29,7 +29,7 @@ from tellegen.market.operating_point import (
 from tellegen.market.program import Program, Solution
 from tellegen.market.qp import solve_program
 
-NEAR = 1e-4
+NEAR = 2e-5
 """Rows closer to their limit than this join the working set together with a hurt one."""
 ROWS_ADDED = 20
 BACKTRACKS_MAX = 6
@@ -48,7 +48,7 @@ SECANTS_MAX = 20
 SECANT_MIN = 1e-3
 """A step teaches nothing where what is lacking is more nearly across it than this cosine."""
 STALLS_MAX = 4
-SHARP, SHARP_CHANNELS_MAX = 0.02, 60
+SHARP, SHARP_CHANNELS_MAX = 0.06, 60
 """A round that leaves more than this share of the residual asks for exact curvature among so many free channels."""
 CHORD = 1e-2
 """Residual, as a share of the size of prices, from which on derivatives of rows are not computed again."""
