@@ -41,11 +41,12 @@ class _Descent:
     """A point, the members of its optimality system, and the system's inverse.
 
     Members are variables (their number) and rows (minus one less their number), each with a scale that brings its
-    diagonal, or its largest entry, to one.
+    diagonal, or its largest entry, to one. `reach` float64[n, r + k] says what a unit of each does to the coordinates
+    of the curvature and to the rows; for rows that is nothing.
     """
 
     def __init__(self, program: Program, y: FloatArray, dual: FloatArray, bound: IntArray, stair: IntArray) -> None:
-        self.program = program
+        self.program, self.rank = program, program.factor.shape[1]
         self.levels = np.concatenate([np.zeros((stair.size, 1)), program.penalty], axis=1)
         self.edges = np.concatenate(
             [np.full((stair.size, 1), -np.inf), program.kink, np.full((stair.size, 1), np.inf)], axis=1
@@ -56,11 +57,12 @@ class _Descent:
         self.bound, self.stair = bound.copy(), stair.copy()
         self.y = np.where(bound < 0, 0.0, np.where(bound > 0, program.upper, y))
         self._meet()
-        self.dual = np.where(self.stair % 2 == 1, dual, self._tread())
+        step, odd = self.stair // 2, self.stair % 2 == 1
+        self.dual = np.where(odd, dual, self.levels[self.every, np.minimum(step, 2)])
+        # What of duals and excesses leaves each row where it stands; held rows are not stopped by their kinks.
+        self.floor = np.where(odd, -np.inf, self.edges[self.every, np.minimum(step, 2)])
+        self.roof = np.where(odd, np.inf, self.edges[self.every, np.minimum(step, 2) + 1])
         self.steps, self.rough, self.sound = 0, 0, True
-
-    def _tread(self) -> FloatArray:
-        return np.asarray(self.levels[self.every, np.minimum(self.stair // 2, 2)])
 
     def _meet(self) -> None:
         """Bring the rows that are held to their kinks by the free variables; those that cannot be are let go."""
@@ -92,8 +94,7 @@ class _Descent:
 
     def run(self) -> Solution | None:
         """Go down to the optimum."""
-        free, held = np.flatnonzero(self.bound == 0), np.flatnonzero(self.stair % 2 == 1)
-        if not self._start(np.concatenate([free, -1 - held])):
+        if not self._start():
             return None
         while self.steps < STEPS_MAX:
             self.steps += 1
@@ -103,41 +104,32 @@ class _Descent:
             if whole and not self._change():
                 y = np.clip(self.y, 0.0, self.program.upper)
                 return Solution(y, np.maximum(self.dual, 0.0), self.bound, self.stair, exact=False)
+            if not self.sound:
+                return None
         return None
 
-    def _columns(self, members: IntArray, others: IntArray) -> FloatArray:
-        """Entries of the system between members (rows) and others, scaled by neither."""
-        program = self.program
-        answer = np.zeros((members.size, others.size))
-        one, two = members >= 0, others >= 0
-        if one.any() and two.any():
-            a, b = members[one], others[two]
-            if program.square is not None:
-                part = program.square[np.ix_(program.channel[a], program.channel[b])]
-            else:
-                part = program.factor[program.channel[a]] @ program.factor[program.channel[b]].T
-            part = part * program.gain[b] * program.gain[a][:, None]
-            part += np.where(a[:, None] == b, program.diagonal[b], 0.0)
-            answer[np.ix_(one, two)] = part
-        for first, second, turned in ((one, ~two, False), (~one, two, True)):
-            if first.any() and second.any():
-                row, variable = (others[~two], members[one]) if not turned else (members[~one], others[two])
-                part = program.rows[np.ix_(-1 - row, program.channel[variable])] * program.gain[variable]
-                answer[np.ix_(first, second)] = part if turned else part.T
-        return answer
-
-    def _start(self, members: IntArray) -> bool:
-        """Make the system and its inverse anew."""
-        system = self._columns(members, members)
-        count = int((members >= 0).sum())
-        scale = np.ones(members.size)
-        diagonal = np.diagonal(system)
-        scale[members >= 0] = 1.0 / np.sqrt(diagonal[members >= 0])
-        if count and count < members.size:
-            rows = members < 0
-            scale[rows] = 1.0 / (np.abs(system[rows] * scale).max(axis=1) + 1e-300)
-        self.members, self.scale = members, scale
-        self.system = system * scale * scale[:, None]
+    def _start(self) -> bool:
+        """Make the system and its inverse."""
+        program, rank = self.program, self.rank
+        free, held = np.flatnonzero(self.bound == 0), np.flatnonzero(self.stair % 2 == 1)
+        channel, gain = program.channel[free], program.gain[free]
+        self.members = np.concatenate([free, -1 - held])
+        self.reach = np.zeros((self.members.size, rank + self.every.size))
+        self.reach[: free.size] = program.across[channel] * gain[:, None]
+        if program.square is None:
+            block = self.reach[: free.size, :rank] @ self.reach[: free.size, :rank].T
+        else:
+            block = program.square[np.ix_(channel, channel)] * gain * gain[:, None]
+        block[np.diag_indices(free.size)] += program.diagonal[free]
+        across = self.reach[: free.size, rank + held]
+        system = np.zeros((self.members.size, self.members.size))
+        system[: free.size, : free.size] = block
+        system[: free.size, free.size :], system[free.size :, : free.size] = across, across.T
+        self.scale = np.ones(self.members.size)
+        self.scale[: free.size] = 1.0 / np.sqrt(np.diagonal(block))
+        if free.size:
+            self.scale[free.size :] = 1.0 / (np.abs(across.T * self.scale[: free.size]).max(axis=1) + 1e-300)
+        self.system = system * self.scale * self.scale[:, None]
         return self._invert()
 
     def _invert(self) -> bool:
@@ -151,12 +143,11 @@ class _Descent:
         return bool(np.isfinite(self.inverse).all())
 
     def _solve(self, right: FloatArray) -> FloatArray | None:
+        most = max(float(np.abs(right).max(initial=0.0)), 1e-300)
         for fresh in (False, True):
             answer = self.inverse @ right
-            left = right - self.system @ answer
-            answer = answer + self.inverse @ left
-            left = right - self.system @ answer
-            share = float(np.abs(left).max(initial=0.0)) / max(float(np.abs(right).max(initial=0.0)), 1e-300)
+            answer += self.inverse @ (right - self.system @ answer)
+            share = float(np.abs(right - self.system @ answer).max(initial=0.0)) / most
             if share <= (LEFT_ROUGH if fresh else LEFT):
                 # What a rough answer leaves is gone in the next steps.
                 self.rough = self.rough + 1 if share > LEFT else 0
@@ -167,68 +158,71 @@ class _Descent:
 
     def _step(self) -> bool | None:
         """One step, or a part of it; whether it was whole, None where it cannot be solved for."""
-        program, members = self.program, self.members
-        variable, held = members >= 0, members < 0
-        free, rows = members[variable], -1 - members[held]
-        right = np.empty(members.size)
-        channel, gain = program.channel[free], program.gain[free]
-        price = program.factor[channel] @ self.z + self.dual @ program.rows[:, channel]
-        right[variable] = -(program.linear[free] + program.diagonal[free] * self.y[free] + gain * price)
+        program, members, rank = self.program, self.members, self.rank
+        variable = members >= 0
+        ids = np.where(variable, members, 0)
+        rows = -1 - members[~variable]
+        at = self.y[ids]
+        right = -(program.linear[ids] + program.diagonal[ids] * at + self.reach @ np.concatenate([self.z, self.dual]))
         target = program.kink[rows, np.minimum(self.stair[rows] // 2, 1)]
-        right[held] = target - self.excess[rows]
+        right[~variable] = target - self.excess[rows]
         answer = self._solve(right * self.scale)
         if answer is None:
             return None
-        answer = answer * self.scale
-        move, turn = answer[variable], answer[held]
-        moved = gain * move
-        change = program.rows[:, channel] @ moved
-        share, at, is_row = self._reach(free, move, change)
-        self.y[free] += share * move
-        self.dual[rows] += share * turn
-        self.excess += share * change
-        self.z += share * (moved @ program.factor[channel])
-        if at < 0:
+        answer *= self.scale
+        move = np.where(variable, answer, 0.0)
+        change = move @ self.reach
+        share, place, row = self._stop(move, at, program.upper[ids], change[rank:])
+        self.y[members[variable]] += share * move[variable]
+        self.dual[rows] += share * answer[~variable]
+        self.z += share * change[:rank]
+        self.excess += share * change[rank:]
+        if row >= 0:
+            self._stand(row, self.stair[row] + (1 if change[rank + row] > 0 else -1))
+            self._join(-1 - row)
+        elif place >= 0:
+            met, up = int(members[place]), bool(move[place] > 0)
+            self.bound[met], self.y[met] = (1, program.upper[met]) if up else (-1, 0.0)
+            self._leave(place)
+        else:
             self.excess[rows] = target
             return not 0 < self.rough < ROUGH_MAX
-        if is_row:
-            up = change[at] > 0
-            self.stair[at] += 1 if up else -1
-            self._join(-1 - at)
-        else:
-            i = int(np.flatnonzero(free == at)[0])
-            self.bound[at] = 1 if move[i] > 0 else -1
-            self.y[at] = program.upper[at] if move[i] > 0 else 0.0
-            self._leave(int(np.flatnonzero(members == at)[0]))
-        return False if self.sound else None
+        return False
 
-    def _reach(self, free: IntArray, move: FloatArray, change: FloatArray) -> tuple[float, int, bool]:
-        """Share of a move that can be gone, what is met there (-1: nothing), and whether it is a row."""
-        program = self.program
+    def _stop(self, move: FloatArray, at: FloatArray, upper: FloatArray, change: FloatArray) -> tuple[float, int, int]:
+        """Share of a move that can be gone, and the member or the row that is met there (-1: none)."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            room = np.where(move > 0, program.upper[free] - self.y[free], self.y[free])
-            reach = np.where(move != 0, room / np.abs(move), np.inf)
-            tread = np.minimum(self.stair // 2, 2)
-            edge = np.where(change > 0, self.edges[self.every, tread + 1], self.edges[self.every, tread])
-            moving = (self.stair % 2 == 0) & (np.abs(change) > 1e-14 * self.row_size)
+            reach = np.where(move > 0, (upper - at) / move, np.where(move < 0, at / -move, np.inf))
+            edge = np.where(change > 0, self.roof, self.floor)
+            moving = np.abs(change) > 1e-14 * self.row_size
             row_reach = np.where(moving, np.maximum((edge - self.excess) / change, 0.0), np.inf)
-        first, row = float(reach.min(initial=np.inf)), float(row_reach.min(initial=np.inf))
-        if min(first, row) >= 1.0 - 1e-12:
-            return 1.0, -1, False
-        if first <= row:
-            return max(first, 0.0), int(free[int(np.argmin(reach))]), False
-        return row, int(np.argmin(row_reach)), True
+        place = int(np.argmin(reach)) if reach.size else -1
+        row = int(np.argmin(row_reach)) if row_reach.size else -1
+        first = float(reach[place]) if place >= 0 else np.inf
+        second = float(row_reach[row]) if row >= 0 else np.inf
+        if min(first, second) >= 1.0 - 1e-12:
+            return 1.0, -1, -1
+        return (max(first, 0.0), place, -1) if first <= second else (second, -1, row)
+
+    def _stand(self, row: int, stair: int) -> None:
+        """Put a row on a tread or riser of its staircase."""
+        self.stair[row] = stair
+        tread = stair // 2
+        if stair % 2:
+            self.floor[row], self.roof[row] = -np.inf, np.inf
+        else:
+            self.dual[row] = self.levels[row, tread]
+            self.floor[row], self.roof[row] = self.edges[row, tread], self.edges[row, tread + 1]
 
     def _change(self) -> bool:
         """Let the member that wants to most change sides; False where all are content."""
         program = self.program
-        price = program.factor @ self.z + self.dual @ program.rows
-        slope = program.linear + program.diagonal * self.y + program.spread(price)
-        want = self.bound * slope
-        odd, step = self.stair % 2 == 1, self.stair // 2
-        low = self.levels[self.every, np.minimum(step, 2)]
-        high = self.levels[self.every, np.minimum(step + 1, 2)]
-        beyond = np.where(odd, np.maximum(self.dual - high, low - self.dual) * self.row_size, -np.inf)
+        price = program.across @ np.concatenate([self.z, self.dual])
+        want = self.bound * (program.linear + program.diagonal * self.y + program.spread(price))
+        step = self.stair // 2
+        low, high = self.levels[self.every, np.minimum(step, 2)], self.levels[self.every, np.minimum(step + 1, 2)]
+        beyond = np.maximum(self.dual - high, low - self.dual) * self.row_size
+        beyond = np.where(self.stair % 2 == 1, beyond, -np.inf)
         first, row = float(want.max(initial=0.0)), float(beyond.max(initial=0.0))
         if max(first, row) <= CONTENT * self.price:
             return False
@@ -238,19 +232,35 @@ class _Descent:
             self._join(at)
         else:
             at = int(np.argmax(beyond))
-            self.stair[at] += 1 if self.dual[at] > high[at] else -1
-            self.dual[at] = self.levels[at, self.stair[at] // 2]
+            self._stand(at, self.stair[at] + (1 if self.dual[at] > high[at] else -1))
             self._leave(int(np.flatnonzero(self.members == -1 - at)[0]))
-        return bool(self.sound)
+        return True
 
     def _join(self, member: int) -> None:
-        one = np.array([member])
-        column, corner = self._columns(self.members, one)[:, 0] * self.scale, self._columns(one, one)[0, 0]
-        scale = 1.0 / np.sqrt(corner) if member >= 0 else 1.0 / (float(np.abs(column).max(initial=0.0)) + 1e-300)
-        column, corner = column * scale, corner * scale * scale
+        program, rank = self.program, self.rank
+        reach = np.zeros(self.reach.shape[1])
+        if member >= 0:
+            channel, gain = program.channel[member], program.gain[member]
+            reach = program.across[channel] * gain
+            variable = self.members >= 0
+            if program.square is None:
+                column = self.reach[:, :rank] @ reach[:rank]
+                own = float(reach[:rank] @ reach[:rank])
+            else:
+                ids = np.where(variable, self.members, 0)
+                column = program.square[channel, program.channel[ids]] * program.gain[ids] * gain
+                own = float(program.square[channel, channel] * gain * gain)
+            column[~variable] = reach[rank - 1 - self.members[~variable]]
+            own += float(program.diagonal[member])
+            scale = 1.0 / np.sqrt(own)
+            column *= self.scale
+        else:
+            column, own = self.reach[:, rank - 1 - member] * self.scale, 0.0
+            scale = 1.0 / (float(np.abs(column).max(initial=0.0)) + 1e-300)
+        column, own = column * scale, own * scale * scale
         size = self.members.size
         gone = self.inverse @ column
-        pivot = corner - float(column @ gone)
+        pivot = own - float(column @ gone)
         self.sound = abs(pivot) > 1e-15
         if not self.sound:
             return
@@ -260,19 +270,21 @@ class _Descent:
         inverse[size, size] = 1.0 / pivot
         system[:size, :size] = self.system
         system[:size, size] = system[size, :size] = column
-        system[size, size] = corner
+        system[size, size] = own
         self.inverse, self.system = inverse, system
         self.members, self.scale = np.append(self.members, member), np.append(self.scale, scale)
+        self.reach = np.concatenate([self.reach, reach[None, :]])
 
     def _leave(self, at: int) -> None:
-        keep = np.arange(self.members.size) != at
         column = self.inverse[:, at]
         self.sound = abs(column[at]) > 1e-15
         if not self.sound:
             return
+        keep = np.flatnonzero(np.arange(self.members.size) != at)
         inverse = self.inverse - column[:, None] * (column / column[at])
-        self.inverse, self.system = inverse[keep][:, keep], self.system[keep][:, keep]
-        self.members, self.scale = self.members[keep], self.scale[keep]
+        both = keep[:, None], keep
+        self.inverse, self.system = inverse[both], self.system[both]
+        self.members, self.scale, self.reach = self.members[keep], self.scale[keep], self.reach[keep]
 
 
 def _independent(across: FloatArray) -> NDArray[np.int64]:
