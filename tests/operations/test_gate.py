@@ -110,7 +110,7 @@ def test_after_a_fallback_the_last_optimum_is_where_it_starts(street: tuple[Netw
     impossible = replace(
         periods[1].orders,
         price_taker=np.ones(len(periods[1].orders), dtype=np.uint8),
-        side=np.ones(len(periods[1].orders), dtype=np.int8),
+        side=-np.ones(len(periods[1].orders), dtype=np.int8),
         quantity_w=np.full(len(periods[1].orders), 10**9),
     )
     task = task_of(street, periods=(periods[0], replace(periods[1], orders=impossible), periods[2]))
