@@ -86,3 +86,14 @@ def test_a_good_network_needs_no_rescue(weak: Network, monkeypatch: pytest.Monke
         monkeypatch.setattr(engine, name, never)
     book = OrderBook.of([1, 1], [1, -1], [0.5, 0.2], [400.0, 100.0])
     assert clear(weak, book, ROOT).status == ClearingStatus.OPTIMAL
+
+
+def test_supply_that_nobody_may_curtail_is_shed_too(tree: Callable[..., Network]) -> None:
+    """More than the line can bring to the root at any voltage: what the last kW loses in the wires prices it."""
+    network = tree([0], np.array([0.16 * (0.15 + 0.2j)]), base_kva=1000.0, source_pu=1.05, v_max=3.0)
+    outcome = clear(network, OrderBook.of([1], -1, np.nan, [8000.0]), ROOT)
+    assert outcome.status == ClearingStatus.RELAXED
+    (short,) = outcome.relaxations
+    assert short.name == "supply at node 1"
+    assert short.excess + outcome.award_kw[0] == pytest.approx(8000.0)
+    assert outcome.prices.energy[1] == pytest.approx(-2 * (10 + ROOT), rel=1e-6)

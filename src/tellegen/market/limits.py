@@ -46,7 +46,7 @@ class LimitType(IntEnum):
     IMPORT = 8
     STORED_UP = 9
     STORED_DOWN = 10
-    DEMAND = 11
+    SERVED = 11
 
 
 @dataclass(frozen=True, slots=True, eq=False)

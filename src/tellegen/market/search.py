@@ -38,6 +38,8 @@ KKT_STOP = 5e-8
 VIOLATION_STOP = 1e-9
 PROXIMAL = 1e-9
 """Relative weight that keeps a step near where it starts: it decides only between equals."""
+DAMPED = 1e-3
+"""Damping's own curvature, as a share of prices over a variable's width: where the network has none, or bends down."""
 REFRESH_CONTRACTION = 0.3
 PARALLEL = 1e-9
 """Rows whose directions differ by less (one less their cosine) are one limit met twice: two ends of a line, lines in
@@ -112,7 +114,7 @@ def build_program(
     ----------
     slopes : at the point; rows : the working rows that they are of.
     bend : the curvature.
-    damping : extra curvature, relative to the diagonal that is there.
+    damping : extra curvature, relative to the diagonal that is there and a little.
     shift : float64[k], by which something else moves the working rows, in row units.
     box : float64[m] each, where each variable's range begins and how wide it is; 0 and its width where absent.
     """
@@ -123,7 +125,8 @@ def build_program(
     factor, rest = bend.factor, bend.rest
     proximal = PROXIMAL * price_scale(task) / width + rest
     if damping:
-        proximal = proximal + damping * ((factor**2).sum(axis=1)[steps.channel] + rest)
+        own = DAMPED * price_scale(task) / width
+        proximal = proximal + damping * ((factor**2).sum(axis=1)[steps.channel] + rest + own)
     # The range may begin elsewhere than at nothing: what the point is beyond it.
     total = point.totals - begin
     bent = factor @ (total @ factor) if bend.square is None else bend.square @ total

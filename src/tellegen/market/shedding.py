@@ -1,12 +1,12 @@
 """What is left to do where supply and wires cannot serve what nobody may curtail: shed it, where that hurts least.
 
-Inflexible demand at each node becomes a step of its own that may be left off, at a published price above that of any
-other limit of the network, so nodes differ in what they lose, and prices say why.
+Inflexible power at each place, drawn or fed in, becomes a step of its own that may be left off, at a published price
+above that of any other limit of the network; so places differ in what they lose, and prices say why.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -30,58 +30,68 @@ LEAST_KW = 1e-6
 
 
 def shed(task: Task, book: OrderBook, tie_context: str) -> Clearing | None:
-    """The clearing that sheds the least worth of inflexible demand; None where no optimum is found even so.
+    """The clearing that sheds the least worth of inflexible power; None where no optimum is found even so.
 
     Raises
     ------
     GridError : there is no power flow, whatever is shed.
     """
-    taken, needed = _inflexible(task, book)
-    at = np.flatnonzero(needed.real > 0)
-    if not at.size:
+    parts = tuple(_Part.of(task, book, side) for side in (Side.BUY, Side.SELL))
+    if not any(part.at.size for part in parts):
         return None
     price = DEARER * (abs(task.root_price) + task.parameters.penalty_price)
-    wide = _with_shedding(task, at, needed[at], price)
-    count = task.steps.width.size
-    begin = np.concatenate([np.zeros(count), wide.steps.width[count:]])
+    wide = _with_shedding(task, parts, price)
+    begin = wide.steps.width.copy()
+    begin[: task.steps.width.size] = 0.0
     nothing = np.zeros(0, dtype=np.int64)
     found = search(wide, cautious(wide, Guess(begin, nothing, np.zeros(0))))
-    if not found.settled:
-        return None
-    return _outcome(wide, book, found, taken, at, price, tie_context)
+    return _outcome(wide, book, found, parts, price, tie_context) if found.settled else None
 
 
-def _inflexible(task: Task, book: OrderBook) -> tuple[IntArray, ComplexArray]:
-    """Price-takers who buy energy (rows of the book), and demand at every place that nobody may curtail."""
-    fixed = task.steps.fixed_kw
-    rows = np.flatnonzero((book.product == Product.ENERGY) & (book.side == Side.BUY) & (fixed > 0))
-    energy = np.flatnonzero((book.product == Product.ENERGY) & (fixed > 0))
-    needed, traded = np.zeros((2, task.wiring.places), dtype=np.complex128)
-    np.add.at(needed, book.node[rows], fixed[rows] * (1 + 1j * book.kvar_per_kw[rows]))
-    np.add.at(traded, book.node[energy], (book.side * fixed * (1 + 1j * book.kvar_per_kw))[energy])
-    # What the network's file draws besides.
-    own = task.steps.fixed_kva[Scenario.DISPATCH] - traded
-    return rows, needed + np.where(own.real > LEAST_KW, own, 0.0)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """What nobody may curtail, drawn or fed in: `power` complex128[s] at places `at`, and the orders it is of."""
+
+    side: Side
+    orders: IntArray
+    at: IntArray
+    power: ComplexArray
+
+    @classmethod
+    def of(cls, task: Task, book: OrderBook, side: Side) -> _Part:
+        fixed = task.steps.fixed_kw
+        energy = (book.product == Product.ENERGY) & (fixed > 0)
+        kva = book.side * fixed * (1 + 1j * book.kvar_per_kw)
+        here, traded = np.zeros((2, task.wiring.places), dtype=np.complex128)
+        orders = np.flatnonzero(energy & (book.side == side))
+        np.add.at(here, book.node[orders], kva[orders])
+        np.add.at(traded, book.node[energy], kva[energy])
+        # What the network's file draws or feeds in besides.
+        own = task.steps.fixed_kva[Scenario.DISPATCH] - traded
+        here += np.where(int(side) * own.real > LEAST_KW, own, 0.0)
+        at = np.flatnonzero(here.real)
+        return cls(side, orders, at, here[at])
 
 
-def _with_shedding(task: Task, at: IntArray, needed: ComplexArray, price: float) -> Task:
-    """The task with one more step for each place: as much of its inflexible demand as is left off."""
+def _with_shedding(task: Task, parts: tuple[_Part, ...], price: float) -> Task:
+    """The task with one more step for each place: as much of its inflexible power as is left off."""
     steps, limits, channels = task.steps, task.limits, task.steps.channels
+    at, power = (np.concatenate([getattr(part, name) for part in parts]) for name in ("at", "power"))
     count, more = channels.place.size, at.size
     none = np.zeros(more)
     wider = Channels(
         np.concatenate([channels.place, at]),
-        np.concatenate([channels.active, np.ones(more)]),
-        np.concatenate([channels.reactive, needed.imag / needed.real]),
+        np.concatenate([channels.active, none + 1.0]),
+        np.concatenate([channels.reactive, power.imag / power.real]),
         np.concatenate([channels.effect, np.full(more, Effect.DEMAND)]),
         np.concatenate([channels.group, np.full(more, -1)]),
     )
     stepped = replace(
         steps,
-        width=np.concatenate([steps.width, needed.real]),
+        width=np.concatenate([steps.width, np.abs(power.real)]),
         channels=wider,
         channel=np.concatenate([steps.channel, count + np.arange(more)]),
-        sign=np.concatenate([steps.sign, none - 1.0]),
+        sign=np.concatenate([steps.sign, -np.sign(power.real)]),
         price=np.concatenate([steps.price, none + price]),
         slope=np.concatenate([steps.slope, none]),
     )
@@ -93,37 +103,42 @@ def _with_shedding(task: Task, at: IntArray, needed: ComplexArray, price: float)
 
 
 def _outcome(
-    task: Task, book: OrderBook, found: Found, taken: IntArray, at: IntArray, price: float, tie_context: str
+    task: Task, book: OrderBook, found: Found, parts: tuple[_Part, ...], price: float, tie_context: str
 ) -> Clearing:
-    """The outcome, in which who is not served in full is awarded less, and each node's loss stands among the limits."""
-    steps = task.steps
-    lost, needed = found.point.y[-at.size :], steps.width[-at.size :]
-    left = np.ones(task.wiring.places)
-    left[at] = 1.0 - lost / needed
-    fixed = steps.fixed_kw.copy()
-    fixed[taken] *= left[book.node[taken]]
-    served = replace(task, steps=replace(steps, fixed_kw=fixed))
+    """The outcome: who is not served in full is awarded less, and each place's loss stands among the limits."""
+    fixed, first = task.steps.fixed_kw.copy(), task.steps.width.size - sum(part.at.size for part in parts)
+    short: list[BindingLimit] = []
+    lost_kw = 0.0
+    for part in parts:
+        lost = found.point.y[first : first + part.at.size]
+        first += part.at.size
+        left = np.ones(task.wiring.places)
+        left[part.at] -= lost / np.abs(part.power.real)
+        fixed[part.orders] *= left[book.node[part.orders]]
+        lost_kw += float(lost.sum())
+        what = "demand" if part.side == Side.BUY else "supply"
+        short += [
+            BindingLimit(
+                name=f"{what} at {place_name(task.network, book.connections, int(place))}",
+                kind=LimitType.SERVED,
+                index=int(place),
+                scenario=Scenario.DISPATCH,
+                dual=price,
+                unit="kW",
+                excess=float(kw),
+                price=price,
+            )
+            for place, kw in zip(part.at, lost, strict=True)
+            if kw > LEAST_KW
+        ]
+    served = replace(task, steps=replace(task.steps, fixed_kw=fixed))
     nodal = nodal_prices(task, found.point, found.rows, found.dual)
     clearing = outcome_of(served, book, found, nodal, Choice(), tie_context)
-    short = tuple(
-        BindingLimit(
-            name=f"demand at {place_name(task.network, book.connections, int(place))}",
-            kind=LimitType.DEMAND,
-            index=int(place),
-            scenario=Scenario.DISPATCH,
-            dual=price,
-            unit="kW",
-            excess=float(kw),
-            price=price,
-        )
-        for place, kw in zip(at, lost, strict=True)
-        if kw > LEAST_KW
-    )
     return replace(
         clearing,
         status=ClearingStatus.RELAXED if short else clearing.status,
         # What is shed has no value of its own: price-takers name none.
-        welfare=clearing.welfare + price * float(lost.sum()),
-        limits=clearing.limits + short,
-        relaxations=clearing.relaxations + short,
+        welfare=clearing.welfare + price * lost_kw,
+        limits=(*clearing.limits, *short),
+        relaxations=(*clearing.relaxations, *short),
     )

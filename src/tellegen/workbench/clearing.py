@@ -220,7 +220,7 @@ class ClearingResult:
 
     def limit_name(self, limit: BindingLimit) -> str:
         """What a limit is called, with participants by name."""
-        if not LimitType.EXPORT <= limit.kind < LimitType.DEMAND:
+        if not LimitType.EXPORT <= limit.kind < LimitType.SERVED:
             return limit.name
         return limit.name.replace(f"participant {limit.index}", self.orders.participants[limit.index], 1)
 
