@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypedDict, Unpack
 
@@ -32,6 +33,8 @@ INDIFFERENT = 1e-4
 """Steps whose gain at the last prices is below this share of the price scale start where they stood."""
 PERIOD_HOURS = 1.0 / INTERVALS_PER_HOUR
 PRICE_MAX = 1e6
+RESCUED_NODES_MAX = 3000
+"""Larger networks are searched, but not with caution, relief or shedding: each of their steps costs seconds there."""
 WIDE_KW = 1e5
 """Steps wider than this are cut to what no market at their place can exceed."""
 REACH_SHORT, REACH_DEMAND = 2.5, 1.5
@@ -218,30 +221,40 @@ def solve(
 def _shed(task: Task, book: OrderBook, tie_context: str) -> Clearing | None:
     """A clearing that sheds what cannot be served; None where there is none to be found."""
     try:
-        return shed(task, book, tie_context)
+        return shed(task, book, tie_context) if _small(task) else None
     except GridError:
         return None
 
 
 def _searched(task: Task, book: OrderBook, start: Start | None) -> Found:
     """Where the search ends; one that was led astray begins again without the last clearing, with caution, relieved."""
-    for begin in (start, None) if start is not None else (None,):
+
+    def cold() -> Guess:
+        return _guess(task, book, None)
+
+    begins: list[Callable[[], Guess]] = [cold, lambda: cautious(task, cold()), lambda: relief(task)]
+    if not _small(task):
+        begins = begins[:1]
+    if start is not None:
+        begins.insert(0, lambda: _guess(task, book, start))
+    found: Found | None = None
+    failure: GridError | None = None
+    for begin in begins:
         try:
-            found = search(task, _guess(task, book, begin))
-        except GridError:
+            found = search(task, begin())
+        except GridError as error:
+            failure = error
             continue
         if found.settled:
             return found
-    for way in (cautious, relief):
-        try:
-            found = search(task, way(task, _guess(task, book, None)))
-        except GridError:
-            if way is relief:
-                raise
-            continue
-        if found.settled:
-            break
+    if found is None:
+        assert failure is not None
+        raise failure
     return found
+
+
+def _small(task: Task) -> bool:
+    return len(task.network.nodes) <= RESCUED_NODES_MAX
 
 
 def _factors(network: Network, known: Factors | None, engine: Engine | None) -> Factors:

@@ -41,14 +41,13 @@ def cautious(task: Task, guess: Guess) -> Guess:
     return _optimum(task, _begin(task, guess.y), DONE)
 
 
-def relief(task: Task, guess: Guess) -> Guess:
-    """Near an optimum, from full relief; of the guess nothing is used.
+def relief(task: Task) -> Guess:
+    """Near an optimum, from full relief.
 
     Raises
     ------
     GridError : no power flow is found for any of what leads there.
     """
-    del guess
     much, gentle = 2.0, _relieved(task, 2.0)
     guess = _begin(gentle, _even(task))
     for _ in range(STAGES_MAX):
