@@ -81,6 +81,7 @@ def open_and_go_on(path: Path, intervals: int, started: float, *, seed: bytes, p
     intervals : of its history. started : `time.time` at the start of the process. seed : of the shard's keys.
     processes : that clear.
     """
+    engine = best_engine()
     before, now = bytes_read(), (FIRST + intervals) * MARKET_INTERVAL_S + 30
 
     def since() -> float:
@@ -104,7 +105,7 @@ def open_and_go_on(path: Path, intervals: int, started: float, *, seed: bytes, p
     batch_s = since()
     if taken.accepted != customers.size or intake.notices:
         raise InputError(path, "intake", f"took {taken.accepted} of {customers.size} rows; {intake.notices}")
-    with Market.open(path, processes=processes, engine=best_engine()) as market:
+    with Market.open(path, processes=processes, engine=engine) as market:
         market_s = since()
         closed = market.close_gate(REAL_TIME, FIRST + intervals, now)
         gate_s, read = since(), bytes_read() - before
