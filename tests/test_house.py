@@ -29,6 +29,7 @@ HOUSE = [
     "journal",
     "records",
     "units",
+    "spawned",
     "errors",
 ]
 BESIDE = {"verify": {"units", "records", "errors"}}

@@ -43,3 +43,20 @@ def test_a_reading_that_came_too_late_counts_for_nothing(shard_directory: Path) 
         for interval in range(FORGOTTEN - 1, FORGOTTEN + 2):
             readings, _ = known.readings(forgotten, np.full(forgotten.size, interval))
             assert len(readings) == (0 if interval == FORGOTTEN else forgotten.size)
+
+
+def test_a_reading_that_a_run_is_about_to_name_counts_for_nothing_in_that_run(shard_directory: Path) -> None:
+    """The memory of a meter may reach over the end of a final day: what was read there is no base of what follows."""
+    with ShardRecord.open(shard_directory) as record:
+        state, size, interval = folded(record), len(record.intake), FORGOTTEN + 1
+        assert state.is_final(state.day_range(interval).start)
+        counted = record.submitted.readings(interval, size)
+        naming = Unsettled(
+            entry=counted.entry,
+            row=counted.row,
+            reason=np.full(counted.entry.size, UnsettledReason.FINAL_DAY, dtype=np.uint8),
+        )
+        customer = counted.readings.customer.astype(np.int64)
+        asked = customer, np.full(customer.size, interval)
+        assert len(OnRecord(record, state, size, record.past(), customer).readings(*asked)[0]) > 0
+        assert len(OnRecord(record, state, size, record.past(), customer, naming).readings(*asked)[0]) == 0

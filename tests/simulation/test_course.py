@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tellegen.errors import InputError
+from tellegen.errors import InputError, WorkerError
 from tellegen.journal import Journal
 from tellegen.market import OrderBook, clear, to_records
 from tellegen.metering import DeviceCodes
 from tellegen.operations.clock import Clock, Simulated
 from tellegen.operations.exchange import Awarded, AwardsRequest, Published, Reply
 from tellegen.operations.timetable import Verb, day_bounds
-from tellegen.privacy import Vault
+from tellegen.privacy import Vault, VaultError
 from tellegen.privacy.recorder import Recorder
 from tellegen.records import (
     Connections,
@@ -33,6 +33,7 @@ from tellegen.records import (
 )
 from tellegen.records.market import DAY_AHEAD, REAL_TIME
 from tellegen.simulation.apart import WorldApart, WorldLostError
+from tellegen.simulation.baseline import BASELINES
 from tellegen.simulation.community_shard import build_community_shard, enrolled_at
 from tellegen.simulation.course import (
     CORRECTION_AFTER,
@@ -46,6 +47,7 @@ from tellegen.simulation.residents import Residents
 from tellegen.simulation.scenario import read_scenario
 from tellegen.simulation.setup import Setup, prepare
 from tellegen.simulation.shard import ShardKeys
+from tellegen.simulation.watcher import Watcher
 from tellegen.simulation.world_day import WorldDay
 from tellegen.units import INTERVALS_PER_HOUR, MARKET_INTERVAL_S
 
@@ -307,6 +309,35 @@ def test_what_stops_the_world_stops_the_operator(setup: Setup, tmp_path: Path) -
         world._process.kill()
         with pytest.raises(WorldLostError, match="has died"):
             play_day(setup, operator, world, lambda stage, done, total: None)
+
+
+def test_a_world_that_died_is_named_where_the_operator_speaks_to_it(setup: Setup, tmp_path: Path) -> None:
+    """A line that nobody holds is no reader of ours who has left."""
+    keys = build_community_shard(setup, tmp_path / "shard", "tellegen.example/feeder")
+    with WorldApart(setup.scenario) as world:
+        operator = StandIn(setup, world)
+        world.stand_at(enrolled_at(setup))
+        world._process.kill()
+        world._process.join()
+        with pytest.raises(WorldLostError, match="has died"):
+            world.begin(keys, OpenCounter(operator, operator, world))
+
+
+def test_who_watches_says_what_failed_and_that_he_died(setup: Setup, tmp_path: Path) -> None:
+    with Watcher(setup.scenario, tmp_path / "nothing") as watcher:
+        watcher.begin()
+        watcher.close_day()
+        assert set(watcher.baselines()) == set(BASELINES)
+        with pytest.raises(VaultError, match="nothing"):
+            watcher.equals_afresh()
+    with Watcher(setup.scenario, tmp_path) as watcher:
+        watcher.begin()
+        assert watcher._process is not None
+        watcher._process.kill()
+        watcher.close_day()
+        with pytest.raises(WorkerError, match="has died"):
+            watcher.baselines()
+    assert not watcher._process.is_alive()
 
 
 def test_an_operator_that_gives_up_leaves_no_process_behind(setup: Setup) -> None:

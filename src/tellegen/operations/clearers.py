@@ -10,7 +10,6 @@ then settles at the rulebook's price.
 
 from __future__ import annotations
 
-import multiprocessing
 import queue
 import signal
 import time
@@ -19,6 +18,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from threading import Thread
 from types import TracebackType
 from typing import Any, Self
@@ -28,6 +28,7 @@ from tellegen.grid import Case, Network, best_engine
 from tellegen.grid.threads import one_thread
 from tellegen.operations.gate import Cleared, GateTask, Wires, clear_feeder
 from tellegen.operations.topology import RecordedWires
+from tellegen.spawned import spawned
 
 Given = Network | Case | RecordedWires
 """A network as it is handed on: as an object, or as its document, which whoever clears on it decodes."""
@@ -139,7 +140,7 @@ class _Work:
 
 @dataclass(slots=True, eq=False)
 class _Worker:
-    process: multiprocessing.process.BaseProcess
+    process: BaseProcess
     channel: Connection
     listener: Thread
     networks: set[str] = field(default_factory=set)
@@ -334,17 +335,8 @@ class Clearers:
                 work.again.append(place)
 
     def _started(self) -> _Worker:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        # What is blocked here is blocked there from the first instruction on: an interrupt is this process's to handle.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            with one_thread():
-                process = context.Process(target=_serve, args=(theirs,), daemon=True)
-                process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
+        with one_thread():
+            process, ours = spawned(_serve)
         listener = Thread(target=_hear, args=(ours, self._said), daemon=True)
         listener.start()
         return _Worker(process, ours, listener)

@@ -73,7 +73,8 @@ class Correcting:
         span = Span(self._writer.time(at), run // 300)
         customer, interval = self._with_gaps(late.customer, late.interval)
         if customer.size:
-            edits = self._settle(customer, interval, size, past, at, posted)
+            known = OnRecord(self._record, self._state, size, past, customer, late.unsettled)
+            edits = self._settle(customer, interval, known, size, at, posted)
         if len(late.unsettled) or (not edits and size > self._state.corrected_until):
             # also where there is nothing to name: the next run need not look at what this one has looked at
             self._writer.put(late.unsettled, span, name=f"{READ}{size}")
@@ -102,11 +103,16 @@ class Correcting:
         return rules.gap_energy is GapEnergy.CONSERVED
 
     def _settle(
-        self, customer: IntArray, interval: IntArray, size: int, past: Past, at: int, posted: list[tuple[int, Postings]]
+        self,
+        customer: IntArray,
+        interval: IntArray,
+        known: OnRecord,
+        size: int,
+        at: int,
+        posted: list[tuple[int, Postings]],
     ) -> int:
         record, state, writer = self._record, self._state, self._writer
         rules = state.book.at(state.date_of(state.settled)).timetable
-        known = OnRecord(record, state, size, past, customer)
         refolded = refold(customer, interval, state.settled, known, state.meters.standing, rules.gap_energy)
         # a gap that began on a day that is final by now keeps what was estimated of it there
         edits = refolded.edits.take(refolded.edits.interval >= state.final_until)

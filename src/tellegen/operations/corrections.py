@@ -92,9 +92,18 @@ class OnRecord:
     size : of the intake's journal, below which readings count.
     past : of everybody.
     customer : who will be asked about; their rows are kept, so that each batch on record is opened once.
+    unsettled : rows that are about to be named as unsettled: they count for nothing on final days, as if they were.
     """
 
-    def __init__(self, record: ShardRecord, state: State, size: int, past: Past, customer: IntArray) -> None:
+    def __init__(
+        self,
+        record: ShardRecord,
+        state: State,
+        size: int,
+        past: Past,
+        customer: IntArray,
+        unsettled: Unsettled | None = None,
+    ) -> None:
         self._record, self._state, self._size, self._past = record, state, size, past
         self._whose = np.unique(customer)
         self._believed: dict[tuple[int, int], tuple[Energy, IntArray]] = {}
@@ -102,6 +111,7 @@ class OnRecord:
         self._read: dict[int, tuple[set[str], Readings]] = {}
         self._substation = np.array([f.substation for f in record.feeders], dtype=np.int64)
         self._too_late: dict[int, set[tuple[int, int]]] = {}
+        self._named = set() if unsettled is None else _places_of(unsettled)
 
     def since(self, customer: IntArray) -> IntArray:
         """The interval before the first with energy of a customer: its registers may begin there."""
@@ -166,7 +176,8 @@ class OnRecord:
             return set()
         day = self._state.day_range(interval).start
         if day not in self._too_late:
-            self._too_late[day] = too_late(self._record, day) if self._state.is_final(day) else set()
+            final = self._state.is_final(day)
+            self._too_late[day] = too_late(self._record, day) | self._named if final else set()
         return self._too_late[day]
 
     def places(self, customer: IntArray, interval: IntArray) -> Places:
@@ -266,8 +277,13 @@ def too_late(record: ShardRecord, day: int) -> set[tuple[int, int]]:
     found: set[tuple[int, int]] = set()
     for _, table in record.tables(record.journal.find(kind=Unsettled.kind, since=min(final, default=0))):
         assert isinstance(table, Unsettled)
-        found |= set(zip(table.entry.tolist(), table.row.tolist(), strict=True))
+        found |= _places_of(table)
     return found
+
+
+def _places_of(unsettled: Unsettled) -> set[tuple[int, int]]:
+    """Entry and row of each."""
+    return set(zip(unsettled.entry.tolist(), unsettled.row.tolist(), strict=True))
 
 
 def cleared_of(record: ShardRecord, feeder: int, interval: int) -> Cleared:

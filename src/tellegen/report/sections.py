@@ -400,6 +400,7 @@ def evidence_section(summary: Summary) -> str:
             ("Largest optimality residual", scientific(found.max_kkt)),
             ("Voltage against OpenDSS, pu", scientific(found.replay_max_dv_pu)),
             ("Price against finite differences, relative", scientific(found.fd_max_relative)),
+            ("The day settled afresh", {None: NONE, True: "comes to the same", False: "differs"}[found.settles_afresh]),
             ("Wholesale prices", summary.prices_source),
             ("Seed", str(summary.seed)),
         ]

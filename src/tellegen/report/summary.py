@@ -102,6 +102,7 @@ class Evidence(_Part):
     max_kkt: float | None = None
     replay_max_dv_pu: float | None = None
     fd_max_relative: float | None = None
+    settles_afresh: bool | None = None
 
 
 class Money(_Part):

@@ -129,7 +129,9 @@ def _facts(summary: Summary) -> Table:
         books = summary.money
         equal = books.balanced and books.in_eur == books.out_eur
         words = f"in {exact(books.in_eur)} {'=' if equal else '≠'} out {exact(books.out_eur)} {symbol(currency)}"
-        table.add_row("Money", _verdict(equal, words))
+        if found_by.settles_afresh is not None:
+            words += f"; settled afresh, the day comes to {'the same' if found_by.settles_afresh else 'OTHER SUMS'}"
+        table.add_row("Money", _verdict(equal and found_by.settles_afresh is not False, words))
     if summary.record is not None:
         record = summary.record
         words = f"{number(record.receipts_checked)} receipts checked, {number(record.checkpoints)} checkpoints"

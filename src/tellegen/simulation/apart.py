@@ -7,14 +7,13 @@ acts, and each is opened when the operator's clock has come to its time and plac
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from tellegen.errors import TellegenError
+from tellegen.spawned import spawned
 
 if TYPE_CHECKING:  # a world is started before the rest is imported, which takes as long as its own start
     from tellegen.operations.clock import Simulated
@@ -83,11 +82,29 @@ class _ByLetter:
 
     def awards(self, request: AwardsRequest, signature: bytes) -> Awarded:
         self._send(_Question(request, signature))
-        answer: Awarded = self._line.recv()
+        answer: Awarded = _heard(self._line)
         return answer
 
     def _send(self, about: _Prices | _HandedIn | _Question) -> None:
-        self._line.send(_Letter(self._clock.place, about))
+        _say(self._line, _Letter(self._clock.place, about))
+
+
+class _OperatorGoneError(Exception):
+    """Nobody meets the world any more."""
+
+
+def _say(line: Connection, letter: _Letter) -> None:
+    try:
+        line.send(letter)
+    except OSError:
+        raise _OperatorGoneError from None
+
+
+def _heard(line: Connection) -> Any:
+    try:
+        return line.recv()
+    except (EOFError, OSError):
+        raise _OperatorGoneError from None
 
 
 class WorldApart:
@@ -100,11 +117,7 @@ class WorldApart:
         self._start = self._now = 0
         self._next: _Letter | None = None
         self._counter: Counter | None = None
-        spawn = multiprocessing.get_context("spawn")
-        self._line, theirs = spawn.Pipe()
-        self._process = spawn.Process(target=_play, args=(scenario, theirs), daemon=True)
-        self._process.start()
-        theirs.close()
+        self._process, self._line = spawned(_play, scenario)
 
     def __enter__(self) -> Self:
         return self
@@ -127,7 +140,7 @@ class WorldApart:
         keys : every secret outside the operator's vault. counter : where the world's letters are opened.
         """
         self._counter = counter
-        self._line.send(keys)
+        self._tell(keys)
 
     @property
     def stepped_s(self) -> int:
@@ -181,12 +194,23 @@ class WorldApart:
             case _HandedIn(batch):
                 self._counter.hand_in(batch)
             case _Question(request, signature):
-                self._line.send(self._counter.awards(request, signature))
+                self._tell(self._counter.awards(request, signature))
+
+    def _tell(self, content: object) -> None:
+        try:
+            self._line.send(content)
+        except OSError:
+            self._lost()
+
+    def _lost(self) -> NoReturn:
+        """Say why the world does not hear any more: its own words are among the letters that are left."""
+        while True:
+            self._next = None
+            self._newest()
 
 
-def _play(scenario: Scenario, line: Connection) -> None:
-    """What the world's process does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the operator's to handle; the world ends with it
+def _play(line: Connection, scenario: Scenario) -> None:
+    """What the world's process does; it ends with the operator."""
     from tellegen.operations.clock import Simulated
     from tellegen.simulation.community_shard import enrolled_at
     from tellegen.simulation.course import World, correction_at
@@ -197,11 +221,11 @@ def _play(scenario: Scenario, line: Connection) -> None:
         try:
             setup = prepare(scenario)
             clock = Simulated(enrolled_at(setup))
-            residents = Residents(setup, line.recv())
+            residents = Residents(setup, _heard(line))
             World(setup, residents, _ByLetter(line, clock), clock).begin()
             clock.wait(correction_at(setup))
-            line.send(_Letter(_NEVER, _Over(residents.close())))
+            _say(line, _Letter(_NEVER, _Over(residents.close())))
         except TellegenError as error:
-            line.send(_Letter((0, 0), _Failed(error)))
-    except (EOFError, OSError):
-        pass  # the operator has gone
+            _say(line, _Letter((0, 0), _Failed(error)))
+    except _OperatorGoneError:
+        return

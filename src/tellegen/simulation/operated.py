@@ -85,7 +85,7 @@ def operate_day(scenario: Scenario, world: WorldApart, folder: Path, progress: P
             if scenario.fault is not None:
                 play_correction(setup, market, world, tick)
         draft.put_down()
-        afresh, evidence = watcher.close_day()
+        watcher.close_day()
         lived = world.close_day()
         progress(_TAIL, 0, 4)
         with ShardRecord.open(folder) as record:
@@ -100,6 +100,7 @@ def operate_day(scenario: Scenario, world: WorldApart, folder: Path, progress: P
             progress(_TAIL, 2, 4)
             report = sign_and_verify(run)
             progress(_TAIL, 3, 4)
+            afresh = watcher.equals_afresh()
             summary = {
                 **_heading(setup),
                 "worlds": rows,
@@ -107,10 +108,10 @@ def operate_day(scenario: Scenario, world: WorldApart, folder: Path, progress: P
                 "prices": price_sections(day),
                 **clearing_sections(day),
                 **money_sections(day.all_postings()),
-                **_late(setup, day, run, equal=afresh.result()),
+                **_late(setup, day, run, equal=afresh),
                 "erased": [],
             }
-            summary["evidence"] |= evidence.result()
+            summary["evidence"] |= {**watcher.section(), "settles_afresh": afresh}
             write_summary(run, summary, report)
         make_durable(folder)
         progress(_TAIL, 4, 4)
