@@ -19,7 +19,7 @@ from tellegen.settlement.day_close import (
     round_bills,
     settle_day,
 )
-from tellegen.settlement.facts import DayFacts, IntervalFacts, SettlementError, keys_of, latest_energy, with_energy
+from tellegen.settlement.facts import DayFacts, IntervalFacts, SettlementError, latest_energy, with_energy
 from tellegen.settlement.feeder_day import FeederDay, OpenBills
 from tellegen.settlement.intervals import ENERGY_LINES, INTERVAL_LINES, settle_intervals
 from tellegen.settlement.parameters import (
@@ -73,7 +73,6 @@ __all__ = [
     "compare_bills",
     "hourly_to_intervals",
     "invoice",
-    "keys_of",
     "latest_energy",
     "line_sums",
     "peak_intervals",

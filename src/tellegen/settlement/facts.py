@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tellegen.errors import TellegenError
-from tellegen.records import OPERATOR, AllocationKeys, Energy
+from tellegen.records import OPERATOR, Energy
 from tellegen.records.latest import latest
 from tellegen.units import IntArray, check_rows
 
@@ -184,17 +184,6 @@ class DayFacts:
     def customer(self) -> IntArray:
         """Customer numbers, int64[n]."""
         return self.steps.customer
-
-
-def keys_of(keys: AllocationKeys, customer: IntArray) -> IntArray:
-    """Frozen sharing keys in the order of `customer`; a customer without one has key 0.
-
-    >>> keys = AllocationKeys(customer=[2], weight_wh=[70])
-    >>> keys_of(keys, np.array([1, 2])).tolist()
-    [0, 70]
-    """
-    weight = dict(zip(keys.customer.tolist(), keys.weight_wh.tolist(), strict=True))
-    return np.array([weight.get(number, 0) for number in customer.tolist()], dtype=np.int64)
 
 
 def with_energy(day: DayFacts, energy: Energy) -> DayFacts:
