@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from tellegen.grid import Connector, load_case, wire
 from tellegen.grid.impedance import impedance_entries
 from tellegen.grid.network import Network
-from tellegen.grid.powerflow import factorise, solve_powerflow
+from tellegen.grid.powerflow import Factors, factorise, solve_powerflow
 from tellegen.grid.sensitivity import Quantity, linearise
 from tellegen.market.impedance_curvature import impedance_curvature
 
@@ -43,7 +43,7 @@ def test_it_is_the_second_derivative_but_for_the_load(street: Street, root_price
     quantity, index = np.array([Quantity.ROOT_KW, Quantity.VOLTAGE]), np.array([0, 8])
     weight = np.array([root_price, -2.0])
     price = weight @ point.gradients(quantity, index)
-    factor, rest = impedance_curvature(point, price[places], places, np.ones(places.size))
+    factor, rest = impedance_curvature(point, price[places], places)
     model = factor @ factor.T + np.diag(rest)
     exact = np.zeros((24, 24))
     for k, place in enumerate(places):
@@ -75,10 +75,26 @@ def test_places_between_phases_bend_like_the_exact_ones() -> None:
     point = linearise(network, demand, flow, wiring=wiring, factors=factors)
     root = (np.array([Quantity.ROOT_KW]), np.array([0]))
     price = 0.3 * point.gradients(*root)[0]
-    factor, rest = impedance_curvature(point, price[places], places, np.ones(places.size))
+    factor, rest = impedance_curvature(point, price[places], places)
     model = factor @ factor.T + np.diag(rest)
     unit = np.zeros((wiring.places, places.size), dtype=complex)
     unit[places, np.arange(places.size)] = 1.0
     exact = point.hessian_product(*root, np.array([0.3]), unit)[places].real
     # Loads that answer to voltage and second orders of the load are left out; transformers and phases are not.
     assert np.abs(model[: places.size, : places.size] - exact).max() < 0.15 * np.abs(exact).max()
+
+
+def test_it_does_not_depend_on_what_was_computed_before(street: Street) -> None:
+    """Bit for bit: a replay in another process meets other operating points first."""
+    places = np.arange(1, 13)
+
+    def at(factors: Factors, load: complex) -> tuple[np.ndarray, np.ndarray]:
+        network, demand = factors.network, np.zeros(13, dtype=complex)
+        demand[[4, 8, 11]] = load
+        point = linearise(network, demand, solve_powerflow(network, demand, factors=factors), factors=factors)
+        return impedance_curvature(point, np.full(places.size, 0.3 + 0.1j), places)
+
+    fresh, used = factorise(street()), factorise(street())
+    at(used, -2 + 0j)
+    for one, other in zip(at(fresh, 1 + 0.3j), at(used, 1 + 0.3j), strict=True):
+        assert np.array_equal(one, other)

@@ -210,3 +210,14 @@ def test_warm_and_cold_agree_with_reserves(street: Street) -> None:
     np.testing.assert_allclose(warm.prices.energy, cold.prices.energy, rtol=1e-7)
     np.testing.assert_allclose(warm.prices.reserve, cold.prices.reserve, rtol=1e-6, atol=1e-9)
     assert warm.evidence.iterations <= cold.evidence.iterations
+
+
+@pytest.mark.parametrize("count", [61, 251])
+def test_a_market_of_reserve_alone_bends_nothing(tree: Callable[..., Network], count: int) -> None:
+    """Nobody who trades moves the dispatch: what the root's energy costs has no curvature, however many they are."""
+    network = tree(list(range(count)), np.full(count, 1e-5 + 1e-5j))
+    offers = OrderBook.of(np.arange(1, count + 1), -1, 0.01 + 1e-5 * np.arange(count), 1.0, product=Product.RESERVE_UP)
+    wanted = OrderBook.of([1], 1, 0.5, [count / 2], product=Product.RESERVE_UP)
+    outcome = clear(network, OrderBook.concat(wanted, offers), 0.3)
+    assert outcome.status == ClearingStatus.OPTIMAL
+    assert outcome.award_kw[1:].sum() == pytest.approx(count / 2)

@@ -69,7 +69,7 @@ def bend_at(task: Task, point: Point, rows: IntArray, dual: FloatArray, *, exact
     for scenario, line in zip(steps.scenarios, point.lines, strict=True):
         terms = weighted_terms(task, rows, dual, scenario)
         if np.any(terms[2]):
-            parts.append(_of_many(line, terms, steps.channels, scenario, width))
+            parts.append(_of_many(line, terms, steps.channels, scenario))
     if not parts:
         return Bend(np.zeros((count, 0)), np.zeros(size))
     factor, rest = _slim(np.concatenate([factor for factor, _ in parts], axis=1), np.sqrt(width) + 1e-300)
@@ -102,6 +102,8 @@ _Terms = tuple[IntArray, IntArray, FloatArray]
 def _whole(line: Linearisation, terms: _Terms, channels: Channels, scenario: Scenario) -> FloatArray:
     """The form of the impedances between all places, [c, c]."""
     places, at = _places(channels, scenario)
+    if not places.size:
+        return np.zeros((at.size, at.size))
     called = channels.activation(scenario)
     price = line.weighted_gradient(*terms, places)
     unit = called * (channels.active + 1j * channels.reactive)
@@ -124,14 +126,15 @@ def _exact(line: Linearisation, terms: _Terms, channels: Channels, scenario: Sce
 
 
 def _of_many(
-    line: Linearisation, terms: _Terms, channels: Channels, scenario: Scenario, width: FloatArray
+    line: Linearisation, terms: _Terms, channels: Channels, scenario: Scenario
 ) -> tuple[FloatArray, FloatArray]:
-    """Factor [c, r] and diagonal [c] from the largest impedances; `width` float64[c] says how far channels may go."""
+    """Factor [c, r] and diagonal [c] from the largest impedances."""
     places, at = _places(channels, scenario)
+    if not places.size:
+        return np.zeros((at.size, 0)), np.zeros(at.size)
     called = channels.activation(scenario)
     active, reactive = called * channels.active, called * channels.reactive
-    reach = [np.bincount(at, width * np.abs(part), minlength=places.size) for part in (active, reactive)]
-    both, own = impedance_curvature(line, line.weighted_gradient(*terms, places), places, np.maximum(*reach))
+    both, own = impedance_curvature(line, line.weighted_gradient(*terms, places), places)
     factor = both[at] * active[:, None] + both[places.size + at] * reactive[:, None]
     return factor, own[at] * active**2 + own[places.size + at] * reactive**2
 

@@ -9,13 +9,16 @@ derivative along ``ds`` is, but for terms of second order in the load,
 
 So what depends on the wires is computed once per network and places: all impedances between few places, or of many a
 basis of the largest, found by subspace iteration, and the driving points. Then every set of prices costs next to
-nothing, or a product of slim matrices.
+nothing, or a product of slim matrices. What is kept is a function of what it is kept under, so that a clearing does not
+depend on those before it.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import scipy.linalg as la
@@ -29,10 +32,10 @@ from tellegen.grid.sensitivity import Linearisation
 
 RANK = 24
 OVERSAMPLING = 10
-REACH_MIN = 1e-3
-"""Places that move less than this share of the most count as moving that much."""
 SHAPES_MAX = 64
 """Kept for as many networks: a process that clears a city meets its topologies in turn."""
+KEPT_BYTES_MAX = 64 << 20
+"""Of either kind."""
 DRIVEN_AT_ONCE = 256
 
 
@@ -43,17 +46,15 @@ class Shape:
     Attributes
     ----------
     factors, wiring : of the network; places : int64[p].
-    metric : float64[p], square root of how far each may move.
-    basis : float64[p, r], orthonormal; image : complex128[p, r], ``metric Q^H Z Q metric basis``.
+    basis : float64[p, r], orthonormal; image : complex128[p, r], ``Q^H Z Q basis``.
     driving : complex128[p], diagonal of ``Q^H Z Q``.
     ends, falls : sparse [N, n] and [p, N], from free voltages to what they are across, and these to places.
-    voltage : float64[p], magnitude of voltages it was seen at.
+    voltage : float64[p], magnitude of the voltages without load, at which all this is.
     """
 
     factors: Factors
     wiring: Wiring
     places: IntArray
-    metric: FloatArray
     basis: FloatArray
     image: ComplexArray
     driving: ComplexArray
@@ -61,13 +62,16 @@ class Shape:
     falls: sp.csr_matrix
     voltage: FloatArray
 
+    @property
+    def nbytes(self) -> int:
+        """Of the dense arrays."""
+        return self.basis.nbytes + self.image.nbytes
+
 
 _cache: OrderedDict[tuple[int, bytes], Shape] = OrderedDict()
 
 
-def impedance_curvature(
-    point: Linearisation, price: ComplexArray, places: IntArray, reach: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+def impedance_curvature(point: Linearisation, price: ComplexArray, places: IntArray) -> tuple[FloatArray, FloatArray]:
     """Factor and diagonal of the second derivative with respect to kW, then kvar, of some places.
 
     Parameters
@@ -75,13 +79,12 @@ def impedance_curvature(
     point : operating point.
     price : complex128[p], derivative by demand at the places, per kW + j per kvar.
     places : int64[p], distinct.
-    reach : float64[p], how far demand may move, kW; the metric of the factor.
 
     Returns
     -------
     float64[2p, r] and float64[2p]; negative curvature is clipped.
     """
-    shape = _shape(point, places, reach)
+    shape = _shape(point, places)
     base, count = point.factors.network.base_kva, places.size
     voltage = shape.falls @ np.abs(shape.ends @ point.voltage)
     # A voltage that has moved since scales the form on both sides; on one side, squared, once it is made symmetric.
@@ -93,8 +96,7 @@ def impedance_curvature(
     keep = np.flatnonzero(values > 1e-9 * float(np.abs(values).max(initial=0.0)))[::-1]
     modes = vectors[:, keep] * np.sqrt(values[keep])
     rank = shape.basis.shape[1]
-    metric = shape.metric[:, None]
-    factor = np.concatenate([shape.basis @ modes[:rank] / metric, shape.basis @ modes[rank:] / metric])
+    factor = np.concatenate([shape.basis @ modes[:rank], shape.basis @ modes[rank:]])
     own = np.tile(2.0 / base * (weight * shape.driving).real, 2)
     assert factor.shape == (2 * count, keep.size)
     return factor, np.maximum(own - (factor**2).sum(axis=1), 0.0)
@@ -124,7 +126,7 @@ def impedance_form(point: Linearisation, price: ComplexArray, places: IntArray) 
         whole = np.zeros((places.size, places.size), dtype=np.complex128)
         whole[np.ix_(inside, inside)] = form
         return whole
-    across = _across(point, places)[0]
+    across = _across(point.factors, point.wiring, point.voltage, places)[0]
     node = np.flatnonzero(np.diff(across.indptr)).astype(np.int64)
     ends = across[node].toarray()
     answer = ends.conj().T @ (_between(factors, node) @ ends)
@@ -139,8 +141,7 @@ def _between(factors: Factors, node: IntArray) -> ComplexArray:
         unit = np.zeros((factors.free.size, node.size), dtype=np.complex128)
         unit[node, np.arange(node.size)] = 1.0
         known = _impedances[key] = factors, factors.lu.solve(unit)[node]
-        while len(_impedances) > SHAPES_MAX:
-            _impedances.popitem(last=False)
+        _trim(_impedances, lambda kept: kept[1].nbytes)
     _impedances.move_to_end(key)
     return known[1]
 
@@ -148,9 +149,19 @@ def _between(factors: Factors, node: IntArray) -> ComplexArray:
 _impedances: OrderedDict[tuple[int, bytes], tuple[Factors, ComplexArray]] = OrderedDict()
 
 
-def _across(point: Linearisation, places: IntArray) -> tuple[sp.csr_matrix, sp.csr_matrix, sp.csr_matrix]:
+_Kept = TypeVar("_Kept")
+
+
+def _trim(kept: OrderedDict[tuple[int, bytes], _Kept], size: Callable[[_Kept], int]) -> None:
+    """Forget what was not used for longest, as long as that is too much; never the last."""
+    while len(kept) > 1 and (len(kept) > SHAPES_MAX or sum(map(size, kept.values())) > KEPT_BYTES_MAX):
+        kept.popitem(last=False)
+
+
+def _across(
+    factors: Factors, wiring: Wiring, voltage: ComplexArray, places: IntArray
+) -> tuple[sp.csr_matrix, sp.csr_matrix, sp.csr_matrix]:
     """Currents [n, p] that a unit of ``conj(ds)`` at each place draws; and `Shape.ends`, `Shape.falls`."""
-    wiring, factors = point.wiring, point.factors
     size = len(factors.network.nodes)
     ends = sp.csr_matrix(
         (np.ones(factors.free.size), (np.arange(factors.free.size), factors.free)), shape=(factors.free.size, size)
@@ -162,23 +173,23 @@ def _across(point: Linearisation, places: IntArray) -> tuple[sp.csr_matrix, sp.c
         if wiring.incidence is not None:
             ends = sp.csr_matrix(sp.hstack([ends, wiring.incidence[:, wiring.power.size :]]))
     to_ends = sp.csr_matrix(ends.T)
-    volt = to_ends @ point.voltage
+    volt = to_ends @ voltage
     turn = np.divide(1.0, np.conj(volt), out=np.zeros_like(volt), where=np.abs(volt) > 1e-3)
     across = sp.csr_matrix(ends @ sp.diags(turn) @ falls)
     return across, to_ends, sp.csr_matrix(abs(falls).T)
 
 
-def _shape(point: Linearisation, places: IntArray, reach: FloatArray) -> Shape:
+def _shape(point: Linearisation, places: IntArray) -> Shape:
     """Shape of these places, kept for the networks and places used last."""
     key = (id(point.factors), places.tobytes())
     known = _cache.get(key)
     if known is not None and known.factors is point.factors and _alike(known.wiring, point.wiring):
         _cache.move_to_end(key)
         return known
-    fresh = _make_shape(point, places, reach)
+    fresh = _make_shape(point.factors, point.wiring, places)
     _cache[key] = fresh
-    while len(_cache) > SHAPES_MAX:
-        _cache.popitem(last=False)
+    _cache.move_to_end(key)
+    _trim(_cache, lambda shape: shape.nbytes)
     return fresh
 
 
@@ -196,15 +207,13 @@ def _alike(one: Wiring, other: Wiring) -> bool:
     return same_pairs and abs(one.ports - other.ports).nnz == 0
 
 
-def _make_shape(point: Linearisation, places: IntArray, reach: FloatArray) -> Shape:
-    lu = point.factors.lu
-    across, ends, falls = _across(point, places)
+def _make_shape(factors: Factors, wiring: Wiring, places: IntArray) -> Shape:
+    across, ends, falls = _across(factors, wiring, factors.no_load, places)
     back = sp.csr_matrix(across.conj().T)
-    metric = np.sqrt(np.maximum(reach, REACH_MIN * float(reach.max(initial=0.0))) + 1e-300)
 
     def image(directions: FloatArray) -> ComplexArray:
-        right = np.asarray(across @ (metric[:, None] * directions)).astype(np.complex128)
-        return np.asarray(metric[:, None] * (back @ lu.solve(right)))
+        right = np.asarray(across @ directions).astype(np.complex128)
+        return np.asarray(back @ factors.lu.solve(right))
 
     rng = np.random.default_rng(0)
     count = min(places.size, RANK + OVERSAMPLING)
@@ -215,16 +224,15 @@ def _make_shape(point: Linearisation, places: IntArray, reach: FloatArray) -> Sh
     _, vectors = la.eigh((small + small.T) / 2)
     chosen = vectors[:, ::-1][:, : min(RANK, count)]
     return Shape(
-        factors=point.factors,
-        wiring=point.wiring,
+        factors=factors,
+        wiring=wiring,
         places=places,
-        metric=metric,
         basis=sample @ chosen,
         image=first @ chosen,
-        driving=_driving(point.factors, across),
+        driving=_driving(factors, across),
         ends=ends,
         falls=falls,
-        voltage=falls @ np.abs(ends @ point.voltage),
+        voltage=falls @ np.abs(ends @ factors.no_load),
     )
 
 
