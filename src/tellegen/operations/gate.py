@@ -18,6 +18,7 @@ from tellegen.grid import (
     Engine,
     Factors,
     FixedLoads,
+    GridError,
     Network,
     at_steps,
     factorise,
@@ -186,7 +187,11 @@ class Wires:
         case = self._at(steps, engine)[0]
         if case is None or self._case is None or self._case.controls is None or not steps.size:
             return steps, True
-        settled = settle_taps(case, demand_kva, loads=_NO_LOADS)
+        try:
+            settled = settle_taps(case, demand_kva, loads=_NO_LOADS)
+        except GridError:
+            # At the edge of what the wires carry, whole milliwatts or a tap may be too much.
+            return steps, False
         if not settled.settled or settled.case.controls is None:
             return steps, False
         return steps_moved(self._case.controls, settled.case.controls), True
