@@ -78,7 +78,11 @@ class _Descent:
             gap = target - (program.rows[held] @ total - program.limit[held])
             if not held.size or float((np.abs(gap) / self.row_size[held]).max()) <= 1e-12:
                 break
-            moved = self.y[free] + program.upper[free] * (across.T @ np.linalg.solve(across @ across.T, gap))
+            try:
+                moved = self.y[free] + program.upper[free] * (across.T @ np.linalg.solve(across @ across.T, gap))
+            except np.linalg.LinAlgError:
+                # Rows that rounding makes dependent all the same are let go below.
+                break
             low, high = moved <= 0.0, moved >= program.upper[free]
             self.y[free] = np.where(low, 0.0, np.where(high, program.upper[free], moved))
             self.bound[free[low]], self.bound[free[high]] = -1, 1

@@ -21,6 +21,8 @@ SOFTNESS_SHARP = 0.05
 CLIMBS_MAX = 8
 FREE_MAX = 100
 """So many free variables are a descent's; more settle together."""
+MEMBERS_MAX = 400
+"""The last resort's dense system has at most so many free variables and tight rows."""
 
 
 def solve_program(
@@ -63,7 +65,6 @@ def solve_program(
 
 def _by_prices(program: Program, search: PriceSearch) -> Solution:
     """Climb until what was found is sharp enough for the sets to settle; where they never do, what was found."""
-    answer = None
     for _ in range(CLIMBS_MAX):
         sharp = search.softness < SOFTNESS_SHARP
         bound, stair = search.climb()
@@ -76,7 +77,8 @@ def _by_prices(program: Program, search: PriceSearch) -> Solution:
         answer = active_sets(program, bound, stair, y, dual)
         if answer is not None:
             return answer
-    near = descend(program, search.y, search.dual, bound, stair)
+    few = int((bound == 0).sum() + (stair % 2 == 1).sum()) <= MEMBERS_MAX
+    near = descend(program, search.y, search.dual, bound, stair) if few else None
     if near is None:
         return Solution(search.y, search.dual, bound, stair, exact=False)
     return active_sets(program, near.bound, near.stair, near.y, near.dual) or near
