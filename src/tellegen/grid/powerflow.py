@@ -250,6 +250,7 @@ def solve_powerflow(
     wiring: Wiring | None = None,
     factors: Factors | None = None,
     start: ComplexArray | None = None,
+    follow: bool = False,
 ) -> PowerFlow:
     """Solve the AC power flow of constant-power demand, and of loads with connections and laws of their own.
 
@@ -262,6 +263,8 @@ def solve_powerflow(
     wiring : of `loads` and of places beyond the nodes, from `wire`; instead of `loads`.
     factors : from `factorise`; looked up where absent.
     start : complex128[N], a voltage near the solution (the last interval's).
+    follow : Newton, where it is needed, begins at `start` too and keeps to its branch, be it one of low voltage; else
+        at no load, from which it finds that of high voltage.
 
     Returns
     -------
@@ -300,7 +303,7 @@ def solve_powerflow(
     first = known.no_load if start is None else np.asarray(start, dtype=np.complex128)[known.free]
     voltage, iterations = _fixed_point(known, draw, first)
     if voltage is None:
-        voltage, extra = _newton_from_near(known, draw, None if start is None else first)
+        voltage, extra = _newton_from_near(known, draw, first if follow and start is not None else None)
         iterations += extra
     return _measure(known, wired.port_demand(demand)[: len(network.nodes)], draw, voltage, iterations)
 
