@@ -42,8 +42,8 @@ def climb(
     trials_max: int,
     guesses_max: int,
     rounds_max: int,
-) -> tuple[FloatArray, int]:
-    """Climb to the top around a centre; variables there, and the number of Newton steps.
+) -> FloatArray:
+    """Climb to the top around a centre; variables there.
 
     `slope`, `z`, `dual` and `side` move along in place; all other arguments as in `price_search`, the kink of a row
     being the second one.
@@ -71,7 +71,7 @@ def climb(
             rise[rank + k] = both[rank + k] - limit[k] - firm[k] * (dual[k] - centre[k])
         among, alike = _boxes(rise[rank:], dual, kink, first, last, low, high, offset, last_low, was_free, free)
         if (whole and still and alike) or steps == steps_max:
-            return y, steps
+            return y
         steps += 1
         for i in range(places):
             last_inside[i] = inside[i]
@@ -81,7 +81,7 @@ def climb(
         for j in range(size):
             ahead += rise[j] * step[j]
         if not ahead > level:
-            return y, steps
+            return y
         price = np.dot(across, step)
         for i in range(places):
             bend[i] = price[channel[i]] * gain[i]

@@ -68,11 +68,10 @@ class PriceSearch:
     Attributes
     ----------
     y, dual : float64[m], float64[k], where it stands.
-    newton_steps : so far.
     """
 
     def __init__(self, program: Program, y: FloatArray, dual: FloatArray, softness: float) -> None:
-        self.program, self.softness, self.newton_steps = program, softness, 0
+        self.program, self.softness = program, softness
         self.y = np.clip(y, 0.0, program.upper)
         self.dual = np.clip(dual, 0.0, program.penalty[:, 1])
         self.z = program.total(self.y) @ program.factor
@@ -111,7 +110,7 @@ class PriceSearch:
         program, dual = self.program, self.dual.copy()
         first, last = np.ascontiguousarray(program.penalty.T)
         z, kink = self.z.copy(), np.ascontiguousarray(program.kink[:, 1])
-        self.y, steps = ascent.climb(
+        self.y = ascent.climb(
             self.across,
             z.size,
             program.channel,
@@ -136,12 +135,10 @@ class PriceSearch:
             BOX_ROUNDS_MAX,
         )
         self.z, self.dual = z, dual
-        self.newton_steps += int(steps)
 
     def _climb_arrays(self, slope: FloatArray, dual_centre: FloatArray) -> None:
         program = self.program
         for _ in range(NEWTON_STEPS_MAX):
-            self.newton_steps += 1
             piece = self._piece(slope, dual_centre)
             step_z, step_free = self._newton(piece)
             ahead = float(piece.rise_z @ step_z + piece.rise[piece.free] @ step_free)
