@@ -9,8 +9,12 @@ import pytest
 
 from tellegen.grid.network import Network
 from tellegen.grid.powerflow import GridError, solve_powerflow
-from tellegen.market import OrderBook, clear
+from tellegen.market import OrderBook, Parameters, clear, clear_mitigated, trust
 from tellegen.market import clearing as engine
+from tellegen.market.effort import Effort
+from tellegen.market.operating_point import point_at, strayed
+from tellegen.market.relief import cautious
+from tellegen.market.search import Guess
 from tellegen.records import ClearingStatus
 
 ROOT = 0.3
@@ -97,3 +101,70 @@ def test_supply_that_nobody_may_curtail_is_shed_too(tree: Callable[..., Network]
     assert short.name == "supply at node 1"
     assert short.excess + outcome.award_kw[0] == pytest.approx(8000.0)
     assert outcome.prices.energy[1] == pytest.approx(-2 * (10 + ROOT), rel=1e-6)
+
+
+def test_rows_that_join_last_of_all_are_no_trouble(
+    tree: Callable[..., Network], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cautious steps that take limits into account one at a time come near the optimum all the same."""
+    ohm = np.full(8, 0.16 * (0.02 + 0.026j))
+    network = tree(list(range(8)), ohm, base_kva=1000.0, source_pu=1.0, v_min=0.97)
+    book = OrderBook.of(range(1, 9), 1, np.linspace(0.5, 0.8, 8), 60.0, kvar_per_kw=1 / 3)
+    run = engine.clear_in_full(network, book, ROOT)
+    assert run.found is not None
+    monkeypatch.setattr(trust, "ROWS_JOIN", 1)
+    monkeypatch.setattr(trust, "JOININGS_MAX", 1)
+    width = run.task.steps.width
+    near = cautious(run.task, Guess(width, np.zeros(0, dtype=np.int64), np.zeros(0)), Effort(200))
+    assert near.rows.size == near.dual.size
+    assert near.y == pytest.approx(run.found.point.y, abs=1e-2 * width.max())
+
+
+def test_nobody_is_cut_off_because_a_search_did_not_settle(weak: Network) -> None:
+    """With a power flow for all that is firm, whatever else fails ends in administrative prices, and says so."""
+    book = OrderBook.concat(firm(-900.0), OrderBook.of([1], -1, 0.4, [100.0]))
+    outcome = clear(weak, book, ROOT, parameters=Parameters(iterations_max=0))
+    assert outcome.status == ClearingStatus.FALLBACK
+    assert outcome.award_kw[0] == pytest.approx(600.0)
+    assert "relieved search" in outcome.reason
+
+
+def test_all_tries_together_have_a_limit(weak: Network) -> None:
+    outcome = clear(weak, firm(), ROOT, parameters=Parameters(programs_max=5))
+    assert outcome.status == ClearingStatus.FALLBACK
+    assert outcome.evidence.iterations <= 5
+    assert "shedding: " in outcome.reason
+
+
+def test_a_network_too_large_for_rescues_serves_a_share(weak: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the wires carry of the demand (P v^2 at their limit), at administrative prices; the reason says why."""
+    monkeypatch.setattr(engine, "RESCUED_NODES_MAX", 0)
+    outcome = clear(weak, firm(), ROOT)
+    assert outcome.status == ClearingStatus.FALLBACK
+    assert "not rescued: 2 nodes" in outcome.reason
+    served = outcome.award_kw[0] / 1500.0
+    assert 0.5 < served < 1.0
+    assert outcome.evidence.ac_mismatch_pu < 1e-9
+    with pytest.raises(GridError):
+        solve_powerflow(weak, np.array([0, (served + 1 / 512) * (1500 + 500j)]))
+
+
+def test_a_dispatch_of_the_low_voltage_branch_is_no_end(weak: Network) -> None:
+    """Newton from a low voltage stays there, where it is told to follow; a point there is told from the usual one."""
+    demand = np.array([0, 1100 * (1 + 1j / 3)])
+    low = np.array([1.05, 0.4 - 0.2j])
+    high = solve_powerflow(weak, demand, start=low)
+    followed = solve_powerflow(weak, demand, start=low, follow=True)
+    assert abs(followed.voltage[1]) < 0.5 < abs(high.voltage[1])
+    run = engine.clear_in_full(weak, OrderBook.of([1], 1, np.nan, [1100.0], kvar_per_kw=1 / 3), ROOT)
+    assert run.found is not None
+    assert not strayed(run.task, run.found.point)
+    assert strayed(run.task, point_at(run.task, run.found.point.y, (followed.voltage,)))
+
+
+def test_who_could_set_the_price_is_asked_where_power_is_shed_too(weak: Network) -> None:
+    """Of two sellers each could have relieved the wires further than the other alone."""
+    sellers = OrderBook.of([1, 1], -1, [0.5, 3.0], [150.0, 150.0], participant=[1, 2])
+    outcome = clear_mitigated(weak, OrderBook.concat(firm(700.0), sellers), ROOT)
+    assert any(limit.name == "demand at node 1" for limit in outcome.clearing.relaxations)
+    assert {finding.participant for finding in outcome.findings} == {1, 2}

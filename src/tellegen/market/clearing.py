@@ -15,6 +15,7 @@ from tellegen.grid.network import ComplexArray, FixedLoads, FloatArray, IntArray
 from tellegen.grid.powerflow import Factors, GridError, factorise
 from tellegen.market.book import NOT_ENERGISED, OrderBook
 from tellegen.market.capability import Agreements, group_orders, own_limits
+from tellegen.market.effort import Effort
 from tellegen.market.fallback import fallback_of
 from tellegen.market.limits import Limits, LimitType, linear_rows
 from tellegen.market.operating_point import Task, price_scale
@@ -151,6 +152,7 @@ class Options(TypedDict, total=False):
 class InFull:
     """A clearing with the task that it solves and where the search ended (None after a fallback).
 
+    Where inflexible power had to be shed, the task has steps of it behind those of the orders.
     `energised` int64: rows of the book that took part; the rest hangs on no source.
     """
 
@@ -178,7 +180,7 @@ def clear_in_full(network: Network, book: OrderBook, root_price: float, **option
     factors = _factors(network, options.get("factors"), options.get("engine"))
     task = _task(network, traded, options.get("fixed_kva"), options.get("loads"), options.get("agreements"),
                  period, rules, float(root_price), float(reactive), bounds, factors)  # fmt: skip
-    clearing, found = solve(
+    clearing, task, found = solve(
         task, traded, options.get("start"), options.get("tie_context", ""), options.get("last_spread")
     )
     if traded is not book:
@@ -190,67 +192,61 @@ def clear_in_full(network: Network, book: OrderBook, root_price: float, **option
 
 def solve(
     task: Task, book: OrderBook, start: Start | None, tie_context: str, last_spread: FloatArray | None
-) -> tuple[Clearing, Found | None]:
-    """The clearing of a task, and where its search ended; None after a fallback."""
-    reason, choice = "", Choice()
-    found: Found | None
-    try:
-        found = _searched(task, book, start)
-        nodal = nodal_prices(task, found.point, found.rows, found.dual)
+) -> tuple[Clearing, Task, Found | None]:
+    """The clearing of a task, the task solved in the end, and where its search ended; None after a fallback."""
+    effort = Effort(task.parameters.programs_max)
+    found, said = _searched(task, book, start, effort)
+    if found is None:
+        try:
+            # Nothing that is firm has a power flow: the only case in which somebody is cut off.
+            if _small(task):
+                return shed(task, book, tie_context, effort)
+        except GridError as error:
+            said.append(f"shedding: {error}")
+    else:
+        choice, nodal = Choice(), nodal_prices(task, found.point, found.rows, found.dual)
         if task.parameters.starts and may_have_several(task, nodal.energy):
-            first, (found, choice) = found, best_of_all(task, found)
-            if found is not first:
+            first, (found, choice) = found, best_of_all(task, found, effort)
+            if found.point is not first.point:
                 nodal = nodal_prices(task, found.point, found.rows, found.dual)
-        if not found.settled:
-            reason = (
-                f"not optimal after {found.iterations} quadratic programs: residual {found.kkt:.1e} currency/kWh, "
-                f"violation {found.violation:.1e} pu"
-            )
-        elif mismatch_of(found.point) > task.parameters.mismatch_pu_max:
-            reason = f"power flow mismatch {mismatch_of(found.point):.1e} pu"
-    except GridError as error:
-        found, reason = None, str(error)
-    if found is None or reason:
-        short = _shed(task, book, tie_context)
-        if short is not None:
-            return short, None
-        return fallback_of(task, book, found, reason, tie_context, last_spread), None
-    return outcome_of(task, book, found, nodal, choice, tie_context), found
+        mismatch = mismatch_of(found.point)
+        if found.settled and mismatch <= task.parameters.mismatch_pu_max:
+            return outcome_of(task, book, found, nodal, choice, tie_context), task, found
+        if found.settled:
+            said.append(f"power flow mismatch {mismatch:.1e} pu")
+    if not _small(task):
+        said.append(f"not rescued: {len(task.network.nodes)} nodes, rescues are for up to {RESCUED_NODES_MAX}")
+    reason = f"not optimal after {effort.spent} quadratic programs; {'; '.join(said)}"
+    return fallback_of(task, book, found, reason, effort.spent, tie_context, last_spread), task, None
 
 
-def _shed(task: Task, book: OrderBook, tie_context: str) -> Clearing | None:
-    """A clearing that sheds what cannot be served; None where there is none to be found."""
-    try:
-        return shed(task, book, tie_context) if _small(task) else None
-    except GridError:
-        return None
+def _searched(task: Task, book: OrderBook, start: Start | None, effort: Effort) -> tuple[Found | None, list[str]]:
+    """Where the search ends (None: it found no power flow to begin with), and what was tried to no avail.
 
-
-def _searched(task: Task, book: OrderBook, start: Start | None) -> Found:
-    """Where the search ends; one that was led astray begins again without the last clearing, with caution, relieved."""
+    One that was led astray begins again without the last clearing, with caution, relieved.
+    """
 
     def cold() -> Guess:
         return _guess(task, book, None)
 
-    begins: list[Callable[[], Guess]] = [cold, lambda: cautious(task, cold()), lambda: relief(task)]
-    if not _small(task):
-        begins = begins[:1]
+    begins: list[tuple[str, Callable[[], Guess]]] = [("search", cold)]
     if start is not None:
-        begins.insert(0, lambda: _guess(task, book, start))
+        begins.insert(0, ("search from the last clearing", lambda: _guess(task, book, start)))
+    if _small(task):
+        begins.append(("cautious search", lambda: cautious(task, cold(), effort)))
+        begins.append(("relieved search", lambda: relief(task, effort)))
     found: Found | None = None
-    failure: GridError | None = None
-    for begin in begins:
+    said: list[str] = []
+    for name, begin in begins:
         try:
-            found = search(task, begin())
+            found = search(task, begin(), effort)
         except GridError as error:
-            failure = error
+            said.append(f"{name}: {error}")
             continue
         if found.settled:
-            return found
-    if found is None:
-        assert failure is not None
-        raise failure
-    return found
+            break
+        said.append(f"{name}: {found.shortcoming()}")
+    return found, said
 
 
 def _small(task: Task) -> bool:

@@ -18,9 +18,15 @@ from tellegen.records import ClearingStatus
 
 
 def fallback_of(
-    task: Task, book: OrderBook, found: Found | None, reason: str, tie_context: str, last_spread: FloatArray | None
+    task: Task,
+    book: OrderBook,
+    found: Found | None,
+    reason: str,
+    programs: int,
+    tie_context: str,
+    last_spread: FloatArray | None,
 ) -> Clearing:
-    """Administrative prices, and the least harmful dispatch at hand."""
+    """Administrative prices, and the least harmful dispatch at hand, after so many quadratic programs."""
     nodes, size = len(task.network.nodes), task.wiring.places
     spread = np.zeros(size)
     if last_spread is not None and np.shape(last_spread) == (nodes,):
@@ -61,7 +67,7 @@ def fallback_of(
             flow.mismatch_pu,
             found.kkt if found is not None else float("inf"),
             max(violation, 0.0),
-            found.iterations if found is not None else 0,
+            programs,
         ),
         working=None,
         reason=reason,

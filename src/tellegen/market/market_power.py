@@ -276,6 +276,9 @@ def _findings(run: InFull, book: OrderBook, references: References, rules: Pivot
         return []
     slopes = slopes_at(task, found.point, tested)
     live = np.flatnonzero(steps.member >= 0)
+    # What is shed is no order: it would be there if it could be served.
+    shed = np.ones(steps.width.size, dtype=bool)
+    shed[steps.member[live]] = False
     step = steps.member[live]
     most = steps.share[live] * steps.width[step]
     taken = steps.share[live] * found.point.y[step]
@@ -287,8 +290,9 @@ def _findings(run: InFull, book: OrderBook, references: References, rules: Pivot
     duals = {int(row): float(dual) for row, dual in zip(found.rows, found.dual, strict=True)}
     listed: list[Finding] = []
     for row, slope, power in zip(tested.tolist(), slopes.rows, limits.kw_per_unit(tested), strict=True):
-        shift = steps.spread(slope)[step] * power
-        excess = float(found.point.values[row]) * power
+        every = steps.spread(slope) * power
+        shift = every[step]
+        excess = float(found.point.values[row]) * power - float(every[shed] @ found.point.y[shed])
         loads = (shift > 0) & (required | (-dear > rules.price_reach))
         relief = np.where((shift < -rules.shift_min) & (dear <= rules.price_reach), -shift * most, 0.0)
         own_relief = np.where(shift < -rules.shift_min, -shift * most, 0.0)

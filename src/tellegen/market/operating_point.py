@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tellegen.grid.connections import Wiring
-from tellegen.grid.network import FloatArray, IntArray, Network
-from tellegen.grid.powerflow import Factors, PowerFlow
-from tellegen.grid.sensitivity import Linearisation, Quantity
+from tellegen.grid.network import ComplexArray, FloatArray, IntArray, Network
+from tellegen.grid.powerflow import Factors, GridError, PowerFlow, solve_powerflow
+from tellegen.grid.sensitivity import Linearisation, Quantity, linearise
 from tellegen.market.limits import Limits
 from tellegen.market.parameters import Parameters
 from tellegen.market.steps import Scenario, Steps
 
 TWIN_SLACK = 1e-8
 """Excess in row units that is let pass in a row beyond that of its twin in the working set."""
+SAME_BRANCH_PU = 1e-6
+"""Voltages that differ by more are two solutions of the power flow."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,6 +71,41 @@ class Slopes:
 
     cost: FloatArray
     rows: FloatArray
+
+
+def point_at(task: Task, y: FloatArray, voltages: tuple[ComplexArray, ...]) -> Point:
+    """The operating point of a dispatch, its power flows found from `voltages` of the scenarios where there are some.
+
+    Raises
+    ------
+    GridError : there is no power flow.
+    """
+    flows: list[PowerFlow] = []
+    lines = []
+    for k, scenario in enumerate(task.steps.scenarios):
+        demand = task.steps.demand_kva(y, scenario)
+        near = voltages[k] if voltages else flows[0].voltage if flows else None
+        flow = solve_powerflow(task.network, demand, wiring=task.wiring, factors=task.factors, start=near, follow=True)
+        lines.append(linearise(task.network, demand, flow, wiring=task.wiring, factors=task.factors))
+        flows.append(flow)
+    totals = task.steps.totals(y)
+    return Point(y, totals, tuple(flows), tuple(lines), task.limits.values(flows, totals))
+
+
+def strayed(task: Task, point: Point) -> bool:
+    """Whether a point lies on another branch of the power flow than the one that is reached from no load.
+
+    Where nothing is reached from there, the branch that was followed to the point is all there is to know.
+    """
+    for scenario, flow in zip(task.steps.scenarios, point.flows, strict=True):
+        demand = task.steps.demand_kva(point.y, scenario)
+        try:
+            again = solve_powerflow(task.network, demand, wiring=task.wiring, factors=task.factors)
+        except GridError:
+            continue
+        if float(np.abs(again.voltage - flow.voltage).max()) > SAME_BRANCH_PU:
+            return True
+    return False
 
 
 @dataclass(frozen=True, slots=True)

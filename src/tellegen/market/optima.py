@@ -11,12 +11,13 @@ than all of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tellegen.grid.network import FloatArray, IntArray
 from tellegen.grid.powerflow import GridError
+from tellegen.market.effort import Effort
 from tellegen.market.operating_point import Task, price_scale
 from tellegen.market.search import Found, Guess, search
 
@@ -48,13 +49,13 @@ def may_have_several(task: Task, energy: FloatArray) -> bool:
     return bool(task.steps.width.size) and least < -NEGATIVE * price_scale(task)
 
 
-def best_of_all(task: Task, found: Found) -> tuple[Found, Choice]:
+def best_of_all(task: Task, found: Found, effort: Effort) -> tuple[Found, Choice]:
     """The best of what was found and of what the fixed starts find, and how that came about."""
     ends: list[Found] = []
     listed = starts(task)
     for y in listed:
         try:
-            end = search(task, Guess(y, np.zeros(0, dtype=np.int64), np.zeros(0)))
+            end = search(task, Guess(y, np.zeros(0, dtype=np.int64), np.zeros(0)), effort)
         except GridError:
             continue
         if end.settled:
@@ -68,7 +69,9 @@ def best_of_all(task: Task, found: Found) -> tuple[Found, Choice]:
     tie = EQUAL * price_scale(task) * float(task.steps.width.sum())
     best = int(np.flatnonzero(cost <= cost.min() + tie)[0])
     gaps = np.diff(np.sort(cost))
-    return ends[best], Choice(run, 1 + int((gaps > tie).sum()), float(cost.max() - cost.min()))
+    return replace(ends[best], iterations=effort.spent), Choice(
+        run, 1 + int((gaps > tie).sum()), float(cost.max() - cost.min())
+    )
 
 
 def starts(task: Task) -> list[FloatArray]:

@@ -92,7 +92,7 @@ class Evidence:
     ac_mismatch_pu : power-flow mismatch of the dispatch.
     kkt_residual : largest optimality residual, currency/kWh.
     max_violation_pu : largest excess over a limit beyond what is listed as relaxed: pu of voltage, share of a rating.
-    iterations : quadratic programs solved on the way to the optimum that was taken.
+    iterations : quadratic programs solved, all tries and rescues together.
     choice : which optimum was taken, where there may have been several.
     """
 

@@ -31,7 +31,10 @@ class Parameters:
     mismatch_pu_max, violation_pu_max, kkt_max : a clearing is accepted only on this evidence: largest power-flow
         mismatch (per unit of power); largest excess over limits beyond what was listed as given way (per unit of
         voltage; share of a rating or of the root limit); largest optimality residual (currency/kWh).
-    iterations_max : quadratic programs before the fallback is taken.
+    shedding_factor : where inflexible power has no power flow, shedding a kWh of it costs so many times
+        ``|root price| + penalty_price``.
+    iterations_max : quadratic programs of one search.
+    programs_max : quadratic programs of all searches and rescues together, before the fallback is taken.
     starts : places from which the search is run again where a clearing may have several optima (`market.optima`);
         0: never.
     """
@@ -47,7 +50,9 @@ class Parameters:
     mismatch_pu_max: float = 1e-9
     violation_pu_max: float = 1e-7
     kkt_max: float = 1e-6
+    shedding_factor: float = 2.0
     iterations_max: int = 40
+    programs_max: int = 1000
     starts: int = 8
 
     def __post_init__(self) -> None:
@@ -72,7 +77,12 @@ class Parameters:
         ):
             if getattr(self, name) <= 0:
                 raise InputError("market parameters", name, "must be positive")
-        if self.iterations_max < 0:
-            raise InputError("market parameters", "iterations_max", "must not be negative")
+        if not self.shedding_factor >= 1:
+            raise InputError(
+                "market parameters", "shedding_factor", "must be at least 1: limits give way before supply"
+            )
+        for name in ("iterations_max", "programs_max"):
+            if getattr(self, name) < 0:
+                raise InputError("market parameters", name, "must not be negative")
         if not 0 <= self.starts <= STARTS_MAX:
             raise InputError("market parameters", "starts", f"must be 0 to {STARTS_MAX}")

@@ -17,9 +17,10 @@ from tellegen.grid.connections import Wiring
 from tellegen.grid.loads import LoadLaw
 from tellegen.grid.network import ComplexArray, FloatArray
 from tellegen.grid.powerflow import GridError
+from tellegen.market.effort import Effort
 from tellegen.market.limits import LimitType
-from tellegen.market.operating_point import Task
-from tellegen.market.search import Guess, point_at
+from tellegen.market.operating_point import Task, point_at
+from tellegen.market.search import Guess
 from tellegen.market.steps import Effect
 from tellegen.market.trust import DONE, GENTLE_DONE, LEAP_MAX, approach, leap
 
@@ -31,35 +32,40 @@ SHARES = 1.0, 0.7, 0.4, 0.2, 0.1, 0.0
 """Of what sellers offer towards the demand, to begin with."""
 
 
-def cautious(task: Task, guess: Guess) -> Guess:
+def cautious(task: Task, guess: Guess, effort: Effort) -> Guess:
     """Near an optimum that cautious steps lead to from a dispatch, cut back until there is a power flow.
 
     Raises
     ------
     GridError : not even the demand that nobody may curtail has a power flow alone.
     """
-    return _optimum(task, _begin(task, guess.y), DONE)
+    return _optimum(task, _begin(task, guess.y), DONE, effort)
 
 
-def relief(task: Task) -> Guess:
+def relief(task: Task, effort: Effort) -> Guess:
     """Near an optimum, from full relief.
 
     Raises
     ------
-    GridError : no power flow is found for any of what leads there.
+    GridError : no power flow is found for any of what leads there, or the effort is spent on the way.
     """
     much, gentle = 2.0, _relieved(task, 2.0)
     guess = _begin(gentle, _even(task))
     for _ in range(STAGES_MAX):
-        guess = _optimum(gentle, guess, GENTLE_DONE)
+        guess = _optimum(gentle, guess, GENTLE_DONE, effort)
+        # The other half is for what is left to do then.
+        if 2 * effort.left <= effort.most:
+            break
         much, gentle, guess = _harder(task, much, guess)
         if much == 0.0:
-            return _optimum(task, guess, DONE)
-    raise GridError(f"{task.network.name}: no power flow was reached with less than {100 * much:.2g} % of relief")
+            return _optimum(task, guess, DONE, effort)
+    raise GridError(
+        f"{task.network.name}: relief ended at {50 * much:.3g} %, after {effort.spent} quadratic programs in all"
+    )
 
 
-def _optimum(task: Task, guess: Guess, enough: float) -> Guess:
-    point, rows, dual = approach(task, guess, enough)
+def _optimum(task: Task, guess: Guess, enough: float, effort: Effort) -> Guess:
+    point, rows, dual = approach(task, guess, enough, effort)
     return Guess(point.y, rows, dual, tuple(flow.voltage for flow in point.flows))
 
 
@@ -98,7 +104,7 @@ def _harder(task: Task, much: float, guess: Guess) -> tuple[float, Task, Guess]:
         except GridError:
             pass
         step /= 2
-    raise GridError(f"{task.network.name}: no power flow with less than {100 * much:.2g} % of relief")
+    raise GridError(f"{task.network.name}: no power flow with less than {50 * much:.3g} % of relief")
 
 
 def _relieved(task: Task, much: float) -> Task:

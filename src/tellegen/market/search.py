@@ -13,18 +13,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tellegen.grid.network import ComplexArray, FloatArray, IntArray
-from tellegen.grid.powerflow import GridError, PowerFlow, solve_powerflow
-from tellegen.grid.sensitivity import linearise
+from tellegen.grid.powerflow import GridError
 from tellegen.market.curvature import Bend, bend_at, sharpened
+from tellegen.market.effort import Effort
 from tellegen.market.operating_point import (
     Point,
     Slopes,
     Task,
     Twins,
     network_pull,
+    point_at,
     price_scale,
     residuals,
     slopes_at,
+    strayed,
 )
 from tellegen.market.program import Program, Solution
 from tellegen.market.qp import solve_program
@@ -74,7 +76,8 @@ class Found:
     """Where a search ended, with the evidence.
 
     `kkt` in currency/kWh, `violation` in row units (excess beyond what the duals say was let go), `settled`: both are
-    within the stops or, after a stall, within what the parameters accept.
+    within the stops or, after a stall, within what the parameters accept, and the point is not `strayed`.
+    `iterations`: quadratic programs of the whole clearing until then.
     """
 
     point: Point
@@ -85,17 +88,26 @@ class Found:
     violation: float
     iterations: int
     settled: bool
+    strayed: bool
     twins: Twins
 
+    def shortcoming(self) -> str:
+        """Why it did not settle."""
+        if self.strayed:
+            return "it ended at voltages that are not those reached from no load"
+        if self.kkt == np.inf:
+            return "no quadratic program was left to it"
+        return f"residual {self.kkt:.1e} currency/kWh, violation {self.violation:.1e} pu"
 
-def search(task: Task, guess: Guess) -> Found:
-    """Run the search.
+
+def search(task: Task, guess: Guess, effort: Effort) -> Found:
+    """Run the search, as long as effort is left.
 
     Raises
     ------
     GridError : not even the fixed demand alone has a power flow.
     """
-    return _Search(task, guess).run()
+    return _Search(task, guess).run(effort)
 
 
 def build_program(
@@ -151,25 +163,6 @@ def build_program(
     )
 
 
-def point_at(task: Task, y: FloatArray, voltages: tuple[ComplexArray, ...]) -> Point:
-    """The operating point of a dispatch, its power flows found from `voltages` of the scenarios where there are some.
-
-    Raises
-    ------
-    GridError : there is no power flow.
-    """
-    flows: list[PowerFlow] = []
-    lines = []
-    for k, scenario in enumerate(task.steps.scenarios):
-        demand = task.steps.demand_kva(y, scenario)
-        near = voltages[k] if voltages else flows[0].voltage if flows else None
-        flow = solve_powerflow(task.network, demand, wiring=task.wiring, factors=task.factors, start=near)
-        lines.append(linearise(task.network, demand, flow, wiring=task.wiring, factors=task.factors))
-        flows.append(flow)
-    totals = task.steps.totals(y)
-    return Point(y, totals, tuple(flows), tuple(lines), task.limits.values(flows, totals))
-
-
 class _Search:
     """State of one search; `run` is the loop."""
 
@@ -186,7 +179,7 @@ class _Search:
         self.twins, self.adding = Twins(), ROWS_ADDED
         self.learned, self.patience, self.refreshed = 0, PATIENCE, 0
 
-    def run(self) -> Found:
+    def run(self, effort: Effort) -> Found:
         task = self.task
         stop = min(KKT_STOP * price_scale(task), task.parameters.kkt_max)
         self._add_rows(self.point)
@@ -194,7 +187,8 @@ class _Search:
         kkt, violation = np.inf, np.inf
         best, stalls, rounds = np.inf, 0, 0
         # Without variables there is nothing to choose: only what the limits let go has to be priced.
-        while rounds < task.parameters.iterations_max:
+        while rounds < min(task.parameters.iterations_max, rounds + effort.left):
+            effort.spend()
             before, slopes = self.point, (self.rows, self._slopes())
             fresh_rows, backtracked = self._round()
             rounds += 1
@@ -213,6 +207,8 @@ class _Search:
             self._steer(fresh_rows, backtracked, kkt > REFRESH_CONTRACTION * last and rounds > 1)
             if not fresh_rows and not backtracked and kkt > SHARP * last:
                 self._sharpen()
+        ended = rounds > 0 and self._acceptable(kkt, violation)
+        astray = ended and strayed(task, self.point)
         return Found(
             point=self.point,
             rows=self.rows,
@@ -220,8 +216,9 @@ class _Search:
             bend=self.bend,
             kkt=kkt,
             violation=violation,
-            iterations=rounds,
-            settled=rounds > 0 and self._acceptable(kkt, violation),
+            iterations=effort.spent,
+            settled=ended and not astray,
+            strayed=astray,
             twins=self.twins,
         )
 

@@ -12,40 +12,44 @@ import numpy as np
 import scipy.sparse as sp
 
 from tellegen.grid.network import ComplexArray, IntArray
+from tellegen.grid.powerflow import GridError
 from tellegen.market.book import OrderBook
+from tellegen.market.effort import Effort
 from tellegen.market.limits import LimitType, place_name
 from tellegen.market.operating_point import Task
 from tellegen.market.optima import Choice
-from tellegen.market.outcome import BindingLimit, Clearing, outcome_of
+from tellegen.market.outcome import BindingLimit, Clearing, mismatch_of, outcome_of
 from tellegen.market.pricing import nodal_prices
 from tellegen.market.relief import cautious
 from tellegen.market.search import Found, Guess, search
 from tellegen.market.steps import Channels, Effect, Scenario
 from tellegen.records import ClearingStatus, Product, Side
 
-DEARER = 2.0
-"""Times what the second step of the penalties costs: limits let go before supply does."""
 LEAST_KW = 1e-6
 """Less than this is not shed."""
 
 
-def shed(task: Task, book: OrderBook, tie_context: str) -> Clearing | None:
-    """The clearing that sheds the least worth of inflexible power; None where no optimum is found even so.
+def shed(task: Task, book: OrderBook, tie_context: str, effort: Effort) -> tuple[Clearing, Task, Found]:
+    """The clearing that sheds the least worth of inflexible power, the task with those steps, and where it ended.
 
     Raises
     ------
-    GridError : there is no power flow, whatever is shed.
+    GridError : there is no power flow, or no optimum is found, whatever is shed.
     """
     parts = tuple(_Part.of(task, book, side) for side in (Side.BUY, Side.SELL))
     if not any(part.at.size for part in parts):
-        return None
-    price = DEARER * (abs(task.root_price) + task.parameters.penalty_price)
+        raise GridError(f"{task.network.name}: there is nothing to shed")
+    price = task.parameters.shedding_factor * (abs(task.root_price) + task.parameters.penalty_price)
     wide = _with_shedding(task, parts, price)
     begin = wide.steps.width.copy()
     begin[: task.steps.width.size] = 0.0
     nothing = np.zeros(0, dtype=np.int64)
-    found = search(wide, cautious(wide, Guess(begin, nothing, np.zeros(0))))
-    return _outcome(wide, book, found, parts, price, tie_context) if found.settled else None
+    found = search(wide, cautious(wide, Guess(begin, nothing, np.zeros(0)), effort), effort)
+    if not found.settled:
+        raise GridError(f"{task.network.name}: {found.shortcoming()}")
+    if mismatch_of(found.point) > task.parameters.mismatch_pu_max:
+        raise GridError(f"{task.network.name}: power flow mismatch {mismatch_of(found.point):.1e} pu")
+    return _outcome(wide, book, found, parts, price, tie_context), wide, found
 
 
 @dataclass(frozen=True, slots=True, eq=False)

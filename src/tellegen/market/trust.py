@@ -13,10 +13,11 @@ import numpy as np
 from tellegen.grid.network import ComplexArray, FloatArray, IntArray
 from tellegen.grid.powerflow import GridError
 from tellegen.market.curvature import bend_at
-from tellegen.market.operating_point import Point, Task, price_scale, slopes_at
+from tellegen.market.effort import Effort
+from tellegen.market.operating_point import Point, Task, point_at, price_scale, slopes_at
 from tellegen.market.program import Program
 from tellegen.market.qp import solve_program
-from tellegen.market.search import Guess, build_program, point_at
+from tellegen.market.search import Guess, build_program
 
 STEPS_MAX, JOININGS_MAX = 80, 6
 RADIUS_FIRST, RADIUS_LEAST = 0.25, 1e-5
@@ -34,18 +35,19 @@ DONE, GENTLE_DONE = 1e-6, 1e-3
 way to a harder task."""
 
 
-def approach(task: Task, guess: Guess, enough: float) -> tuple[Point, IntArray, FloatArray]:
-    """A point near an optimum, working rows, and their duals.
+def approach(task: Task, guess: Guess, enough: float, effort: Effort) -> tuple[Point, IntArray, FloatArray]:
+    """A point near an optimum, or as far as the effort goes, working rows, and their duals.
 
     Raises
     ------
     GridError : there is no power flow where it should begin.
     """
-    return _Approach(task, guess).run(enough)
+    return _Approach(task, guess, effort).run(enough)
 
 
 class _Approach:
-    def __init__(self, task: Task, guess: Guess) -> None:
+    def __init__(self, task: Task, guess: Guess, effort: Effort) -> None:
+        self.effort = effort
         self.task, self.rows, self.dual = task, guess.rows, guess.dual
         self.point = point_at(task, guess.y, guess.voltages)
         self.kink, self.penalty = task.penalties(np.arange(len(task.limits)))
@@ -57,6 +59,8 @@ class _Approach:
         self._join(self.point)
         done = enough * price_scale(task) * float(task.steps.width.sum() + np.abs(task.steps.fixed_kva[0]).sum())
         for _ in range(min(STEPS_MAX, 2 * task.parameters.iterations_max)):
+            if not self.effort.left:
+                break
             promised = self._step()
             if promised < done or self.radius < RADIUS_LEAST:
                 break
@@ -71,7 +75,8 @@ class _Approach:
         slopes, known = slopes_at(task, point, self.rows), self.rows
         bend = bend_at(task, point, self.rows, self.dual)
         trial: Point | None = None
-        for _ in range(JOININGS_MAX):
+        for _ in range(min(JOININGS_MAX, self.effort.left)):
+            self.effort.spend()
             slopes = slopes_at(task, point, self.rows, (known, slopes))
             known = self.rows
             program = build_program(task, point, slopes, self.rows, bend, 0.0, box=(low, span))
@@ -93,7 +98,9 @@ class _Approach:
             return promised
         if self._merit(point) - self._merit(trial) > GOOD * promised:
             self.radius = min(1.0, GROWS * self.radius)
-        self.point, self.dual = trial, answer.dual
+        # Rows that joined after the last program have no dual of it yet.
+        fresh = np.zeros(self.rows.size - answer.dual.size)
+        self.point, self.dual = trial, np.concatenate([answer.dual, fresh])
         idle = (self.dual <= 0) & (trial.values[self.rows] < -SLACK)
         self.rows, self.dual = self.rows[~idle], self.dual[~idle]
         return promised
