@@ -62,7 +62,7 @@ def assert_optimal(program: Program, answer: Solution) -> None:
     y, dual = answer.y, answer.dual
     assert (y >= 0).all()
     assert (y <= program.upper).all()
-    slope = program.gradient(y, dual)
+    slope = program.conditions(y, dual)[0]
     tiny = 1e-8
     assert (slope[y < program.upper] >= -tiny).all()
     assert (slope[y > 0] <= tiny).all()

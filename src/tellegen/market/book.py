@@ -27,7 +27,8 @@ class OrderBook:
     node : int64[n], the place: a node of the network, ``N + j`` for row j of `connections`, or `NOT_ENERGISED`.
     product : int64[n], `Product`. A reserve is offered by who sells; who buys requires it, of the whole network.
     side : int64[n], `Side`: +1 buys (withdraws), -1 sells (injects).
-    price : float64[n], currency/kWh (kvarh); NaN marks a price-taker, which is never shed.
+    price : float64[n], currency/kWh (kvarh); NaN marks a price-taker, which is served whatever the price, and shed
+        only where nothing has a power flow with it.
     slope : float64[n] >= 0, currency/kWh per kW: over the step a buyer's price falls, a seller's rises by it for each
         kW taken; 0 is a plain step.
     quantity_kw : float64[n] >= 0, the most that is wanted (kvar for reactive orders).

@@ -30,7 +30,8 @@ from tellegen.records import Side
 class Agreements:
     """Connection agreements, and energy behind reserve; one row per participant and place; ``inf`` is no limit.
 
-    Firm capacity is never shed: a price-taker within it is served before any price. What a price-taker asks beyond it
+    Firm capacity is shed only where nothing has a power flow with it: a price-taker within it is served whatever the
+    price. What a price-taker asks beyond it
     and within the limit is flexible: served while the wires allow, shed at the published curtailment price.
 
     Attributes

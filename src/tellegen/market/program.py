@@ -57,7 +57,7 @@ class Program:
         return self._known["across"]
 
     def conditions(self, y: FloatArray, dual: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """`gradient` and `excess` in one go."""
+        """Derivative of the Lagrangian by y, bounds left out, and `excess`, in one go."""
         total = self.total(y)
         price = self.bent(total) + dual @ self.rows
         return self.linear + self.diagonal * y + self.spread(price), self.rows @ total - self.limit
@@ -65,10 +65,6 @@ class Program:
     def bent(self, total: FloatArray) -> FloatArray:
         """Prices of channels, float64[c], that the curvature makes of their totals."""
         return self.factor @ (total @ self.factor) if self.square is None else self.square @ total
-
-    def gradient(self, y: FloatArray, dual: FloatArray) -> FloatArray:
-        """Derivative of the Lagrangian with respect to y, bounds left out."""
-        return self.conditions(y, dual)[0]
 
     def excess(self, y: FloatArray) -> FloatArray:
         """How far each row is beyond its limit, float64[k]."""
@@ -103,7 +99,7 @@ class Solution:
     y : float64[m]; dual : float64[k] >= 0.
     bound : int64[m], -1 at zero, +1 at `upper`, 0 in between.
     stair : int64[k]: 0 slack, 1 at the limit, 2 beyond it on the first penalty, 3 at the second kink, 4 beyond.
-    exact : the active-set method settled; else interior-point accuracy.
+    exact : active sets settled; else it is where a descent ended, or the climb over prices.
     """
 
     y: FloatArray
