@@ -336,3 +336,15 @@ def test_what_cannot_be_cleared_or_is_late_is_reported_and_nothing_waits_for_it(
         workers.clear([replace(good, network="elsewhere")])
     with pytest.raises(InputError, match="another"):
         workers.know("street", replace(street[0]))
+
+
+def test_taps_stay_where_no_power_flow_tells_them_to_go(regulated: Case) -> None:
+    """A demand beyond the wires moves nothing, and the record says that the taps have not come to rest."""
+    size, controls = len(regulated.network.nodes), regulated.controls
+    assert controls is not None
+    steps = steps_moved(controls, controls)
+    wires = Wires(regulated)
+    after, settled = wires.rest(steps, Engine.SUPERLU, np.full(size, 1e9 + 0j))
+    assert not settled
+    assert np.array_equal(after, steps)
+    assert wires.rest(steps, Engine.SUPERLU, np.zeros(size, dtype=complex))[1]
