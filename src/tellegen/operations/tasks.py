@@ -66,7 +66,7 @@ class TaskMaker:
         self._record, self._state, self._engine = record, state, engine
         self._before: dict[int, Before] = {}
         self._spread: dict[int, IntArray] = {}
-        self._connected: dict[str, tuple[int, list[Connected]]] = {}
+        self._connected: dict[str, tuple[int, list[Connected], IntArray]] = {}
 
     def keep(self, clearing: int, before: Before, root_price: int) -> None:
         """Remember what a clearing put on record, for the gate after it."""
@@ -129,7 +129,8 @@ class TaskMaker:
             for hours in self._state.periods(market, first):
                 connected = self._state.connected(market, first, hours.start)
                 found.append(found[-1] if found and found[-1].same(connected) else connected)
-            known = self._connected[market] = first, found
+            # Once per gate: it takes everybody, and a gate has a task for each feeder.
+            known = self._connected[market] = first, found, movers(_distinct(found))
         return known[1]
 
     def _carry(self, market: str, first: int, customer: IntArray) -> IntArray:
@@ -138,12 +139,9 @@ class TaskMaker:
         Who moves to another feeder within the gate begins with nothing on either: which feeder is cleared first must
         not matter.
         """
+        self._everybody(market, first)
         carry = self._state.accounts.carry_of(market, customer)
-        distinct = _distinct(self._everybody(market, first))
-        if len(distinct) > 1:
-            pairs = [np.stack([each.customer, each.feeder_of()])[:, : each.customers] for each in distinct]
-            who, feeders = np.unique(np.unique(np.concatenate(pairs, axis=1), axis=1)[0], return_counts=True)
-            carry[np.isin(customer, who[feeders > 1])] = 0
+        carry[np.isin(customer, self._connected[market][2])] = 0
         return carry
 
     def forget(self) -> None:
@@ -167,6 +165,15 @@ class TaskMaker:
 
 def _distinct(periods: list[Connected]) -> list[Connected]:
     return [each for k, each in enumerate(periods) if not k or each is not periods[k - 1]]
+
+
+def movers(periods: list[Connected]) -> IntArray:
+    """Customers who hang on more than one feeder in some periods, ascending."""
+    if len(periods) < 2:
+        return np.zeros(0, dtype=np.int64)
+    pairs = [(each.customer * each.feeders + each.feeder_of())[: each.customers] for each in periods]
+    who = np.unique(np.concatenate(pairs)) // periods[0].feeders
+    return np.unique(who[1:][who[1:] == who[:-1]])
 
 
 def agreements_of(periods: list[Connected], feeder: int) -> Agreements | None:
