@@ -19,7 +19,7 @@ from tellegen.market.impedance_curvature import impedance_curvature, impedance_f
 from tellegen.market.operating_point import Point, Task, weighted_terms
 from tellegen.market.steps import Channels, Scenario
 
-WHOLE_CHANNELS_MAX = 250
+WHOLE_CHANNELS_MAX = 100
 """So many channels are bent as a whole."""
 EXACT_CHANNELS_MAX = 60
 """So few are bent exactly from the first."""

@@ -56,6 +56,8 @@ SHARP, SHARP_CHANNELS_MAX = 0.06, 60
 """A round that leaves more than this share of the residual asks for exact curvature among so many free channels."""
 CHORD = 1e-2
 """Residual, as a share of the size of prices, from which on derivatives of rows are not computed again."""
+CHORD_MIN = 10_000
+"""Fewer rows times nodes are worth no extra round."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -202,7 +204,8 @@ class _Search:
             if stalls >= STALLS_MAX and self._acceptable(kkt, violation):
                 break
             self._learn(before, slopes, pull)
-            if not fresh_rows and kkt < min(CHORD * price_scale(task), last / 2):
+            dear = self.rows.size * len(task.network.nodes) >= CHORD_MIN
+            if dear and not fresh_rows and kkt < min(CHORD * price_scale(task), last / 2):
                 self._keep_rows(slopes[1].rows, pull)
             self._steer(fresh_rows, backtracked, kkt > REFRESH_CONTRACTION * last and rounds > 1)
             if not fresh_rows and not backtracked and kkt > SHARP * last:
