@@ -358,4 +358,4 @@ def test_a_world_can_be_started_before_the_operators_rooms_are_imported() -> Non
     started = "import tellegen.simulation.play, tellegen.simulation.scenario"
     code = f"import sys; sys.path[:] = {sys.path}; {started}; print(*{rooms})"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert set(found.split()) == {"errors", "units", "simulation"}
+    assert set(found.split()) == {"errors", "spawned", "units", "simulation"}

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tellegen.metering.past import Estimates, Past
 from tellegen.metering.reentry import Places
@@ -134,14 +135,15 @@ class OnRecord:
         """What is believed of the pairs, and its version."""
         feeder = self._located(customer, interval)[0]
         tables, versions = [Energy.empty()], [np.zeros(0, dtype=np.int64)]
-        for t in np.unique(interval[interval >= self._state.first]).tolist():  # before that nothing was settled
-            for k in np.unique(feeder[interval == t]).tolist():
-                if k >= 0:
-                    rows, version = self.believed(k, t)
-                    asked = customer[(interval == t) & (feeder == k)]
-                    here = np.isin(rows.customer, asked)
-                    tables.append(rows.take(here))
-                    versions.append(version[here])
+        # before the first interval nothing was settled
+        asked = np.flatnonzero((interval >= self._state.first) & (feeder >= 0))
+        asked = asked[np.lexsort((feeder[asked], interval[asked]))]
+        begins = np.append(True, (np.diff(interval[asked]) != 0) | (np.diff(feeder[asked]) != 0))[: asked.size]
+        for group in np.split(asked, np.flatnonzero(begins)[1:]) if asked.size else []:
+            rows, version = self.believed(int(feeder[group[0]]), int(interval[group[0]]))
+            here = np.isin(rows.customer, customer[group])
+            tables.append(rows.take(here))
+            versions.append(version[here])
         return Energy.concat(tables), np.concatenate(versions)
 
     def believed(self, feeder: int, interval: int) -> tuple[Energy, IntArray]:
@@ -152,7 +154,7 @@ class OnRecord:
             if (feeder, day) not in self._edits:
                 self._edits[feeder, day] = edits_of(self._record, self._state, feeder, interval)
             rows, version = believed(self._record, self._state, feeder, interval, self._edits[feeder, day])
-            here = np.isin(rows.customer, self._whose)
+            here = self._asked_about(rows.customer.astype(np.int64))
             self._believed[key] = rows.take(here), version[here]
         return self._believed[key]
 
@@ -161,7 +163,7 @@ class OnRecord:
         seen, kept = self._read.get(interval, (set(), Readings.empty()))
         if not feeders <= seen:
             counted = self._record.submitted.readings(interval, self._size, feeders - seen)
-            wanted = np.isin(counted.readings.customer, self._whose)
+            wanted = self._asked_about(counted.readings.customer.astype(np.int64))
             late = self._late_of_final(interval)
             if late:
                 places = zip(counted.entry.tolist(), counted.row.tolist(), strict=True)
@@ -169,6 +171,11 @@ class OnRecord:
             kept = Readings.concat([kept, counted.readings.take(wanted)])
             self._read[interval] = seen | feeders, kept
         return kept
+
+    def _asked_about(self, customer: IntArray) -> NDArray[np.bool_]:
+        at = np.searchsorted(self._whose, customer)
+        at[at == self._whose.size] = 0
+        return self._whose[at] == customer if self._whose.size else np.zeros(customer.size, dtype=np.bool_)
 
     def _late_of_final(self, interval: int) -> set[tuple[int, int]]:
         """Entry and row of readings of an interval, among others, that came when its day was final."""
