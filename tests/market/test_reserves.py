@@ -212,7 +212,7 @@ def test_warm_and_cold_agree_with_reserves(street: Street) -> None:
     assert warm.evidence.iterations <= cold.evidence.iterations
 
 
-@pytest.mark.parametrize("count", [61, 101])
+@pytest.mark.parametrize("count", [61, 251])
 def test_a_market_of_reserve_alone_bends_nothing(tree: Callable[..., Network], count: int) -> None:
     """Nobody who trades moves the dispatch: what the root's energy costs has no curvature, however many they are."""
     network = tree(list(range(count)), np.full(count, 1e-5 + 1e-5j))

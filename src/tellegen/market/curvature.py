@@ -19,8 +19,8 @@ from tellegen.market.impedance_curvature import impedance_curvature, impedance_f
 from tellegen.market.operating_point import Point, Task, weighted_terms
 from tellegen.market.steps import Channels, Scenario
 
-WHOLE_CHANNELS_MAX = 100
-"""So many channels are bent as a whole."""
+WHOLE_CHANNELS_MAX, WHOLE_CHANNELS_UNBALANCED_MAX = 250, 100
+"""So many channels are bent as a whole, on a balanced network and on another, whose matrices are wider."""
 EXACT_CHANNELS_MAX = 60
 """So few are bent exactly from the first."""
 COLUMNS_MAX = 30
@@ -54,7 +54,7 @@ def bend_at(task: Task, point: Point, rows: IntArray, dual: FloatArray, *, exact
     """Curvature at a point with duals of some rows, its negative part clipped; `exact` where channels are few."""
     steps = task.steps
     size, count = steps.width.size, steps.channels.place.size
-    if count <= WHOLE_CHANNELS_MAX:
+    if count <= (WHOLE_CHANNELS_MAX if task.network.balanced else WHOLE_CHANNELS_UNBALANCED_MAX):
         square = np.zeros((count, count))
         for scenario, line in zip(steps.scenarios, point.lines, strict=True):
             terms = weighted_terms(task, rows, dual, scenario)
