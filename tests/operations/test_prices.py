@@ -106,6 +106,12 @@ def test_bytes_that_are_no_text_are_named(file: Path):
         read_prices(file, BOOK)
 
 
+def test_a_cell_that_never_ends_is_named_with_its_line(file: Path):
+    file.write_text("2016-03-25T23:00Z,0.1\n2016-03-25T23:05Z," + "1" * 200_000 + "\n")
+    with pytest.raises(InputError, match="line 2 is not CSV"):
+        read_prices(file, BOOK)
+
+
 def test_prices_are_whole_numbers(file: Path):
     file.write_text("2016-03-25T23:00Z,0.1\n")
     assert read_prices(file, BOOK).real_time.dtype == np.int64

@@ -23,6 +23,7 @@ from pathlib import Path
 from tellegen.errors import InputError
 from tellegen.grid import Case
 from tellegen.grid.connections import Connector
+from tellegen.operations.growing import bounded_text
 from tellegen.records import OPERATOR
 from tellegen.registry import RegistryError
 from tellegen.registry.authority import requested_key
@@ -32,7 +33,6 @@ REQUIRED = ("customer", "node", "meter", "capacity_kw")
 OPTIONAL = ("phases", "request", "trailing_kwh")
 SUBSTATION = "substation"
 ROWS_MAX = 100_000
-FILE_BYTES_MAX = 64 * 2**20
 NAME_CHARACTERS_MAX = 40
 _CAPACITY_KW_MAX = 1_000_000
 _TRAILING_KWH_MAX = 1_000_000_000
@@ -102,15 +102,7 @@ def read_customers(path: Path, network_source: str, case: Case, *, without_loads
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Line and text by column, stripped; optional columns that are missing are empty."""
-    try:
-        if path.stat().st_size > FILE_BYTES_MAX:
-            raise InputError(path, "the file", f"is larger than {FILE_BYTES_MAX} bytes")
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(path, f"byte {error.start}", "is not UTF-8 text") from None
-    except OSError as error:
-        raise InputError(path, "customers' table", f"cannot be read: {error.strerror or error}") from None
-    reader = csv.reader(text.splitlines(), strict=True)
+    reader = csv.reader(bounded_text(path, "customers' table").splitlines(), strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
         known = {*REQUIRED, *OPTIONAL}

@@ -48,6 +48,23 @@ class GrowingFile(Generic[T]):
         return True
 
 
+def bounded_text(path: Path, what: str) -> str:
+    """The text of a file of somebody else's, as far as it is one of tolerable size.
+
+    Raises
+    ------
+    InputError : it cannot be read, is no UTF-8, or has more than `FILE_BYTES_MAX`.
+    """
+    try:
+        if path.stat().st_size > FILE_BYTES_MAX:
+            raise InputError(path, what, f"is larger than {FILE_BYTES_MAX} bytes; begin a new one")
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(path, f"byte {error.start}", "is not UTF-8 text") from None
+    except OSError as error:
+        raise InputError(path, what, f"cannot be read: {error.strerror or error}") from None
+
+
 def rows_of(
     path: Path, what: str, headers: tuple[tuple[str, ...], ...], *, growing: bool
 ) -> Iterator[tuple[int, list[str]]]:
@@ -59,27 +76,24 @@ def rows_of(
 
     Raises
     ------
-    InputError : it is no text, too large, or has another header.
+    InputError : it is no text, no CSV, too large, or has another header.
     """
-    try:
-        if path.stat().st_size > FILE_BYTES_MAX:
-            raise InputError(path, "the file", f"is larger than {FILE_BYTES_MAX} bytes; begin a new one")
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(path, f"byte {error.start}", "is not UTF-8 text") from None
-    except OSError as error:
-        raise InputError(path, what, f"cannot be read: {error.strerror or error}") from None
+    text = bounded_text(path, what)
     if growing:
         text = text[: text.rfind("\n") + 1]
-    for line, row in enumerate(csv.reader(text.splitlines()), start=1):
-        cells = [cell.strip() for cell in row]
-        if line == 1 and cells and cells[0].lower() == headers[-1][0]:
-            if tuple(cells) not in headers:
-                words = f"must name the columns {','.join(headers[-1])}, the last if there is one"
-                raise InputError(path, "line 1", words)
-            continue
-        if any(cells):
-            yield line, cells
+    reader, line = csv.reader(text.splitlines()), 0
+    try:
+        for line, row in enumerate(reader, start=1):
+            cells = [cell.strip() for cell in row]
+            if line == 1 and cells and cells[0].lower() == headers[-1][0]:
+                if tuple(cells) not in headers:
+                    words = f"must name the columns {','.join(headers[-1])}, the last if there is one"
+                    raise InputError(path, "line 1", words)
+                continue
+            if any(cells):
+                yield line, cells
+    except csv.Error as error:
+        raise InputError(path, f"line {line + 1}", f"is not CSV: {error}") from None
 
 
 def interval_at(path: Path, line: int, text: str) -> int:

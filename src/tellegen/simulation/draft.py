@@ -75,6 +75,7 @@ class DraftStorage(FileStorage):
             self._held[new] = self._drafts.pop(old)
         else:
             super().rename(old, new)
+            self._held.pop(new, None)
 
     def remove(self, path: Path) -> None:
         """See `Storage`."""
