@@ -126,7 +126,7 @@ def test_prices_that_do_not_reach_are_a_warning(give: Callable[..., Founding], t
     made = found_shard(tmp_path / "a", give(price_text="2016-03-25T23:00Z,0.08\n2016-03-25T23:05Z,0.08\n"), NOW)
     assert made.warnings == (
         "wholesale prices end at 2016-03-25 23:10 UTC; append to prices.csv",
-        "there is no column day_ahead: every day-ahead gate goes without a price",
+        "there are no day_ahead prices: every day-ahead gate goes without one",
     )
     made = found_shard(tmp_path / "b", give(price_text="2016-03-27T23:00Z,0.08,0.1\n"), NOW)
     assert made.warnings == ("there is no wholesale price for the first interval, 2016-03-25 23:00 UTC",)

@@ -7,12 +7,18 @@ import numpy as np
 import pytest
 
 from tellegen.errors import InputError
-from tellegen.operations.prices import PriceFile, read_prices
+from tellegen.operations.prices import PriceFile, PriceSeries, read_prices
+from tellegen.records import RootPrices
 from tellegen.rules import Rulebook
 from tellegen.units import interval_at
 
 BOOK = Rulebook.load()
 FIRST = interval_at(datetime.fromisoformat("2016-03-26T00:00:00+01:00"))
+
+
+def real_time(series: PriceSeries, *intervals: int) -> RootPrices:
+    """Their prices in real time."""
+    return series.of("real_time", [range(interval, interval + 1) for interval in intervals]).prices
 
 
 @pytest.fixture
@@ -25,12 +31,12 @@ def test_an_hourly_price_holds_for_its_twelve_intervals(file: Path):
         "time,real_time,day_ahead\n2016-03-26T00:00:00+01:00,0.0837,-0.01\n2016-03-26T01:00:00+01:00,0.09,0.123456\n"
     )
     series = read_prices(file, BOOK)
-    assert series.interval.tolist() == list(range(FIRST, FIRST + 24))
-    assert series.end == FIRST + 24
-    assert series.real_time_of(range(FIRST + 11, FIRST + 12)).rows().tolist() == [(FIRST + 11, 83_700, b"prices.csv")]
-    assert series.real_time_of(range(FIRST + 11, FIRST + 13)).micros.tolist() == [83_700, 90_000]
-    assert len(series.real_time_of(range(FIRST + 24, FIRST + 25))) == 0
-    ahead = series.day_ahead_of([range(FIRST, FIRST + 12), range(FIRST + 6, FIRST + 18), range(FIRST + 24, FIRST + 36)])
+    assert series.real_time.end == FIRST + 24
+    assert real_time(series, FIRST + 11).rows().tolist() == [(FIRST + 11, 83_700, b"prices.csv")]
+    assert real_time(series, FIRST + 11, FIRST + 12).micros.tolist() == [83_700, 90_000]
+    assert len(real_time(series, FIRST - 1, FIRST + 24)) == 0
+    hours = [range(FIRST, FIRST + 12), range(FIRST + 6, FIRST + 18), range(FIRST + 24, FIRST + 36)]
+    ahead = series.of("day_ahead", hours).prices
     assert ahead.interval.tolist() == [FIRST, FIRST + 6]
     assert ahead.micros.tolist() == [-10_000, round((-10_000 + 123_456) / 2)]
 
@@ -38,15 +44,24 @@ def test_an_hourly_price_holds_for_its_twelve_intervals(file: Path):
 def test_without_a_column_there_is_no_day_ahead_price(file: Path):
     file.write_text("2016-03-25T23:00Z,0.08\n2016-03-25T23:05Z,0.09")
     series = read_prices(file, BOOK)
-    assert series.real_time.tolist() == [80_000, 90_000]
-    assert len(series.day_ahead_of([range(FIRST, FIRST + 1)])) == 0
+    assert real_time(series, FIRST, FIRST + 1).micros.tolist() == [80_000, 90_000]
+    assert len(series.of("day_ahead", [range(FIRST, FIRST + 1)]).prices) == 0
 
 
 def test_a_gap_has_no_price(file: Path):
     """Nothing is carried on: the market then settles at the administrative price."""
     file.write_text("2016-03-25T23:00Z,0.08\n2016-03-25T23:05Z,0.09\n2016-03-25T23:20Z,0.10\n")
     series = read_prices(file, BOOK)
-    assert (series.real_time_of(range(FIRST, FIRST + 5)).interval - FIRST).tolist() == [0, 1, 4]
+    assert (real_time(series, *range(FIRST, FIRST + 5)).interval - FIRST).tolist() == [0, 1, 4]
+
+
+def test_a_cell_that_is_left_empty_is_not_said_yet(file: Path):
+    """The hours of tomorrow are known the day before, the price in real time is not."""
+    file.write_text("2016-03-25T23:00Z,0.08,0.07\n2016-03-26T00:00Z,,0.06\n")
+    series = read_prices(file, BOOK)
+    assert series.real_time.end == FIRST + 12
+    assert series.day_ahead.end == FIRST + 24
+    assert len(real_time(series, FIRST + 12)) == 0
 
 
 def test_a_file_that_grows_is_read_again(file: Path):
@@ -56,25 +71,25 @@ def test_a_file_that_grows_is_read_again(file: Path):
         prices.refresh()
     file.write_text("2016-03-25T23:00Z,0.08\n2016-03-25T23:05Z,0.0")
     assert prices.refresh()
-    assert prices.series.real_time.tolist() == [80_000]
+    assert prices.series.real_time.prices.micros.tolist() == [80_000]
     assert not prices.refresh()
     with file.open("a") as stream:
         stream.write("9\n")
     assert prices.refresh()
-    assert prices.series.real_time.tolist() == [80_000, 90_000]
+    assert prices.series.real_time.prices.micros.tolist() == [80_000, 90_000]
     with file.open("a") as stream:
         stream.write("nonsense\n")
     with pytest.raises(InputError, match="line 3 has 1 columns, not 2 as the rows before"):
         prices.refresh()
     assert not prices.refresh()  # told once
-    assert prices.series.real_time.tolist() == [80_000, 90_000]
+    assert prices.series.real_time.prices.micros.tolist() == [80_000, 90_000]
 
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
         ("", "the table has no prices"),
-        ("time,price\n", "line 1 must name the columns time,real_time,day_ahead"),
+        ("time,price\n", "line 1 must name the columns time,real_time or time,real_time,day_ahead or time,"),
         ("2016-03-25T23:00Z\n", r"line 1 has 1 columns, not time, real_time\[, day_ahead\]"),
         ("2016-03-25T23:00Z,0.1,0.1\n2016-03-25T23:05Z,0.1\n", "line 2 has 2 columns, not 3 as"),
         ("yesterday,0.1\n", "line 1, time 'yesterday' is not ISO 8601"),
@@ -114,4 +129,4 @@ def test_a_cell_that_never_ends_is_named_with_its_line(file: Path):
 
 def test_prices_are_whole_numbers(file: Path):
     file.write_text("2016-03-25T23:00Z,0.1\n")
-    assert read_prices(file, BOOK).real_time.dtype == np.int64
+    assert read_prices(file, BOOK).real_time.prices.micros.dtype == np.int64

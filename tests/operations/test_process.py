@@ -72,7 +72,7 @@ class Recording:
     def take_requirements(self, market: str, feeder: str, rows: Requirements, at: int) -> None:
         self.asked.append((market, feeder, rows.quantity_w.tolist(), at - START))
 
-    def take_prices(self, market: str, rows: RootPrices, at: int) -> None:
+    def take_prices(self, market: str, rows: RootPrices, at: int, provenance: object = None) -> None:
         self.given.append((market, rows.interval.tolist(), rows.micros.tolist(), at))
 
     def open_day(self, day: date, at: int) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from tellegen.errors import InputError
 from tellegen.grid import Case
 from tellegen.grid.connections import Connector
-from tellegen.operations.growing import bounded_text
+from tellegen.operations.growing import bounded_bytes, text_of
 from tellegen.records import OPERATOR
 from tellegen.registry import RegistryError
 from tellegen.registry.authority import requested_key
@@ -102,7 +102,7 @@ def read_customers(path: Path, network_source: str, case: Case, *, without_loads
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Line and text by column, stripped; optional columns that are missing are empty."""
-    reader = csv.reader(bounded_text(path, "customers' table").splitlines(), strict=True)
+    reader = csv.reader(text_of(path, bounded_bytes(path, "customers' table")).splitlines(), strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
         known = {*REQUIRED, *OPTIONAL}

@@ -185,11 +185,12 @@ def _price_warnings(prices: PriceSeries | None, rulebook: Rulebook, first_day: d
     if prices is None:
         return ["there are no wholesale prices; append them to prices.csv, or every gate goes without"]
     warned = []
-    if not len(prices.real_time_of(bounds[:1])):
+    if prices.real_time.mean(bounds[:1]) is None:
         begins = datetime.fromtimestamp(bounds.start * MARKET_INTERVAL_S, tz=UTC)
         warned.append(f"there is no wholesale price for the first interval, {begins:%Y-%m-%d %H:%M} UTC")
-    if prices.end < bounds.stop:
-        warned.append(f"wholesale prices end at {interval_start(prices.end):%Y-%m-%d %H:%M} UTC; append to prices.csv")
-    if prices.day_ahead is None:
-        warned.append("there is no column day_ahead: every day-ahead gate goes without a price")
+    end = prices.real_time.end
+    if end < bounds.stop:
+        warned.append(f"wholesale prices end at {interval_start(end):%Y-%m-%d %H:%M} UTC; append to prices.csv")
+    if not len(prices.day_ahead.prices):
+        warned.append("there are no day_ahead prices: every day-ahead gate goes without one")
     return warned

@@ -48,46 +48,57 @@ class GrowingFile(Generic[T]):
         return True
 
 
-def bounded_text(path: Path, what: str) -> str:
-    """The text of a file of somebody else's, as far as it is one of tolerable size.
+def bounded_bytes(path: Path, what: str, *, growing: bool = False) -> bytes:
+    """A file of somebody else's, if it is of tolerable size.
+
+    Parameters
+    ----------
+    growing : somebody may be writing; a last line without its end does not count yet.
 
     Raises
     ------
-    InputError : it cannot be read, is no UTF-8, or has more than `FILE_BYTES_MAX`.
+    InputError : it cannot be read, or has more than `FILE_BYTES_MAX`.
     """
     try:
         if path.stat().st_size > FILE_BYTES_MAX:
             raise InputError(path, what, f"is larger than {FILE_BYTES_MAX} bytes; begin a new one")
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(path, f"byte {error.start}", "is not UTF-8 text") from None
+        data = path.read_bytes()
     except OSError as error:
         raise InputError(path, what, f"cannot be read: {error.strerror or error}") from None
+    return data[: data.rfind(b"\n") + 1] if growing else data
 
 
-def rows_of(
-    path: Path, what: str, headers: tuple[tuple[str, ...], ...], *, growing: bool
-) -> Iterator[tuple[int, list[str]]]:
+def text_of(path: Path, data: bytes) -> str:
+    """The text that a file holds.
+
+    Raises
+    ------
+    InputError : it is no UTF-8.
+    """
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(path, f"byte {error.start}", "is not UTF-8 text") from None
+
+
+def rows_of(path: Path, data: bytes, headers: tuple[tuple[str, ...], ...]) -> Iterator[tuple[int, list[str]]]:
     """Rows of a CSV file with their lines; a first line that names the columns is none of them.
 
     Parameters
     ----------
-    headers : what that line may be. growing : somebody may be writing; a last line without its end does not count yet.
+    data : what it holds. headers : what that line may be.
 
     Raises
     ------
-    InputError : it is no text, no CSV, too large, or has another header.
+    InputError : it is no text, no CSV, or has another header.
     """
-    text = bounded_text(path, what)
-    if growing:
-        text = text[: text.rfind("\n") + 1]
-    reader, line = csv.reader(text.splitlines()), 0
+    reader, line = csv.reader(text_of(path, data).splitlines()), 0
     try:
         for line, row in enumerate(reader, start=1):
             cells = [cell.strip() for cell in row]
             if line == 1 and cells and cells[0].lower() == headers[-1][0]:
                 if tuple(cells) not in headers:
-                    words = f"must name the columns {','.join(headers[-1])}, the last if there is one"
+                    words = f"must name the columns {' or '.join(','.join(names) for names in headers)}"
                     raise InputError(path, "line 1", words)
                 continue
             if any(cells):

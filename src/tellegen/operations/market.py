@@ -39,6 +39,8 @@ from tellegen.operations.erasure import due_day, last_compactable
 from tellegen.operations.gating import GateClosed, Gating
 from tellegen.operations.keeping import restore, state_parts
 from tellegen.operations.orders import Ordering, Unwound
+from tellegen.operations.price_proof import NOTHING, Provenance
+from tellegen.operations.price_record import put_prices
 from tellegen.operations.record import MARKET, MARKET_KEY, ShardRecord
 from tellegen.operations.refusals import MarketError, NotYetError
 from tellegen.operations.settling import Settled, Settling
@@ -232,8 +234,17 @@ class Market:
         self._writer.commit(at)
         return True
 
-    def take_prices(self, market: str, rows: RootPrices, at: int) -> int:
-        """Put wholesale prices on record; how many are new. Those of gates that are on record change no more."""
+    def take_prices(self, market: str, rows: RootPrices, at: int, provenance: Provenance = NOTHING) -> int:
+        """Put wholesale prices on record; how many are new. Those of gates that are on record change no more.
+
+        Parameters
+        ----------
+        provenance : where they come from, and what their publisher signed; it goes on record with them.
+
+        Raises
+        ------
+        MarketError : one lacks the proof that the rules of its day ask for; none is on record.
+        """
         state = self.state
         new = [
             row
@@ -245,7 +256,7 @@ class Market:
         table = rows.take(np.array(new))
         first, last = int(table.interval.min()), int(table.interval.max())
         span = Span(self._writer.time(at), first, last - first + State.period_intervals(market), market)
-        self._writer.put(table, span)
+        put_prices(self.record, self._writer, state, table, span, provenance)
         self._writer.commit(at)
         return len(new)
 

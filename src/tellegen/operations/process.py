@@ -20,6 +20,7 @@ from tellegen.books import BooksError
 from tellegen.errors import InputError
 from tellegen.journal import JournalError
 from tellegen.operations.clock import Clock
+from tellegen.operations.price_proof import NOTHING, Provenance
 from tellegen.operations.prices import PriceFile
 from tellegen.operations.refusals import NotYetError
 from tellegen.operations.requirements import ReserveFile
@@ -90,8 +91,8 @@ class Verbs(Protocol):
     def take_requirements(self, market: str, feeder: str, rows: Requirements, at: int) -> object:
         """Put on record what reserve is asked for on a feeder; what is there already is not put again."""
 
-    def take_prices(self, market: str, rows: RootPrices, at: int) -> object:
-        """Put wholesale prices on record; what is there already is not put again."""
+    def take_prices(self, market: str, rows: RootPrices, at: int, provenance: Provenance = NOTHING) -> object:
+        """Put wholesale prices on record, and where they come from; what is there already is not put again."""
 
     def close_gate(self, market: str, period: int, at: int) -> object:
         """Close a gate and clear."""
@@ -333,27 +334,31 @@ class _Loop:
         if prices is None:
             return
         try:
-            prices.refresh()
+            prices.refresh_at(at)
         except InputError as error:
             self._warned.about("price file", f"{error}; prices read before it stand")
-        series = prices.series
         if market == REAL_TIME:
             # the rest of the hour comes along: a commit an hour, not a gate; what the file says later still replaces it
             hour = range(first, first - first % INTERVALS_PER_HOUR + INTERVALS_PER_HOUR)
-            wanted, rows = [first], series.real_time_of(hour)
+            wanted, asked = [first], [range(interval, interval + 1) for interval in hour]
         else:
-            hours = periods(day_bounds(book, day_of(book, first)))
-            wanted, rows = [hour.start for hour in hours], series.day_ahead_of(hours)
+            asked = list(periods(day_bounds(book, day_of(book, first))))
+            wanted = [hour.start for hour in asked]
+        address = book.at(day_of(book, first)).root_prices.source
+        quotes = prices.series.of(market, asked, address, prices.read_at)
+        rows, wrong = quotes.proven(lambda interval: book.at(day_of(book, interval)).root_prices)
         if len(rows):
-            self._market.take_prices(market, rows, at)
+            self._market.take_prices(market, rows, at, quotes.provenance)
+        unproven = [wrong[interval] for interval in wanted if interval in wrong]
         missing = sorted({*wanted}.difference(rows.interval.tolist()))
         if not missing:
             self._warned.about(market, "")
         elif not self._warned.stands(market):
-            words = f"no {market} price from {_said(missing[0])} on; gates go without, append to it"
-            self._warned.about(market, f"{prices.path}: {words}")
-        if market == REAL_TIME and 0 < series.end - first <= INTERVALS_PER_HOUR:
-            self._warned.about("price series", f"{prices.path}: prices end at {_said(series.end)}; append to it")
+            words = f"{prices.path}: no {market} price from {_said(missing[0])} on; gates go without, append to it"
+            self._warned.about(market, f"{unproven[0]}; refused, gates go without" if unproven else words)
+        end = prices.series.real_time.end
+        if market == REAL_TIME and 0 < end - first <= INTERVALS_PER_HOUR:
+            self._warned.about("price series", f"{prices.path}: prices end at {_said(end)}; append to it")
 
     def _take_requirements(self, market: str, first: int, at: int) -> None:
         reserves, book = self._by.reserves, self._market.book

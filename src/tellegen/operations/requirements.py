@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from tellegen.errors import InputError
-from tellegen.operations.growing import GrowingFile, interval_at, rows_of
+from tellegen.operations.growing import GrowingFile, bounded_bytes, interval_at, rows_of
 from tellegen.records import Product, Requirements
 from tellegen.units import MICROS, ROW_LIMIT
 
@@ -86,14 +86,14 @@ def read_reserves(path: Path, feeders: Collection[str], *, growing: bool = False
 
     Parameters
     ----------
-    feeders : those that a row may name. growing : as `tellegen.operations.growing.rows_of`.
+    feeders : those that a row may name. growing : as `tellegen.operations.growing.bounded_bytes`.
 
     Raises
     ------
     InputError : not such a table, or a time, product and feeder twice; says where.
     """
     found: dict[tuple[int, Product, str], Asked] = {}
-    for line, row in rows_of(path, _WHAT, (COLUMNS[:-1], COLUMNS), growing=growing):
+    for line, row in rows_of(path, bounded_bytes(path, _WHAT, growing=growing), (COLUMNS[:-1], COLUMNS)):
         if not len(COLUMNS) - 1 <= len(row) <= len(COLUMNS):
             wanted = f"{', '.join(COLUMNS[:-1])}[, {COLUMNS[-1]}]"
             raise InputError(path, f"line {line}", f"has {len(row)} columns, not {wanted}")

@@ -52,6 +52,7 @@ from tellegen.records.operation import (
     Unsettled,
     UnsettledReason,
 )
+from tellegen.records.published import PriceSources, PublishedPrices, price_message
 from tellegen.records.registry import (
     OPERATOR,
     Admissions,
@@ -102,6 +103,8 @@ TABLES: dict[str, type[Table]] = {
         Histories,
         Profiles,
         RootPrices,
+        PriceSources,
+        PublishedPrices,
         Snapshots,
         Starts,
         Taps,
@@ -151,9 +154,11 @@ __all__ = [
     "Mitigations",
     "Orders",
     "Postings",
+    "PriceSources",
     "Prices",
     "Product",
     "Profiles",
+    "PublishedPrices",
     "Quality",
     "Readings",
     "RecordError",
@@ -183,6 +188,7 @@ __all__ = [
     "column",
     "leaf_hash",
     "parse_bids_body",
+    "price_message",
     "sign_bids",
     "tree_root",
 ]

@@ -7,6 +7,7 @@ here, because imports point down and settlement stands above.
 
 from tellegen.rules.calendar import AdministrativePrice, TimetableParameters
 from tellegen.rules.rendering import Change, diff, entries, render
+from tellegen.rules.root_prices import PriceProof, RootPriceParameters
 from tellegen.rules.rulebook import Roles, Rulebook, Rules
 from tellegen.rules.tariffs import (
     ImbalanceRule,
@@ -23,9 +24,11 @@ __all__ = [
     "Change",
     "GapEnergy",
     "ImbalanceRule",
+    "PriceProof",
     "ReactiveRule",
     "RetailParameters",
     "Roles",
+    "RootPriceParameters",
     "RoundingRule",
     "Rulebook",
     "Rules",

@@ -25,8 +25,11 @@ from pydantic import (
 )
 
 from tellegen.errors import InputError
+from tellegen.journal import JournalError, NoteVerifier
 from tellegen.metering.gap_energy import GapEnergy
+from tellegen.records.published import ADDRESS_BYTES_MAX
 from tellegen.rules.calendar import AdministrativePrice, TimetableParameters
+from tellegen.rules.root_prices import PriceProof
 from tellegen.rules.tariffs import ImbalanceRule, MarketPowerTest, ReactiveRule, RoundingRule, ShareKey
 from tellegen.units import MARKET_INTERVAL_S, MICROS, NANOS, known_zone
 
@@ -215,6 +218,29 @@ class MarketPowerForm(_Section):
     reference_margin_percent: Ppm = 100_000
 
 
+class RootPricesForm(_Section):
+    """Where wholesale prices come from and what must prove them; every key may be left out."""
+
+    proof: Annotated[PriceProof, Field(strict=False)] = PriceProof.NONE
+    source: str = ""
+    publisher_key: str = ""
+
+    @model_validator(mode="after")
+    def _provable(self) -> RootPricesForm:
+        if len(self.source.encode()) > ADDRESS_BYTES_MAX:
+            raise ValueError(f"has a source of more than {ADDRESS_BYTES_MAX} bytes; give a shorter address")
+        if self.proof is PriceProof.HASH and not self.source:
+            raise ValueError("has proof 'hash' and no source; give the address at which the prices are published")
+        if self.proof is PriceProof.SIGNATURE and not self.publisher_key:
+            raise ValueError("has proof 'signature' and no publisher_key; give what `tellegen prices key` printed")
+        if self.publisher_key:
+            try:
+                NoteVerifier.parse(self.publisher_key)
+            except JournalError as error:
+                raise ValueError(f"has a publisher_key that is none: {error}") from None
+        return self
+
+
 class RulebookForm(_Section):
     """One version of the rules, as its file states it."""
 
@@ -227,6 +253,7 @@ class RulebookForm(_Section):
     retail: RetailForm
     timetable: TimetableForm = TimetableForm()
     market_power: MarketPowerForm = MarketPowerForm()
+    root_prices: RootPricesForm = RootPricesForm()
 
     @model_validator(mode="after")
     def _admissible(self) -> RulebookForm:

@@ -23,6 +23,7 @@ from tellegen.market.parameters import Parameters as MarketParameters
 from tellegen.records import Document
 from tellegen.rules.calendar import TimetableParameters
 from tellegen.rules.form import RulebookForm, read_form
+from tellegen.rules.root_prices import RootPriceParameters
 from tellegen.rules.tariffs import MarketPowerTest, RetailParameters, SettlementParameters, Tariff
 from tellegen.units import MICROS
 
@@ -57,6 +58,7 @@ class Rules:
     tariff : what customers' agents see.
     timetable : when the market's verbs are due.
     pivotal : thresholds of the test for market power; None: nobody is tested.
+    root_prices : what must prove a wholesale price.
     trailing_days : days of metered withdrawal in the sharing keys of a day.
     sha256 : digest of the file, hex.
     content : the file.
@@ -75,6 +77,7 @@ class Rules:
     tariff: Tariff
     timetable: TimetableParameters
     pivotal: PivotalTest | None
+    root_prices: RootPriceParameters
     trailing_days: int
     sha256: str
     content: bytes
@@ -207,6 +210,9 @@ def _compose(source: str, name: str, content: bytes) -> Rules:
         ),
         timetable=_timetable(form),
         pivotal=_pivotal(form),
+        root_prices=RootPriceParameters(
+            form.root_prices.proof, form.root_prices.source, form.root_prices.publisher_key
+        ),
         trailing_days=form.settlement.trailing_days,
         sha256=hashlib.sha256(content).hexdigest(),
         content=content,
