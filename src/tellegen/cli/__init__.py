@@ -47,6 +47,7 @@ COMMANDS = (
     "witness",
     "operate",
     "serve",
+    "prices",
     "registry",
     "meters",
     "grid",

@@ -41,12 +41,17 @@ def verify(
     witness_key: Annotated[
         list[str] | None, typer.Option(help="Verifier key of a witness that must have cosigned.")
     ] = None,
+    root_prices: Annotated[
+        Path | None, typer.Option(help="Wholesale prices as their publisher has them: those on record must be these.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a run or a shard from outside, without any secret: signatures, proofs, gates, sums, statement lines."""
     from tellegen.verify import verify_directory
 
-    report = verify_directory(directory, key=key, market_key=market_key, witnesses=witness_key or ())
+    report = verify_directory(
+        directory, key=key, market_key=market_key, witnesses=witness_key or (), root_prices=root_prices
+    )
     if as_json:
         print(report.to_json())
     else:

@@ -20,14 +20,16 @@ from tellegen.verify.receipts import (
     entry_within,
     is_receipt,
 )
-from tellegen.verify.report import Check, RefusedError, Report
+from tellegen.verify.report import Check, Difference, PriceComparison, RefusedError, Report
 from tellegen.verify.tiles import TiledLog, fetch_from
 
 __all__ = [
     "Check",
     "Comparison",
     "Cosignature",
+    "Difference",
     "Level",
+    "PriceComparison",
     "ProvenEntry",
     "ProvenReading",
     "ProvenRow",

@@ -1,8 +1,9 @@
 """When should it have been? Gates, settlements and days from the rulebook on record, derived anew.
 
 Only what these times depend on is read of a rulebook: when it takes effect, its time zone, and a few numbers of its
-[timetable] (see docs/rules.md). A day runs from its local midnight to that of the next, each in the zone of its own
-rules. Everything is in whole seconds since the epoch, and intervals of five minutes.
+[timetable]; and what its [root_prices] ask for (see docs/scenarios.md). A day runs from its local midnight to that of
+the next, each in the zone of its own rules. Everything is in whole seconds since the epoch, and intervals of five
+minutes.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ from tellegen.verify.report import RefusedError
 _NAME = re.compile(r"rulebook/((\d{4}-\d{2}-\d{2})(-[a-z0-9]+)?\.toml)")
 _EPOCH = date(1970, 1, 1)
 _DAY = timedelta(days=1)
+PROOFS = ("none", "hash", "signature")
+"""What the rules may ask for of a wholesale price."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What one version of the rulebook says of times.
+    """What one version of the rulebook says of times, and of the proof of wholesale prices.
 
     `day_ahead_min` counts minutes of the day before delivery; `order` sorts versions, the last that holds counts.
+    `proof` is ``none``, ``hash`` or ``signature``, `publisher` a verifier key; both it and `source` may be empty.
     """
 
     order: tuple[date, date, str]
@@ -38,13 +42,19 @@ class Rules:
     patience_s: int
     window_days: int
     sha256: bytes
+    proof: str
+    source: str
+    publisher: str
 
     @classmethod
     def parse(cls, name: str, effective: date, content: bytes) -> Rules:
         """Read a version."""
         try:
             form = tomllib.loads(content.decode())
-            order, table = form["order"], form.get("timetable", {})
+            order, table, prices = form["order"], form.get("timetable", {}), form.get("root_prices", {})
+            proof = str(prices.get("proof", "none"))
+            if proof not in PROOFS:
+                raise ValueError(f"proof {proof!r} is none of {', '.join(PROOFS)}")
             hours, _, minutes = str(table.get("day_ahead_local", "12:00")).partition(":")
             return cls(
                 order=(effective, order["adopted"], name),
@@ -55,6 +65,9 @@ class Rules:
                 patience_s=int(table.get("gate_deadline_s", 240)),
                 window_days=int(table.get("correction_window_days", 60)),
                 sha256=hashlib.sha256(content).digest(),
+                proof=proof,
+                source=str(prices.get("source", "")),
+                publisher=str(prices.get("publisher_key", "")),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise RefusedError(f"rulebook/{name} on record cannot be read: {error}") from None

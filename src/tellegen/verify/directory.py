@@ -11,7 +11,9 @@ from tellegen.verify.calendar import Calendar
 from tellegen.verify.log import LogChecks, need
 from tellegen.verify.market import IntakeTimes, MarketChecks
 from tellegen.verify.notes import WitnessKey
-from tellegen.verify.report import Check, RefusedError, Report, run_check
+from tellegen.verify.price_file import PublishedFile
+from tellegen.verify.report import Check, PriceComparison, RefusedError, Report, run_check
+from tellegen.verify.root_prices import RootPriceChecks, judged
 
 MARKET = "market"
 """Folder in which the market of a shard keeps its own journal, and the beginning of the names of its checks."""
@@ -22,7 +24,12 @@ _STATEMENT_COLUMNS = ("customer", "line", "quantity", "amount", "cents")
 
 
 def verify_directory(
-    path: Path | str, *, key: str | None = None, market_key: str | None = None, witnesses: Sequence[str] = ()
+    path: Path | str,
+    *,
+    key: str | None = None,
+    market_key: str | None = None,
+    witnesses: Sequence[str] = (),
+    root_prices: Path | None = None,
 ) -> Report:
     """Check everything about a run or a shard that can be checked without its secrets.
 
@@ -35,6 +42,7 @@ def verify_directory(
         shows that the files agree with each other and with the key beside them, not whose key it is.
     market_key : the same of the market's journal (``NAME/market+ID+BASE64``).
     witnesses : verifier keys of witnesses that must have cosigned the log: the intake's, or that of the run.
+    root_prices : wholesale prices as they were published; those on record are compared with them.
 
     Returns
     -------
@@ -42,27 +50,36 @@ def verify_directory(
 
     Raises
     ------
-    InputError : there is no such directory, or no journal in it.
+    InputError : there is no such directory, or no journal in it; or the prices cannot be read.
     RefusedError : a witness's key is malformed.
     """
     run = Path(path)
     if not (run / "journal").is_dir():
         raise InputError(run, "journal/", "is missing; give the directory of a run or a shard")
     keys = [WitnessKey.parse(witness) for witness in witnesses]
-    return _Verification(run, key, market_key, keys).report()
+    published_prices = None if root_prices is None else PublishedFile.read(root_prices)
+    return _Verification(run, key, market_key, keys, published_prices).report()
 
 
 class _Verification:
     """A directory's checks, and what each established for those after it (None where it failed)."""
 
     def __init__(
-        self, run: Path, pinned: str | None, market_pinned: str | None, witnesses: Sequence[WitnessKey]
+        self,
+        run: Path,
+        pinned: str | None,
+        market_pinned: str | None,
+        witnesses: Sequence[WitnessKey],
+        prices: PublishedFile | None,
     ) -> None:
         self._run = run
         self._intake = LogChecks(run, "", pinned, witnesses)
         has_market = (run / MARKET).exists() or market_pinned is not None
         self._market = LogChecks(run / MARKET, f"{MARKET}: ", market_pinned, ()) if has_market else None
         self._across: MarketChecks | None = None
+        self._root_prices: RootPriceChecks | None = None
+        self._price_file = prices
+        self._comparison: PriceComparison | None = None
         self._manifest: published.Manifest | None = None
         self._published_ok = False
         self._postings: published.Columns | None = None
@@ -72,6 +89,8 @@ class _Verification:
         checks.append(run_check("senders", self._check_senders))
         if self._market is not None:
             checks += self._market.checks() + self._checks_across()
+        if self._price_file is not None:
+            checks.append(run_check("published root prices", self._check_published_prices))
         checks += [
             run_check("price parts", lambda: record.check_prices(self._facts().open_rows())),
             run_check("manifest", self._check_manifest),
@@ -81,7 +100,7 @@ class _Verification:
             run_check("statements", self._check_statements),
             run_check("books", self._check_books),
         ]
-        return Report(all(check.ok for check in checks), checks)
+        return Report(all(check.ok for check in checks), checks, self._comparison)
 
     def _facts(self) -> LogChecks:
         """The journal in which prices, postings and statements stand."""
@@ -99,6 +118,7 @@ class _Verification:
         return [
             run_check("rulebook", self._check_rulebook),
             run_check("gates", of(MarketChecks.check_gates)),
+            run_check("root prices", lambda: need(self._root_prices, "rulebook").check()),
             run_check("settlements", of(MarketChecks.check_settlements)),
             run_check("closes", of(MarketChecks.check_closes)),
         ]
@@ -116,7 +136,15 @@ class _Verification:
             calendar = Calendar.of(documents)
         times, simulated = IntakeTimes(self._intake.whole()), names[0].startswith(_SIMULATED)
         self._across = MarketChecks(entries, market.open_rows(), times, calendar, simulated)
+        self._root_prices = RootPriceChecks(market.open_rows(), calendar)
         return len(calendar), f"{len(calendar)} versions of the rules say when gates, settlements and closes were due"
+
+    def _check_published_prices(self) -> tuple[int, str]:
+        if self._market is None:
+            raise RefusedError("there is no market's journal, in which root prices stand")
+        checks, file = need(self._root_prices, "rulebook"), need(self._price_file, "the file")
+        self._comparison = checks.compare(file)
+        return judged(self._comparison)
 
     # What is published
 

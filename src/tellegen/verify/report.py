@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 import polars
 
 from tellegen.errors import TellegenError
+from tellegen.units import MICROS
 
 _FINDINGS = (
     TellegenError,
@@ -48,15 +49,68 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class Difference:
+    """A price on record beside what was published; None where there is none on that side.
+
+    Prices are micro-currency/kWh; `time` is the start of the period, UTC.
+    """
+
+    market: str
+    interval: int
+    time: str
+    recorded: int | None
+    published: int | None
+
+    def words(self) -> str:
+        """In one line.
+
+        >>> Difference("real_time", 0, "1970-01-01T00:00Z", 60_001, 60_000).words()
+        'real_time 1970-01-01T00:00Z: 0.060001 on record, 0.060000 published'
+        """
+        sides = (
+            "no price" if micros is None else f"{micros / MICROS:.6f}" for micros in (self.recorded, self.published)
+        )
+        return "{} {}: {} on record, {} published".format(self.market, self.time, *sides)
+
+
+@dataclass(frozen=True, slots=True)
+class PriceComparison:
+    """The root prices on record beside a published file.
+
+    Attributes
+    ----------
+    agree : periods of which both say the same.
+    differ : both say something else. not_published : on record, not in the file. not_recorded : published, and the
+        gate went without. outside : on record, before or after all that the file says.
+    documents, documents_equal : documents on record, and of how many the file begins with the very bytes.
+    """
+
+    agree: int
+    differ: list[Difference]
+    not_published: list[Difference]
+    not_recorded: list[Difference]
+    outside: int
+    documents: int
+    documents_equal: int
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
-    """All checks of a directory; `ok` where every one held."""
+    """All checks of a directory; `ok` where every one held.
+
+    `root_prices` : those on record beside a published file, where one was given.
+    """
 
     ok: bool
     checks: list[Check]
+    root_prices: PriceComparison | None = None
 
     def to_json(self) -> str:
         """The report as one JSON document."""
-        return json.dumps(asdict(self), indent=2)
+        document = asdict(self)
+        if self.root_prices is None:
+            del document["root_prices"]
+        return json.dumps(document, indent=2)
 
 
 def run_check(name: str, finding: Callable[[], tuple[int, str]]) -> Check:
