@@ -27,7 +27,7 @@ from tellegen.report.publication import published_of
 from tellegen.rules import Rulebook
 from tellegen.simulation.scenario import read_scenario
 from tellegen.units import NANOS_PER_CENT, interval_start
-from tellegen.verify import RefusedError, check_receipt, check_row_receipt
+from tellegen.verify import RefusedError, check_receipt, check_row_receipt, verify_directory
 
 Tellegen = Callable[..., Any]
 FAULTY = "home-003"
@@ -498,6 +498,11 @@ def test_what_a_scenario_says_is_what_was_played(run_directory: Path, scenario_f
     assert told["day"]["intervals"] == 48
     assert told["day"]["complete"] is False
     assert told["prices_source"].startswith("prices.csv")
+    assert told["prices_source"].endswith("unproven, as the rules ask for no proof")
+    compared = verify_directory(run_directory, root_prices=asked.prices.file).root_prices
+    assert compared is not None
+    assert (compared.agree, compared.documents, compared.documents_equal) == (48 + 24, 1, 1)
+    assert not [*compared.differ, *compared.not_published, *compared.not_recorded]
     series = table(run_directory, "wholesale")
     given = pl.read_csv(asked.prices.file).tail(288).head(48)
     assert series["real_time"].to_list() == (given["real_time"] * 1e6).round().cast(pl.Int64).to_list()

@@ -9,6 +9,7 @@ import pytest
 from tellegen.errors import InputError
 from tellegen.rules import (
     AdministrativePrice,
+    PriceProof,
     ReactiveRule,
     Rulebook,
     ShareKey,
@@ -160,6 +161,18 @@ def test_nobody_holds_two_offices():
             "snapshots = 12",
             r"\[timetable\] snapshots is not known .*day_ahead_local, gate_lead_s",
         ),
+        (
+            "[order]",
+            "[root_prices]\nproof = 'word'\n[order]",
+            r"\[root_prices\] proof is 'word': .*'hash' or 'signature'",
+        ),
+        ("[order]", "[root_prices]\nproof = 'hash'\n[order]", r"proof 'hash' and no source; give the address"),
+        (
+            "[order]",
+            "[root_prices]\nproof = 'signature'\n[order]",
+            r"no publisher_key; give what `tellegen prices key`",
+        ),
+        ("[order]", "[root_prices]\npublisher_key = 'k'\n[order]", r"a publisher_key that is none: .*NAME\+ID\+BASE64"),
         ("[order]", "[order", r"is not TOML"),
     ],
 )
@@ -215,6 +228,12 @@ def test_market_and_agents_read_the_same_limits():
     assert round(rules.market.price_cap * 1_000_000) == rules.tariff.price_cap_micros_per_kwh
     assert round(rules.market.price_floor * 1_000_000) == rules.tariff.price_floor_micros_per_kwh
     assert rules.tariff.withdrawal_micros_per_kwh == 100_000
+
+
+def test_a_rulebook_that_says_nothing_of_root_prices_asks_for_no_proof():
+    assert DEFAULT.versions[0].root_prices.proof is PriceProof.NONE
+    named = book(_2016_01_01=TEXT + '\n[root_prices]\nproof = "hash"\nsource = "https://exchange.example/a.csv"\n')
+    assert named.versions[0].root_prices.words == "read from https://exchange.example/a.csv, with its digest on record"
 
 
 def test_show_and_diff_state_what_the_acts_state():

@@ -65,12 +65,13 @@ def init(
     if as_json:
         facts = {"directory": str(directory), "origin": origin, "feeder": made.feeder, "customers": made.customers}
         facts |= {"nodes": made.nodes, "first_day": made.first_day.isoformat(), "first_gate": begins}
+        facts |= {"price_proof": made.price_proof}
         print(json.dumps({**facts, "keys_made": made.keys_made, "warnings": list(made.warnings)}, indent=2))
         return
     print(f"{directory}: shard {origin}, feeder {made.feeder}: {made.customers:,} customers on {made.nodes:,} nodes")
     print(f"  first day    {made.first_day}; its day-ahead gate closes at {begins}")
     print(f"  keys         {made.keys_made} private keys in {directory / 'keys'}: hand them over, then remove them")
-    print(f"  prices       {directory / 'prices.csv'}: append to it while the shard is operated")
+    print(f"  prices       {directory / 'prices.csv'}: append to it while the shard is operated; {made.price_proof}")
     print(f"  next         tellegen operate {directory}")
     for warning in made.warnings:
         errors.print(f"tellegen: warning: {warning}")
@@ -109,6 +110,7 @@ def operate(
     from tellegen.operations.requirements import ReserveFile
     from tellegen.operations.upkeep import is_due, keep_up
     from tellegen.report.days import days_of_close, publish_days
+    from tellegen.rules import PriceProof
     from tellegen.service.child import IntakeProcess
 
     files = ShardFiles(directory)
@@ -141,6 +143,10 @@ def operate(
         intake = IntakeProcess(directory, host, port, options, warn)
         try:
             progress.begin(intake.start(), clock)
+            today = max(datetime.fromtimestamp(clock.now(), tz=UTC).date(), standing.rulebook.versions[0].effective)
+            proof = standing.rulebook.at(today).root_prices
+            if proof.proof is PriceProof.NONE:
+                warn(f"wholesale prices are {proof.words}")
             Operator(
                 lambda: Market.open(directory, processes=workers, engine=engine, timed=accelerate is None),
                 clock,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -51,15 +50,14 @@ def sign(
 ) -> None:
     """Sign every price of a file, each by itself; again whenever it has grown."""
     from tellegen.journal.note import check_key
+    from tellegen.journal.storage import replace_file
     from tellegen.operations.price_signing import signed_table
     from tellegen.registry.private_key import read_private_key
 
     check_key(name, bytes(32))
     text = signed_table(file, name, read_private_key(key).sign)
     target = file if out is None else out
-    beside = target.with_name(f".{target.name}.new")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, target)  # whoever reads it meanwhile has the one or the other
+    replace_file(target, text.encode())  # whoever reads it meanwhile has the one or the other
     print(f"{target}: {text.count(chr(10)) - 1:,} rows signed by {name}")
 
 

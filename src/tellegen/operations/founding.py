@@ -73,6 +73,7 @@ class Founded:
     ----------
     feeder, customers, nodes : name and sizes. first_day, first_gate_at : when its market begins (seconds, UTC).
     keys_made : how many private keys lie under ``keys/``. warnings : one line each.
+    price_proof : what stands behind the wholesale prices of that day, in words.
     """
 
     feeder: str
@@ -81,6 +82,7 @@ class Founded:
     first_day: date
     first_gate_at: int
     keys_made: int
+    price_proof: str
     warnings: tuple[str, ...]
 
 
@@ -133,6 +135,7 @@ def found_shard(path: Path, given: Founding, now: int) -> Founded:
         first_day=first_day,
         first_gate_at=day_ahead_at(rulebook, first_day),
         keys_made=len(secrets),
+        price_proof=rulebook.at(first_day).root_prices.words,
         warnings=(*loaded.warnings, *_price_warnings(prices, rulebook, first_day)),
     )
 

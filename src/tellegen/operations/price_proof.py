@@ -11,6 +11,7 @@ from nacl.signing import VerifyKey
 
 from tellegen.journal import NoteVerifier
 from tellegen.records import PriceSources, PublishedPrices, price_message
+from tellegen.records.published import ADDRESS_BYTES_MAX
 from tellegen.rules import PriceProof, RootPriceParameters
 
 _UNSIGNED = bytes(64)
@@ -30,6 +31,24 @@ class Provenance:
 
     source: PriceSources
     published: PublishedPrices
+
+    @classmethod
+    def of_document(
+        cls, address: str, read_at: int, size: int, sha256: bytes, published: PublishedPrices | None = None
+    ) -> Provenance:
+        """Prices that were read from a document.
+
+        Parameters
+        ----------
+        address : URL or name. read_at : seconds since the epoch. size, sha256 : of what was read, in bytes.
+        """
+        source = PriceSources(
+            address=np.array([address.encode("utf-8", "replace")[:ADDRESS_BYTES_MAX]], dtype=f"S{ADDRESS_BYTES_MAX}"),
+            retrieved_at=np.array([read_at]),
+            size=np.array([size]),
+            sha256=np.array([sha256], dtype="V32"),
+        )
+        return cls(source, PublishedPrices.empty() if published is None else published)
 
 
 NOTHING = Provenance(PriceSources.empty(), PublishedPrices.empty())

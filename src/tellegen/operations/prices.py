@@ -21,7 +21,7 @@ import numpy as np
 from tellegen.errors import InputError
 from tellegen.operations.growing import GrowingFile, bounded_bytes, interval_at, rows_of
 from tellegen.operations.price_proof import Provenance, doubt
-from tellegen.records import PriceSources, PublishedPrices, RootPrices
+from tellegen.records import PublishedPrices, RootPrices
 from tellegen.records.market import DAY_AHEAD, REAL_TIME
 from tellegen.rules import RootPriceParameters, Rulebook
 from tellegen.units import MARKET_INTERVAL_S, MICROS, IntArray
@@ -136,14 +136,10 @@ class PriceSeries:
             micros=np.array([micros for _, micros in found], dtype=np.int64),
             source=source,
         )
-        document = PriceSources(
-            address=np.array([(address or self.path.name).encode()], dtype="S200"),
-            retrieved_at=np.array([read_at]),
-            size=np.array([self.size]),
-            sha256=np.array([self.sha256], dtype="V32"),
-        )
         rows = np.array(sorted({row for period, _ in found for row in range(*published.rows(period))}), dtype=np.int64)
-        provenance = Provenance(document, published.prices.take(rows))
+        provenance = Provenance.of_document(
+            address or self.path.name, read_at, self.size, self.sha256, published.prices.take(rows)
+        )
         return Quotes(market, tuple(period for period, _ in found), prices, provenance, self.path, published.line[rows])
 
 

@@ -101,6 +101,7 @@ def _summary(record: ShardRecord, run: Published, day: RecordedDay, feeder: Feed
             "complete": len(day.bounds) == len(whole),
         },
         "currency": rules.currency,
+        "prices_source": rules.root_prices.words,
         "prices": {market: price_section(of_market(day, market)) for market in held},
         **clearing_sections(day),
         **money_sections(day.all_postings()),

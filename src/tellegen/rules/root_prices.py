@@ -34,3 +34,18 @@ class RootPriceParameters:
     proof: PriceProof = PriceProof.NONE
     source: str = ""
     publisher: str = ""
+
+    @property
+    def words(self) -> str:
+        """What stands behind a price.
+
+        >>> RootPriceParameters().words
+        'unproven, as the rules ask for no proof'
+        """
+        match self.proof:
+            case PriceProof.SIGNATURE:
+                return f"signed by {self.publisher.partition('+')[0]}"
+            case PriceProof.HASH:
+                return f"read from {self.source}, with its digest on record"
+            case PriceProof.NONE:
+                return "unproven, as the rules ask for no proof"

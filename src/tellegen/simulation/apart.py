@@ -18,6 +18,7 @@ from tellegen.spawned import spawned
 if TYPE_CHECKING:  # a world is started before the rest is imported, which takes as long as its own start
     from tellegen.operations.clock import Simulated
     from tellegen.operations.exchange import Awarded, AwardsRequest
+    from tellegen.operations.price_proof import Provenance
     from tellegen.records import RootPrices
     from tellegen.simulation.batches import SignedBatch
     from tellegen.simulation.course import Counter
@@ -37,6 +38,7 @@ class WorldLostError(TellegenError):
 class _Prices:
     market: str
     prices: RootPrices
+    provenance: Provenance
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,8 +76,8 @@ class _ByLetter:
     def __init__(self, line: Connection, clock: Simulated) -> None:
         self._line, self._clock = line, clock
 
-    def publish(self, market: str, prices: RootPrices) -> None:
-        self._send(_Prices(market, prices))
+    def publish(self, market: str, prices: RootPrices, provenance: Provenance) -> None:
+        self._send(_Prices(market, prices, provenance))
 
     def hand_in(self, batch: SignedBatch) -> None:
         self._send(_HandedIn(batch))
@@ -189,8 +191,8 @@ class WorldApart:
     def _open(self, letter: _Letter) -> None:
         assert self._counter is not None
         match letter.about:
-            case _Prices(market, prices):
-                self._counter.publish(market, prices)
+            case _Prices(market, prices, provenance):
+                self._counter.publish(market, prices, provenance)
             case _HandedIn(batch):
                 self._counter.hand_in(batch)
             case _Question(request, signature):

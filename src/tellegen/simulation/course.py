@@ -28,6 +28,7 @@ import numpy as np
 from tellegen.errors import TellegenError
 from tellegen.operations.clock import Clock, Simulated
 from tellegen.operations.exchange import Awarded, AwardsRequest, Exchange
+from tellegen.operations.price_proof import NOTHING, Provenance
 from tellegen.operations.timetable import (
     Due,
     Verb,
@@ -63,8 +64,8 @@ class Verbs(Protocol):
     def open_day(self, day: date, at: int) -> object:
         """Freeze the sharing keys of a day."""
 
-    def take_prices(self, market: str, prices: RootPrices, at: int) -> object:
-        """Take wholesale prices."""
+    def take_prices(self, market: str, prices: RootPrices, at: int, provenance: Provenance) -> object:
+        """Take wholesale prices, and where they come from."""
 
     def close_gate(self, market: str, interval: int, at: int) -> object:
         """Clear what was bid for a period."""
@@ -92,8 +93,8 @@ class WorldError(TellegenError):
 class Counter(Protocol):
     """Where the world meets the operator."""
 
-    def publish(self, market: str, prices: RootPrices) -> None:
-        """Let the operator know wholesale prices, as it would read them from a feed."""
+    def publish(self, market: str, prices: RootPrices, provenance: Provenance) -> None:
+        """Let the operator know wholesale prices, as it would read them from a feed, and from which document."""
 
     def hand_in(self, batch: SignedBatch) -> None:
         """Hand in a batch.
@@ -121,9 +122,9 @@ class OpenCounter:
     verbs: Verbs
     clock: Clock
 
-    def publish(self, market: str, prices: RootPrices) -> None:
+    def publish(self, market: str, prices: RootPrices, provenance: Provenance) -> None:
         """See `Counter`."""
-        self.verbs.take_prices(market, prices, self.clock.now())
+        self.verbs.take_prices(market, prices, self.clock.now(), provenance)
 
     def hand_in(self, batch: SignedBatch) -> None:
         """See `Counter`."""
@@ -201,8 +202,14 @@ class World:
         self._hand_in([self.residents.read(interval)])
 
     def _publish(self, market: str, interval: np.ndarray, micros: np.ndarray) -> None:
-        source = np.full(interval.size, self.setup.wholesale.source[:64].encode("ascii", "replace"), dtype="S64")
-        self.counter.publish(market, RootPrices(interval=interval, micros=micros, source=source))
+        wholesale, address = self.setup.wholesale, self.setup.rules.root_prices.source
+        source = np.full(interval.size, wholesale.source[:64].encode("ascii", "replace"), dtype="S64")
+        prices, provenance = RootPrices(interval=interval, micros=micros, source=source), NOTHING
+        if wholesale.digest:
+            provenance = Provenance.of_document(
+                address or wholesale.name, self.clock.now(), wholesale.size, wholesale.digest
+            )
+        self.counter.publish(market, prices, provenance)
 
     def _hand_in(self, batches: Iterable[SignedBatch]) -> None:
         for batch in batches:

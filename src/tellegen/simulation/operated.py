@@ -179,5 +179,5 @@ def _heading(setup: Setup) -> Json:
             "complete": setup.complete,
         },
         "currency": setup.rules.currency,
-        "prices_source": setup.wholesale.source,
+        "prices_source": f"{setup.wholesale.source}; {setup.rules.root_prices.words}",
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import io
 import math
 import re
@@ -37,13 +38,18 @@ class WholesalePrices:
     real_time_micros : int64[past + day intervals], one per market interval.
     day_ahead_micros : int64, same length, constant within an hour.
     past : number of intervals before the billing day.
-    source : what they are, for the summary.
+    source : what they are, for record and summary.
+    digest : SHA-256 of the file that they were read from, as it lies; empty for a made-up series. size : its bytes.
+    name : of that file.
     """
 
     real_time_micros: NDArray[np.int64]
     day_ahead_micros: NDArray[np.int64]
     past: int
     source: str
+    digest: bytes = b""
+    size: int = 0
+    name: str = ""
 
 
 def default_prices(seed: int, intervals: int, past_days: int) -> WholesalePrices:
@@ -75,7 +81,7 @@ def default_prices(seed: int, intervals: int, past_days: int) -> WholesalePrices
         real_time_micros=_micros(day_ahead + deviation),
         day_ahead_micros=_micros(day_ahead),
         past=past,
-        source="default series (made up; see tellegen.simulation.wholesale)",
+        source=f"simulated: made-up series, seed {seed}",
     )
 
 
@@ -92,7 +98,8 @@ def read_prices(path: Path, day: date, intervals: int, past_days: int) -> Wholes
     InputError : not a table of times and prices, a gap, a repeated time, a price that is not finite,
         or a day that the file does not cover.
     """
-    times, offsets, real_time, day_ahead = _read_columns(path)
+    data = _read_file(path)
+    times, offsets, real_time, day_ahead = _read_columns(path, data)
     step = np.diff(times)
     if len(times) < 2 or step.min() <= 0:
         row = int(np.argmax(step <= 0)) + 2 if len(times) > 1 else 1
@@ -130,6 +137,9 @@ def read_prices(path: Path, day: date, intervals: int, past_days: int) -> Wholes
         day_ahead_micros=_micros(ahead),
         past=past_days * PER_DAY,
         source=f"{path.name}, {day} from its own midnight ({kind})",
+        digest=hashlib.sha256(data).digest(),
+        size=len(data),
+        name=path.name,
     )
 
 
@@ -137,15 +147,29 @@ def _micros(price: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.asarray(np.rint(price * MICROS)).astype(np.int64)
 
 
+def _read_file(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(FILE_LIMIT_BYTES + 1)
+    except OSError as error:
+        raise InputError(path, "file", f"cannot be read ({error})") from None
+    if len(data) > FILE_LIMIT_BYTES:
+        raise InputError(path, "file", f"is larger than {FILE_LIMIT_BYTES} bytes; cut it to the days needed")
+    return data
+
+
 def _read_columns(
-    path: Path,
+    path: Path, data: bytes
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64] | None]:
     """UTC seconds, offsets of the file's own clock in seconds, real-time and perhaps day-ahead price."""
     try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as stream:
-            data = stream.read(FILE_LIMIT_BYTES + 1)
-        if len(data) > FILE_LIMIT_BYTES:
-            raise InputError(path, "file", f"is larger than {FILE_LIMIT_BYTES} bytes; cut it to the days needed")
+        if path.suffix == ".gz":
+            with gzip.open(io.BytesIO(data)) as stream:
+                data = stream.read(FILE_LIMIT_BYTES + 1)
+            if len(data) > FILE_LIMIT_BYTES:
+                raise InputError(
+                    path, "file", f"unpacks to more than {FILE_LIMIT_BYTES} bytes; cut it to the days needed"
+                )
         text = data.decode("utf-8-sig")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise InputError(path, "file", f"cannot be read ({error})") from None
