@@ -83,7 +83,16 @@ def checked(section: str, *batches: PublicRows) -> str:
 
 def test_a_signed_price_that_its_gate_counts_holds() -> None:
     words = checked(SIGNED, batch(0, source()), batch(1, published()), batch(2, price(), 0, 1), batch(3, gate(60_000)))
-    assert words == f"1 prices, each the one that its gate counted; 1 signed by {NAME}"
+    assert words.startswith(f"1 prices, each the one that its gate counted; 1 signed by {NAME}, not pinned")
+
+
+def test_a_rulebook_that_names_the_operator_s_own_key_is_seen_through() -> None:
+    """Who operates might put a rulebook on record that lets it sign for itself."""
+    batches = batch(0, source()), batch(1, published()), batch(2, price(), 0, 1)
+    assert RootPriceChecks(batches, calendar(SIGNED), [VKEY]).check()[1].endswith("whose key is pinned")
+    other = NoteVerifier(NAME, bytes(32)).vkey
+    with pytest.raises(RefusedError, match="which is no pinned key"):
+        RootPriceChecks(batches, calendar(SIGNED), [other]).check()
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,9 @@ def verify(
     witness_key: Annotated[
         list[str] | None, typer.Option(help="Verifier key of a witness that must have cosigned.")
     ] = None,
+    publisher_key: Annotated[
+        list[str] | None, typer.Option(help="Verifier key of who signs the wholesale prices, as you know it.")
+    ] = None,
     root_prices: Annotated[
         Path | None, typer.Option(help="Wholesale prices as their publisher has them: those on record must be these.")
     ] = None,
@@ -50,7 +53,12 @@ def verify(
     from tellegen.verify import verify_directory
 
     report = verify_directory(
-        directory, key=key, market_key=market_key, witnesses=witness_key or (), root_prices=root_prices
+        directory,
+        key=key,
+        market_key=market_key,
+        witnesses=witness_key or (),
+        publishers=publisher_key or (),
+        root_prices=root_prices,
     )
     if as_json:
         print(report.to_json())

@@ -29,6 +29,7 @@ def verify_directory(
     key: str | None = None,
     market_key: str | None = None,
     witnesses: Sequence[str] = (),
+    publishers: Sequence[str] = (),
     root_prices: Path | None = None,
 ) -> Report:
     """Check everything about a run or a shard that can be checked without its secrets.
@@ -42,6 +43,7 @@ def verify_directory(
         shows that the files agree with each other and with the key beside them, not whose key it is.
     market_key : the same of the market's journal (``NAME/market+ID+BASE64``).
     witnesses : verifier keys of witnesses that must have cosigned the log: the intake's, or that of the run.
+    publishers : verifier keys of those who sign the wholesale prices; without any, the rulebook on record is believed.
     root_prices : wholesale prices as they were published; those on record are compared with them.
 
     Returns
@@ -58,7 +60,7 @@ def verify_directory(
         raise InputError(run, "journal/", "is missing; give the directory of a run or a shard")
     keys = [WitnessKey.parse(witness) for witness in witnesses]
     published_prices = None if root_prices is None else PublishedFile.read(root_prices)
-    return _Verification(run, key, market_key, keys, published_prices).report()
+    return _Verification(run, key, market_key, keys, publishers, published_prices).report()
 
 
 class _Verification:
@@ -70,6 +72,7 @@ class _Verification:
         pinned: str | None,
         market_pinned: str | None,
         witnesses: Sequence[WitnessKey],
+        publishers: Sequence[str],
         prices: PublishedFile | None,
     ) -> None:
         self._run = run
@@ -78,7 +81,7 @@ class _Verification:
         self._market = LogChecks(run / MARKET, f"{MARKET}: ", market_pinned, ()) if has_market else None
         self._across: MarketChecks | None = None
         self._root_prices: RootPriceChecks | None = None
-        self._price_file = prices
+        self._publishers, self._price_file = publishers, prices
         self._comparison: PriceComparison | None = None
         self._manifest: published.Manifest | None = None
         self._published_ok = False
@@ -136,7 +139,7 @@ class _Verification:
             calendar = Calendar.of(documents)
         times, simulated = IntakeTimes(self._intake.whole()), names[0].startswith(_SIMULATED)
         self._across = MarketChecks(entries, market.open_rows(), times, calendar, simulated)
-        self._root_prices = RootPriceChecks(market.open_rows(), calendar)
+        self._root_prices = RootPriceChecks(market.open_rows(), calendar, self._publishers)
         return len(calendar), f"{len(calendar)} versions of the rules say when gates, settlements and closes were due"
 
     def _check_published_prices(self) -> tuple[int, str]:

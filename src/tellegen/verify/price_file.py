@@ -31,12 +31,14 @@ class PublishedFile:
     ----------
     data : the file. begins : first market interval of each row. holds : for how many a row holds.
     micros : by market, the price of each row, micro-currency/kWh; None where there is none.
+    spans : by market, from the first price to the last.
     """
 
     data: bytes
     begins: list[int]
     holds: int
     micros: dict[str, list[int | None]]
+    spans: dict[str, range]
 
     @classmethod
     def read(cls, path: Path) -> PublishedFile:
@@ -68,18 +70,14 @@ class PublishedFile:
         holds = min(gaps, default=1)
         if holds > INTERVALS_PER_HOUR:
             raise InputError(path, "times", "are more than an hour apart; give the file as published")
-        return cls(data, begins, holds, {market: [row[k] for row in prices] for k, market in enumerate(_COLUMN)})
+        micros = {market: [row[k] for row in prices] for k, market in enumerate(_COLUMN)}
+        return cls(data, begins, holds, micros, {market: _span(begins, holds, each) for market, each in micros.items()})
 
     def price(self, market: str, period: range) -> int | None:
         """Price of a period, the mean where it changes within it; None where it is not published throughout."""
         each = [self._at(market, interval) for interval in period]
         known = [micros for micros in each if micros is not None]
         return round(sum(known) / len(each)) if len(known) == len(each) else None
-
-    def spans(self, market: str, interval: int) -> bool:
-        """Whether an interval lies between the first and the last price of a market."""
-        priced = [begin for begin, micros in zip(self.begins, self.micros[market], strict=True) if micros is not None]
-        return bool(priced) and priced[0] <= interval < priced[-1] + self.holds
 
     def begins_with(self, size: int, sha256: bytes) -> bool:
         """Whether the first `size` bytes are those of a digest."""
@@ -88,6 +86,11 @@ class PublishedFile:
     def _at(self, market: str, interval: int) -> int | None:
         row = bisect_right(self.begins, interval) - 1
         return self.micros[market][row] if row >= 0 and interval < self.begins[row] + self.holds else None
+
+
+def _span(begins: list[int], holds: int, micros: list[int | None]) -> range:
+    priced = [begin for begin, each in zip(begins, micros, strict=True) if each is not None]
+    return range(priced[0], priced[-1] + holds) if priced else range(0)
 
 
 def _interval(path: Path, line: int, text: str) -> int:

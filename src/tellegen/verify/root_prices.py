@@ -36,10 +36,12 @@ class RootPriceChecks:
     Parameters
     ----------
     public : its plain rows, in order. calendar : of the rulebook on record.
+    pinned : verifier keys of publishers from elsewhere; empty: those that the rulebook on record names are believed.
     """
 
     public: Sequence[PublicRows]
     calendar: Calendar
+    pinned: Sequence[str] = ()
     _prices: dict[Place, int] = field(default_factory=dict)
     _gated: set[Place] = field(default_factory=set)
     _proofs: dict[Place, tuple[str, str]] = field(default_factory=dict)
@@ -98,6 +100,8 @@ class RootPriceChecks:
     def _check_signatures(self, what: str, header: Header, interval: int, micros: int, rules: Rules) -> None:
         """The price is what its publisher signed, or the mean of it."""
         period = self._period(header.market, interval)
+        if self.pinned and rules.publisher not in self.pinned:
+            raise RefusedError(f"{what}: the rulebook names {rules.publisher}, which is no pinned key")
         key = OperatorKey.parse(rules.publisher)
         said: dict[int, int] = {}
         for cause in header.causes:
@@ -143,7 +147,10 @@ class RootPriceChecks:
         kinds = Counter(proof for proof, _ in self._proofs.values())
         told = [f"{len(self._prices)} prices, each the one that its gate counted"]
         if kinds[SIGNATURE]:
-            told.append(f"{kinds[SIGNATURE]} signed by {self._named(SIGNATURE)}")
+            trust = (
+                "whose key is pinned" if self.pinned else "not pinned: compare the rulebook's key with the publisher's"
+            )
+            told.append(f"{kinds[SIGNATURE]} signed by {self._named(SIGNATURE)}, {trust}")
         if kinds[HASH]:
             documents = {bytes(table.sha256[0]) for table in self._sources.values()}
             told.append(
@@ -176,7 +183,7 @@ class RootPriceChecks:
                 agree += 1
             elif published is not None:
                 differ.append(said)
-            elif file.spans(market, interval):
+            elif interval in file.spans[market]:
                 unpublished.append(said)
             else:
                 outside += 1
