@@ -23,6 +23,7 @@ def test_a_publisher_makes_a_key_and_signs(tellegen: Command, tmp_path: Path, mo
     assert made.out.splitlines()[2:4] == ["[root_prices]", 'proof = "signature"']
     vkey = made.out.split('"')[-2]
     assert vkey.startswith(f"{NAME}+")
+    assert Path("publisher.pub").read_text() == f"{vkey}\n"
     assert tellegen("prices", "key", NAME).err == "tellegen: publisher.key: file exists; a key is never overwritten\n"
     said = tellegen("prices", "sign", "prices.csv", "--name", NAME, "--key", "publisher.key")
     assert said.out == f"prices.csv: 3 rows signed by {NAME}\n"

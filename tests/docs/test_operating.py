@@ -13,6 +13,7 @@ import pytest
 from tellegen.cli import operate
 
 PAGE = Path(__file__).parents[2] / "docs" / "operating.md"
+VERIFY = (PAGE.parent / "verify.md").read_text(encoding="utf-8")
 WRITTEN_AT = 1_772_445_600.0  # 2026-03-02 10:00 UTC
 
 
@@ -32,8 +33,17 @@ def test_the_first_shard_goes_from_a_network_file_through_two_closes_to_its_bill
     (tmp_path / "make_prices.py").write_text(prices)
     (tmp_path / "trial.py").write_text(trial)
     runpy.run_path("make_prices.py")
-    founded, played, _ = (block.partition("\n") for block in blocks("console"))
+    founded, played, _, *publishing = (block.partition("\n") for block in blocks("console"))
     answer = tellegen(*founded[0].removeprefix("$ tellegen ").split())
     assert (answer.status, answer.out, answer.err) == (0, founded[2], "")
     runpy.run_path("trial.py")
     assert capsys.readouterr().out == played[2]
+    monkeypatch.setenv("COLUMNS", "100")
+    shown = re.search(r"^```console\n(\$ tellegen verify north .*?)^```", VERIFY, re.DOTALL | re.MULTILINE)
+    assert shown is not None
+    for command, _, expected in (shown[1].partition("\n"), *publishing):
+        answer = tellegen(*command.removeprefix("$ tellegen ").split())
+        said = "".join(f"{line.rstrip()}\n" for line in answer.out.splitlines())
+        wanted = re.escape(expected).replace(re.escape("...\n"), "(?:.*\n)*").replace(re.escape("..."), "[^\n]*")
+        assert re.fullmatch(wanted, said), f"{command} prints\n{said}"
+        assert answer.status == 0

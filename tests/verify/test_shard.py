@@ -54,6 +54,7 @@ def test_what_is_the_operator_s_own_needs_no_manifest(shard_copy: Path) -> None:
         "keys/home-1.pem",
         "state/part",
         "prices.csv",
+        "reserves.csv",
         "market/operator.lock",
         "serve.lock",
     ):

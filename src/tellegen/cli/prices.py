@@ -23,22 +23,27 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 @prices_app.command()
 def key(
     name: Annotated[str, typer.Argument(help="Publisher and zone or node, such as exchange.example/DE-LU.")],
-    out: Annotated[Path, typer.Option(help="File to make: the private key, in PEM.")] = Path("publisher.key"),
+    out: Annotated[Path, typer.Argument(help="Makes OUT.key (secret, PEM) and OUT.pub.")] = Path("publisher"),
 ) -> None:
     """Make a publisher's key; prints the verifier key for the rulebook."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+    from tellegen.journal import NoteVerifier
     from tellegen.journal.note import check_key
     from tellegen.journal.storage import write_secret
 
     check_key(name, bytes(32))
-    if out.exists():
-        raise InputError(out, "file", "exists; a key is never overwritten")
+    secret, public = (out.with_name(out.name + suffix) for suffix in (".key", ".pub"))
+    for path in (secret, public):
+        if path.exists():
+            raise InputError(path, "file", "exists; a key is never overwritten")
     made = Ed25519PrivateKey.generate()
-    write_secret(out, made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    print(f"{out}: keep it secret. For the rulebook:\n")
-    print(f'[root_prices]\nproof = "signature"\npublisher_key = "{_vkey(name, made.public_key().public_bytes_raw())}"')
+    vkey = NoteVerifier(name, made.public_key().public_bytes_raw()).vkey
+    write_secret(secret, made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public.write_text(f"{vkey}\n", encoding="utf-8")
+    print(f"{secret} (keep it secret), {public}; in the rulebook:\n")
+    print(f'[root_prices]\nproof = "signature"\npublisher_key = "{vkey}"')
 
 
 @prices_app.command()
@@ -64,7 +69,7 @@ def sign(
 @prices_app.command()
 def check(
     file: PriceTable,
-    publisher: Annotated[str, typer.Option(help="The publisher's verifier key (NAME+ID+BASE64).")],
+    publisher: Annotated[str, typer.Option(help="Its verifier key (NAME+ID+BASE64), or the file that holds it.")],
     as_json: AsJson = False,
 ) -> None:
     """Are all prices of a file signed by their publisher? Exit 1 where one is not."""
@@ -72,7 +77,8 @@ def check(
     from tellegen.operations.price_signing import unsigned_lines
 
     try:
-        verifier = NoteVerifier.parse(publisher)
+        named = "+" not in publisher and Path(publisher).is_file()
+        verifier = NoteVerifier.parse(Path(publisher).read_text("utf-8").strip() if named else publisher)
     except JournalError as error:
         raise InputError("command line", "--publisher", str(error)) from None
     signed, others = unsigned_lines(file, verifier)
@@ -84,9 +90,3 @@ def check(
             print(f"{file}: line {line}: the {market} price is not signed by {verifier.name}")
         print(f"{'NO: ' if others else ''}{signed:,} of {signed + len(others):,} prices are signed by {verifier.name}")
     sys.exit(1 if others else 0)
-
-
-def _vkey(name: str, public_key: bytes) -> str:
-    from tellegen.journal import NoteVerifier
-
-    return NoteVerifier(name, public_key).vkey

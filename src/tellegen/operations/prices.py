@@ -35,6 +35,7 @@ _SPACINGS_S = (300, 900, 1800, 3600)
 _PRICE = re.compile(r"[+-]?\d{1,9}(\.\d{1,18})?")
 _SOURCE_CHARACTERS_MAX = 64
 _SIGNATURE_BYTES = 64
+_UNSIGNED = bytes(_SIGNATURE_BYTES)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -205,17 +206,20 @@ def read_prices(path: Path, rulebook: Rulebook | None, *, growing: bool = False)
         raise InputError(path, "times", f"are {step * 5} minutes apart; give a price every 5, 15, 30 or 60 minutes")
 
     def column(name: str, place: int, signature_place: int) -> Published:
-        rows = np.zeros(len(times), dtype=PublishedPrices.row_dtype())
-        said = np.zeros(len(times), dtype=np.bool_)
-        for k, (line, row) in enumerate(zip(lines, cells, strict=True)):
-            signature = row[signature_place] if signature_place < len(row) else ""
-            if place >= len(row) or (not row[place] and not signature):
-                continue  # not said, or not yet
-            said[k] = True
-            rows["micros"][k] = _micros(path, line, name, row[place], limits)
-            rows["signature"][k] = np.void(_signature(path, line, name, signature))
-        rows["interval"], rows["intervals"] = times, step
-        return Published(PublishedPrices.from_rows(rows[said]), np.array(lines, dtype=np.int64)[said])
+        width, said, signatures = len(cells[0]), list[tuple[int, int, int]](), list[bytes]()
+        for begins, line, row in zip(times, lines, cells, strict=True) if place < width else ():
+            signature = row[signature_place] if signature_place < width else ""
+            if row[place] or signature:  # else it is not said, or not yet
+                said.append((begins, line, _micros(path, line, name, row[place], limits)))
+                signatures.append(_signature(path, line, name, signature))
+        interval, line_of, micros = np.array(said, dtype=np.int64).reshape(-1, 3).T
+        prices = PublishedPrices(
+            interval=interval,
+            intervals=np.full(interval.size, step, dtype=np.int32),
+            micros=micros,
+            signature=np.frombuffer(b"".join(signatures), dtype=f"V{_SIGNATURE_BYTES}"),
+        )
+        return Published(prices, line_of)
 
     real_time, day_ahead = column(COLUMNS[1], 1, 3), column(COLUMNS[2], 2, 4)
     return PriceSeries(path, real_time, day_ahead, len(data), hashlib.sha256(data).digest())
@@ -249,8 +253,10 @@ def _micros(path: Path, line: int, name: str, text: str, limits: tuple[int, int]
 
 def _signature(path: Path, line: int, name: str, text: str) -> bytes:
     """64 bytes; zeros where there is none."""
+    if not text:
+        return _UNSIGNED
     try:
-        signature = base64.b64decode(text, validate=True) if text else bytes(_SIGNATURE_BYTES)
+        signature = base64.b64decode(text, validate=True)
     except binascii.Error:
         signature = b""
     if len(signature) != _SIGNATURE_BYTES:

@@ -24,7 +24,7 @@ STATEMENTS = "tables/statements.parquet"
 BOOKS = "books.sqlite"
 UNPUBLISHED = frozenset({"journal", "market", "vault", "archive", "registry", "keys", "state"})
 """Folders that no manifest lists: journals are signed by themselves, the others are the operator's own."""
-LIVING = frozenset({BOOKS, "prices.csv"})
+LIVING = frozenset({BOOKS, "prices.csv", "reserves.csv"})
 """Files that go on as the market does: published where a manifest lists them, and else the operator's own."""
 
 IntArray = NDArray[np.int64]
