@@ -91,7 +91,7 @@ class StandIn:
     def published(self, market: str, interval: int) -> tuple[Published, ...]:
         return ()
 
-    def take_prices(self, market: str, prices: RootPrices, at: int) -> None:
+    def take_prices(self, market: str, prices: RootPrices, at: int, provenance: object = None) -> None:
         assert at == self.clock.now()
         self.prices |= {(market, t): p for t, p in zip(prices.interval.tolist(), prices.micros.tolist(), strict=True)}
 
