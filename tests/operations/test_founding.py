@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tellegen.errors import InputError, TellegenError
+from tellegen.journal import NoteVerifier
 from tellegen.operations.directory import ShardFiles, read_names, read_number, sole_operator
 from tellegen.operations.founding import Founding, found_shard
 from tellegen.operations.record import ShardRecord
@@ -120,6 +121,18 @@ def test_the_first_day_is_one_that_can_still_be_opened(give: Callable[..., Found
     assert made.first_day == date(2016, 3, 27)
     made = found_shard(tmp_path / "south", give(), NOW + 13 * 3600 - 300)  # 23:55 local: the 26th opens now
     assert made.first_day == date(2016, 3, 27)
+
+
+def test_prices_without_the_proof_of_the_rules_are_a_warning(give: Callable[..., Founding], tmp_path: Path):
+    vkey = NoteVerifier("exchange.example/DE-LU", bytes(32)).vkey
+    (tmp_path / "rules").mkdir()
+    section = f'\n[root_prices]\nproof = "signature"\npublisher_key = "{vkey}"\n'.encode()
+    (tmp_path / "rules" / "2016-01-01.toml").write_bytes(Rulebook.load().versions[0].content + section)
+    made = found_shard(tmp_path / "north", give(rulebook=tmp_path / "rules"), NOW)
+    assert made.price_proof == "signed by exchange.example/DE-LU"
+    assert [warning.partition(" is missing")[0] for warning in made.warnings] == [
+        f"{tmp_path / 'wholesale.csv'}: line 25, {market}_signature" for market in ("real_time", "day_ahead")
+    ]
 
 
 def test_prices_that_do_not_reach_are_a_warning(give: Callable[..., Founding], tmp_path: Path):

@@ -13,6 +13,7 @@ from playing import FIRST, Street
 
 from tellegen.assess.faults.folded import differing, folded_from_zero, parts_of
 from tellegen.journal import NoteVerifier
+from tellegen.operations import price_record
 from tellegen.operations.compaction import compact
 from tellegen.operations.market import Market
 from tellegen.operations.price_proof import doubt
@@ -170,6 +171,23 @@ def test_the_market_takes_no_price_without_its_proof(operated) -> None:
         with pytest.raises(MarketError, match=rf"2016-10-23 06:20 UTC: comes from none, the rules name {ADDRESS}"):
             market.take_prices("real_time", price, FIRST * MARKET_INTERVAL_S)
         assert len(market.record.journal) == before
+
+
+def test_an_operator_who_passes_over_the_proof_is_seen_by_anybody(
+    operated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a program of its own it might put a price on record that its publisher has not signed."""
+    path = Path(shutil.copytree(operated(SIGNATURE, False)[0], tmp_path / "shard"))
+    later = FIRST + 13
+    series = read_prices(operated(SIGNATURE, False)[1], None)
+    quotes = series.of("real_time", [range(later, later + 1)], ADDRESS)
+    shaded = RootPrices(interval=[later], micros=quotes.prices.micros + 1, source=quotes.prices.source)
+    monkeypatch.setattr(price_record, "doubt", lambda *given: None)
+    with Market.open(path) as market:
+        assert market.take_prices("real_time", shaded, INTERVALS.stop * MARKET_INTERVAL_S, quotes.provenance) == 1
+    report = verify_directory(path)
+    assert [check.name for check in report.checks if not check.ok] == ["root prices"]
+    assert found(report, "root prices").endswith(f"is not what {NAME} signed")
 
 
 # The document

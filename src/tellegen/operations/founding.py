@@ -23,10 +23,11 @@ from tellegen.operations.directory import ShardFiles, ShardPlan, fill_shard, new
 from tellegen.operations.prices import COLUMNS, PriceSeries, read_prices
 from tellegen.operations.requirements import COLUMNS as RESERVE_COLUMNS
 from tellegen.operations.requirements import read_reserves
-from tellegen.operations.timetable import day_ahead_at, day_bounds, open_at
+from tellegen.operations.timetable import day_ahead_at, day_bounds, open_at, periods
 from tellegen.operations.topology import Feeder
 from tellegen.privacy import Vault
 from tellegen.records import Role
+from tellegen.records.market import DAY_AHEAD, REAL_TIME
 from tellegen.registry import Identity, Request, signing_request
 from tellegen.registry.shard import METER_PURPOSE
 from tellegen.rules import Rulebook
@@ -194,6 +195,13 @@ def _price_warnings(prices: PriceSeries | None, rulebook: Rulebook, first_day: d
     end = prices.real_time.end
     if end < bounds.stop:
         warned.append(f"wholesale prices end at {interval_start(end):%Y-%m-%d %H:%M} UTC; append to prices.csv")
+    rules = rulebook.at(first_day).root_prices
+    for market, asked in (
+        (REAL_TIME, [range(interval, interval + 1) for interval in bounds]),
+        (DAY_AHEAD, periods(bounds)),
+    ):
+        _, unproven = prices.of(market, asked, rules.source).proven(lambda interval: rules)
+        warned += list(unproven.values())[:1]
     if not len(prices.day_ahead.prices):
         warned.append("there are no day_ahead prices: every day-ahead gate goes without one")
     return warned
