@@ -57,7 +57,8 @@ class OrderBook:
             if values.shape != (size,):
                 raise InputError("orders", name, f"has shape {values.shape}, node has {size} rows")
             object.__setattr__(self, name, values)
-        self._refuse(~np.isin(self.product, list(Product)), "is for a product that there is not")
+        unknown = (self.product < min(Product)) | (self.product > max(Product))
+        self._refuse(unknown, "is for a product that there is not")
         self._refuse(np.abs(self.side) != 1, "has a side that is neither +1 (buy) nor -1 (sell)")
         self._refuse(np.isinf(self.price), "has an infinite price; leave it out for a price-taker")
         self._refuse(~((self.slope >= 0) & np.isfinite(self.slope)), "has a slope that is negative or not finite")

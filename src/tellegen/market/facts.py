@@ -210,10 +210,10 @@ def schedules(
         (2, Product.RESERVE_UP, -1),
         (3, Product.RESERVE_DOWN, -1),
     ):
-        rows = product == kind
-        np.add.at(sums[:, column], at[rows], factor * signed[rows])
-    total = carry[customer - 1] + sums[:-1] * intervals
-    rest, whole = total % UNITS, total // UNITS
+        rows = np.flatnonzero(product == kind)
+        if rows.size:
+            np.add.at(sums[:, column], at[rows], factor * signed[rows])
+    whole, rest = np.divmod(carry[customer - 1] + sums[:-1] * intervals, UNITS)
     carry[customer - 1] = rest
     carried = rest.astype(np.int32)
     table = Schedules(

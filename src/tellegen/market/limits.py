@@ -82,10 +82,9 @@ class Limits:
     ----------
     kind : int64[R], `LimitType`; index : int64[R], node, terminal row, participant, or 0.
     scenario : int64[R], the `Scenario` in which the row holds; linear rows hold in the dispatch.
-    level : float64[R], limit in pu of voltage, pu of the terminal's kind, or kW.
+    level : float64[R], limit in pu of voltage, pu of the terminal's kind, or kW; root export's is negative.
     quantity : int64[R], the `Quantity` that the row is about; -1 for linear rows.
-    sign, scale : float64[R]; the row is ``sign * (quantity - level) / scale``; root export's level counts
-        negative.
+    sign, scale : float64[R]; the row is ``sign * (quantity - level) / scale``.
     linear : the linear rows, which are the last.
     """
 
@@ -114,8 +113,8 @@ class Limits:
         v_max: float | FloatArray | None,
         root_limit_kw: float | None,
         *,
-        scenarios: tuple[Scenario, ...] = (Scenario.DISPATCH,),
-        linear: LinearRows | None = None,
+        scenarios: tuple[Scenario, ...],
+        linear: LinearRows,
     ) -> Limits:
         """Limits of a network, with overrides.
 
@@ -123,54 +122,55 @@ class Limits:
         ------
         InputError : limits that cross or are not finite, a negative root limit.
         """
-        network = factors.network
-        size = len(network.nodes)
-        below = np.isin(factors.free, _root_nodes(network), invert=True) & (network.phase[factors.free] <= PHASES)
-        free = factors.free[below]
-        levels = [
+        network, free = factors.network, factors.free
+        size, at = len(network.nodes), network.root_terminals
+        # Where the sources stand behind an impedance, the root is metered at nodes that have no limits.
+        metered = () if at is None else network.branches.node[at]
+        free = free[(network.phase[free] <= PHASES) & np.isin(free, metered, invert=True)]
+        low, high = (
             np.asarray(own if level is None else level, dtype=np.float64)
             for own, level in ((network.v_min, v_min), (network.v_max, v_max))
-        ]
-        shape = next((level.shape for level in levels if level.shape not in ((), (size,))), None)
+        )
+        shape = next((level.shape for level in (low, high) if level.shape not in ((), (size,))), None)
         if shape is not None:
             raise InputError(network.name, f"voltage limits of shape {shape}", f"must be one number or {size}")
-        low, high = (np.broadcast_to(level, (size,))[free] for level in levels)
+        low, high = (np.broadcast_to(level, (size,))[free] for level in (low, high))
         wrong = ~(low < high)
         if wrong.any():
             node = network.nodes[int(free[np.argmax(wrong)])]
             raise InputError(network.name, f"voltage limits of node {node}", "must be numbers with v_min below v_max")
         rating = network.branches.rating_pu
         rated = np.flatnonzero(np.isfinite(rating) & (rating > 0))
-        root: list[float] = []
-        if root_limit_kw is not None:
-            if not (np.isfinite(root_limit_kw) and root_limit_kw >= 0):
-                raise InputError(network.name, f"root limit {root_limit_kw} kW", "must be finite and not negative")
-            root = [float(root_limit_kw)] * 2
-        n, k = free.size, rated.size
-        kinds = (LimitType.VOLTAGE_MIN,) * n + (LimitType.VOLTAGE_MAX,) * n + (LimitType.RATING,) * k
-        kind = np.array(kinds + ((LimitType.ROOT_IMPORT, LimitType.ROOT_EXPORT) if root else ()), dtype=np.int64)
-        quantity = np.where(kind <= LimitType.VOLTAGE_MAX, Quantity.VOLTAGE, Quantity.ROOT_KW)
-        quantity = np.where(kind == LimitType.RATING, Quantity.TERMINAL, quantity).astype(np.int64)
-        level = np.concatenate([low, high, rating[rated], root])
-        scale = np.concatenate([np.ones(2 * n), rating[rated], np.maximum(root, SCALE_KW_MIN)])
-        negative = np.isin(kind, (LimitType.VOLTAGE_MIN, LimitType.ROOT_EXPORT))
-        index = np.concatenate([free, free, rated, np.zeros(len(root), dtype=np.int64)])
-        times, own = len(scenarios), LinearRows.none() if linear is None else linear
-        nothing = np.full(own.kind.size, -1, dtype=np.int64)
+        if root_limit_kw is not None and not (np.isfinite(root_limit_kw) and root_limit_kw >= 0):
+            raise InputError(network.name, f"root limit {root_limit_kw} kW", "must be finite and not negative")
+        root = np.zeros(0) if root_limit_kw is None else np.array([float(root_limit_kw)])
+        none = np.zeros(root.size, dtype=np.int64)
+        rooted = np.maximum(root, SCALE_KW_MIN)
+        blocks = (
+            (LimitType.VOLTAGE_MIN, Quantity.VOLTAGE, -1.0, free, low, np.ones(free.size)),
+            (LimitType.VOLTAGE_MAX, Quantity.VOLTAGE, 1.0, free, high, np.ones(free.size)),
+            (LimitType.RATING, Quantity.TERMINAL, 1.0, rated, rating[rated], rating[rated]),
+            (LimitType.ROOT_IMPORT, Quantity.ROOT_KW, 1.0, none, root, rooted),
+            (LimitType.ROOT_EXPORT, Quantity.ROOT_KW, -1.0, none, -root, rooted),
+        )
+        sizes, times = [block[3].size for block in blocks], len(scenarios)
+        kind, quantity, sign = (np.repeat([block[k] for block in blocks], sizes) for k in range(3))
+        index, level, scale = (np.concatenate([block[k] for block in blocks]) for k in range(3, 6))
+        count = linear.kind.size
         return cls(
             factors=factors,
-            kind=np.concatenate([np.tile(kind, times), own.kind]),
-            index=np.concatenate([np.tile(index, times), own.index]),
-            scenario=np.concatenate([np.repeat(np.array(scenarios, dtype=np.int64), kind.size), 0 * nothing]),
-            level=np.concatenate([np.tile(level, times), own.level]),
-            quantity=np.concatenate([np.tile(quantity, times), nothing]),
-            sign=np.concatenate([np.tile(np.where(negative, -1.0, 1.0), times), np.ones(nothing.size)]),
-            scale=np.concatenate([np.tile(scale, times), own.scale]),
-            linear=own,
+            kind=np.concatenate([np.tile(kind, times), linear.kind]),
+            index=np.concatenate([np.tile(index, times), linear.index]),
+            scenario=np.concatenate([np.repeat(scenarios, kind.size), np.zeros(count, dtype=np.int64)]),
+            level=np.concatenate([np.tile(level, times), linear.level]),
+            quantity=np.concatenate([np.tile(quantity, times), np.full(count, -1)]),
+            sign=np.concatenate([np.tile(sign, times), np.ones(count)]),
+            scale=np.concatenate([np.tile(scale, times), linear.scale]),
+            linear=linear,
             _scenarios=scenarios,
             _limited=free,
             _rated=rated,
-            _rooted=bool(root),
+            _rooted=bool(root.size),
         )
 
     def values(self, flows: Sequence[PowerFlow], totals: FloatArray) -> FloatArray:
@@ -183,8 +183,7 @@ class Limits:
                 measured.append(np.full(2, flow.root_kw))
         if self.linear.kind.size:
             measured.append(self.linear.matrix @ totals)
-        signed_level = np.where(self.kind == LimitType.ROOT_EXPORT, -self.level, self.level)
-        return np.asarray(self.sign * (np.concatenate(measured) - signed_level) / self.scale)
+        return np.asarray(self.sign * (np.concatenate(measured) - self.level) / self.scale)
 
     def peaks(self, values: FloatArray) -> NDArray[np.bool_]:
         """Rows but those of a voltage that is less in excess than at a neighbour, bool[R].
@@ -194,7 +193,7 @@ class Limits:
         """
         peak, free = np.ones(len(self), dtype=bool), self.factors.free
         start, index = self.factors.neighbours
-        at, count = np.searchsorted(free, self._limited), self._limited.size
+        at, count = self.factors.position[self._limited], self._limited.size
         size = 2 * count + self._rated.size + 2 * self._rooted
         here = np.full(free.size, -np.inf)
         for first in (size * k + side * count for k in range(len(self._scenarios)) for side in (0, 1)):
@@ -332,9 +331,3 @@ def place_name(network: Network, connections: Connections, place: int) -> str:
     """A place as a person names it."""
     size = len(network.nodes)
     return f"node {node_name(network, place) if place < size else connections.name[place - size]}"
-
-
-def _root_nodes(network: Network) -> IntArray:
-    """Nodes at which the root is metered, where the sources stand behind an impedance."""
-    at = network.root_terminals
-    return np.zeros(0, dtype=np.int64) if at is None else network.branches.node[at]

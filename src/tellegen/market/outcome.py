@@ -224,13 +224,15 @@ def rent_of(
 
     `loads` complex128[L]: prices (energy + j reactive) of the network's own loads with laws.
     """
-    demand, prices = task.steps.demand_kva(y), prices_of(nodal)
+    demand = task.steps.demand_kva(y)
     paid = nodal.energy @ demand.real + nodal.reactive @ demand.imag
-    drawn = _drawn_kva(task, flow)
-    paid += loads.real @ drawn.real + loads.imag @ drawn.imag
-    reserve = np.isin(book.product, (Product.RESERVE_UP, Product.RESERVE_DOWN))
-    award = task.steps.awards(y, book.quantity_kw)
-    paid += float((book.side * award * prices.of_orders(book))[reserve].sum())
+    if loads.size:
+        drawn = _drawn_kva(task, flow)
+        paid += loads.real @ drawn.real + loads.imag @ drawn.imag
+    reserve = book.product > Product.REACTIVE
+    if reserve.any():
+        award = task.steps.awards(y, book.quantity_kw)
+        paid += float((book.side * award * prices_of(nodal).of_orders(book))[reserve].sum())
     return float(paid) - task.root_price * flow.root_kw - task.root_reactive_price * flow.root_kvar
 
 

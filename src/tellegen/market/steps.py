@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,10 @@ class Effect(IntEnum):
 
 _ACTIVATION = np.array([[1.0, 0, 0, 0, 0], [1.0, 1.0, 0, 0, 0], [1.0, 0, -1.0, 0, 0]])
 """Demand that one unit of a channel adds in each `Scenario` (rows), by `Effect`; what is sold counts negative."""
-_CALLS = ((Scenario.UP, Effect.OFFER_UP), (Scenario.DOWN, Effect.OFFER_DOWN))
+_RESERVES = (
+    (Scenario.UP, Effect.OFFER_UP, Effect.REQUIRE_UP),
+    (Scenario.DOWN, Effect.OFFER_DOWN, Effect.REQUIRE_DOWN),
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +57,10 @@ class Channels:
     reactive: FloatArray
     effect: IntArray
     group: IntArray
+    _called: FloatArray = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_called", _ACTIVATION[:, self.effect])
 
     def take(self, among: IntArray) -> Channels:
         """Some of them."""
@@ -62,7 +70,7 @@ class Channels:
 
     def activation(self, scenario: int) -> FloatArray:
         """Demand that one unit adds in a scenario, relative to `active` and `reactive`, float64[c]."""
-        return np.asarray(_ACTIVATION[scenario, self.effect])
+        return np.asarray(self._called[scenario])
 
     def project(self, gradient: ComplexArray, scenario: int = Scenario.DISPATCH) -> FloatArray:
         """Derivatives by channels, [..., c], of something with derivatives `gradient` [..., places] in a scenario."""
@@ -132,18 +140,16 @@ class Steps:
         if outside.any():
             row = int(np.argmax(outside))
             raise InputError("orders", f"row {row}, node {book.node[row]}", f"is not one of the {places} places")
-        effect = effects(book)
+        effect, taker = effects(book), book.price_taker
         moving = effect < Effect.REQUIRE_UP
         active = np.where((book.product != Product.REACTIVE) & moving, 1.0, 0.0)
         reactive = np.where(book.product == Product.REACTIVE, 1.0, book.kvar_per_kw * moving)
-        taker = book.price_taker
         shed = np.zeros(len(book)) if curtailable_kw is None else np.where(taker, curtailable_kw, 0.0)
         fixed_kw = np.where(taker, book.quantity_kw - shed, 0.0)
-        power = book.side * fixed_kw * (active + 1j * reactive)
-        fixed = _on_places(places, book.node, power * _ACTIVATION[0, effect])[None].repeat(len(Scenario), axis=0)
-        for scenario, offer in _CALLS:
-            if (taker & (effect == offer)).any():
-                fixed[scenario] = _on_places(places, book.node, power * _ACTIVATION[scenario, effect])
+        rows = np.flatnonzero(fixed_kw)
+        power = book.side[rows] * fixed_kw[rows] * (active[rows] + 1j * reactive[rows])
+        called = [power * _ACTIVATION[scenario, effect[rows]] for scenario in Scenario]
+        fixed = np.stack([_on_places(places, book.node[rows], demand) for demand in called])
         if fixed_kva is not None:
             given = np.asarray(fixed_kva, dtype=np.complex128)
             if given.shape != (places,) or not np.isfinite(given).all():
@@ -156,21 +162,20 @@ class Steps:
         groups = np.full(len(book), -1, dtype=np.int64) if group is None else group
         live = np.flatnonzero(variable_kw > 0)
         # A sloped order ties with none: its own row number tells it apart.
-        alone = np.where(book.slope[live] > 0, live + 1, 0)
-        keys = np.stack(
-            [book.node[live], effect[live], book.product[live], groups[live], book.side[live], price[live],
-             book.kvar_per_kw[live], alone]
-        ).astype(np.float64)  # fmt: skip
+        alone = np.where(book.slope > 0, np.arange(1, len(book) + 1), 0)
+        kind = _packed(book.node, effect, book.product, groups, book.side)
         member = np.full(len(book), -1, dtype=np.int64)
-        member[live], first = _grouped(keys)
+        member[live], first = _grouped(kind[live], price[live], book.kvar_per_kw[live], alone[live])
         first = live[first]
         width = np.bincount(member[live], weights=variable_kw[live], minlength=first.size).astype(np.float64)
-        channel, head = _grouped(
-            np.stack([book.node[first], effect[first], groups[first], active[first], reactive[first]]).astype(float)
-        )
+        kind = _packed(book.node, effect, groups, active.astype(np.int64))
+        channel, head = _grouped(kind[first], reactive[first])
         head = first[head]
-        reserve = [effect == Effect.REQUIRE_UP, effect == Effect.REQUIRE_DOWN]
-        offers = [effect == Effect.OFFER_UP, effect == Effect.OFFER_DOWN]
+        offered = set(effect[(effect > Effect.DEMAND) & (book.quantity_kw > 0)].tolist())
+        required = np.zeros(2)
+        if (effect > Effect.DEMAND).any():
+            for k, (_, offer, need) in enumerate(_RESERVES):
+                required[k] = fixed_kw[effect == need].sum() - fixed_kw[effect == offer].sum()
         share = np.zeros(len(book))
         share[live] = variable_kw[live] / width[member[live]]
         return cls(
@@ -184,13 +189,8 @@ class Steps:
             share=share,
             fixed_kva=fixed,
             fixed_kw=fixed_kw,
-            required_kw=np.array(
-                [fixed_kw[a].sum() - fixed_kw[b].sum() for a, b in zip(reserve, offers, strict=True)], dtype=np.float64
-            ),
-            scenarios=(
-                Scenario.DISPATCH,
-                *(call for call, offer in _CALLS if (book.quantity_kw[effect == offer] > 0).any()),
-            ),
+            required_kw=required,
+            scenarios=(Scenario.DISPATCH, *(call for call, offer, _ in _RESERVES if offer in offered)),
         )
 
     def totals(self, y: FloatArray) -> FloatArray:
@@ -249,14 +249,32 @@ def _on_places(places: int, at: IntArray, power: NDArray[np.complex128]) -> Comp
     return np.asarray(real + 1j * np.bincount(at, power.imag, minlength=places), dtype=np.complex128)
 
 
-def _grouped(keys: FloatArray) -> tuple[IntArray, IntArray]:
-    """The group of each column of `keys`, and the first column of each group; groups in the order of their keys."""
-    keys = keys[(keys != keys[:, :1]).any(axis=1)]
-    if not keys.size:
-        return np.zeros(keys.shape[1], dtype=np.int64), np.zeros(min(keys.shape[1], 1), dtype=np.int64)
-    order = np.lexsort(keys[::-1])
-    fresh = np.ones(order.size, dtype=bool)
-    fresh[1:] = (keys[:, order[1:]] != keys[:, order[:-1]]).any(axis=0)
+def _packed(*columns: IntArray) -> IntArray:
+    """One whole number for each row, in the order of the columns."""
+    packed = np.zeros(columns[0].size, dtype=np.int64)
+    for column in columns if packed.size else ():
+        low, high = int(column.min()), int(column.max())
+        if low < high:
+            packed = packed * (high - low + 1) + (column - low)
+    return packed
+
+
+def _grouped(kind: IntArray, key: FloatArray, *more: FloatArray | IntArray) -> tuple[IntArray, IntArray]:
+    """The group of each row of some keys, and the first row of each; groups in the order of the keys."""
+    # Complex numbers sort by their real part, then the imaginary; rows come by node, which makes that quick.
+    both = kind + 1j * key
+    order = np.argsort(both, kind="stable")
+    fresh = _differ(order, both)
+    if more and not fresh.all():
+        order = np.lexsort((*more[::-1], key, kind))
+        fresh = _differ(order, both, *more)
     group = np.empty(order.size, dtype=np.int64)
     group[order] = np.cumsum(fresh) - 1
     return group, order[fresh]
+
+
+def _differ(order: IntArray, *keys: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which rows, in an order, are not the same as the one before."""
+    fresh = np.ones(order.size, dtype=bool)
+    fresh[1:] = np.any([key[order[1:]] != key[order[:-1]] for key in keys], axis=0)
+    return fresh

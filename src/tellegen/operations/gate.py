@@ -185,7 +185,7 @@ class Wires:
     def rest(self, steps: IntArray, engine: Engine, demand_kva: ComplexArray) -> tuple[IntArray, bool]:
         """Where taps come to rest at a demand, and whether they do; as they were where they do not."""
         case = self._at(steps, engine)[0]
-        if case is None or self._case is None or self._case.controls is None or not steps.size:
+        if case is None or self._case is None or self._case.controls is None:
             return steps, True
         try:
             settled = settle_taps(case, demand_kva, loads=_NO_LOADS)
@@ -267,9 +267,10 @@ def _clear_period(
     )
     outcome, findings = _cleared(task, network, OrderBook.from_orders(accepted), period.root_price_micros, options)
     # customers are numbered along the feeder here, so that what is carried is as short as the feeder
-    if not np.isin(customer, task.customer).all():
+    at = np.searchsorted(task.customer, customer)
+    if not np.array_equal(np.append(task.customer, OPERATOR)[at], customer):
         raise InputError(f"gate of {task.feeder}", f"interval {period.first}", "has customers that the task lacks")
-    number = np.append(np.searchsorted(task.customer, customer) + 1, OPERATOR)[place]
+    number = np.append(at + 1, OPERATOR)[place]
     facts = to_records(
         outcome,
         replace(accepted, customer=number.astype(np.int32)),
@@ -280,8 +281,13 @@ def _clear_period(
     given = facts.awards.order
     awards = replace(facts.awards, customer=accepted.customer[given], order=rows[given].astype(np.int32))
     who = task.customer[facts.schedules.customer - 1].astype(np.int32)
-    after, settled = wires.rest(taps, task.engine, _demand_kva(len(network.nodes), awards, period.orders))
-    refused = np.setdiff1d(np.arange(len(period.orders), dtype=np.int32), rows)
+    after, settled = taps, True
+    if taps.size:
+        demand = _demand_kva(len(network.nodes), awards, period.orders)
+        after, settled = wires.rest(taps, task.engine, demand)
+    left_out = np.ones(len(period.orders), dtype=np.bool_)
+    left_out[rows] = False
+    refused = np.flatnonzero(left_out).astype(np.int32)
     return Cleared(
         first=period.first,
         refused=Refusals(row=refused, refusal=np.full(refused.size, Refusal.OUT_OF_RANGE, dtype=np.uint8)),
