@@ -360,6 +360,7 @@ def _parts(plan: Plan, values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]
     return values[:size], values[size : size + entries], values[size + entries :]
 
 
+@lru_cache(maxsize=64)
 def _trial(size: int) -> ComplexArray:
     """A right side with no symmetry and no zero, in elimination order."""
     return np.asarray(np.exp(1j * (np.arange(size) + 0.5)), dtype=np.complex128)
