@@ -13,10 +13,10 @@ import scipy.sparse as sp
 
 from tellegen.grid import load_case
 from tellegen.grid.network import Branches, Network
-from tellegen.market import NOT_ENERGISED, OrderBook, clear, read_orders_csv
+from tellegen.market import NOT_ENERGISED, OrderBook, clear
 from tellegen.records import ClearingStatus, Product
 from tellegen.workbench import clear as clear_file
-from tellegen.workbench import load_network
+from tellegen.workbench import load_network, read_orders
 
 Build = Callable[..., Network]
 ROOT = 0.3
@@ -129,7 +129,7 @@ def test_importers_remember_what_they_leave_out(files: tuple[Path, Path]) -> Non
     case = load_case(str(files[0]))
     assert case.network.nodes == ("1", "2")
     assert set(case.network.not_energised) == {"3", "4"}
-    book = read_orders_csv(files[1], case.network).book
+    book = read_orders(files[1], case.network).book
     assert book.node.tolist() == [1, *[NOT_ENERGISED] * 4]
 
 

@@ -12,8 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tellegen.errors import InputError
-from tellegen.market import OrderFile
-from tellegen.workbench import Feeder, read_orders
+from tellegen.workbench import Feeder, OrderFile, read_orders
 
 GOOD = {"participant": "anna", "node": 3, "product": "energy", "side": "buy", "price": 0.3, "quantity_kw": 2.0}
 

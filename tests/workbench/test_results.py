@@ -17,8 +17,7 @@ import tellegen
 from tellegen.errors import InputError
 from tellegen.grid import load_case
 from tellegen.market import clear as clear_market
-from tellegen.market import read_orders_csv
-from tellegen.workbench import ClearingResult, Feeder, OptionError, clear, load_network, powerflow
+from tellegen.workbench import ClearingResult, Feeder, OptionError, clear, load_network, powerflow, read_orders
 
 Tellegen = Callable[..., NamedTuple]
 
@@ -76,7 +75,7 @@ def test_the_parts_of_a_price_sum_to_it(result: ClearingResult) -> None:
 
 def test_orders_alone_clear_as_the_engine_clears_them(street_file: Path, street: Feeder, orders_file: Path) -> None:
     case = load_case(str(street_file))
-    own = clear_market(case.network, read_orders_csv(orders_file, case.network).book, 0.12)
+    own = clear_market(case.network, read_orders(orders_file, case.network).book, 0.12)
     found = clear(street, orders_file, orders_only=True, root_price=0.12)
     assert found.awards["quantity_kw"].to_list() == own.award_kw.tolist()
     assert found.welfare == own.welfare

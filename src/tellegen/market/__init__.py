@@ -13,15 +13,6 @@ from tellegen.market.facts import Facts, awards, clearing_table, price_table, sc
 from tellegen.market.limits import LimitType
 from tellegen.market.market_power import Finding, Mitigated, PivotalTest, References, clear_mitigated
 from tellegen.market.optima import Choice
-from tellegen.market.order_file import (
-    OrderFile,
-    read_agreement_rows,
-    read_agreements_csv,
-    read_order_rows,
-    read_orders_csv,
-    read_reference_rows,
-    read_references_csv,
-)
 from tellegen.market.outcome import BindingLimit, Clearing, Evidence, Prices
 from tellegen.market.parameters import Parameters
 from tellegen.market.start import Start, can_start, start_after, start_of
@@ -40,7 +31,6 @@ __all__ = [
     "LimitType",
     "Mitigated",
     "OrderBook",
-    "OrderFile",
     "Parameters",
     "PivotalTest",
     "Prices",
@@ -55,12 +45,6 @@ __all__ = [
     "double_auction",
     "engine_name",
     "price_table",
-    "read_agreement_rows",
-    "read_agreements_csv",
-    "read_order_rows",
-    "read_orders_csv",
-    "read_reference_rows",
-    "read_references_csv",
     "schedules",
     "start_after",
     "start_of",

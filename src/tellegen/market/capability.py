@@ -13,15 +13,16 @@ to buy. A participant without energy orders offers capacity of its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from tellegen.errors import InputError
-from tellegen.grid.network import FloatArray, IntArray
+from tellegen.grid.network import FloatArray, IntArray, Network
 from tellegen.market.book import OrderBook
+from tellegen.market.limits import LimitType, LinearRows, place_name
 from tellegen.market.steps import Effect, Steps, effects
 from tellegen.records import Side
 
@@ -31,8 +32,8 @@ class Agreements:
     """Connection agreements, and energy behind reserve; one row per participant and place; ``inf`` is no limit.
 
     Firm capacity is shed only where nothing has a power flow with it: a price-taker within it is served whatever the
-    price. What a price-taker asks beyond it
-    and within the limit is flexible: served while the wires allow, shed at the published curtailment price.
+    price. What a price-taker asks beyond it and within the limit is flexible: served while the wires allow, shed at the
+    published curtailment price.
 
     Attributes
     ----------
@@ -76,11 +77,10 @@ class Agreements:
         """
         limits = (import_kw, export_kw, firm_import_kw, firm_export_kw, energy_up_kwh, energy_down_kwh)
         parts = [np.atleast_1d(part).copy() for part in np.broadcast_arrays(participant, place, *limits)]
-        names = ("import_kw", "export_kw", "firm_import_kw", "firm_export_kw", "energy_up_kwh", "energy_down_kwh")
-        for name, values in zip(names, parts[2:], strict=True):
+        for spec, values in zip(fields(cls)[2:], parts[2:], strict=True):
             bad = ~(values >= 0)
             if bad.any():
-                raise InputError("agreements", f"row {int(np.argmax(bad))}, {name}", "must not be negative")
+                raise InputError("agreements", f"row {int(np.argmax(bad))}, {spec.name}", "must not be negative")
         who = np.stack(parts[:2]).astype(np.int64)
         if np.unique(who, axis=1).shape[1] != who.shape[1]:
             raise InputError("agreements", "a participant and place", "are named twice; give one row each")
@@ -127,7 +127,7 @@ def group_orders(book: OrderBook, agreements: Agreements | None) -> Groups:
     energy = known & (effect == Effect.DEMAND) & (book.product == 0)
     offers = known & np.isin(effect, (Effect.OFFER_UP, Effect.OFFER_DOWN))
 
-    def total(mask: np.ndarray) -> FloatArray:
+    def total(mask: NDArray[np.bool_]) -> FloatArray:
         return np.bincount(of_order[mask], book.quantity_kw[mask], minlength=size).astype(np.float64)
 
     bought, sold = total(energy & (book.side == Side.BUY)), total(energy & (book.side == Side.SELL))
@@ -165,40 +165,44 @@ def group_orders(book: OrderBook, agreements: Agreements | None) -> Groups:
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class OwnLimits:
-    """Limits of groups as rows ``matrix @ totals <= level`` over channels, in kW.
-
-    `direction` is +1 where what comes out is limited, -1 where what goes in; `stored` says that energy is the reason;
-    `size_kw` is the whole limit, `level` what price-takers leave of it.
-    """
-
-    matrix: sp.csr_matrix
-    level: FloatArray
-    group: IntArray
-    direction: IntArray
-    stored: np.ndarray
-    size_kw: FloatArray
+def linear_rows(
+    network: Network, book: OrderBook, groups: Groups, steps: Steps, *, period_hours: float, reserve_hours: float
+) -> LinearRows:
+    """Reserve required, where any is required or offered, and the groups' own limits that the orders could reach."""
+    blocks = _required(steps)
+    if groups.participant.size:
+        blocks += _own_limits(network, book, groups, steps, period_hours, period_hours + reserve_hours)
+    return LinearRows.stack(blocks)
 
 
-def own_limits(
-    book: OrderBook, groups: Groups, steps: Steps, *, period_hours: float, reserve_hours: float
-) -> OwnLimits:
-    """Rows of the groups' limits that the orders could reach."""
+def _required(steps: Steps) -> list[LinearRows]:
+    blocks = []
+    for k, (kind, ways, name) in enumerate(
+        (
+            (LimitType.RESERVE_UP, (Effect.OFFER_UP, Effect.REQUIRE_UP), "reserve up"),
+            (LimitType.RESERVE_DOWN, (Effect.OFFER_DOWN, Effect.REQUIRE_DOWN), "reserve down"),
+        )
+    ):
+        among, required = np.isin(steps.channels.effect, ways), steps.required_kw[k : k + 1]
+        if among.any() or required > 0:
+            matrix = sp.csr_matrix(among.astype(np.float64)[None, :])
+            blocks.append(
+                LinearRows.of(kind, np.zeros(1, dtype=np.int64), matrix, -required, np.abs(required), (name,))
+            )
+    return blocks
+
+
+def _own_limits(
+    network: Network, book: OrderBook, groups: Groups, steps: Steps, period_hours: float, hours: float
+) -> list[LinearRows]:
     channels, size = steps.channels, groups.participant.size
-    if not size:
-        nothing = np.zeros(0, dtype=np.int64)
-        empty = sp.csr_matrix((0, channels.place.size))
-        return OwnLimits(empty, np.zeros(0), nothing, nothing, np.zeros(0, dtype=bool), np.zeros(0))
-    effect = effects(book)
-    fixed = np.where(groups.of_order >= 0, steps.fixed_kw, 0.0)
+    effect, grouped = effects(book), groups.of_order >= 0
     energy = (effect == Effect.DEMAND) & (book.product == 0)
 
-    def constant(mask: np.ndarray) -> FloatArray:
-        chosen = mask & (groups.of_order >= 0)
-        return np.bincount(
-            groups.of_order[chosen], (book.side * fixed)[chosen], minlength=size
-        ).astype(np.float64)  # fmt: skip
+    def constant(mask: NDArray[np.bool_]) -> FloatArray:
+        chosen = mask & grouped
+        fixed = (book.side * steps.fixed_kw)[chosen]
+        return np.bincount(groups.of_order[chosen], fixed, minlength=size).astype(np.float64)
 
     def reach(effect: Effect, sign: float) -> FloatArray:
         """Most that variables of a sign add in the channels of an effect, kW."""
@@ -209,29 +213,25 @@ def own_limits(
 
     demand, up, down = (constant(m) for m in (energy, effect == Effect.OFFER_UP, effect == Effect.OFFER_DOWN))
     member, moves = channels.group, (channels.effect == Effect.DEMAND) & (channels.active > 0)
-    hours = period_hours + reserve_hours
-    power, stored = (1.0, 1.0), (period_hours / hours, reserve_hours / hours)
-    parts: list[tuple[sp.csr_matrix, FloatArray, IntArray, int, bool, FloatArray]] = []
-    for direction, offer, given, limit, limit_kwh in (
-        (1, Effect.OFFER_UP, up, groups.most_out_kw, groups.energy_up_kwh),
-        (-1, Effect.OFFER_DOWN, down, groups.most_in_kw, groups.energy_down_kwh),
+    power, stored = (1.0, 1.0), (period_hours / hours, (hours - period_hours) / hours)
+    blocks = []
+    for direction, offer, given, kind, (d, u), level, name in (
+        (1, Effect.OFFER_UP, up, LimitType.EXPORT, power, groups.most_out_kw, "export"),
+        (1, Effect.OFFER_UP, up, LimitType.STORED_UP, stored, groups.energy_up_kwh / hours, "stored energy"),
+        (-1, Effect.OFFER_DOWN, down, LimitType.IMPORT, power, groups.most_in_kw, "import"),
+        (-1, Effect.OFFER_DOWN, down, LimitType.STORED_DOWN, stored, groups.energy_down_kwh / hours, "room for energy"),
     ):
         # What is sold stands negative in its channel: u = -(given + x).
         moved, called = reach(Effect.DEMAND, -float(direction)) - direction * demand, reach(offer, -1.0) - given
-        for (d, u), level in ((power, limit), (stored, limit_kwh / hours)):
-            kept = np.flatnonzero(np.isfinite(level) & (d * moved + u * called > level - 1e-12))
-            row = np.full(size + 1, -1, dtype=np.int64)
-            row[kept] = np.arange(kept.size)
-            value = np.where(moves, -direction * d, np.where(channels.effect == offer, -u, 0.0))
-            at = np.flatnonzero((row[member] >= 0) & (value != 0))
-            matrix = sp.csr_matrix((value[at], (row[member[at]], at)), shape=(kept.size, member.size))
-            bound = (level + direction * d * demand + u * given)[kept]
-            parts.append((matrix, bound, kept, direction, (d, u) == stored, level[kept]))
-    return OwnLimits(
-        matrix=sp.csr_matrix(sp.vstack([part[0] for part in parts])),
-        level=np.concatenate([part[1] for part in parts]),
-        group=np.concatenate([part[2] for part in parts]).astype(np.int64),
-        direction=np.concatenate([np.full(part[2].size, part[3]) for part in parts]).astype(np.int64),
-        stored=np.concatenate([np.full(part[2].size, part[4]) for part in parts]).astype(bool),
-        size_kw=np.concatenate([part[5] for part in parts]),
-    )
+        kept = np.flatnonzero(np.isfinite(level) & (d * moved + u * called > level - 1e-12))
+        row = np.full(size + 1, -1, dtype=np.int64)
+        row[kept] = np.arange(kept.size)
+        value = np.where(moves, -direction * d, np.where(channels.effect == offer, -u, 0.0))
+        at = np.flatnonzero((row[member] >= 0) & (value != 0))
+        matrix = sp.csr_matrix((value[at], (row[member[at]], at)), shape=(kept.size, member.size))
+        bound = (level + direction * d * demand + u * given)[kept]
+        who = groups.participant[kept]
+        places = (place_name(network, book.connections, place) for place in groups.place[kept].tolist())
+        names = [f"{name} of participant {number} at {place}" for number, place in zip(who, places, strict=True)]
+        blocks.append(LinearRows.of(kind, who, matrix, bound, level[kept], names))
+    return blocks

@@ -14,10 +14,10 @@ from tellegen.grid.elimination import Engine
 from tellegen.grid.network import ComplexArray, FixedLoads, FloatArray, IntArray, Network
 from tellegen.grid.powerflow import Factors, GridError, factorise
 from tellegen.market.book import NOT_ENERGISED, OrderBook
-from tellegen.market.capability import Agreements, group_orders, own_limits
+from tellegen.market.capability import Agreements, group_orders, linear_rows
 from tellegen.market.effort import Effort
 from tellegen.market.fallback import fallback_of
-from tellegen.market.limits import Limits, LimitType, linear_rows
+from tellegen.market.limits import Limits, LimitType
 from tellegen.market.operating_point import Task, price_scale
 from tellegen.market.optima import Choice, best_of_all, may_have_several
 from tellegen.market.outcome import Clearing, mismatch_of, outcome_of
@@ -293,8 +293,7 @@ def _task(
         curtailment_price=rules.curtailment_price,
     )
     steps = _within_reach(factors, steps)
-    own = own_limits(book, groups, steps, period_hours=period_hours, reserve_hours=rules.reserve_hours)
-    linear = linear_rows(network, book.connections, steps, groups, own)
+    linear = linear_rows(network, book, groups, steps, period_hours=period_hours, reserve_hours=rules.reserve_hours)
     limits = Limits.of(factors, *bounds, scenarios=steps.scenarios, linear=linear)
     return Task(network, factors, wiring, steps, limits, root_price, root_reactive_price, rules)
 

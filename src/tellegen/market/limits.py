@@ -20,9 +20,8 @@ from tellegen.grid.connections import Connections
 from tellegen.grid.network import FloatArray, IntArray, LimitKind, Network
 from tellegen.grid.powerflow import Factors, PowerFlow
 from tellegen.grid.sensitivity import Quantity
-from tellegen.market.capability import Groups, OwnLimits
 from tellegen.market.parameters import Parameters
-from tellegen.market.steps import Effect, Scenario, Steps
+from tellegen.market.steps import Scenario
 
 SCALE_KW_MIN = 1.0
 """A limit in kW is scaled by itself, but one of 0 kW by this."""
@@ -68,10 +67,30 @@ class LinearRows:
     name: tuple[str, ...]
 
     @classmethod
-    def none(cls) -> LinearRows:
-        """No rows."""
-        nothing = np.zeros(0, dtype=np.int64)
-        return cls(nothing, nothing, sp.csr_matrix((0, 0)), np.zeros(0), np.zeros(0), ())
+    def of(
+        cls,
+        kind: LimitType,
+        index: IntArray,
+        matrix: sp.csr_matrix,
+        level: FloatArray,
+        size_kw: FloatArray,
+        name: Sequence[str],
+    ) -> LinearRows:
+        """Rows of one kind, with the size of the limit in all, of which `level` is what is left to the variables."""
+        kinds = np.full(index.size, kind, dtype=np.int64)
+        return cls(kinds, index.astype(np.int64), matrix, level, np.maximum(size_kw, SCALE_KW_MIN), tuple(name))
+
+    @classmethod
+    def stack(cls, parts: Sequence[LinearRows]) -> LinearRows:
+        """Rows of all parts, in their order."""
+        if not parts:
+            nothing = np.zeros(0, dtype=np.int64)
+            return cls(nothing, nothing, sp.csr_matrix((0, 0)), np.zeros(0), np.zeros(0), ())
+        kind, index, level, scale = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("kind", "index", "level", "scale")
+        )
+        matrix = sp.csr_matrix(sp.vstack([part.matrix for part in parts]))
+        return cls(kind, index, matrix, level, scale, tuple(name for part in parts for name in part.name))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -278,53 +297,6 @@ def node_name(network: Network, node: int) -> str:
     """A node as a person names it: the bus, with its phase where phases are told apart."""
     phase = int(network.phase[node])
     return f"{network.nodes[node]}.{phase}" if phase else network.nodes[node]
-
-
-def linear_rows(network: Network, connections: Connections, steps: Steps, groups: Groups, own: OwnLimits) -> LinearRows:
-    """Reserve required, where any is required or offered, and the participants' own limits."""
-    effect = steps.channels.effect
-    if not own.level.size and not effect.any() and not (steps.required_kw > 0).any():
-        return LinearRows.none()
-    parts: list[sp.csr_matrix] = []
-    kinds, levels, names = [], [], []
-    for k, (kind, effects_of, way) in enumerate(
-        (
-            (LimitType.RESERVE_UP, (Effect.OFFER_UP, Effect.REQUIRE_UP), "up"),
-            (LimitType.RESERVE_DOWN, (Effect.OFFER_DOWN, Effect.REQUIRE_DOWN), "down"),
-        )
-    ):
-        among = np.isin(effect, effects_of)
-        if among.any() or steps.required_kw[k] > 0:
-            parts.append(sp.csr_matrix(among.astype(np.float64)[None, :]))
-            kinds.append(int(kind))
-            levels.append(-float(steps.required_kw[k]))
-            names.append(f"reserve {way}")
-    own_kind = np.where(
-        own.stored,
-        np.where(own.direction > 0, LimitType.STORED_UP, LimitType.STORED_DOWN),
-        np.where(own.direction > 0, LimitType.EXPORT, LimitType.IMPORT),
-    ).astype(np.int64)
-    for kind, k in zip(own_kind.tolist(), own.group.tolist(), strict=True):
-        place = int(groups.place[k])
-        at = place_name(network, connections, place)
-        names.append(f"{_OWN_NAMES[LimitType(kind)]} of participant {groups.participant[k]} at {at}")
-    level = np.concatenate([levels, own.level])
-    return LinearRows(
-        kind=np.concatenate([kinds, own_kind]).astype(np.int64),
-        index=np.concatenate([np.zeros(len(kinds)), groups.participant[own.group]]).astype(np.int64),
-        matrix=sp.csr_matrix(sp.vstack([*parts, own.matrix])),
-        level=level,
-        scale=np.maximum(np.concatenate([np.abs(levels), own.size_kw]), SCALE_KW_MIN),
-        name=tuple(names),
-    )
-
-
-_OWN_NAMES = {
-    LimitType.EXPORT: "export",
-    LimitType.IMPORT: "import",
-    LimitType.STORED_UP: "stored energy",
-    LimitType.STORED_DOWN: "room for energy",
-}
 
 
 def place_name(network: Network, connections: Connections, place: int) -> str:

@@ -8,6 +8,7 @@ tables are Polars frames, and the JSON document that the command line prints. `t
 from tellegen.workbench.clearing import ClearingResult, OptionError, clear
 from tellegen.workbench.feeder import Feeder, load_network
 from tellegen.workbench.flow import FlowResult, powerflow
+from tellegen.workbench.order_rows import OrderFile
 from tellegen.workbench.orders import OrdersLike, read_orders
 from tellegen.workbench.topology import Topology
 
@@ -16,6 +17,7 @@ __all__ = [
     "Feeder",
     "FlowResult",
     "OptionError",
+    "OrderFile",
     "OrdersLike",
     "Topology",
     "clear",

@@ -21,7 +21,6 @@ from tellegen.market import (
     LimitType,
     Mitigated,
     OrderBook,
-    OrderFile,
     Parameters,
     PivotalTest,
     clear_mitigated,
@@ -33,6 +32,7 @@ from tellegen.records import Product
 from tellegen.workbench.declared import generator_offers, set_points
 from tellegen.workbench.feeder import Feeder
 from tellegen.workbench.flow import NEUTRAL, loading_frame, network_document, shown_nodes, voltage_frame
+from tellegen.workbench.order_rows import OrderFile
 from tellegen.workbench.orders import OrdersLike, read_agreements, read_orders, read_references
 from tellegen.workbench.tables import Columns, frame, rows
 

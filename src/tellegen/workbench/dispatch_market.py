@@ -11,9 +11,10 @@ import numpy as np
 from tellegen.errors import InputError
 from tellegen.grid import Case, Dispatch, FixedLoads, LoadLaw, Network
 from tellegen.grid.network import ComplexArray, FloatArray
-from tellegen.market import Clearing, OrderBook, clear, read_orders_csv
+from tellegen.market import Clearing, OrderBook, clear
 from tellegen.records import Product
 from tellegen.workbench.declared import generator_offers, set_points
+from tellegen.workbench.orders import read_orders
 
 
 @dataclass(slots=True)
@@ -60,7 +61,7 @@ def market_of(case: Case, network: str, orders: Path, root_price: float | None, 
         raise InputError(network, "root", "has no reference cost in the file; give --root-price")
     if not np.isfinite(price):
         raise InputError("command line", "--root-price", "must be a finite number")
-    book = read_orders_csv(orders, case.network).book
+    book = read_orders(orders, case.network).book
     return DispatchMarket(book if orders_only else OrderBook.concat(book, generator_offers(case)), price, orders_only)
 
 
