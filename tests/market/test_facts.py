@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tellegen.grid.network import Network
 from tellegen.market import OrderBook, awards, clear, price_table, schedules, to_records
-from tellegen.market.admission import admissible
+from tellegen.operations.admission import admissible
 from tellegen.records import Awards, Orders, RecordError
 from tellegen.units import cumulative_energy_wh
 

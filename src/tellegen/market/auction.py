@@ -95,12 +95,13 @@ def double_auction(
     buy = np.flatnonzero((direction == Side.BUY) & (quantity > 0))
     sell = np.flatnonzero((direction == Side.SELL) & (quantity > 0))
     root = _root_order(price, quantity, buy, sell, root_price_micros, root_limit_w)
-    bids = _Ladder.of(-price[buy], quantity[buy], root if root is not None and root[0] == Side.BUY else None)
-    asks = _Ladder.of(price[sell], quantity[sell], root if root is not None and root[0] == Side.SELL else None)
-    volume = _volume(bids, asks)
+    bids = _Ladder.of(buy, -price[buy], quantity[buy], root if root is not None and root[0] == Side.BUY else None)
+    asks = _Ladder.of(sell, price[sell], quantity[sell], root if root is not None and root[0] == Side.SELL else None)
+    # The most that both sides agree to at some price: it is found at a price that a seller names.
+    volume = int(np.minimum(asks.upto(asks.rank), bids.upto(-asks.rank)).max(initial=0))
     award = np.zeros(direction.size, dtype=np.int64)
-    served_buy, left_buy, given = bids.fill(volume, award, buy, f"buy/{context}")
-    served_sell, left_sell, taken = asks.fill(volume, award, sell, f"sell/{context}")
+    served_buy, left_buy, given = bids.fill(volume, award, f"buy/{context}")
+    served_sell, left_sell, taken = asks.fill(volume, award, f"sell/{context}")
     below = [served_sell, None if left_buy is None else -left_buy]
     above = [None if served_buy is None else -served_buy, left_sell]
     low = max((end for end in below if end is not None), default=price_floor_micros)
@@ -149,69 +150,54 @@ def _root_order(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Ladder:
-    """One side of the book, best first: `rank` is the price of sellers, minus the price of buyers."""
+    """One side of the book, best first, the root behind others at its price.
 
-    order: NDArray[np.intp]
+    `row` of the book, -1 for the root; `rank` is the price of sellers, minus the price of buyers; `total` of quantities
+    up to each.
+    """
+
+    row: NDArray[np.intp]
     rank: IntArray
     quantity: IntArray
     total: IntArray
-    root: tuple[int, int] | None
 
     @classmethod
-    def of(cls, rank: IntArray, quantity: IntArray, root: _Root | None) -> _Ladder:
+    def of(cls, row: NDArray[np.intp], rank: IntArray, quantity: IntArray, root: _Root | None) -> _Ladder:
         order = np.argsort(rank)
-        rank, quantity = rank[order], quantity[order]
-        if exact_sum(quantity) + (root[2] if root is not None else 0) >= ROW_LIMIT**2:
+        row, rank, quantity = row[order], rank[order], quantity[order]
+        if root is not None:
+            own = -root[1] if root[0] == Side.BUY else root[1]
+            at = np.searchsorted(rank, own, side="right")
+            row, rank, quantity = (np.insert(x, at, y) for x, y in ((row, -1), (rank, own), (quantity, root[2])))
+        if exact_sum(quantity) >= ROW_LIMIT**2:
             raise InputError("auction", "the quantities", "add up to more than is counted exactly")
-        own = None if root is None else (-root[1] if root[0] == Side.BUY else root[1], root[2])
-        return cls(order, rank, quantity, np.cumsum(quantity), own)
+        return cls(row, rank, quantity, np.cumsum(quantity))
 
     def upto(self, rank: IntArray) -> IntArray:
         """Quantity at ranks up to (and with) the given ones."""
         place = np.searchsorted(self.rank, rank, side="right")
-        total = np.concatenate([np.zeros(1, dtype=np.int64), self.total])[place]
-        return total if self.root is None else total + np.where(rank >= self.root[0], self.root[1], 0)
+        return np.append(0, self.total)[place]
 
-    def ranks(self) -> IntArray:
-        """Every rank at which there is something."""
-        return self.rank if self.root is None else np.append(self.rank, self.root[0])
-
-    def fill(self, volume: int, award: IntArray, rows: IntArray, context: str) -> tuple[int | None, int | None, int]:
+    def fill(self, volume: int, award: IntArray, context: str) -> tuple[int | None, int | None, int]:
         """Serve `volume` best first.
 
         Returns
         -------
         The last rank that was served, the first rank that was not served in full, and what the root's order got.
         """
-        ranks = self.ranks()
-        if ranks.size == 0:
-            return None, None, 0
         if volume == 0:
-            return None, int(ranks.min()), 0
-        root_rank, root_most = self.root if self.root is not None else (0, 0)
+            return None, int(self.rank[0]) if self.rank.size else None, 0
         # The marginal rank is the first up to which there is enough.
-        margin = int(ranks[self.upto(ranks) >= volume].min())
+        margin = int(self.rank[np.searchsorted(self.total, volume)])
         first, last = np.searchsorted(self.rank, margin, side="left"), np.searchsorted(self.rank, margin, side="right")
-        better = int(self.total[first - 1]) if first else 0
-        root_got = root_most if self.root is not None and root_rank < margin else 0
-        rest = volume - better - root_got
-        whole = int(self.quantity[first:last].sum())
-        own = min(rest, whole)
-        if self.root is not None and root_rank == margin:
-            root_got = rest - own
+        own = slice(first, last - int(self.row[last - 1] < 0))
+        rest, whole = volume - int(self.total[first - 1] if first else 0), int(self.quantity[own].sum())
         got = self.quantity.copy()
-        got[last:] = 0
-        if own < whole:
-            members = rows[self.order[first:last]]
-            ties = tie_hash(f"auction/{context}", members) if last - first > 1 else np.zeros(1, np.uint64)
-            got[first:last] = allocate(own, self.quantity[first:last], ties)
-        award[rows[self.order]] = got
-        partly = own < whole or (self.root is not None and root_rank == margin and root_got < root_most)
-        worse = ranks[ranks > margin]
-        return margin, margin if partly else (int(worse.min()) if worse.size else None), root_got
-
-
-def _volume(bids: _Ladder, asks: _Ladder) -> int:
-    """The most that both sides agree to at some price: it is found at a price that a seller names."""
-    prices = asks.ranks()
-    return int(np.minimum(asks.upto(prices), bids.upto(-prices)).max(initial=0))
+        got[own.stop :] = 0
+        got[own.stop : last] = max(rest - whole, 0)
+        if rest < whole:
+            got[own] = allocate(rest, self.quantity[own], tie_hash(f"auction/{context}", self.row[own]))
+        award[self.row[self.row >= 0]] = got[self.row >= 0]
+        partly = rest < int(self.quantity[first:last].sum())
+        left = margin if partly else int(self.rank[last]) if last < self.rank.size else None
+        return margin, left, int(got[self.row < 0].sum())

@@ -41,8 +41,8 @@ from tellegen.market import (
     start_of,
     to_records,
 )
-from tellegen.market.admission import admissible
 from tellegen.market.clearing import Options
+from tellegen.operations.admission import admissible
 from tellegen.records import (
     OPERATOR,
     Awards,

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tellegen.market.admission import beyond_price_limits
+from tellegen.operations.admission import beyond_price_limits
 from tellegen.records import Orders
 
 FLOOR, CAP = -500_000, 3_000_000
