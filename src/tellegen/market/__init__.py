@@ -13,8 +13,9 @@ from tellegen.market.facts import Facts, awards, clearing_table, price_table, sc
 from tellegen.market.limits import LimitType
 from tellegen.market.market_power import Finding, Mitigated, PivotalTest, References, clear_mitigated
 from tellegen.market.optima import Choice
-from tellegen.market.outcome import BindingLimit, Clearing, Evidence, Prices
+from tellegen.market.outcome import BindingLimit, Clearing, Evidence
 from tellegen.market.parameters import Parameters
+from tellegen.market.pricing import Prices
 from tellegen.market.start import Start, can_start, start_after, start_of
 from tellegen.market.steps import Scenario
 

@@ -11,8 +11,8 @@ from tellegen.grid.network import FloatArray
 from tellegen.grid.powerflow import GridError, PowerFlow, solve_powerflow
 from tellegen.market.book import OrderBook
 from tellegen.market.operating_point import Task
-from tellegen.market.outcome import Clearing, Evidence, prices_of, rent_of, ties_of, welfare_of
-from tellegen.market.pricing import NodalPrices
+from tellegen.market.outcome import Clearing, Evidence, rent_of, ties_of, welfare_of
+from tellegen.market.pricing import Prices
 from tellegen.market.search import Found
 from tellegen.records import ClearingStatus
 
@@ -39,7 +39,7 @@ def fallback_of(
     parts[0], parts[2] = task.root_price, spread
     reactive = np.zeros((4, size))
     reactive[0] = task.root_reactive_price
-    nodal = NodalPrices(parts, reactive, np.zeros((2, size)), np.zeros(2))
+    nodal = Prices.of(parts, reactive, np.zeros((2, size)), np.zeros(2))
     nothing = np.zeros(task.steps.width.size)
     candidates = [nothing] if found is None else [found.point.y, nothing]
     y, flow, violation = _safest(task, candidates)
@@ -57,7 +57,7 @@ def fallback_of(
         rent=rent_of(
             replace(task, steps=steps), book, nodal, np.full(task.wiring.power.size, complex(task.root_price)), y, flow
         ),
-        prices=prices_of(nodal),
+        prices=nodal,
         award_kw=steps.awards(y, book.quantity_kw),
         tie=ties_of(steps),
         flow=flow,

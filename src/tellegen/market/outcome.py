@@ -2,60 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from tellegen.grid.network import ComplexArray, FloatArray, IntArray
 from tellegen.grid.powerflow import PowerFlow
-from tellegen.market.book import NOT_ENERGISED, OrderBook
+from tellegen.market.book import OrderBook
 from tellegen.market.limits import LimitType
 from tellegen.market.operating_point import Point, Task, residuals, weighted_terms
 from tellegen.market.optima import Choice
-from tellegen.market.pricing import NodalPrices, dual_range, nodal_prices
+from tellegen.market.pricing import Prices, dual_range, nodal_prices
 from tellegen.market.search import Found
 from tellegen.market.steps import Scenario, Steps
-from tellegen.records import ClearingStatus, Product, Side
+from tellegen.records import ClearingStatus, Product
 
 BINDING_PU = 1e-6
 """A limit with a dual, or nearer than this, is listed as binding."""
 KEPT_PU = 1e-5
 """Rows nearer than this to their limit are left to the next clearing on the network."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """Prices at every place (nodes, then the book's connections), float64[places] each.
-
-    Energy in currency/kWh, reactive in currency/kvarh. ``energy == root + losses + congestion + voltage``; `low` and
-    `high` are the ends of its range. `reactive_parts` float64[4, places] in the same order sum to `reactive`.
-    `reserve` float64[2, places], currency/h per kW: what reserve up and down is paid there, the wires' part included;
-    `required` float64[2]: what those pay who require it; `required_low`, `required_high` the ends of its range.
-    """
-
-    energy: FloatArray
-    root: FloatArray
-    losses: FloatArray
-    congestion: FloatArray
-    voltage: FloatArray
-    low: FloatArray
-    high: FloatArray
-    reactive: FloatArray
-    reactive_parts: FloatArray
-    reserve: FloatArray
-    required: FloatArray
-    required_low: FloatArray
-    required_high: FloatArray
-
-    def of_orders(self, book: OrderBook) -> FloatArray:
-        """The price that each order of a book pays or is paid, float64[orders]; NaN where nothing is energised."""
-        product, at = book.product, book.node
-        buys = book.side == Side.BUY
-        up, down = (np.where(buys, self.required[k], self.reserve[k, at]) for k in range(2))
-        of_product = [product == kind for kind in (Product.REACTIVE, Product.RESERVE_UP, Product.RESERVE_DOWN)]
-        price = np.select(of_product, [self.reactive[at], up, down], self.energy[at])
-        return np.asarray(np.where(at == NOT_ENERGISED, np.nan, price))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +117,7 @@ def mismatch_of(point: Point) -> float:
     return max(flow.mismatch_pu for flow in point.flows)
 
 
-def outcome_of(
-    task: Task, book: OrderBook, found: Found, nodal: NodalPrices, choice: Choice, tie_context: str
-) -> Clearing:
+def outcome_of(task: Task, book: OrderBook, found: Found, nodal: Prices, choice: Choice, tie_context: str) -> Clearing:
     """The clearing of a search that settled, with `nodal` prices where it ended."""
     point, rows = found.point, found.rows
     ends = [nodal]
@@ -176,7 +139,7 @@ def outcome_of(
         status=ClearingStatus.RELAXED if relaxed else ClearingStatus.OPTIMAL,
         welfare=welfare_of(task, point.y, point.flow),
         rent=rent_of(task, book, nodal, _load_prices(task, point, rows, dual), point.y, point.flow),
-        prices=prices_of(nodal, ends),
+        prices=nodal.between(ends),
         award_kw=task.steps.awards(point.y, book.quantity_kw),
         tie=ties_of(task.steps),
         flow=point.flow,
@@ -189,37 +152,13 @@ def outcome_of(
     )
 
 
-def prices_of(nodal: NodalPrices, ends: Sequence[NodalPrices] = ()) -> Prices:
-    """Prices with their ranges between `ends`."""
-    root, losses, congestion, voltage = nodal.energy_parts
-    energy = np.stack([nodal.energy, *(end.energy for end in ends)])
-    required = np.stack([nodal.required, *(end.required for end in ends)])
-    return Prices(
-        energy=nodal.energy,
-        root=root,
-        losses=losses,
-        congestion=congestion,
-        voltage=voltage,
-        low=energy.min(axis=0),
-        high=energy.max(axis=0),
-        reactive=nodal.reactive,
-        reactive_parts=nodal.reactive_parts,
-        reserve=nodal.reserve,
-        required=nodal.required,
-        required_low=required.min(axis=0),
-        required_high=required.max(axis=0),
-    )
-
-
 def welfare_of(task: Task, y: FloatArray, flow: PowerFlow) -> float:
     """Value to buyers less cost of sellers and of the root, currency/h."""
     root = task.root_price * flow.root_kw + task.root_reactive_price * flow.root_kvar
     return -task.steps.cost(y) - root
 
 
-def rent_of(
-    task: Task, book: OrderBook, nodal: NodalPrices, loads: ComplexArray, y: FloatArray, flow: PowerFlow
-) -> float:
+def rent_of(task: Task, book: OrderBook, nodal: Prices, loads: ComplexArray, y: FloatArray, flow: PowerFlow) -> float:
     """What demand and those who require reserve pay, less what reserve is paid and less the cost of the root.
 
     `loads` complex128[L]: prices (energy + j reactive) of the network's own loads with laws.
@@ -232,7 +171,7 @@ def rent_of(
     reserve = book.product > Product.REACTIVE
     if reserve.any():
         award = task.steps.awards(y, book.quantity_kw)
-        paid += float((book.side * award * prices_of(nodal).of_orders(book))[reserve].sum())
+        paid += float((book.side * award * nodal.of_orders(book))[reserve].sum())
     return float(paid) - task.root_price * flow.root_kw - task.root_reactive_price * flow.root_kvar
 
 

@@ -10,16 +10,19 @@ first two terms); congestion (ratings and the root limit); voltage (voltage limi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tellegen.grid.network import ComplexArray, FloatArray, IntArray
+from tellegen.market.book import NOT_ENERGISED, OrderBook
 from tellegen.market.limits import LimitType
 from tellegen.market.operating_point import TWIN_SLACK, Point, Task, price_scale, slopes_at, weighted_terms
 from tellegen.market.qp import solve_program
 from tellegen.market.search import Found, build_program
 from tellegen.market.steps import Scenario
+from tellegen.records import Product, Side
 
 ACTIVE_TOLERANCE = 1e-8
 RANK_TOLERANCE = 1e-9
@@ -31,31 +34,68 @@ NUDGE = 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class NodalPrices:
-    """Prices at every place, float64[places], and their parts, which sum to them.
+class Prices:
+    """Prices at every place (nodes, then the book's connections), with their parts and ranges.
 
-    Energy in currency/kWh, reactive in currency/kvarh; parts are rows `root, losses, congestion, voltage` of
-    [4, places]. `reserve` float64[2, places]: what a kW of reserve up and down is worth there, in currency/h per kW;
-    `required` float64[2]: what who requires them pays.
+    Attributes
+    ----------
+    energy : float64[places], currency/kWh, of which `root`, `losses`, `congestion` and `voltage` are the parts.
+    reactive : float64[places], currency/kvarh; `reactive_parts` float64[4, places] are its parts, in the same order.
+    reserve : float64[2, places], currency/h per kW: what reserve up and down is paid there, the wires' part included.
+    required : float64[2], what those pay who require it.
+    low, high : float64[places], ends of the range of the price of energy.
+    required_low, required_high : float64[2], ends of the range of `required`.
     """
 
-    energy_parts: FloatArray
+    energy: FloatArray
+    root: FloatArray
+    losses: FloatArray
+    congestion: FloatArray
+    voltage: FloatArray
+    reactive: FloatArray
     reactive_parts: FloatArray
     reserve: FloatArray
     required: FloatArray
+    low: FloatArray
+    high: FloatArray
+    required_low: FloatArray
+    required_high: FloatArray
 
-    @property
-    def energy(self) -> FloatArray:
-        """Sum of the parts."""
-        return np.asarray(self.energy_parts.sum(axis=0))
+    @classmethod
+    def of(
+        cls, energy_parts: FloatArray, reactive_parts: FloatArray, reserve: FloatArray, required: FloatArray
+    ) -> Prices:
+        """Prices that leave nothing open, of parts float64[4, places]."""
+        energy, reactive = energy_parts.sum(axis=0), reactive_parts.sum(axis=0)
+        root, losses, congestion, voltage = energy_parts
+        return cls(
+            energy, root, losses, congestion, voltage, reactive, reactive_parts,
+            reserve, required, energy, energy, required, required,
+        )  # fmt: skip
 
-    @property
-    def reactive(self) -> FloatArray:
-        """Sum of the parts."""
-        return np.asarray(self.reactive_parts.sum(axis=0))
+    def between(self, ends: Sequence[Prices]) -> Prices:
+        """With the range that these prices and `ends` span."""
+        energy = np.stack([each.energy for each in (self, *ends)])
+        required = np.stack([each.required for each in (self, *ends)])
+        return replace(
+            self,
+            low=energy.min(axis=0),
+            high=energy.max(axis=0),
+            required_low=required.min(axis=0),
+            required_high=required.max(axis=0),
+        )
+
+    def of_orders(self, book: OrderBook) -> FloatArray:
+        """The price that each order of a book pays or is paid, float64[orders]; NaN where nothing is energised."""
+        product, at = book.product, book.node
+        buys = book.side == Side.BUY
+        up, down = (np.where(buys, self.required[k], self.reserve[k, at]) for k in range(2))
+        of_product = [product == kind for kind in (Product.REACTIVE, Product.RESERVE_UP, Product.RESERVE_DOWN)]
+        price = np.select(of_product, [self.reactive[at], up, down], self.energy[at])
+        return np.asarray(np.where(at == NOT_ENERGISED, np.nan, price))
 
 
-def nodal_prices(task: Task, point: Point, rows: IntArray, dual: FloatArray) -> NodalPrices:
+def nodal_prices(task: Task, point: Point, rows: IntArray, dual: FloatArray) -> Prices:
     """Prices and parts that follow from a point and its duals."""
     of_voltage = task.limits.kind[rows] <= LimitType.VOLTAGE_MAX
     kinds = ~of_voltage, of_voltage
@@ -80,7 +120,7 @@ def nodal_prices(task: Task, point: Point, rows: IntArray, dual: FloatArray) -> 
         required[k] = (dual[wanted] / task.limits.scale[rows[wanted]]).sum()
         # What the wires make of it once it is called: the duals of what is required are paid less that.
         reserve[k] = required[k] + sign * called.get(scenario, 0.0)
-    return NodalPrices(np.ascontiguousarray(parts.real), np.ascontiguousarray(parts.imag), reserve, required)
+    return Prices.of(np.ascontiguousarray(parts.real), np.ascontiguousarray(parts.imag), reserve, required)
 
 
 def dual_range(task: Task, found: Found) -> tuple[IntArray, FloatArray, FloatArray] | None:
