@@ -9,7 +9,7 @@ from tellegen.market.book import NOT_ENERGISED, OrderBook
 from tellegen.market.capability import Agreements
 from tellegen.market.clearing import clear
 from tellegen.market.engine import engine_name
-from tellegen.market.facts import Facts, awards, clearing_table, price_table, schedules, starts_table, to_records
+from tellegen.market.facts import Facts, awards, price_table, schedules, to_records
 from tellegen.market.limits import LimitType
 from tellegen.market.market_power import Finding, Mitigated, PivotalTest, References, clear_mitigated
 from tellegen.market.optima import Choice
@@ -42,13 +42,11 @@ __all__ = [
     "can_start",
     "clear",
     "clear_mitigated",
-    "clearing_table",
     "double_auction",
     "engine_name",
     "price_table",
     "schedules",
     "start_after",
     "start_of",
-    "starts_table",
     "to_records",
 ]

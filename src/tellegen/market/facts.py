@@ -55,7 +55,6 @@ def to_records(
     orders: Orders,
     *,
     root_price_micros: int,
-    root_reactive_price_micros: int = 0,
     intervals: int = 1,
     carry: IntArray | None = None,
 ) -> Facts:
@@ -64,7 +63,7 @@ def to_records(
     Parameters
     ----------
     clearing : of the book of `orders`, same rows, without other inflexible demand.
-    root_price_micros, root_reactive_price_micros : micro-currency/kWh (kvarh), as cleared.
+    root_price_micros : micro-currency/kWh, as cleared; the root's reactive power costs nothing.
     intervals : market intervals that the period lasts (1 in real time, 12 for a day-ahead hour).
     carry : int64[n, 4] from the last period of this market (see `schedules`); zero where absent.
 
@@ -78,14 +77,7 @@ def to_records(
     customers = int(orders.customer.max(initial=0))
     before = np.zeros((customers, CARRIED), dtype=np.int64) if carry is None else carry
     rows, after = schedules(given, orders, before, intervals=intervals)
-    summary = clearing_table(
-        clearing,
-        prices,
-        rows,
-        root_price_micros=root_price_micros,
-        root_reactive_price_micros=root_reactive_price_micros,
-        intervals=intervals,
-    )
+    summary = _summary(clearing, prices, rows, root_price_micros, intervals)
     return Facts(given, prices, rows, starts_table(clearing), summary, after)
 
 
@@ -201,18 +193,16 @@ def schedules(
     signed = given.quantity_mw * orders.side[given.order].astype(np.int64)
     at, product = place_of[given.order], orders.product[given.order]
     sums = np.zeros((customer.size + 1, CARRIED), dtype=np.int64)
-    energy = product == Product.ENERGY
-    np.add.at(sums[:, 0], at[energy], signed[energy])
     # mW x var/kW = microvar; a reactive award of 1 mvar is 1000 of them.
-    np.add.at(sums[:, 1], at[energy], signed[energy] * orders.var_per_kw[given.order[energy]].astype(np.int64))
-    for column, kind, factor in (
-        (1, Product.REACTIVE, 1000),
-        (2, Product.RESERVE_UP, -1),
-        (3, Product.RESERVE_DOWN, -1),
+    for column, kind, amount in (
+        (0, Product.ENERGY, signed),
+        (1, Product.ENERGY, signed * orders.var_per_kw[given.order]),
+        (1, Product.REACTIVE, 1000 * signed),
+        (2, Product.RESERVE_UP, -signed),
+        (3, Product.RESERVE_DOWN, -signed),
     ):
         rows = np.flatnonzero(product == kind)
-        if rows.size:
-            np.add.at(sums[:, column], at[rows], factor * signed[rows])
+        np.add.at(sums[:, column], at[rows], amount[rows])
     whole, rest = np.divmod(carry[customer - 1] + sums[:-1] * intervals, UNITS)
     carry[customer - 1] = rest
     carried = rest.astype(np.int32)
@@ -243,21 +233,10 @@ def requires_reserve(orders: Orders) -> NDArray[np.bool_]:
     return np.asarray((orders.side == Side.BUY) & (orders.product > Product.REACTIVE))
 
 
-def clearing_table(
-    clearing: Clearing,
-    prices: Prices,
-    scheduled: Schedules,
-    *,
-    root_price_micros: int,
-    root_reactive_price_micros: int = 0,
-    intervals: int = 1,
+def _summary(
+    clearing: Clearing, prices: Prices, scheduled: Schedules, root_price_micros: int, intervals: int
 ) -> Clearings:
-    """The one-row summary: the root is schedules plus modelled losses, the rent is schedules at prices less the root.
-
-    Raises
-    ------
-    QuantityError : a total does not fit.
-    """
+    """One row: the root is schedules plus modelled losses, the rent is schedules at prices less the root."""
     hours = intervals / INTERVALS_PER_HOUR
     flow = clearing.flow
     losses_wh = round(flow.losses_kw * hours * 1000)
@@ -265,7 +244,7 @@ def clearing_table(
     root_varh = round(flow.root_kvar * hours * 1000)
     paid = exact_sum(amount_nanos(scheduled.energy_wh, prices.energy[scheduled.node]))
     paid += exact_sum(amount_nanos(scheduled.reactive_varh, prices.reactive[scheduled.node]))
-    rent = paid - root_wh * root_price_micros - root_varh * root_reactive_price_micros
+    rent = paid - root_wh * root_price_micros
     evidence = clearing.evidence
     return Clearings(
         status=np.array([int(clearing.status)]),

@@ -276,21 +276,16 @@ class Limits:
             return f"rating of {network.branches.element[index]} at node {node}{called}"
         return ("root import" if kind == LimitType.ROOT_IMPORT else "root export") + called
 
-    def unit(self, row: int) -> str:
-        """Unit in which a binding limit is listed; a rating in pu of current counts kVA at nominal voltage."""
-        kind = self.kind[row]
-        if kind <= LimitType.VOLTAGE_MAX:
-            return "pu"
-        if kind == LimitType.RATING:
-            power = self.factors.network.branches.kind[self.index[row]] == LimitKind.APPARENT_POWER
-            return "kVA" if power else "kVA at nominal voltage"
-        return "kW"
+    def unit(self, row: int) -> tuple[str, float]:
+        """Unit in which a binding limit is listed, and how many of it one row unit is.
 
-    def unit_size(self, row: int) -> float:
-        """How many of `unit` one row unit is."""
-        if self.kind[row] == LimitType.RATING:
-            return float(self.scale[row] * self.factors.network.base_kva)
-        return float(self.scale[row])
+        A rating in pu of current counts kVA at nominal voltage.
+        """
+        kind, network, size = self.kind[row], self.factors.network, float(self.scale[row])
+        if kind != LimitType.RATING:
+            return "pu" if kind <= LimitType.VOLTAGE_MAX else "kW", size
+        power = network.branches.kind[self.index[row]] == LimitKind.APPARENT_POWER
+        return "kVA" if power else "kVA at nominal voltage", float(size * network.base_kva)
 
 
 def node_name(network: Network, node: int) -> str:

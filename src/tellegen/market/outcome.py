@@ -201,26 +201,25 @@ def ties_of(steps: Steps) -> IntArray:
 
 
 def _listed(task: Task, point: Point, rows: IntArray, dual: FloatArray) -> tuple[BindingLimit, ...]:
-    listed = []
+    listed, limits = [], task.limits
     order = np.argsort(rows, kind="stable")
-    power = task.limits.kw_per_unit(rows[order])
-    for row, amount, kw in zip(rows[order], dual[order], power, strict=True):
-        value = float(point.values[row])
+    power = limits.kw_per_unit(rows[order])
+    for row, amount, kw in zip(rows[order].tolist(), dual[order].tolist(), power.tolist(), strict=True):
+        value, kind = float(point.values[row]), LimitType(limits.kind[row])
         # Many a participant stands at the edge of its own limit without being held by it.
-        own = task.limits.kind[row] >= LimitType.EXPORT
-        if amount <= 0 and (own or value < -BINDING_PU):
+        if amount <= 0 and (kind >= LimitType.EXPORT or value < -BINDING_PU):
             continue
-        size = task.limits.unit_size(int(row))
+        unit, size = limits.unit(row)
         listed.append(
             BindingLimit(
-                name=task.limits.name(int(row)),
-                kind=LimitType(task.limits.kind[row]),
-                index=int(task.limits.index[row]),
-                scenario=Scenario(task.limits.scenario[row]),
-                dual=float(amount) / size,
-                unit=task.limits.unit(int(row)),
+                name=limits.name(row),
+                kind=kind,
+                index=int(limits.index[row]),
+                scenario=Scenario(limits.scenario[row]),
+                dual=amount / size,
+                unit=unit,
                 excess=value * size if value > task.parameters.violation_pu_max else 0.0,
-                price=float(amount / kw),
+                price=amount / kw,
             )
         )
     return tuple(listed)

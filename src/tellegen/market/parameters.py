@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from tellegen.errors import InputError
 
 STARTS_MAX = 64
+_POSITIVE = ("reserve_hours", "margin_rating", "margin_voltage_pu", "mismatch_pu_max", "violation_pu_max", "kkt_max")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,32 +58,21 @@ class Parameters:
 
     def __post_init__(self) -> None:
         for spec in fields(self):
-            if not math.isfinite(getattr(self, spec.name)):
-                raise InputError("market parameters", spec.name, "must be finite")
-        if not self.price_floor < self.price_cap:
-            raise InputError("market parameters", "price_floor", f"must be below price_cap {self.price_cap}")
-        if not 0 < self.penalty_margin_price <= self.penalty_price:
-            raise InputError(
-                "market parameters",
-                "penalty_margin_price",
-                f"must be positive, at most penalty_price {self.penalty_price}",
-            )
-        for name in (
-            "reserve_hours",
-            "margin_rating",
-            "margin_voltage_pu",
-            "mismatch_pu_max",
-            "violation_pu_max",
-            "kkt_max",
-        ):
-            if getattr(self, name) <= 0:
-                raise InputError("market parameters", name, "must be positive")
-        if not self.shedding_factor >= 1:
-            raise InputError(
-                "market parameters", "shedding_factor", "must be at least 1: limits give way before supply"
-            )
+            self._require(math.isfinite(getattr(self, spec.name)), spec.name, "must be finite")
+        self._require(self.price_floor < self.price_cap, "price_floor", f"must be below price_cap {self.price_cap}")
+        self._require(
+            0 < self.penalty_margin_price <= self.penalty_price,
+            "penalty_margin_price",
+            f"must be positive, at most penalty_price {self.penalty_price}",
+        )
+        for name in _POSITIVE:
+            self._require(getattr(self, name) > 0, name, "must be positive")
+        self._require(self.shedding_factor >= 1, "shedding_factor", "must be at least 1: limits give way before supply")
         for name in ("iterations_max", "programs_max"):
-            if getattr(self, name) < 0:
-                raise InputError("market parameters", name, "must not be negative")
-        if not 0 <= self.starts <= STARTS_MAX:
-            raise InputError("market parameters", "starts", f"must be 0 to {STARTS_MAX}")
+            self._require(getattr(self, name) >= 0, name, "must not be negative")
+        self._require(0 <= self.starts <= STARTS_MAX, "starts", f"must be 0 to {STARTS_MAX}")
+
+    @staticmethod
+    def _require(holds: bool, name: str, problem: str) -> None:
+        if not holds:
+            raise InputError("market parameters", name, problem)

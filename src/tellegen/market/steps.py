@@ -128,13 +128,14 @@ class Steps:
 
         Parameters
         ----------
+        fixed_kva : complex128[places], demand besides that of the book.
         group : int64[orders], see `Channels`.
         curtailable_kw : float64[orders], part of each price-taker's quantity that may be shed, at
             `curtailment_price`.
 
         Raises
         ------
-        InputError : an order at a place that the network does not have; demand that is not finite.
+        InputError : an order at a place that the network does not have.
         """
         outside = (book.node < 0) | (book.node >= places)
         if outside.any():
@@ -151,12 +152,7 @@ class Steps:
         called = [power * _ACTIVATION[scenario, effect[rows]] for scenario in Scenario]
         fixed = np.stack([_on_places(places, book.node[rows], demand) for demand in called])
         if fixed_kva is not None:
-            given = np.asarray(fixed_kva, dtype=np.complex128)
-            if given.shape != (places,) or not np.isfinite(given).all():
-                raise InputError(
-                    "inflexible demand", f"shape {given.shape}", f"must be {places} finite values, one per place"
-                )
-            fixed = fixed + given
+            fixed = fixed + fixed_kva
         variable_kw = np.where(taker, shed, book.quantity_kw)
         price = np.where(taker, book.side * curtailment_price, book.price)
         groups = np.full(len(book), -1, dtype=np.int64) if group is None else group
