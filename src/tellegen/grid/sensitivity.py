@@ -98,8 +98,8 @@ class Linearisation:
     ) -> ComplexArray:
         """Derivatives by places [m, p] from adjoints [n, m]; `source` are those by demand at a source."""
         size = len(self.factors.network.nodes)
-        if at is not None and (self.wiring.ports is None or int(at.max(initial=0)) < size):
-            place = self.factors.position[at]
+        if self.wiring.ports is None or (at is not None and int(at.max(initial=0)) < size):
+            place = self.factors.position if at is None else self.factors.position[at]
             # -Re(z) + j Im(z) is minus the conjugate.
             found = -np.conj(adjoint[place] * self._inverse_voltage()[place][:, None]) * scale
             if (place < 0).any():

@@ -176,7 +176,9 @@ def linear_rows(
 
 
 def _required(steps: Steps) -> list[LinearRows]:
-    blocks = []
+    blocks: list[LinearRows] = []
+    if not steps.channels.effect.any() and not steps.required_kw.any():
+        return blocks
     for k, (kind, ways, name) in enumerate(
         (
             (LimitType.RESERVE_UP, (Effect.OFFER_UP, Effect.REQUIRE_UP), "reserve up"),
