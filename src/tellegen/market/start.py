@@ -111,6 +111,9 @@ def _start(
     agreements: Agreements | None,
     parameters: Parameters | None,
 ) -> Start:
+    # Only steps that were partly taken matter; equal orders hang at one place, so whole places are kept.
+    partly = np.isin(book.node, book.node[award_kw < book.quantity_kw - HALF_MW])
+    book, award_kw = book.take(np.flatnonzero(partly)), award_kw[partly]
     groups, rules = group_orders(book, agreements), parameters or Parameters()
     steps = Steps.of(
         len(prices),
