@@ -272,7 +272,7 @@ def test_demand_beyond_the_network_is_shed_at_a_price(network: Network) -> None:
     assert outcome.prices.energy[12] == pytest.approx(2 * (10 + 0.3), rel=1e-6)
     assert outcome.prices.energy.max() == outcome.prices.energy[12]
     assert outcome.flow.mismatch_pu <= 1e-9
-    assert outcome.working is not None
+    assert outcome.starts is not None
 
 
 def test_supply_beside_what_is_shed_is_used_first(network: Network) -> None:

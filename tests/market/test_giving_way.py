@@ -147,7 +147,7 @@ def test_rounds_that_run_out_end_in_administrative_prices(build: Build) -> None:
     assert "not optimal after 0" in outcome.reason
     np.testing.assert_allclose(outcome.prices.energy, ROOT + spread)
     assert outcome.award_kw.tolist() == [DEMAND_KW]
-    assert outcome.working is None
+    assert outcome.starts is None
     assert outcome.limits == outcome.relaxations == ()
 
 

@@ -102,9 +102,9 @@ def test_duals_come_back_bit_for_bit_and_partly_taken_steps_by_what_they_are(rec
     outcome = clear(network, OrderBook.from_orders(orders), root / 1e6)
     facts = to_records(outcome, orders, root_price_micros=root)
     start = start_of(facts.prices, decoded(facts.starts), facts.awards, orders)
-    assert outcome.working is not None
-    assert start.dual.tobytes() == outcome.working.dual.tobytes()
-    assert start.row_key.tolist() == outcome.working.row_key.tolist()
+    assert outcome.starts is not None
+    assert start.dual.tobytes() == outcome.starts.dual_bits.tobytes()
+    assert start.row_key.tolist() == outcome.starts.row_key.tolist()
     award = facts.awards.by_order(len(orders))
     some = np.flatnonzero((award > 0) & (award < orders.quantity_w * 1000))
     assert some.size

@@ -78,7 +78,8 @@ def to_records(
     before = np.zeros((customers, CARRIED), dtype=np.int64) if carry is None else carry
     rows, after = schedules(given, orders, before, intervals=intervals)
     summary = _summary(clearing, prices, rows, root_price_micros, intervals)
-    return Facts(given, prices, rows, starts_table(clearing), summary, after)
+    starts = Starts.empty() if clearing.starts is None else clearing.starts
+    return Facts(given, prices, rows, starts, summary, after)
 
 
 def awards(clearing: Clearing, orders: Orders) -> Awards:
@@ -219,13 +220,6 @@ def schedules(
         carry_reserve_down=carried[:, 3],
     )
     return table, carry
-
-
-def starts_table(clearing: Clearing) -> Starts:
-    """The working limits of a clearing and the bits of their duals; no rows after a fallback."""
-    if clearing.working is None:
-        return Starts.empty()
-    return Starts(row_key=clearing.working.row_key, dual_bits=clearing.working.dual.view(np.int64))
 
 
 def requires_reserve(orders: Orders) -> NDArray[np.bool_]:

@@ -69,7 +69,7 @@ def fallback_of(
             max(violation, 0.0),
             programs,
         ),
-        working=None,
+        starts=None,
         reason=reason,
         tie_context=tie_context,
     )

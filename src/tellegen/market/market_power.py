@@ -270,11 +270,11 @@ def _findings(run: InFull, book: OrderBook, references: References, rules: Pivot
     if found is None:
         return []
     steps, limits = task.steps, task.limits
-    kind = limits.kind[found.rows]
-    tested = found.rows[(found.dual > 0) & (kind < LimitType.EXPORT)]
+    examined = (found.dual > 0) & (limits.kind[found.rows] < LimitType.EXPORT)
+    tested, duals = found.rows[examined], found.dual[examined]
     if not tested.size:
         return []
-    slopes = slopes_at(task, found.point, tested)
+    slopes, powers = slopes_at(task, found.point, tested).rows, limits.kw_per_unit(tested)
     live = np.flatnonzero(steps.member >= 0)
     # What is shed is no order: it would be there if it could be served.
     shed = np.ones(steps.width.size, dtype=bool)
@@ -283,13 +283,12 @@ def _findings(run: InFull, book: OrderBook, references: References, rules: Pivot
     most = steps.share[live] * steps.width[step]
     taken = steps.share[live] * found.point.y[step]
     rows = run.energised[live]
-    who = book.participant[rows]
+    who, offers = book.participant[rows], ~book.price_taker[rows]
     required = np.isin(steps.channels.effect[steps.channel[step]], (Effect.REQUIRE_UP, Effect.REQUIRE_DOWN))
     # How far the price at each order's place would have to move before more of it is taken, or less.
     dear = _gain(run)[step]
-    duals = {int(row): float(dual) for row, dual in zip(found.rows, found.dual, strict=True)}
     listed: list[Finding] = []
-    for row, slope, power in zip(tested.tolist(), slopes.rows, limits.kw_per_unit(tested), strict=True):
+    for row, slope, power, dual in zip(tested.tolist(), slopes, powers.tolist(), duals.tolist(), strict=True):
         every = steps.spread(slope) * power
         shift = every[step]
         excess = float(found.point.values[row]) * power - float(every[shed] @ found.point.y[shed])
@@ -298,14 +297,11 @@ def _findings(run: InFull, book: OrderBook, references: References, rules: Pivot
         own_relief = np.where(shift < -rules.shift_min, -shift * most, 0.0)
         needed = excess - float(shift @ taken) + float(shift[loads] @ most[loads])
         for group in _pivotal(who, relief, own_relief, needed, rules):
-            mine = np.flatnonzero((who == group[0]) & (own_relief > 0))
-            for product, side in sorted({(int(book.product[k]), int(book.side[k])) for k in rows[mine]}):
-                same = mine[(book.product[rows[mine]] == product) & (book.side[rows[mine]] == side)]
-                named = tuple(rows[same].tolist())
-                # A price-taker's flexible part has a price of its own, which is not an offer.
-                named = tuple(k for k in named if not book.price_taker[k])
-                if not named:
-                    continue
+            # A price-taker's flexible part has a price of its own, which is not an offer.
+            mine = rows[(who == group[0]) & (own_relief > 0) & offers].tolist()
+            kinds = {k: (int(book.product[k]), int(book.side[k])) for k in mine}
+            for product, side in sorted(set(kinds.values())):
+                named = tuple(k for k in mine if kinds[k] == (product, side))
                 reference = references.price_of(
                     group[0], product, side, root=task.root_price, root_reactive=task.root_reactive_price,
                     margin=rules.margin,
@@ -316,7 +312,7 @@ def _findings(run: InFull, book: OrderBook, references: References, rules: Pivot
                         participant=group[0],
                         limit=limits.name(row),
                         kind=LimitType(limits.kind[row]),
-                        dual_price=duals[row] / power,
+                        dual_price=dual / power,
                         needed_kw=needed,
                         own_kw=float(own_relief[who == group[0]].sum()),
                         others_kw=float(relief[~np.isin(who, group)].sum()),

@@ -15,7 +15,7 @@ from tellegen.market.optima import Choice
 from tellegen.market.pricing import Prices, dual_range, nodal_prices
 from tellegen.market.search import Found
 from tellegen.market.steps import Scenario, Steps
-from tellegen.records import ClearingStatus, Product
+from tellegen.records import ClearingStatus, Product, Starts
 
 BINDING_PU = 1e-6
 """A limit with a dual, or nearer than this, is listed as binding."""
@@ -69,14 +69,6 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Working:
-    """Limits at which a search ended, or nearly, by `Limits.key` int64[k], with their duals float64[k]."""
-
-    row_key: IntArray
-    dual: FloatArray
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Clearing:
     """The outcome of one clearing.
 
@@ -91,7 +83,8 @@ class Clearing:
     flow : the AC power flow of the dispatch; called : those with all reserve up or down called, where some is offered.
     limits : limits that bind; relaxations : those of them that gave way.
     evidence : on which the clearing was accepted.
-    working : limits that the search ended with, which the next one starts from; None after a fallback.
+    starts : limits at which the search ended, or nearly, by `Limits.key`, and the bits of their duals, for the next
+        one to start from; None after a fallback.
     reason : why the fallback was taken, else empty.
     tie_context : names the clearing where integers are allocated among ties.
     """
@@ -106,7 +99,7 @@ class Clearing:
     limits: tuple[BindingLimit, ...]
     relaxations: tuple[BindingLimit, ...]
     evidence: Evidence
-    working: Working | None
+    starts: Starts | None
     reason: str = ""
     tie_context: str = ""
     called: tuple[tuple[Scenario, PowerFlow], ...] = ()
@@ -146,7 +139,7 @@ def outcome_of(task: Task, book: OrderBook, found: Found, nodal: Prices, choice:
         limits=listed,
         relaxations=relaxed,
         evidence=Evidence(mismatch_of(point), kkt, violation, found.iterations, choice),
-        working=_working(task, found),
+        starts=_starts(task, found),
         tie_context=tie_context,
         called=tuple(zip(task.steps.scenarios[1:], point.flows[1:], strict=True)),
     )
@@ -225,6 +218,6 @@ def _listed(task: Task, point: Point, rows: IntArray, dual: FloatArray) -> tuple
     return tuple(listed)
 
 
-def _working(task: Task, found: Found) -> Working:
+def _starts(task: Task, found: Found) -> Starts:
     keep = (found.dual > 0) | (found.point.values[found.rows] > -KEPT_PU)
-    return Working(row_key=task.limits.key[found.rows[keep]], dual=found.dual[keep])
+    return Starts(row_key=task.limits.key[found.rows[keep]], dual_bits=found.dual[keep].view(np.int64))

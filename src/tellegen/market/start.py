@@ -17,7 +17,7 @@ from tellegen.grid.connections import Connections
 from tellegen.grid.network import FloatArray, IntArray
 from tellegen.market.book import NOT_ENERGISED, OrderBook
 from tellegen.market.capability import Agreements, group_orders
-from tellegen.market.facts import price_table, starts_table
+from tellegen.market.facts import price_table
 from tellegen.market.outcome import Clearing
 from tellegen.market.parameters import Parameters
 from tellegen.market.steps import Steps
@@ -94,13 +94,11 @@ def start_after(
     parameters: Parameters | None = None,
 ) -> Start | None:
     """`start_of` for whoever keeps no record: all as rounded as it would stand there; None after a fallback."""
-    if clearing.working is None:
+    if clearing.starts is None:
         return None
     award_kw = np.rint(clearing.award_kw * MW_PER_KW) / MW_PER_KW
     rows = np.flatnonzero((award_kw > 0) & (book.node != NOT_ENERGISED))
-    return _start(
-        price_table(clearing), starts_table(clearing), book.take(rows), award_kw[rows], agreements, parameters
-    )
+    return _start(price_table(clearing), clearing.starts, book.take(rows), award_kw[rows], agreements, parameters)
 
 
 def _start(
