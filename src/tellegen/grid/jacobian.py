@@ -44,7 +44,7 @@ class JacobianPattern:
         SingularMatrixError : at the point of voltage collapse.
         """
         values = self.constant.copy()
-        values[: self.plan.size] += mirrored_blocks(draw.plain_derivative(voltage))[self.plan.order]
+        values[: self.plan.size] += mirrored_blocks(draw.plain_derivative(voltage)[self.plan.order])
         if self.spread is not None:
             direct, mirrored = draw.coefficients(draw.across(voltage))
             values[self.entry] += self.spread @ (blocks(direct) + mirrored_blocks(mirrored))

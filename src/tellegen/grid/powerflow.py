@@ -341,9 +341,10 @@ def _contract(
     from tellegen.grid.contraction import contract
 
     plan, power, law = lu.plan, np.zeros(0, dtype=np.complex128), np.zeros((7, 0))
-    legs = sp.csr_matrix((0, size.size))
+    begin, end, share = np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0)
     if draw.incidence is not None and draw.power is not None and draw.law is not None:
         legs, power, own = draw.incidence.T.tocsr(), draw.power, draw.law
+        begin, end, share = legs.indptr.astype(np.int64), plan.place[legs.indices], legs.data.astype(np.float64)
         exponents = (own.p_exponent, own.q_exponent, own.edge_exponent)
         law = np.stack([own.rated_pu, *exponents, own.low, own.minimum, own.maximum])
     voltage = start[plan.order]
@@ -354,9 +355,9 @@ def _contract(
         source_current[plan.order],
         draw.load[plan.order],
         size[plan.order],
-        legs.indptr.astype(np.int64),
-        plan.place[legs.indices],
-        legs.data.astype(np.float64),
+        begin,
+        end,
+        share,
         power,
         law,
         voltage,
