@@ -274,7 +274,7 @@ def _findings(run: InFull, book: OrderBook, references: References, rules: Pivot
     tested, duals = found.rows[examined], found.dual[examined]
     if not tested.size:
         return []
-    slopes, powers = slopes_at(task, found.point, tested).rows, limits.kw_per_unit(tested)
+    slopes = slopes_at(task, found.point, tested)
     live = np.flatnonzero(steps.member >= 0)
     # What is shed is no order: it would be there if it could be served.
     shed = np.ones(steps.width.size, dtype=bool)
@@ -288,7 +288,8 @@ def _findings(run: InFull, book: OrderBook, references: References, rules: Pivot
     # How far the price at each order's place would have to move before more of it is taken, or less.
     dear = _gain(run)[step]
     listed: list[Finding] = []
-    for row, slope, power, dual in zip(tested.tolist(), slopes, powers.tolist(), duals.tolist(), strict=True):
+    powers = limits.kw_per_unit(tested)
+    for row, slope, power, dual in zip(tested.tolist(), slopes.rows, powers.tolist(), duals.tolist(), strict=True):
         every = steps.spread(slope) * power
         shift = every[step]
         excess = float(found.point.values[row]) * power - float(every[shed] @ found.point.y[shed])
