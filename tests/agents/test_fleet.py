@@ -9,6 +9,7 @@ from tellegen.agents import (
     FleetError,
     HeatPumps,
     Inverters,
+    OffPeak,
     Vehicles,
     World,
     connect,
@@ -216,19 +217,45 @@ def test_under_time_of_use_a_car_waits_as_long_as_it_can():
     state = fleet.initial_state()
     drawn = []
     for t in range(3):
-        response = fleet.baseline_step(World.TIME_OF_USE, t, state, world.at(t), off_peak=False)
+        response = fleet.baseline_step(World.TIME_OF_USE, t, state, world.at(t))
         drawn.append(float(response.powers.vehicle_w[0]))
         state = response.state
     assert drawn == [0.0, 1800.0, 3600.0]
-    early = fleet.baseline_step(World.TIME_OF_USE, 1, fleet.initial_state(), world.at(1), off_peak=True)
+    cheap = OffPeak(0, 10)
+    early = fleet.baseline_step(World.TIME_OF_USE, 1, fleet.initial_state(), world.at(1), off_peak=cheap)
     assert early.powers.vehicle_w[0] == 3600.0
+
+
+def test_under_time_of_use_cars_that_waited_do_not_start_together():
+    """A herd at the window's edge is no fair picture of a tariff: timers are spread in the field too."""
+    count = 40
+    cars = Vehicles(
+        np.arange(1, count + 1), np.full(count, 3600.0), np.full(count, 0.9), np.full(count, -5),
+        np.full(count, 200), np.full(count, 3000.0), np.ones(count),
+    )  # fmt: skip
+    flat = np.zeros((count, 96))
+    fleet, world = connect(np.arange(count), flat, flat, 0, vehicles=cars)
+    state, begun = fleet.initial_state(), []
+    for t in range(96):
+        response = fleet.baseline_step(World.TIME_OF_USE, t, state, world.at(t), off_peak=OffPeak(0, 96))
+        charging = response.powers.vehicle_w > 0.0
+        begun.append(int((charging & (state.remaining_wh == 3000.0)).sum()))
+        state = response.state
+    assert max(begun) <= 2
+    assert state.remaining_wh.max() < 0.5, "all are full before the next peak"
 
 
 def test_under_time_of_use_a_battery_keeps_its_energy_for_the_peak():
     fleet, world = full_home(3.0, 1.0)
     state = fleet.initial_state()
-    assert fleet.baseline_step(World.TIME_OF_USE, 0, state, world.at(0), off_peak=True).powers.battery_w[0] == 0.0
-    assert fleet.baseline_step(World.TIME_OF_USE, 0, state, world.at(0)).powers.battery_w[0] < 0.0
+
+    def power_w(off_peak):
+        return fleet.baseline_step(World.TIME_OF_USE, 0, state, world.at(0), off_peak=off_peak).powers.battery_w[0]
+
+    before_it, after_it = OffPeak(-90, 10), OffPeak(-10, 90)
+    assert power_w(before_it) == 0.0
+    assert power_w(None) < 0.0
+    assert power_w(after_it) < 0.0, "what the peak left serves the night"
 
 
 def test_a_thermostat_at_the_desired_temperature_draws_its_profile():

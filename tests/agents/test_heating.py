@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tellegen.agents.heating import Bodies, PriceRange, heating_bid, hourly_heating_steps, settled_c
+from tellegen.agents.bids import Mode, ramp_setpoint
+from tellegen.agents.heating import Bodies, PriceRange, heating_bid, hourly_heating_steps
 from tellegen.agents.homes import HOURS
 from tellegen.agents.parameters import RampRule
 from tellegen.agents.physics import thermal_step
@@ -56,7 +57,9 @@ def test_far_below_the_range_everything_must_run():
 @given(price=st.floats(0.12, 0.28))
 def test_the_power_taken_at_a_price_leads_to_the_set_point_of_that_price(price):
     """The published pair of equations: bid and set-point are inverse, here to within one step's warming."""
-    settled = settled_c(HOUSE, np.array([price]), PRICES, RampRule(4.0, 8.0))
+    comfort = {name: getattr(HOUSE, name) for name in ("desired_c", "low_c", "high_c")}
+    rule = {"ramp_low": 4.0, "ramp_high": 8.0, "mean": PRICES.mean, "deviation": PRICES.deviation}
+    settled = ramp_setpoint(np.array([price]), mode=Mode.HEATING, **comfort, **rule)
     must, flexible, value = heating_bid(HOUSE, settled - 0.03, NEED, PRICES, RampRule(4.0, 8.0))
     taken = must + (flexible * (value >= price)).sum(axis=1)
     step = flexible[0, 0] * 3.0 / 4e3 * HOURS

@@ -6,9 +6,9 @@ same devices also play the worlds without a market. `Fleet` is the face: it plan
 for all homes of a feeder at once. Agents are handed a `Past` and nothing of what is to come.
 """
 
-from tellegen.agents.behaviour import DevicePowers, World
-from tellegen.agents.charging import expected_sessions
-from tellegen.agents.curves import Offers
+from tellegen.agents.behaviour import DevicePowers, OffPeak, World
+from tellegen.agents.charging import expected_sessions, with_the_night_before
+from tellegen.agents.curves import Offers, taken_at
 from tellegen.agents.devices import Batteries, DeviceError, HeatPumps, Inverters, Vehicles, WaterHeaters
 from tellegen.agents.fleet import Fleet, Response, connect
 from tellegen.agents.forecast import ForecastError, expected_prices, price_statistics
@@ -31,6 +31,7 @@ __all__ = [
     "HeatPumps",
     "Inverters",
     "KnowledgeError",
+    "OffPeak",
     "Offers",
     "Parameters",
     "Past",
@@ -46,4 +47,6 @@ __all__ = [
     "expected_prices",
     "expected_sessions",
     "price_statistics",
+    "taken_at",
+    "with_the_night_before",
 ]

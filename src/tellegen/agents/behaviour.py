@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tellegen.agents.charging import plugged_in
 from tellegen.agents.curves import Offers
-from tellegen.agents.devices import Devices
+from tellegen.agents.devices import Devices, Vehicles
 from tellegen.agents.heating import buildings, tanks
 from tellegen.agents.homes import HOURS, DeviceState, Homes
 from tellegen.agents.knowledge import Actual
@@ -24,11 +24,23 @@ FULL_AWARD = 0.999
 """Share of an offer from which on PV counts as not curtailed: it may then give more than it foresaw."""
 
 
+SPREAD = (5**0.5 - 1) / 2
+"""Multiples of it, less their whole part, are spread evenly over [0, 1) however many there are."""
+
+
 class World(IntEnum):
-    """Behaviour without a market."""
+    """Behaviour of homes that hear no prices."""
 
     FLAT = 0
     TIME_OF_USE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class OffPeak:
+    """The off-peak hours that an interval lies in: `opened` is their first market interval, at `closed` the peak begins."""
+
+    opened: int
+    closed: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,7 +118,7 @@ def dispatched(
 
 
 def local_behaviour(
-    homes: Homes, state: DeviceState, actual: Actual, interval: int, world: World, *, off_peak: bool = False
+    homes: Homes, state: DeviceState, actual: Actual, interval: int, world: World, *, off_peak: OffPeak | None = None
 ) -> DevicePowers:
     """Powers of devices that hear no prices.
 
@@ -114,8 +126,14 @@ def local_behaviour(
 
     - `World.FLAT`: cars charge at full power from arrival; a battery takes the home's surplus and
       serves its demand, and never exchanges with the grid.
-    - `World.TIME_OF_USE`: cars wait for off-peak hours as long as their deadline allows; a battery
-      takes surplus at any time but keeps its energy for the peak.
+    - `World.TIME_OF_USE`: cars wait for off-peak hours as long as their deadline allows, and those that waited start
+      at moments spread over what is left of them (`waiting`); who comes in off-peak hours charges at once. A battery
+      takes surplus at any time; it serves the home in the peak, and with what that left in the first half of the
+      off-peak hours that follow. In the second half it keeps its energy for the peak.
+
+    Parameters
+    ----------
+    off_peak : under `World.TIME_OF_USE`, the off-peak hours that the interval lies in; None in the peak.
     """
     heat_bodies, tank_bodies = buildings(homes.heat_pumps), tanks(homes.water_heaters)
     heat_pump_w = heat_bodies.power_to_reach(heat_bodies.desired_c, state.building_c, actual.heat_w)
@@ -124,9 +142,11 @@ def local_behaviour(
     vehicle_w = np.zeros(len(cars))
     here = plugged_in(cars, state.remaining_wh, interval)
     at_once = np.minimum(cars.power_w, state.remaining_wh / HOURS)
-    if world is World.TIME_OF_USE and not off_peak:
+    if world is World.TIME_OF_USE and off_peak is None:
         later_wh = np.maximum(cars.deadline - interval - 1, 0) * cars.power_w * HOURS
         at_once = np.clip((state.remaining_wh - later_wh) / HOURS, 0.0, at_once)
+    elif world is World.TIME_OF_USE and off_peak is not None:
+        at_once[waiting(cars, state.remaining_wh, interval, off_peak)] = 0.0
     vehicle_w[here] = at_once[here]
     net_w = (
         1000.0 * (actual.load_kw - homes.total(homes.inverters, actual.pv_kw))
@@ -137,11 +157,28 @@ def local_behaviour(
     batteries = homes.batteries
     share = homes.share_of_kind(batteries, batteries.power_w)
     battery_w = -share * net_w[batteries.customer - 1]
-    if world is World.TIME_OF_USE and off_peak:
+    if world is World.TIME_OF_USE and off_peak is not None and 2 * interval >= off_peak.opened + off_peak.closed:
         battery_w = np.maximum(battery_w, 0.0)
     return DevicePowers(
         actual.pv_kw.copy(), np.zeros(len(actual.pv_kw)), battery_w, vehicle_w, heat_pump_w, water_heater_w
     )
+
+
+def waiting(cars: Vehicles, remaining_wh: FloatArray, interval: int, off_peak: OffPeak) -> BoolArray:
+    """Which cars let off-peak hours pass for now, bool[k].
+
+    Those that stood there when these hours began do not start together: of the time that they could wait and still be
+    charged before the next peak, or before they leave, each waits a share of its own.
+
+    >>> cars = Vehicles(np.array([1, 2]), np.full(2, 12e3), np.ones(2), np.zeros(2), np.full(2, 40), np.full(2, 4e3),
+    ...                 np.ones(2))
+    >>> [int(waiting(cars, cars.energy_wh, t, OffPeak(10, 30)).sum()) for t in (10, 13, 14, 19, 20)]
+    [2, 2, 1, 1, 0]
+    """
+    needed = np.ceil(remaining_wh / (cars.power_w * HOURS) - 1e-9)
+    spare = np.minimum(cars.deadline, off_peak.closed) - off_peak.opened - needed
+    share = cars.customer * SPREAD % 1.0
+    return np.asarray((cars.arrival < off_peak.opened) & (interval - off_peak.opened < share * spare))
 
 
 def advance(homes: Homes, state: DeviceState, actual: Actual, powers: DevicePowers) -> tuple[DeviceState, DevicePowers]:

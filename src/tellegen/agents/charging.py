@@ -8,7 +8,7 @@ so a kWh now saves the ``m``-th cheapest price, and never more than the energy i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,6 +118,38 @@ def charging_plan(cars: Vehicles, first_interval: int, hourly_price: FloatArray,
     worth = np.minimum(np.maximum(cheapest, dearest), cars.value_per_kwh)
     relief = np.minimum(np.where(np.isfinite(dearest), dearest, 0.0), worth)
     return ChargingPlan(planned[:, :hours], worth, spare[:, :hours], relief)
+
+
+def with_the_night_before(cars: Vehicles, first_interval: int, intervals: int) -> tuple[Vehicles, IntArray]:
+    """The sessions of a day, and once more a day earlier those that run on over its end.
+
+    So a day begins with the cars that it leaves to the next: a car that stands until the morning after stood there
+    the evening before too. It does so no longer than until the home's next session at the same power, which is
+    the same car coming back.
+
+    Returns
+    -------
+    The table, the sessions of the night before last; and the rows of those that they are copies of, in that order.
+
+    >>> one = Vehicles(np.array([1]), np.array([11e3]), np.array([0.9]), np.array([250]), np.array([350]),
+    ...                np.array([9e3]), np.array([1.0]))
+    >>> both, tonight = with_the_night_before(one, 0, 288)
+    >>> both.arrival.tolist(), both.deadline.tolist(), tonight.tolist()
+    ([250, -38], [350, 62], [0])
+    """
+    end = first_interval + intervals
+    tonight = np.flatnonzero(cars.deadline > end)
+    before = cars.take(tonight)
+    same_car = (cars.customer == before.customer[:, None]) & (cars.power_w == before.power_w[:, None])
+    back = np.where(same_car, cars.arrival, end).min(axis=1, initial=end)
+    before = replace(before, arrival=before.arrival - intervals, deadline=np.minimum(before.deadline - intervals, back))
+    return joined(cars, before), tonight
+
+
+def joined(first: Vehicles, second: Vehicles) -> Vehicles:
+    """Two tables of sessions as one."""
+    both = {spec.name: [getattr(table, spec.name) for table in (first, second)] for spec in fields(Vehicles)}
+    return Vehicles(**{name: np.concatenate(columns) for name, columns in both.items()})
 
 
 def expected_sessions(past: Vehicles, first_interval: int, intervals: int, *, days: int = 7) -> Vehicles:

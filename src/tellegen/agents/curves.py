@@ -76,12 +76,11 @@ class OfferBook:
         if not keep.any():
             return
         part = np.empty((9, int(keep.sum())))
-        taker = price is None
         part[0], part[1] = owner[keep], row[keep]
         part[2], part[3], part[4], part[5] = int(device), int(product), int(side), step
-        part[6] = np.nan if taker else np.broadcast_to(np.asarray(price), keep.shape)[keep]
+        part[6] = price[keep] if isinstance(price, np.ndarray) else np.nan if price is None else price
         part[7] = quantity[keep]
-        part[8] = np.broadcast_to(np.asarray(var_per_kw), keep.shape)[keep]
+        part[8] = var_per_kw[keep] if isinstance(var_per_kw, np.ndarray) else var_per_kw
         self._parts.append(part)
 
     def build(self) -> Offers:
@@ -157,6 +156,17 @@ def sell_curve(
         book.add(owner, row, device, Side.SELL, used, price=inside, step=2 * j)
         book.add(owner, row, device, Side.SELL, steps_w[:, j] - used, price=outside, step=2 * j + 1)
         before = before + steps_w[:, j]
+
+
+def taken_at(offers: Offers, price_micros: int) -> IntArray:
+    """What everybody gets where all may buy and sell energy at one price, in mW per order: no market limits anybody.
+
+    Orders that the price serves are taken in full. Reactive power is not asked for.
+    """
+    orders = offers.orders
+    served = np.where(orders.side > 0, orders.price_micros >= price_micros, orders.price_micros <= price_micros)
+    served = (served | (orders.price_taker > 0)) & (orders.product == int(Product.ENERGY))
+    return np.asarray(np.where(served, 1000 * orders.quantity_w, 0))
 
 
 def share_own(owner: IntArray, wanted_w: FloatArray, available_w: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -11,12 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellegen.agents import day_ahead, real_time
-from tellegen.agents.behaviour import DevicePowers, World, advance, dispatched, local_behaviour
+from tellegen.agents.behaviour import DevicePowers, OffPeak, World, advance, dispatched, local_behaviour
+from tellegen.agents.charging import joined
 from tellegen.agents.curves import Offers
-from tellegen.agents.day_ahead import effective_range
 from tellegen.agents.devices import Batteries, HeatPumps, Inverters, Vehicles, WaterHeaters
-from tellegen.agents.forecast import price_statistics
-from tellegen.agents.heating import buildings, settled_c, tanks
 from tellegen.agents.homes import (
     NEGLIGIBLE_WH,
     DeviceState,
@@ -70,24 +68,6 @@ class Fleet:
         """State with which the device tables start the day."""
         return initial_state(self.homes)
 
-    def settled_state(self, state: DeviceState, price: float, past_prices: FloatArray) -> DeviceState:
-        """A state whose buildings and tanks have long been at their set-points for a market price.
-
-        So a day can begin without a rush of all thermostats at once. past_prices : float64[n, H], market
-        prices of the last 24 hours at least.
-        """
-        mean, deviation = price_statistics(past_prices)
-        effective = self.tariff.import_price(price)
-        reached = []
-        for devices, bodies in (
-            (self.homes.heat_pumps, buildings(self.homes.heat_pumps)),
-            (self.homes.water_heaters, tanks(self.homes.water_heaters)),
-        ):
-            owner = devices.customer - 1
-            prices = effective_range(mean[owner], deviation[owner], self.tariff, self.parameters)
-            reached.append(settled_c(bodies, effective, prices, self.parameters.ramp))
-        return replace(state, building_c=reached[0], tank_c=reached[1])
-
     def plan(self, past: Past, price: FloatArray, first_interval: int) -> Plan:
         """Plan the day that starts at `first_interval`; price float64[n, T] as the homes expect it."""
         return make_plan(self.homes, past, price, first_interval, self.tariff, self.parameters)
@@ -113,21 +93,7 @@ class Fleet:
         )
         sessions = replace(cars, energy_wh=state.remaining_wh).take(np.flatnonzero(known))
         if announced is not None:
-            late = announced.take(np.flatnonzero(announced.arrival >= known_until))
-            sessions = Vehicles(
-                *(
-                    np.concatenate([getattr(sessions, name), getattr(late, name)])
-                    for name in (
-                        "customer",
-                        "power_w",
-                        "efficiency",
-                        "arrival",
-                        "deadline",
-                        "energy_wh",
-                        "value_per_kwh",
-                    )
-                )
-            )
+            sessions = joined(sessions, announced.take(np.flatnonzero(announced.arrival >= known_until)))
         return day_ahead.day_ahead_orders(self.homes, plan, state.soc_wh, sessions, self.tariff, self.parameters)
 
     def real_time_orders(
@@ -193,9 +159,9 @@ class Fleet:
         return self._step(state, actual, powers)
 
     def baseline_step(
-        self, world: World, interval: int, state: DeviceState, actual: Actual, *, off_peak: bool = False
+        self, world: World, interval: int, state: DeviceState, actual: Actual, *, off_peak: OffPeak | None = None
     ) -> Response:
-        """One interval of a world without a market, see `local_behaviour`."""
+        """One interval of homes that hear no prices, see `local_behaviour`."""
         return self._step(state, actual, local_behaviour(self.homes, state, actual, interval, world, off_peak=off_peak))
 
     def close_day(self, state: DeviceState, interval: int, past: Past | None = None) -> Closing:

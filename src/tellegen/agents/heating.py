@@ -8,12 +8,11 @@ overheat.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tellegen.agents.bids import Mode, ramp_bid, ramp_setpoint
+from tellegen.agents.bids import Mode, ramp_bid
 from tellegen.agents.devices import HeatPumps, WaterHeaters
 from tellegen.agents.homes import HOURS
 from tellegen.agents.parameters import RampRule
@@ -113,26 +112,9 @@ class PriceRange:
     cap: float
 
 
-class _Rule(TypedDict):
-    """Arguments of the ramp rule, as `tellegen.agents.bids` names them."""
-
-    mode: Mode
-    desired_c: FloatArray
-    low_c: FloatArray
-    high_c: FloatArray
-    ramp_low: float
-    ramp_high: float
-    mean: FloatArray
-    deviation: FloatArray
-
-
 def _bid(bodies: Bodies, temperature_c: FloatArray, prices: PriceRange, ramp: RampRule) -> FloatArray:
-    return ramp_bid(temperature_c, floor=prices.floor, cap=prices.cap, **_rule(bodies, prices, ramp))
-
-
-def _rule(bodies: Bodies, prices: PriceRange, ramp: RampRule) -> _Rule:
-    """What bid and set-point have in common."""
-    return _Rule(
+    return ramp_bid(
+        temperature_c,
         mode=Mode.HEATING,
         desired_c=bodies.desired_c,
         low_c=bodies.low_c,
@@ -141,6 +123,8 @@ def _rule(bodies: Bodies, prices: PriceRange, ramp: RampRule) -> _Rule:
         ramp_high=ramp.high,
         mean=prices.mean,
         deviation=prices.deviation,
+        floor=prices.floor,
+        cap=prices.cap,
     )
 
 
@@ -156,16 +140,10 @@ def heating_bid(
     """
     must = bodies.power_to_reach(bodies.low_c, temperature_c, draw_w)
     flexible = np.maximum(bodies.power_to_reach(bodies.high_c, temperature_c, draw_w) - must, 0.0)
-    values = []
-    for j in range(STEPS):
-        reached = bodies.temperature_after(must + (j + 0.5) / STEPS * flexible, temperature_c, draw_w)
-        values.append(_bid(bodies, np.clip(reached, bodies.low_c, bodies.high_c), prices, ramp))
-    return must, np.tile((flexible / STEPS)[:, None], (1, STEPS)), np.stack(values, axis=1)
-
-
-def settled_c(bodies: Bodies, price: FloatArray, prices: PriceRange, ramp: RampRule) -> FloatArray:
-    """Temperatures at which the ramp rule has long settled under an effective price, float64[k]."""
-    return ramp_setpoint(price, **_rule(bodies, prices, ramp))
+    middle = (np.arange(STEPS)[:, None] + 0.5) / STEPS  # all steps at once, one a row
+    reached = bodies.temperature_after(must + middle * flexible, temperature_c, draw_w)
+    value = _bid(bodies, np.clip(reached, bodies.low_c, bodies.high_c), prices, ramp)
+    return must, np.tile((flexible / STEPS)[:, None], (1, STEPS)), value.T
 
 
 def hourly_heating_steps(

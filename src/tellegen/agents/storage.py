@@ -47,7 +47,7 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class _Segments:
-    """Slopes (currency per stored kWh) and lengths (stored Wh) of the steps at one interval, [k] each."""
+    """Slopes (currency per stored kWh) and lengths (stored Wh) of the steps at every interval, [T, k] each."""
 
     charge_slope: tuple[FloatArray, FloatArray]
     charge_wh: tuple[FloatArray, FloatArray]
@@ -55,10 +55,9 @@ class _Segments:
     discharge_wh: tuple[FloatArray, FloatArray]
 
 
-def _segments(batteries: Batteries, around: Surroundings, t: int, wear: float, hours: float) -> _Segments:
+def _segments(batteries: Batteries, around: Surroundings, wear: float, hours: float) -> _Segments:
     one_way = np.sqrt(batteries.efficiency)
-    own = around.own_w[:, t]
-    buy, sell = around.import_price[:, t], around.export_price[:, t]
+    own, buy, sell = around.own_w.T, around.import_price.T, around.export_price.T
     surplus = np.clip(-own, 0.0, batteries.power_w)
     demand = np.clip(own, 0.0, batteries.power_w)
     dearest = np.where(surplus > 0.0, sell, buy) / one_way
@@ -114,31 +113,50 @@ def stored_energy_value(
     horizon = around.own_w.shape[1]
     value = np.empty((horizon + 1, count, cells))
     value[horizon] = terminal
+    steps = _segments(batteries, around, wear, hours)
     cell_wh = batteries.capacity_wh / cells
+    inward = [_Shift(length / cell_wh, cells) for length in steps.charge_wh]
+    outward = [_Shift(-length / cell_wh, cells) for length in steps.discharge_wh]
     for t in range(horizon - 1, -1, -1):
         now = value[t + 1]
-        step = _segments(batteries, around, t, wear, hours)
-        for slope, length in zip(step.charge_slope, step.charge_wh, strict=True):
-            if length.any():
-                now = np.minimum(np.maximum(slope[:, None], _shifted(now, length / cell_wh)), now)
-        for slope, length in zip(step.discharge_slope, step.discharge_wh, strict=True):
-            if length.any():
-                now = np.minimum(np.maximum(slope[:, None], now), _shifted(now, -length / cell_wh))
+        for slope, shift in zip(steps.charge_slope, inward, strict=True):
+            if shift.any[t]:
+                now = np.minimum(np.maximum(slope[t, :, None], shift.of(now, t)), now)
+        for slope, shift in zip(steps.discharge_slope, outward, strict=True):
+            if shift.any[t]:
+                now = np.minimum(np.maximum(slope[t, :, None], now), shift.of(now, t))
         value[t] = now
     return value
 
 
-def _shifted(value: FloatArray, cells: FloatArray) -> FloatArray:
-    """``v(e + cells)`` per row, averaging the two cells that a shifted cell overlaps."""
-    count, width = value.shape
-    whole = np.floor(cells).astype(np.int64)
-    part = (cells - whole)[:, None]
-    pad = int(np.abs(whole).max()) + 2
-    padded = np.empty((count, width + 2 * pad))
-    padded[:, :pad], padded[:, pad : pad + width], padded[:, pad + width :] = _UNREACHABLE, value, -_UNREACHABLE
-    index = np.arange(width) + (pad + whole)[:, None]
-    rows = np.arange(count)[:, None]
-    return np.asarray((1.0 - part) * padded[rows, index] + part * padded[rows, index + 1])
+class _Shift:
+    """``v(e + cells)`` per row and interval, averaging the two cells that a shifted cell overlaps.
+
+    Where the cells lie is found for all intervals at once: there are thousands of shifts in a plan.
+
+    Parameters
+    ----------
+    cells : float64[T, k], by how many cells; of one sign. width : cells of a battery.
+    """
+
+    def __init__(self, cells: FloatArray, width: int) -> None:
+        horizon, count = cells.shape
+        whole = np.floor(cells).astype(np.int64)
+        self.any = cells.any(axis=1)
+        self._part = (cells - whole)[:, :, None]
+        self._rest = 1.0 - self._part
+        pad = int(np.abs(whole).max(initial=0)) + 2
+        self._padded = np.empty((count, width + 2 * pad))
+        self._padded[:, :pad], self._padded[:, pad + width :] = _UNREACHABLE, -_UNREACHABLE
+        self._inside = self._padded[:, pad : pad + width]
+        row = (np.arange(count) * (width + 2 * pad))[:, None]
+        self._at = np.arange(width) + (pad + whole)[:, :, None] + row
+
+    def of(self, value: FloatArray, t: int) -> FloatArray:
+        """float64[k, width] of interval `t`."""
+        self._inside[:] = value
+        flat, at = self._padded.ravel(), self._at[t]
+        return np.asarray(self._rest[t] * flat.take(at) + self._part[t] * flat.take(at + 1))
 
 
 def schedule(
@@ -158,14 +176,15 @@ def schedule(
     power = np.zeros((len(batteries), horizon))
     energy = np.empty((len(batteries), horizon + 1))
     energy[:, 0] = now = soc_wh
+    step = _segments(batteries, around, wear, hours)
     for t in range(horizon):
-        ahead, step = value[t + 1], _segments(batteries, around, t, wear, hours)
+        ahead = value[t + 1]
         up, down = np.zeros(len(batteries)), np.zeros(len(batteries))
         reach_up, reach_down = np.zeros(len(batteries)), np.zeros(len(batteries))
         for j in (0, 1):
-            reach_up, reach_down = reach_up + step.charge_wh[j], reach_down + step.discharge_wh[j]
-            worth = np.count_nonzero(ahead > step.charge_slope[j][:, None] + 1e-9, axis=1) * cell_wh
-            keep = np.count_nonzero(ahead >= step.discharge_slope[j][:, None] - 1e-9, axis=1) * cell_wh
+            reach_up, reach_down = reach_up + step.charge_wh[j][t], reach_down + step.discharge_wh[j][t]
+            worth = np.count_nonzero(ahead > step.charge_slope[j][t, :, None] + 1e-9, axis=1) * cell_wh
+            keep = np.count_nonzero(ahead >= step.discharge_slope[j][t, :, None] - 1e-9, axis=1) * cell_wh
             up = np.maximum(up, np.minimum(worth - now, reach_up))
             down = np.maximum(down, np.minimum(now - keep, reach_down))
         down = np.where(up > 0.0, 0.0, down)

@@ -51,16 +51,24 @@ def discomfort(homes: Homes, state: DeviceState, parameters: Parameters) -> Floa
 class Closing:
     """What a state is worth at the end of a day, per home; float64[n] each.
 
-    stored_wh : electric energy that the state stands for: energy in batteries, less what plugged-in
-        cars still lack, less what brings cold bodies back to the desired temperature, and of heat above
-        it what will serve a need (`useful_heat_wh`).
+    battery_wh : energy in batteries.
+    owed_wh : energy that plugged-in cars still lack, at the meter: charged later.
+    heat_wh : electric energy that heat stands for: of what is above the desired temperature what will serve a
+        need (`useful_heat_wh`), less what brings cold bodies back to it.
     unmet_wh : energy that cars lacked at deadlines that have passed.
     unmet_cost : the same at each car's `value_per_kwh`, currency.
     """
 
-    stored_wh: FloatArray
+    battery_wh: FloatArray
+    owed_wh: FloatArray
+    heat_wh: FloatArray
     unmet_wh: FloatArray
     unmet_cost: FloatArray
+
+    @property
+    def stored_wh(self) -> FloatArray:
+        """Electric energy that the state stands for, float64[n]."""
+        return self.battery_wh + self.heat_wh - self.owed_wh
 
 
 def useful_heat_wh(excess_k: FloatArray, need_w: FloatArray, bodies: Bodies) -> FloatArray:
@@ -107,10 +115,9 @@ def close_day(homes: Homes, state: DeviceState, interval: int, past: Past | None
     heat, water = electric
     unmet = np.where(left, lacking, 0.0)
     return Closing(
-        stored_wh=homes.total(homes.batteries, state.soc_wh)
-        + homes.total(heat_pumps, heat)
-        + homes.total(heaters, water)
-        - homes.total(cars, np.where(charging, lacking, 0.0)),
+        battery_wh=homes.total(homes.batteries, state.soc_wh),
+        owed_wh=homes.total(cars, np.where(charging, lacking, 0.0)),
+        heat_wh=homes.total(heat_pumps, heat) + homes.total(heaters, water),
         unmet_wh=homes.total(cars, unmet),
         unmet_cost=homes.total(cars, unmet / 1000.0 * cars.value_per_kwh),
     )

@@ -216,14 +216,15 @@ def _play(line: Connection, scenario: Scenario) -> None:
     from tellegen.operations.clock import Simulated
     from tellegen.simulation.community_shard import enrolled_at
     from tellegen.simulation.course import World, correction_at
-    from tellegen.simulation.residents import Residents
+    from tellegen.simulation.residents import Before, Residents
     from tellegen.simulation.setup import prepare
 
     try:
         try:
             setup = prepare(scenario)
             clock = Simulated(enrolled_at(setup))
-            residents = Residents(setup, _heard(line))
+            before = Before.of(setup)  # while the operator makes its shard
+            residents = Residents(setup, before, _heard(line))
             World(setup, residents, _ByLetter(line, clock), clock).begin()
             clock.wait(correction_at(setup))
             _say(line, _Letter(_NEVER, _Over(residents.close())))

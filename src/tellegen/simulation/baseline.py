@@ -1,35 +1,51 @@
-"""The same day without a market: flat tariff and no response, or a time-of-use tariff."""
+"""The same day without a market: homes that answer a flat tariff, a clock, or nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 
+from tellegen.agents import DeviceState, OffPeak, Response, taken_at
 from tellegen.agents import World as Behaviour
 from tellegen.settlement import Plan, RetailBills, RetailDay, peak_intervals, retail_bills
-from tellegen.simulation.scenario import Scenario
-from tellegen.simulation.setup import Setup, prepare
+from tellegen.simulation.opening import morning_after, opening_state
+from tellegen.simulation.setup import Setup
 from tellegen.simulation.world_day import WorldDay, WorldDiary
+from tellegen.units import INTERVALS_PER_HOUR, MICROS
 
-BASELINES = {"flat": (Behaviour.FLAT, Plan.FLAT), "time_of_use": (Behaviour.TIME_OF_USE, Plan.TIME_OF_USE)}
+BASELINES = {"flat_smart": Plan.FLAT, "time_of_use": Plan.TIME_OF_USE, "flat": Plan.FLAT}
+"""Worlds without a market, with the tariff that they pay, in the order in which they are shown."""
+
+LEAD_UP_DAYS = 2
+"""Days before the one that counts: batteries that are seldom full or empty remember the one before it."""
+
+Act = Callable[[int, DeviceState], Response]
+"""What all homes do in an interval that finds their devices in a state."""
 
 
-def simulate_baselines(scenario: Scenario) -> dict[str, WorldDay]:
-    """Play every baseline of a scenario; made to run in a process of its own."""
-    setup = prepare(scenario)
-    return {name: simulate(setup, name) for name in BASELINES}
+def simulate_baselines(setup: Setup) -> dict[str, WorldDay]:
+    """Play every baseline of a scenario; made to run in a process of its own.
+
+    Smart homes under a flat tariff reckon with the price that the flat tariff comes to where nobody responds.
+    """
+    flat = _by_rule(setup, "flat", Behaviour.FLAT)
+    price_micros = bills(setup, flat).peak_price_micros_per_kwh
+    days = {
+        "flat": flat,
+        "time_of_use": _by_rule(setup, "time_of_use", Behaviour.TIME_OF_USE),
+        "flat_smart": _smart(setup, price_micros),
+    }
+    return {name: days[name] for name in BASELINES}
 
 
-def simulate(setup: Setup, name: str) -> WorldDay:
+def play(setup: Setup, name: str, opening: DeviceState, act: Act) -> WorldDay:
     """Play the day of a baseline over the plant of the scenario."""
-    behaviour, _ = BASELINES[name]
-    fleet, world = setup.fleet, setup.world()
-    state = fleet.initial_state()
+    fleet, world, state = setup.fleet, setup.world(), opening
     diary = WorldDiary(name, fleet, world, setup.close_devices(state, setup.first))
-    intervals = np.arange(setup.first, setup.first + setup.intervals)
-    peak = peak_intervals(intervals, setup.rules.settlement)
-    for interval, in_peak in zip(intervals.tolist(), peak.tolist(), strict=True):
-        actual = setup.reality.at(interval)
-        response = fleet.baseline_step(behaviour, interval, state, actual, off_peak=not in_peak)
+    for interval in range(setup.first, setup.first + setup.intervals):
+        actual, response = setup.reality.at(interval), act(interval, state)
         seen = world.step(
             interval,
             actual.load_kw,
@@ -42,12 +58,70 @@ def simulate(setup: Setup, name: str) -> WorldDay:
     return diary.close(setup.close_devices(state, setup.first + setup.intervals))
 
 
+def _by_rule(setup: Setup, name: str, behaviour: Behaviour) -> WorldDay:
+    """A world whose homes hear no prices; days alike, of which nothing counts, lead up to it."""
+    hours = _off_peak(setup)
+
+    def act(interval: int, state: DeviceState) -> Response:
+        actual = setup.reality.at(interval)
+        return setup.fleet.baseline_step(behaviour, interval, state, actual, off_peak=hours[interval])
+
+    state = setup.fleet.initial_state()
+    for _ in range(LEAD_UP_DAYS):
+        for interval in range(setup.first, setup.first + setup.community.intervals):
+            state = act(interval, state).state
+        state = morning_after(setup, state)
+    return play(setup, name, state, act)
+
+
+def _off_peak(setup: Setup) -> dict[int, OffPeak | None]:
+    """The off-peak hours that each interval of the day lies in, None in the peak; they may begin or end on other days."""
+    first, length = setup.first, setup.community.intervals
+    intervals = np.arange(first - length, first + 2 * length)
+    peak = peak_intervals(intervals, setup.rules.settlement)
+    edges = np.concatenate([intervals[:1], intervals[1:][peak[1:] != peak[:-1]], intervals[-1:] + 1])
+    found: dict[int, OffPeak | None] = {}
+    for interval in range(first, first + length):
+        following = int(np.searchsorted(edges, interval, side="right"))
+        hours = OffPeak(int(edges[following - 1]), int(edges[following]))
+        found[interval] = None if peak[interval - intervals[0]] else hours
+    return found
+
+
+def _smart(setup: Setup, price_micros: int) -> WorldDay:
+    """A world with the market's agents under a flat tariff: the same devices, forecasts and plans, and no market.
+
+    To them a flat tariff is a market whose price is always that of feeding in, and on which buying costs more by as much
+    as the tariff is above it.
+    """
+    settled = setup.rules.settlement
+    feed_in_micros = settled.retail.feed_in_micros_per_kwh
+    seen, parameters = setup.fleet.tariff, setup.fleet.parameters
+    above = (price_micros - feed_in_micros) / MICROS
+    fleet = replace(setup.fleet, tariff=replace(seen, network_per_kwh=seen.network_per_kwh + above))
+    # the price does not move: thermostats weigh comfort against it as they do on the market
+    deviation = parameters.comfort_deviation / (1.0 + seen.sales_tax)
+    feed_in, count = feed_in_micros / MICROS, setup.node.size
+    price = np.full(setup.community.intervals, feed_in)
+    mean, spread = np.full(count, feed_in), np.full(count, deviation)
+    plan = fleet.plan(setup.reality.past(setup.first), np.tile(price, (count, 1)), setup.first)
+
+    def act(interval: int, state: DeviceState) -> Response:
+        nonlocal plan
+        past = setup.reality.past(interval)
+        if interval > setup.first and (interval - setup.first) % INTERVALS_PER_HOUR == 0:
+            plan = fleet.replan(plan, past)
+        offers = fleet.real_time_orders(interval, plan, state, past, mean, spread)
+        return fleet.respond(interval, state, setup.reality.at(interval), offers, taken_at(offers, feed_in_micros))
+
+    return play(setup, "flat_smart", opening_state(setup, fleet, price, price, (feed_in, deviation)), act)
+
+
 def bills(setup: Setup, day: WorldDay) -> RetailBills:
     """Bills of a baseline under the same revenue requirement and taxes as the market."""
     intervals = np.arange(setup.first, setup.first + setup.intervals)
     customer = np.arange(1, setup.node.size + 1)
     past, span = setup.wholesale.past, setup.intervals
-    _, plan = BASELINES[day.name]
     substation = day.import_wh[:, 0] - day.export_wh[:, 0]
     return retail_bills(
         RetailDay(
@@ -61,6 +135,6 @@ def bills(setup: Setup, day: WorldDay) -> RetailBills:
             key_wh=setup.trailing_wh(),
             day_intervals=setup.community.intervals,
         ),
-        plan,
+        BASELINES[day.name],
         setup.rules.settlement,
     )

@@ -22,8 +22,7 @@ from tellegen.operations.writer import Writer
 from tellegen.records import Awards, Product
 from tellegen.report.day import ClearedRound
 from tellegen.simulation.plant import Plant
-from tellegen.simulation.scenario import Scenario
-from tellegen.simulation.setup import prepare
+from tellegen.simulation.setup import Setup
 from tellegen.units import MICROS
 
 STEPS_KW = (0.02, 0.005, 0.001)
@@ -83,11 +82,11 @@ class Referee:
 
     Parameters
     ----------
-    folder : of the shard; must be there.
+    setup : the scenario made ready. folder : of the shard; must be there.
     """
 
-    def __init__(self, scenario: Scenario, folder: Path) -> None:
-        self._setup, self._record = prepare(scenario), ShardRecord.open(folder)
+    def __init__(self, setup: Setup, folder: Path) -> None:
+        self._setup, self._record = setup, ShardRecord.open(folder)
         self._state = State(self._record.topology, self._record.rulebook, self._record.readings)
         self._fold = Writer(self._record, self._state, Stages())
         self._plant = Plant(self._setup.community.case, perturb=0.0)

@@ -7,16 +7,29 @@ world calls them in the order of their times.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 from numpy.typing import NDArray
 
-from tellegen.agents import Actual, Offers, Plan, Response, expected_prices, expected_sessions, price_statistics
+from tellegen.agents import (
+    Actual,
+    DeviceState,
+    Offers,
+    Plan,
+    Response,
+    Vehicles,
+    expected_prices,
+    expected_sessions,
+    price_statistics,
+)
 from tellegen.operations.exchange import Awarded, AwardsRequest
 from tellegen.records import Orders, sign_bids
 from tellegen.records.market import DAY_AHEAD, REAL_TIME
 from tellegen.simulation.batches import SignedBatch, bids_batch
 from tellegen.simulation.head_end import HeadEnd
+from tellegen.simulation.opening import opening_state
 from tellegen.simulation.setup import Setup
 from tellegen.simulation.shard import GATEWAY, ShardKeys
 from tellegen.simulation.world_day import WorldDay, WorldDiary
@@ -28,16 +41,33 @@ _PRICES_KEPT = 288
 _SIGNATURE_BYTES = 64
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Before:
+    """What lies before the day: the state in which it finds all devices, and the cars of a week ago (`Setup`)."""
+
+    opening: DeviceState
+    last_week: Vehicles
+
+    @classmethod
+    def of(cls, setup: Setup) -> Before:
+        """After a day alike, on which homes answered the wholesale prices of the day itself."""
+        wholesale = setup.wholesale
+        day = slice(wholesale.past, wholesale.past + setup.community.intervals)
+        price, published = wholesale.real_time_micros[day] / MICROS, wholesale.day_ahead_micros[day] / MICROS
+        statistics = float(price.mean()), float(price.std())
+        return cls(opening_state(setup, setup.fleet, price, published, statistics), setup.last_week())
+
+
 class Residents:
     """Everybody on one feeder, and what belongs to them: devices, wires, meters, the gateway and the head-end.
 
     Parameters
     ----------
-    setup : the scenario made ready.
+    setup : the scenario made ready. before : what lies before its day.
     keys : every secret outside the operator's vault.
     """
 
-    def __init__(self, setup: Setup, keys: ShardKeys) -> None:
+    def __init__(self, setup: Setup, before: Before, keys: ShardKeys) -> None:
         self._setup, self._keys, self._fleet = setup, keys, setup.fleet
         self._n = setup.node.size
         self._secret = [crypto_sign_seed_keypair(keys.customer_seed(c))[1] for c in range(1, self._n + 1)]
@@ -47,7 +77,7 @@ class Residents:
         self._voltage = np.ones(self._n + 1)
         past = setup.wholesale.real_time_micros[: setup.wholesale.past] / MICROS
         self._local_prices = np.tile(past[-_PRICES_KEPT:], (self._n, 1))
-        self._state = self._fleet.settled_state(self._fleet.initial_state(), float(past[-1]), self._local_prices)
+        self._before, self._state = before, before.opening
         opening = setup.close_devices(self._state, setup.first)
         self._diary = WorldDiary("market", self._fleet, self._wires, opening)
         self._draw = np.random.Generator(np.random.PCG64([setup.scenario.seed, 4]))
@@ -70,7 +100,7 @@ class Residents:
         past, length = setup.reality.past(known), setup.community.intervals
         price = expected_prices(self._published(), np.zeros(0), np.zeros((self._n, 0)))
         self._plan = fleet.plan(past, price, setup.first)
-        cars = expected_sessions(setup.last_week, setup.first, length)
+        cars = expected_sessions(self._before.last_week, setup.first, length)
         offers = fleet.day_ahead_orders(self._plan, self._state, known_until=known, announced=cars)
         hours = setup.intervals // INTERVALS_PER_HOUR
         orders = Orders.concat([_of_period(offers[hour].orders, hour) for hour in range(hours)])

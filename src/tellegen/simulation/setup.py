@@ -8,7 +8,17 @@ from datetime import date, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from tellegen.agents import Closing, DeviceState, Fleet, Parameters, Reality, Tariff, Vehicles, connect
+from tellegen.agents import (
+    Closing,
+    DeviceState,
+    Fleet,
+    Parameters,
+    Reality,
+    Tariff,
+    Vehicles,
+    connect,
+    with_the_night_before,
+)
 from tellegen.errors import InputError
 from tellegen.grid import Network
 from tellegen.rules import Rulebook, Rules
@@ -33,7 +43,8 @@ class Setup:
     intervals : market intervals that are played; all of the day unless the scenario cuts it short.
     network : the market's network, its voltage limits tightened by the margin.
     limits : the same network with the limits that count as violated.
-    last_week : sessions of the cars on the same day of the week before, which owners expect again.
+    tonight : int64[m], cars that stand until the morning after; the last m rows of the fleet's cars are those of the
+        night before, in the same order.
     past_net_wh : int64[days, 288, n], what the meters counted on the days before, net withdrawal.
     """
 
@@ -47,7 +58,7 @@ class Setup:
     rules: Rules
     fleet: Fleet
     reality: Reality
-    last_week: Vehicles
+    tonight: NDArray[np.int64]
     past_net_wh: NDArray[np.int64]
 
     @property
@@ -64,6 +75,10 @@ class Setup:
     def complete(self) -> bool:
         """Whether the whole billing day is played."""
         return self.intervals == self.community.intervals
+
+    def last_week(self) -> Vehicles:
+        """Sessions of the cars on the same day of the week before, which owners expect again."""
+        return _community(self.scenario, self.scenario.day.date - timedelta(days=7)).vehicles
 
     def close_devices(self, state: DeviceState, interval: int) -> Closing:
         """What devices hold at the start of an interval, heat at what will be used of it."""
@@ -121,13 +136,14 @@ def prepare(scenario: Scenario) -> Setup:
             scenario.name, "key 'day.history_days'", f"must be at least {rules.trailing_days}, as the sharing keys need"
         )
     wholesale = _wholesale(scenario, day.date, community.intervals)
+    vehicles, tonight = with_the_night_before(community.vehicles, community.first_interval, community.intervals)
     fleet, reality = connect(
         np.asarray(community.customers.node),
         community.load_kw,
         community.load_kvar,
         community.first_interval - community.history,
         batteries=community.batteries,
-        vehicles=community.vehicles,
+        vehicles=vehicles,
         heat_pumps=community.heat_pumps,
         water_heaters=community.water_heaters,
         inverters=community.inverters,
@@ -152,7 +168,7 @@ def prepare(scenario: Scenario) -> Setup:
         rules=rules,
         fleet=fleet,
         reality=reality,
-        last_week=_community(scenario, day.date - timedelta(days=7)).vehicles,
+        tonight=tonight,
         past_net_wh=_past_net_wh(fleet, reality, community),
     )
 

@@ -16,6 +16,7 @@ from tellegen.errors import TellegenError, WorkerError
 from tellegen.simulation.baseline import simulate_baselines
 from tellegen.simulation.referee import Referee
 from tellegen.simulation.scenario import Scenario
+from tellegen.simulation.setup import prepare
 from tellegen.simulation.world_day import WorldDay
 from tellegen.spawned import spawned
 
@@ -106,12 +107,13 @@ def _watch(line: Connection, scenario: Scenario, folder: Path) -> None:
         os.nice(NICE)
     try:
         try:
-            baselines, referee = simulate_baselines(scenario), None
+            setup = prepare(scenario)
+            baselines, referee = simulate_baselines(setup), None
             while (until := line.recv()) is not None:
-                referee = referee or Referee(scenario, folder)
+                referee = referee or Referee(setup, folder)
                 referee.follow(until)
             line.send(("baselines", baselines))
-            referee = referee or Referee(scenario, folder)
+            referee = referee or Referee(setup, folder)
             line.send(("afresh", referee.equals_afresh()))
             line.send(("section", referee.section()))
         except TellegenError as error:
