@@ -42,7 +42,7 @@ def test_money_becomes_integers_exactly():
     assert rules.network_revenue_nanos(100) == 105_000_000_000
     assert rules.energy_tax_micros_per_kwh == 20_000
     assert rules.sales_tax_ppm == 190_000
-    assert rules.retail.off_peak_ratio_ppm == 650_000
+    assert rules.retail.off_peak_ratio_ppm == 500_000
     assert rules.rent_key is ShareKey.TRAILING_WITHDRAWAL
     assert rules.reactive is ReactiveRule.REAL_TIME_PRICE
 
@@ -126,7 +126,7 @@ def test_nobody_holds_two_offices():
         ('currency = "EUR"', 'currency = "Euro"', r"\[order\] currency is 'Euro'"),
         ('price_floor_per_kwh = "-1.00"', 'price_floor_per_kwh = "9"', r"\[market\] has a price floor at or above"),
         ('penalty_per_kwh = "10.00"', 'penalty_per_kwh = "1.00"', r"\[market\] has a margin penalty above"),
-        ("peak_start_hour = 7", "peak_start_hour = 22", r"\[retail\] has a peak that ends before it starts"),
+        ("peak_start_hour = 17", "peak_start_hour = 22", r"\[retail\] has a peak that ends before it starts"),
         (
             'day_ahead_local = "24:00"',
             "day_ahead_local = 12",

@@ -43,7 +43,7 @@ from tellegen.simulation.course import (
     play_day,
     verbs_of_day,
 )
-from tellegen.simulation.residents import Residents
+from tellegen.simulation.residents import Before, Residents
 from tellegen.simulation.scenario import read_scenario
 from tellegen.simulation.setup import Setup, prepare
 from tellegen.simulation.shard import ShardKeys
@@ -166,7 +166,7 @@ class Played:
 def played(setup: Setup, folder: Path, *, deaf: bool = False) -> Played:
     keys = build_community_shard(setup, folder, "tellegen.example/feeder")
     clock = Simulated(enrolled_at(setup))
-    operator, residents = StandIn(setup, clock, deaf), Residents(setup, keys)
+    operator, residents = StandIn(setup, clock, deaf), Residents(setup, Before.of(setup), keys)
     World(setup, residents, OpenCounter(operator, operator, clock), clock).begin()
     play_day(setup, operator, clock, lambda stage, done, total: None)
     play_correction(setup, operator, clock)

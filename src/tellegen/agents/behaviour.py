@@ -37,7 +37,7 @@ class World(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class OffPeak:
-    """The off-peak hours that an interval lies in: `opened` is their first market interval, at `closed` the peak begins."""
+    """The off-peak hours that an interval lies in, from market interval `opened` until the peak begins at `closed`."""
 
     opened: int
     closed: int

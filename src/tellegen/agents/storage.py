@@ -140,9 +140,9 @@ class _Shift:
     """
 
     def __init__(self, cells: FloatArray, width: int) -> None:
-        horizon, count = cells.shape
+        count = cells.shape[1]
         whole = np.floor(cells).astype(np.int64)
-        self.any = cells.any(axis=1)
+        self.any = np.asarray(cells.any(axis=1))
         self._part = (cells - whole)[:, :, None]
         self._rest = 1.0 - self._part
         pad = int(np.abs(whole).max(initial=0)) + 2

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from html import escape
 
+from tellegen.report.measures import BILLS, COST, measures, world_title
 from tellegen.report.sankey import arrows, draw_flows
-from tellegen.report.summary import Comparison, Correction, Money, Summary, World
+from tellegen.report.summary import Comparison, Correction, Money, Summary
 from tellegen.report.words import (
     MARKET_TITLES,
     NONE,
     PART_TITLES,
     STATUSES,
-    WORLD_TITLES,
     cent,
     clock,
     device_list,
@@ -30,77 +29,6 @@ from tellegen.report.words import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """One row of the comparison of worlds: what it is called and what each world shows."""
-
-    title: str
-    cells: tuple[str, ...]
-    group: str
-
-
-def world_title(world: World) -> str:
-    """Short title of a world."""
-    return WORLD_TITLES.get(world.name, world.title or in_words(world.name))
-
-
-def measures(summary: Summary) -> list[Measure]:
-    """The comparison of worlds, row by row, shared by the page and the terminal."""
-    worlds, currency, zone = summary.worlds, summary.currency, summary.day.timezone
-    rows: list[Measure] = []
-
-    def add(group: str, title: str, cells: Sequence[str]) -> None:
-        if any(cell != NONE for cell in cells):
-            rows.append(Measure(title, tuple(cells), group))
-
-    def amount(title: str, field: str, group: str = "What it cost everybody") -> None:
-        add(group, title, [money(getattr(world, field), currency) for world in worlds])
-
-    def figure(title: str, field: str, digits: int, unit: str) -> None:
-        values = [getattr(world, field) for world in worlds]
-        add("What the wires saw", title, [NONE if v is None else f"{number(v, digits)}{unit}" for v in values])
-
-    amount("Energy bought wholesale", "wholesale_cost_eur")
-    amount("Discomfort", "discomfort_eur")
-    amount("Energy wished for and not served", "unmet_eur")
-    amount("Battery wear", "wear_eur")
-    amount("Less the value of what stores gained", "stored_change_eur")
-    amount("Cost after all of this", "adjusted_cost_eur")
-    amount("Welfare", "welfare_eur")
-    amount("Customers' bills", "bills_eur", "Who paid")
-    amount("of which network", "network_eur", "Who paid")
-    amount("of which taxes", "tax_eur", "Who paid")
-    figure("Energy used", "energy_kwh", 0, "\xa0kWh")
-    peaks = [
-        NONE
-        if w.peak_kw is None
-        else f"{number(w.peak_kw, 1)}\xa0kW" + (f" at {clock(w.peak_at, zone)}" if w.peak_at else "")
-        for w in worlds
-    ]
-    add("What the wires saw", "Highest draw at the substation", peaks)
-    figure("Highest feed-in at the substation", "export_peak_kw", 1, "\xa0kW")
-    figure("Solar energy held back", "curtailed_kwh", 1, "\xa0kWh")
-    lost = [
-        NONE
-        if w.losses_kwh is None
-        else f"{number(w.losses_kwh, 1)}\xa0kWh"
-        + ("" if w.losses_percent is None else f" ({number(w.losses_percent, 2)}\xa0%)")
-        for w in worlds
-    ]
-    add("What the wires saw", "Energy lost in the wires", lost)
-    spans = [
-        NONE
-        if w.v_min_pu is None or w.v_max_pu is None
-        else f"{number(w.v_min_pu, 3)} to {number(w.v_max_pu, 3)}\xa0pu"
-        for w in worlds
-    ]
-    add("What the wires saw", "Voltages", spans)
-    figure("Voltage limits broken (node-intervals)", "voltage_violations", 0, "")
-    figure("Ratings broken (branch-intervals)", "loading_violations", 0, "")
-    figure("Highest loading of a branch", "max_loading_percent", 0, "\xa0%")
-    return rows
-
-
 def headline(summary: Summary) -> str:
     """What happened, in a few plain sentences (HTML paragraphs)."""
     feeder, day, currency = summary.feeder, summary.day, summary.currency
@@ -113,7 +41,8 @@ def headline(summary: Summary) -> str:
         sentences.append(f"This is a rehearsal: {number(day.intervals / 12, 1)} hours of the day were played.")
     sentences += [_comparison_words(c, currency) for c in summary.comparisons]
     sentences.append(_voltage_words(summary))
-    return "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences if sentence)
+    about = f'<p class="about">{"<br>".join(escape(line) for line in summary.about)}</p>' if summary.about else ""
+    return about + "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences if sentence)
 
 
 def _voltage_words(summary: Summary) -> str:
@@ -130,7 +59,7 @@ def _voltage_words(summary: Summary) -> str:
         for w in summary.worlds
         if w.name != "market" and w.voltage_violations
     ]
-    tail = f"; it was outside {' and '.join(others)}" if others else ""
+    tail = f"; it was outside {', '.join(others)}" if others else ""
     return f"With the market the voltage {own}{tail}."
 
 
@@ -212,7 +141,7 @@ def comparison_table(summary: Summary) -> str:
         if row.group != group:
             group = row.group
             body.append(f'<tr class="group"><th colspan="{len(summary.worlds) + 1}">{escape(group)}</th></tr>')
-        strong = ' class="total"' if row.title in {"Cost after all of this", "Customers' bills"} else ""
+        strong = ' class="total"' if row.title in {COST, BILLS} else ""
         cells = "".join(f"<td>{escape(cell)}</td>" for cell in row.cells)
         body.append(f'<tr{strong}><th scope="row">{escape(row.title)}</th>{cells}</tr>')
     notes = []

@@ -38,13 +38,17 @@ class Day(_Part):
 
 
 class World(_Part):
-    """One world of the comparison: the same homes and weather under one way of paying."""
+    """One world of the comparison: the same homes and weather under one way of paying.
+
+    stores : by name, what they held at the start and at the end.
+    """
 
     name: str
     title: str = ""
     welfare_eur: Decimal | None = None
     wholesale_cost_eur: Decimal | None = None
     bills_eur: Decimal | None = None
+    bills_before_tax_eur: Decimal | None = None
     tax_eur: Decimal | None = None
     network_eur: Decimal | None = None
     discomfort_eur: Decimal | None = None
@@ -52,7 +56,12 @@ class World(_Part):
     wear_eur: Decimal | None = None
     stored_change_eur: Decimal | None = None
     adjusted_cost_eur: Decimal | None = None
-    energy_kwh: float | None = None
+    drawn_from_stores_kwh: float | None = None
+    stores: dict[str, tuple[float, float]] = {}
+    import_kwh: float | None = None
+    export_kwh: float | None = None
+    used_kwh: float | None = None
+    cars_kwh: float | None = None
     peak_kw: float | None = None
     peak_at: datetime | None = None
     export_peak_kw: float | None = None
@@ -62,8 +71,11 @@ class World(_Part):
     v_min_pu: float | None = None
     v_max_pu: float | None = None
     voltage_violations: int | None = None
+    voltage_excess_pu: float | None = None
+    voltage_excess_pu_hours: float | None = None
     loading_violations: int | None = None
     max_loading_percent: float | None = None
+    overload_percent_hours: float | None = None
 
 
 class Comparison(_Part):
@@ -169,6 +181,7 @@ class Summary(_Part):
     """The whole of `summary.json`."""
 
     name: str
+    about: list[str] = []
     seed: int = 0
     feeder: Feeder = Feeder()
     day: Day

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from tellegen.report.sections import measures, world_title
+from tellegen.report.measures import measures, world_title
 from tellegen.report.summary import Summary, read_summary
 from tellegen.report.words import (
     MARKET_TITLES,
@@ -57,7 +57,7 @@ def render_summary(summary: dict[str, Any]) -> RenderableType:
     title = Text(f"{read.name}, {long_date(read.day.date)}", style="bold")
     if not read.day.complete:
         title.append(f" - rehearsal of {read.day.intervals / 12:.1f} hours", style="yellow")
-    parts: list[RenderableType] = [title]
+    parts: list[RenderableType] = [title, *(Text(line, style="dim") for line in read.about)]
     if read.worlds:
         parts.append(_worlds(read))
     if read.prices:
@@ -69,10 +69,11 @@ def render_summary(summary: dict[str, Any]) -> RenderableType:
 
 
 def _worlds(summary: Summary) -> Table:
-    table = Table(box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
     table.add_column("")
     for world in summary.worlds:
-        table.add_column(escape(world_title(world)), justify="right", style="bold" if world.name == "market" else "")
+        title = escape(world_title(world)).replace(", ", ",\n")
+        table.add_column(title, justify="right", style="bold" if world.name == "market" else "")
     group = ""
     for row in measures(summary):
         if group and row.group != group:
@@ -110,7 +111,7 @@ def _facts(summary: Summary) -> Table:
     currency = summary.currency
     for comparison in summary.comparisons:
         if comparison.text:
-            table.add_row(f"Against {escape(in_words(comparison.vs))}", Text(comparison.text))
+            table.add_row("Compared", Text(comparison.text))
     if summary.statuses:
         statuses = in_order(summary.statuses, STATUSES)
         ended = ", ".join(f"{number(summary.statuses[status])} {in_words(status)}" for status in statuses)

@@ -25,8 +25,18 @@ LINE_TITLES = {
 }
 """Lines of a bill in the order in which a reader wants them."""
 
-WORLD_TITLES = {"market": "Market", "flat": "Flat tariff", "time_of_use": "Time of use"}
-WORLD_PHRASES = {"market": "the market", "flat": "the flat tariff", "time_of_use": "the time-of-use tariff"}
+WORLD_TITLES = {
+    "market": "Market",
+    "flat_smart": "Flat tariff, smart homes",
+    "time_of_use": "Time of use, by the clock",
+    "flat": "Flat tariff, no response",
+}
+WORLD_PHRASES = {
+    "market": "the market",
+    "flat_smart": "the flat tariff with smart homes",
+    "time_of_use": "the time-of-use tariff",
+    "flat": "the flat tariff without response",
+}
 DEVICE_TITLES = {
     "pv": "solar roofs",
     "batteries": "batteries",

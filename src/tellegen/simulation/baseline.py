@@ -75,7 +75,7 @@ def _by_rule(setup: Setup, name: str, behaviour: Behaviour) -> WorldDay:
 
 
 def _off_peak(setup: Setup) -> dict[int, OffPeak | None]:
-    """The off-peak hours that each interval of the day lies in, None in the peak; they may begin or end on other days."""
+    """The off-peak hours that each interval of the day lies in, None in the peak; they reach into other days."""
     first, length = setup.first, setup.community.intervals
     intervals = np.arange(first - length, first + 2 * length)
     peak = peak_intervals(intervals, setup.rules.settlement)
@@ -91,8 +91,8 @@ def _off_peak(setup: Setup) -> dict[int, OffPeak | None]:
 def _smart(setup: Setup, price_micros: int) -> WorldDay:
     """A world with the market's agents under a flat tariff: the same devices, forecasts and plans, and no market.
 
-    To them a flat tariff is a market whose price is always that of feeding in, and on which buying costs more by as much
-    as the tariff is above it.
+    To them a flat tariff is a market whose price is always that of feeding in, and on which buying costs more by as
+    much as the tariff is above it.
     """
     settled = setup.rules.settlement
     feed_in_micros = settled.retail.feed_in_micros_per_kwh

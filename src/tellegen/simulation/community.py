@@ -7,6 +7,7 @@ they make a customer of their own.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Literal
@@ -58,6 +59,14 @@ class Connections:
     fuse_w: IntArray
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceCount:
+    """Devices of a kind: how many customers have here, and how many the data set gives them."""
+
+    here: int
+    data_set: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Community:
     """A day of a community, with the history from which its agents may learn.
@@ -75,6 +84,7 @@ class Community:
         ``first_interval - history_days * 288``. The reactive power that heat pumps draw in the data
         set is part of the base load.
     batteries, vehicles, heat_pumps, water_heaters, inverters : what customers own.
+    devices : how many there are of each kind, ``pv``, ``batteries``, ``vehicles``, ``heat_pumps``, ``water_heaters``.
     """
 
     case: Case
@@ -92,6 +102,7 @@ class Community:
     heat_pumps: HeatPumps
     water_heaters: WaterHeaters
     inverters: Inverters
+    devices: Mapping[str, DeviceCount]
 
     @property
     def pv_kw(self) -> FloatArray:
@@ -164,6 +175,8 @@ def build_community(
     sgen, storage = (frame.take(frame.flags("in_service", True)) for frame in (sgen, storage))
     stores = units_of(storage, list(range(len(storage))), "inverter", homes)
     suns = units_of(sgen, list(range(len(sgen))), "inverter", homes) + stores
+    given = {"pv": len(suns), "batteries": len(stores), "vehicles": len(rows["vehicle"])}
+    given |= {"heat_pumps": len(rows["heat_pump"]), "water_heaters": 0}
     suns = multiplied(suns, pv_scale, households, rng)
     cells = multiplied(stores, battery_scale, np.array(sorted({sun.home for sun in suns}), dtype=np.int64), rng)
     cars = multiplied(units_of(load, rows["vehicle"], "vehicle", homes), vehicle_scale, households, rng)
@@ -176,6 +189,8 @@ def build_community(
     for home in (heaters.customer - 1).tolist():
         homes.connected_w[home] += WATER_W
 
+    here = {"pv": len(suns), "batteries": len(cells), "vehicles": len(cars)}
+    here |= {"heat_pumps": len(pumps), "water_heaters": len(heaters)}
     count, width = len(homes.node), PER_QUARTER * window.quarters
     load_kw, load_kvar = np.zeros((count, width)), np.zeros((count, width))
     for home, row in zip(owners, rows["base"], strict=True):
@@ -200,6 +215,7 @@ def build_community(
         heat_pumps=heat_pumps(pumps, reader),
         water_heaters=heaters,
         inverters=inverters(suns, reader),
+        devices={kind: DeviceCount(here[kind], count) for kind, count in given.items()},
     )
 
 

@@ -106,7 +106,7 @@ def _heat(
     buys: float,
     surplus_w: FloatArray,
 ) -> tuple[FloatArray, FloatArray]:
-    """Power of thermostats where energy costs `buys` behind the meter and surplus is worth `sells`; and what is left."""
+    """Power of thermostats where a kWh costs `buys` behind the meter and surplus is worth `sells`; what is left."""
     must, steps, value = heating_bid(bodies, temperature_c, draw_w, prices, fleet.parameters.ramp)
     own, left = share_own(owner, steps.sum(axis=1), surplus_w)
     begin = np.cumsum(steps, axis=1) - steps

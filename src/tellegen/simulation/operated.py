@@ -41,7 +41,7 @@ from tellegen.simulation.course import (
 from tellegen.simulation.draft import DraftDatabases, DraftStorage, make_durable
 from tellegen.simulation.scenario import Scenario
 from tellegen.simulation.setup import Setup, prepare
-from tellegen.simulation.summary import worlds_and_comparisons
+from tellegen.simulation.summary import about, worlds_and_comparisons
 from tellegen.simulation.tables import write_simulation_tables
 from tellegen.simulation.watcher import Watcher
 from tellegen.units import INTERVALS_PER_HOUR
@@ -153,21 +153,18 @@ def _late(setup: Setup, day: RecordedDay, run: Published, *, equal: bool) -> Jso
 
 
 def _heading(setup: Setup) -> Json:
-    scenario, homes = setup.scenario, setup.fleet.homes
+    scenario, devices, rules = setup.scenario, setup.community.devices, setup.rules
     return {
+        "about": about(setup),
+        "simulated": True,
         "name": scenario.name,
         "seed": scenario.seed,
         "feeder": {
             "grid": scenario.feeder.grid,
             "nodes": len(setup.network.nodes),
             "customers": setup.node.size,
-            "devices": {
-                "pv": len(homes.inverters),
-                "batteries": len(homes.batteries),
-                "vehicles": len(set(homes.vehicles.customer.tolist())),
-                "heat_pumps": len(homes.heat_pumps),
-                "water_heaters": len(homes.water_heaters),
-            },
+            "devices": {kind: each.here for kind, each in devices.items()},
+            "devices_of_data_set": {kind: each.data_set for kind, each in devices.items()},
             "v_min_pu": scenario.feeder.v_min_pu,
             "v_max_pu": scenario.feeder.v_max_pu,
         },
@@ -178,6 +175,7 @@ def _heading(setup: Setup) -> Json:
             "intervals": setup.intervals,
             "complete": setup.complete,
         },
-        "currency": setup.rules.currency,
-        "prices_source": f"{setup.wholesale.source}; {setup.rules.root_prices.words}",
+        "currency": rules.currency,
+        "rules": {"title": rules.title, "docket": rules.docket, "rulebook": setup.rulebook.sha256},
+        "prices_source": f"{setup.wholesale.source}; {rules.root_prices.words}",
     }

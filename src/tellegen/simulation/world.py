@@ -34,6 +34,7 @@ class Observation:
     voltage_violations : nodes whose mean voltage is outside the limits.
     loading_violations : branches above their rating in the mean, at either end.
     loading_percent_max : largest mean loading.
+    overload_percent : by how much mean loadings are above 100, summed over branch ends.
     """
 
     net_kw: FloatArray
@@ -45,6 +46,7 @@ class Observation:
     voltage_violations: int
     loading_violations: int
     loading_percent_max: float
+    overload_percent: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,6 +120,7 @@ class FeederWorld:
             voltage_violations=voltage_violations,
             loading_violations=loading_violations,
             loading_percent_max=float(loading.max(initial=0.0)),
+            overload_percent=float(np.maximum(loading - 100.0, 0.0).sum()),
         )
 
     def _factors(self, interval: int) -> FloatArray:

@@ -22,9 +22,9 @@ class WorldDay:
 
     Attributes
     ----------
-    name : ``market``, ``flat`` or ``time_of_use``.
+    name : ``market``, ``flat_smart``, ``time_of_use`` or ``flat``.
     import_wh, export_wh : int64[T, n + 1], counted by perfect meters; column 0 is the substation.
-    root_kw, losses_kw, loading_percent_max : float64[T].
+    root_kw, losses_kw, loading_percent_max, overload_percent : float64[T].
     voltage_violations, loading_violations : int64[T].
     voltage_pu : float32[T, N].
     device_w : float32[T, 5, n], power of each kind of device (`DEVICE_KINDS`), withdrawal positive.
@@ -38,6 +38,7 @@ class WorldDay:
     root_kw: FloatArray
     losses_kw: FloatArray
     loading_percent_max: FloatArray
+    overload_percent: FloatArray
     voltage_violations: IntArray
     loading_violations: IntArray
     voltage_pu: NDArray[np.float32]
@@ -87,6 +88,7 @@ class WorldDiary:
             root_kw=np.array([o.root_kw for o in seen]),
             losses_kw=np.array([o.losses_kw for o in seen]),
             loading_percent_max=np.array([o.loading_percent_max for o in seen]),
+            overload_percent=np.array([o.overload_percent for o in seen]),
             voltage_violations=np.array([o.voltage_violations for o in seen], dtype=np.int64),
             loading_violations=np.array([o.loading_violations for o in seen], dtype=np.int64),
             voltage_pu=np.stack([o.voltage_pu for o in seen]).astype(np.float32),
