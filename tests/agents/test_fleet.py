@@ -10,6 +10,7 @@ from tellegen.agents import (
     HeatPumps,
     Inverters,
     OffPeak,
+    Tariff,
     Vehicles,
     World,
     connect,
@@ -311,3 +312,25 @@ def test_heat_beyond_any_need_is_worth_little():
     assert stored_kwh(300.0, past=False) == 0.0
     assert 0 < stored_kwh(300.0) < stored_kwh(3000.0) < all_of_it
     assert stored_kwh(1e9) == pytest.approx(all_of_it, rel=1e-6)
+
+
+@pytest.mark.parametrize(("place", "charges"), [(0, False), (160, True)])
+def test_a_smart_home_under_a_flat_tariff_serves_itself_from_its_battery(place, charges):
+    """Who buys at 0.26 and sells at 0.06 does neither while there is energy in the battery, and room for more."""
+    one, length = np.array([1]), 576
+    sunny = np.where((np.arange(length) % 288 >= 150) & (np.arange(length) % 288 < 250), 4.0, 0.0)
+    fleet, world = connect(
+        one,
+        np.full((1, length), 1.0),
+        np.zeros((1, length)),
+        0,
+        batteries=Batteries(one, np.array([20e3]), np.array([5e3]), np.array([0.9]), np.array([10e3])),
+        inverters=Inverters(one, np.array([5.0]), sunny[None, :]),
+        tariff=Tariff(network_per_kwh=0.18),
+    )
+    plan = fleet.plan(world.past(288), np.full((1, 288), 0.06), 288)
+    price, interval = np.array([0.06]), 288 + place
+    actual = world.at(interval)
+    response = fleet.answer_price(interval, plan, fleet.initial_state(), actual, 60_000, price, price * 0)
+    assert response.customer_kw[0] == pytest.approx(0.0, abs=2e-3)  # orders are whole watts
+    assert (response.powers.battery_w[0] > 0) == charges

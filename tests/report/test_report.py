@@ -19,29 +19,33 @@ from rich.console import Console
 
 from tellegen.errors import InputError
 from tellegen.report import render_summary, write_report
+from tellegen.report.measures import measures
 from tellegen.report.packing import pack_series
 from tellegen.report.sankey import arrows, draw_flows
-from tellegen.report.summary import Flow
+from tellegen.report.summary import Flow, read_summary
 
 FIRST, COUNT = 4_875_408, 24
 NODES = ["grid", "busbar", "pole-1", "pole-2"]
 EVIL, GONE = "<script>alert('home')</script>", "home-gone"
 NAMES = {1: "home-001", 2: EVIL, 3: GONE}
 HOME = {1: 2, 2: 3, 3: 3}
-WORLDS = ["market", "flat", "time_of_use"]
+WORLDS = ["market", "flat_smart", "time_of_use", "flat"]
+ABOUT = ["Simulated: a <made up> day.", "Seed 7; rules: of nobody."]
 
 
 def summary() -> dict[str, Any]:
     """A run's summary, small and plausible."""
     figures = {
-        "welfare_eur": 1.5, "wholesale_cost_eur": 2.5, "bills_eur": 4.25, "adjusted_cost_eur": 2.75, "energy_kwh": 31.0,
+        "welfare_eur": 1.5, "wholesale_cost_eur": 2.5, "bills_eur": 4.25, "adjusted_cost_eur": 2.75, "import_kwh": 31.0,
+        "bills_before_tax_eur": 3.0, "tax_eur": 1.25, "used_kwh": 40.0, "stores": {"owed_to_cars_kwh": [179.2, 167.0]},
         "peak_kw": 9.4, "peak_at": "2016-05-07T23:15:00+00:00", "export_peak_kw": 3.0, "losses_kwh": 0.4,
         "losses_percent": 1.29, "v_min_pu": 0.97, "v_max_pu": 1.04, "voltage_violations": 0, "loading_violations": 0,
     }  # fmt: skip
     worlds = [{"name": name, "title": name, **figures} for name in WORLDS]
-    worlds[1]["voltage_violations"] = 17
+    worlds[3]["voltage_violations"] = 17
     return {
         "name": "A <b>bold</b> day",
+        "about": ABOUT,
         "seed": 7,
         "feeder": {"grid": "test", "nodes": 4, "customers": 3, "devices": {"pv": 1, "batteries": 0, "vehicles": 2}},
         "day": {"date": "2016-05-08", "timezone": "Europe/Berlin", "first_interval": FIRST, "intervals": COUNT},
@@ -328,6 +332,27 @@ def test_bands_of_the_money_flow_are_in_proportion() -> None:
     heights = [float(h) for h in re.findall(r'<rect class="party[^>]*height="([\d.]+)"', picture)]
     assert sorted(round(h / min(heights), 2) for h in heights) == [1, 2, 3, 3]
     assert "homes (back)" in picture
+
+
+def test_what_is_simulated_is_said_before_any_figure(page: str) -> None:
+    lead = page[page.index('<div class="lead">') :]
+    assert lead.startswith('<div class="lead"><p class="about">Simulated: a &lt;made up&gt; day.<br>Seed 7;')
+
+
+def test_the_worlds_stand_beside_each_other_in_a_hundred_columns() -> None:
+    """The usual terminal beside an editor: no figure and no title of a row is broken or cut."""
+    document = summary()
+    for world in document["worlds"]:
+        world |= {"wholesale_cost_eur": -1234.56, "peak_kw": 402.9, "drawn_from_stores_kwh": -119.5}
+    console = Console(file=StringIO(), width=100, force_terminal=False)
+    console.print(render_summary(document))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert [line.strip() for line in lines[1:3]] == ABOUT
+    at = next(k for k, line in enumerate(lines) if "Energy bought wholesale" in line)
+    rows = [line for line in lines[at:] if line.strip()][: len(measures(read_summary(document)))]
+    assert [row.title for row in measures(read_summary(document))] == [line[1:28].strip() for line in rows]
+    for row, line in zip(measures(read_summary(document)), rows, strict=True):
+        assert all(cell in line for cell in row.cells)
 
 
 def test_the_terminal_shows_the_figures_a_person_asks_for() -> None:

@@ -43,6 +43,7 @@ from tellegen.simulation.course import (
     play_day,
     verbs_of_day,
 )
+from tellegen.simulation.opening import rested
 from tellegen.simulation.residents import Before, Residents
 from tellegen.simulation.scenario import read_scenario
 from tellegen.simulation.setup import Setup, prepare
@@ -175,7 +176,7 @@ def played(setup: Setup, folder: Path, *, deaf: bool = False) -> Played:
 
 @pytest.fixture(scope="module")
 def setup(extras: None, scenario_file: Path) -> Setup:
-    return prepare(read_scenario(scenario_file))
+    return rested(prepare(read_scenario(scenario_file)))
 
 
 @pytest.fixture(scope="module")

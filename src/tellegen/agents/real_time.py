@@ -47,6 +47,30 @@ def real_time_orders(
     expected : forecast of the interval, see `expect`.
     price_mean, price_deviation : float64[n], of the last 24 hours' market prices at each home.
     """
+    book, surplus, demand = offer_all_but_batteries(
+        homes, plan, state, expected, interval, price_mean, price_deviation, tariff, parameters
+    )
+    offer_batteries(book, homes, plan, state, interval, surplus, demand, tariff, parameters)
+    return book.build()
+
+
+def offer_all_but_batteries(
+    homes: Homes,
+    plan: Plan,
+    state: DeviceState,
+    expected: Actual,
+    interval: int,
+    price_mean: FloatArray,
+    price_deviation: FloatArray,
+    tariff: Tariff,
+    parameters: Parameters,
+) -> tuple[OfferBook, FloatArray, FloatArray]:
+    """Orders of `real_time_orders` without those of batteries.
+
+    Returns
+    -------
+    The book; surplus that is left to each home's batteries, and the demand of what must run, float64[n] in W.
+    """
     book = OfferBook(homes.node, parameters.price_floor, parameters.price_cap)
     load_w = 1000.0 * expected.load_kw
     offer_load(book, load_w, 1000.0 * expected.load_kvar)
@@ -75,8 +99,7 @@ def real_time_orders(
     for kind, owner, flexible, value in heating:
         own, surplus = share_own(owner, flexible.sum(axis=1), surplus)
         buy_curve(book, owner, np.arange(len(owner)), kind, flexible, value, own, tariff)
-    _offer_batteries(book, homes, plan, state, interval, surplus, demand, tariff, parameters)
-    return book.build()
+    return book, surplus, demand
 
 
 def _later_prices(plan: Plan, cars: Vehicles, interval: int) -> FloatArray:
@@ -101,7 +124,7 @@ def _offer_cars(
     return left
 
 
-def _offer_batteries(
+def offer_batteries(
     book: OfferBook,
     homes: Homes,
     plan: Plan,
@@ -112,6 +135,7 @@ def _offer_batteries(
     tariff: Tariff,
     parameters: Parameters,
 ) -> None:
+    """Steps of every battery at the marginal value of what it stores; surplus_w, demand_w : float64[n], of its home."""
     batteries = homes.batteries
     if not len(batteries):
         return

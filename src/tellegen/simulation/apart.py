@@ -216,14 +216,15 @@ def _play(line: Connection, scenario: Scenario) -> None:
     from tellegen.operations.clock import Simulated
     from tellegen.simulation.community_shard import enrolled_at
     from tellegen.simulation.course import World, correction_at
+    from tellegen.simulation.opening import rested
     from tellegen.simulation.residents import Before, Residents
     from tellegen.simulation.setup import prepare
 
     try:
         try:
-            setup = prepare(scenario)
+            setup = rested(prepare(scenario))
             clock = Simulated(enrolled_at(setup))
-            before = Before.of(setup)  # while the operator makes its shard
+            before = Before.of(setup)  # all this while the operator makes its shard
             residents = Residents(setup, before, _heard(line))
             World(setup, residents, _ByLetter(line, clock), clock).begin()
             clock.wait(correction_at(setup))

@@ -7,19 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from tellegen.agents import DeviceState, OffPeak, Response, taken_at
+from tellegen.agents import DeviceState, OffPeak, Response
 from tellegen.agents import World as Behaviour
 from tellegen.settlement import Plan, RetailBills, RetailDay, peak_intervals, retail_bills
-from tellegen.simulation.opening import morning_after, opening_state
+from tellegen.simulation.opening import LEAD_UP_DAYS, morning_after, opening_state, rested
 from tellegen.simulation.setup import Setup
 from tellegen.simulation.world_day import WorldDay, WorldDiary
 from tellegen.units import INTERVALS_PER_HOUR, MICROS
 
 BASELINES = {"flat_smart": Plan.FLAT, "time_of_use": Plan.TIME_OF_USE, "flat": Plan.FLAT}
 """Worlds without a market, with the tariff that they pay, in the order in which they are shown."""
-
-LEAD_UP_DAYS = 2
-"""Days before the one that counts: batteries that are seldom full or empty remember the one before it."""
 
 Act = Callable[[int, DeviceState], Response]
 """What all homes do in an interval that finds their devices in a state."""
@@ -30,6 +27,7 @@ def simulate_baselines(setup: Setup) -> dict[str, WorldDay]:
 
     Smart homes under a flat tariff reckon with the price that the flat tariff comes to where nobody responds.
     """
+    setup = rested(setup)
     flat = _by_rule(setup, "flat", Behaviour.FLAT)
     price_micros = bills(setup, flat).peak_price_micros_per_kwh
     days = {
@@ -108,11 +106,9 @@ def _smart(setup: Setup, price_micros: int) -> WorldDay:
 
     def act(interval: int, state: DeviceState) -> Response:
         nonlocal plan
-        past = setup.reality.past(interval)
         if interval > setup.first and (interval - setup.first) % INTERVALS_PER_HOUR == 0:
-            plan = fleet.replan(plan, past)
-        offers = fleet.real_time_orders(interval, plan, state, past, mean, spread)
-        return fleet.respond(interval, state, setup.reality.at(interval), offers, taken_at(offers, feed_in_micros))
+            plan = fleet.replan(plan, setup.reality.past(interval))
+        return fleet.answer_price(interval, plan, state, setup.reality.at(interval), feed_in_micros, mean, spread)
 
     return play(setup, "flat_smart", opening_state(setup, fleet, price, price, (feed_in, deviation)), act)
 

@@ -12,16 +12,19 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tellegen.agents import DeviceState, Fleet
+from tellegen.agents import DeviceState, Fleet, World
 from tellegen.agents.charging import charging_bid, plugged_in
 from tellegen.agents.curves import share_own
 from tellegen.agents.day_ahead import effective_range
-from tellegen.agents.heating import Bodies, PriceRange, buildings, heating_bid, tanks
+from tellegen.agents.heating import PriceRange, buildings, heating_bid, tanks
 from tellegen.agents.homes import HOURS
 from tellegen.agents.physics import vehicle_step
 from tellegen.simulation.setup import Setup
 
 FloatArray = NDArray[np.float64]
+
+LEAD_UP_DAYS = 2
+"""Days before the one that counts: batteries that are seldom full or empty remember the one before it."""
 
 
 def morning_after(setup: Setup, state: DeviceState) -> DeviceState:
@@ -31,13 +34,27 @@ def morning_after(setup: Setup, state: DeviceState) -> DeviceState:
     return replace(state, remaining_wh=remaining)
 
 
+def rested(setup: Setup) -> Setup:
+    """The setup with batteries as charged at midnight as homes leave them that store their sun for themselves.
+
+    So they begin the day in every world, but where homes keep energy by the clock, and so owners want them at its end.
+    """
+    homes, state = setup.fleet.homes, setup.fleet.initial_state()
+    for _ in range(LEAD_UP_DAYS):
+        for interval in range(setup.first, setup.first + setup.community.intervals):
+            state = setup.fleet.baseline_step(World.FLAT, interval, state, setup.reality.at(interval)).state
+        state = morning_after(setup, state)
+    homes = replace(homes, batteries=replace(homes.batteries, soc_wh=state.soc_wh))
+    return replace(setup, fleet=replace(setup.fleet, homes=homes))
+
+
 def opening_state(
     setup: Setup, fleet: Fleet, price: FloatArray, expected: FloatArray, statistics: tuple[float, float]
 ) -> DeviceState:
     """The state in which the day begins for homes that answer prices, nearly.
 
     Found without wires and forecasts: thermostats and the cars of the night live through a day like that which is
-    played, by the rules of their bids. Batteries begin as charged as their owners want them at the day's end.
+    played, by the rules of their bids. Batteries begin as charged as owners want them at the day's end (`rested`).
 
     Parameters
     ----------
@@ -64,19 +81,21 @@ def opening_state(
         actual = setup.reality.at(interval)
         own_kw = homes.total(homes.inverters, actual.pv_kw) - actual.load_kw
         surplus_w = 1000.0 * np.maximum(own_kw, 0.0)
-        reached = []
-        for (bodies, owner, temperature), draw in zip(heated, (actual.heat_w, actual.draw_w), strict=True):
-            own = PriceRange(prices.mean[owner], prices.deviation[owner], prices.floor, prices.cap)
-            power, surplus_w = _heat(fleet, bodies, owner, temperature, draw, own, price[k], buys[k], surplus_w)
-            reached.append((bodies, owner, bodies.temperature_after(power, temperature, draw)))
-        heated = reached
         here = plugged_in(night, remaining, interval)
         if here.size:
             cars = night.take(here)
             left = later[here, k + 1 : k + 1 + int((cars.deadline - interval).max())]
             bid = charging_bid(cars, remaining[here], interval, left)
-            power = bid.must_w + np.where(bid.value >= buys[k], bid.steps_w, 0.0).sum(axis=1)
-            remaining[here], _ = vehicle_step(remaining[here], power, limit_w=cars.power_w, hours=HOURS)
+            flexible_w, surplus_w = _taken(cars.customer - 1, bid.steps_w, bid.value, price[k], buys[k], surplus_w)
+            power_w = bid.must_w + flexible_w
+            remaining[here], _ = vehicle_step(remaining[here], power_w, limit_w=cars.power_w, hours=HOURS)
+        reached = []
+        for (bodies, owner, temperature), draw in zip(heated, (actual.heat_w, actual.draw_w), strict=True):
+            own = PriceRange(prices.mean[owner], prices.deviation[owner], prices.floor, prices.cap)
+            must_w, steps_w, value = heating_bid(bodies, temperature, draw, own, fleet.parameters.ramp)
+            flexible_w, surplus_w = _taken(owner, steps_w, value, price[k], buys[k], surplus_w)
+            reached.append((bodies, owner, bodies.temperature_after(must_w + flexible_w, temperature, draw)))
+        heated = reached
     evening = state.remaining_wh.copy()
     evening[setup.tonight] = remaining
     ended = DeviceState(state.soc_wh, evening, heated[0][2], heated[1][2])
@@ -95,21 +114,19 @@ def _behind_the_meter(setup: Setup, fleet: Fleet, price: FloatArray) -> FloatArr
     return np.asarray(np.where(net_w < 0.0, price, fleet.tariff.import_price(price)))
 
 
-def _heat(
-    fleet: Fleet,
-    bodies: Bodies,
+def _taken(
     owner: NDArray[np.int64],
-    temperature_c: FloatArray,
-    draw_w: FloatArray,
-    prices: PriceRange,
+    steps_w: FloatArray,
+    value: FloatArray,
     sells: float,
     buys: float,
     surplus_w: FloatArray,
 ) -> tuple[FloatArray, FloatArray]:
-    """Power of thermostats where a kWh costs `buys` behind the meter and surplus is worth `sells`; what is left."""
-    must, steps, value = heating_bid(bodies, temperature_c, draw_w, prices, fleet.parameters.ramp)
-    own, left = share_own(owner, steps.sum(axis=1), surplus_w)
-    begin = np.cumsum(steps, axis=1) - steps
-    kept = np.clip(own[:, None] - begin, 0.0, steps)
-    power = np.where(value >= sells, kept, 0.0) + np.where(value >= buys - 1e-9, steps - kept, 0.0)
-    return must + power.sum(axis=1), left
+    """What devices take of their steps where a home sells at one price and buys at another; what it has left to sell.
+
+    steps_w, value : float64[k, m], as in `buy_curve`. surplus_w : float64[n], of each home.
+    """
+    own_w, left_w = share_own(owner, steps_w.sum(axis=1), surplus_w)
+    kept_w = np.clip(own_w[:, None] - (np.cumsum(steps_w, axis=1) - steps_w), 0.0, steps_w)
+    taken_w = np.where(value >= sells, kept_w, 0.0) + np.where(value >= buys, steps_w - kept_w, 0.0)
+    return taken_w.sum(axis=1), left_w
