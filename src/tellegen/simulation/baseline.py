@@ -110,7 +110,7 @@ def _smart(setup: Setup, price_micros: int) -> WorldDay:
             plan = fleet.replan(plan, setup.reality.past(interval))
         return fleet.answer_price(interval, plan, state, setup.reality.at(interval), feed_in_micros, mean, spread)
 
-    return play(setup, "flat_smart", opening_state(setup, fleet, price, price, (feed_in, deviation)), act)
+    return play(setup, "flat_smart", opening_state(setup, fleet, price, deviation), act)
 
 
 def bills(setup: Setup, day: WorldDay) -> RetailBills:

@@ -29,7 +29,7 @@ KW_PER_MW = 1e3
 STORAGE_ONE_WAY = 0.95
 """SimBench gives batteries an efficiency of 0.95; it is taken for each way, so 0.9025 there and back."""
 STORAGE_START = 0.3
-"""State of charge at midnight, share of capacity; the data set has none."""
+"""State of charge long before the day that is played, share of capacity; the data set has none."""
 VEHICLE_EFFICIENCY = 0.9
 MORNING_HOUR, AFTERNOON_HOUR, DEPARTURE_HOUR = 4, 15, 7
 DAYTIME_SLACK_H = 4

@@ -48,9 +48,7 @@ def rested(setup: Setup) -> Setup:
     return replace(setup, fleet=replace(setup.fleet, homes=homes))
 
 
-def opening_state(
-    setup: Setup, fleet: Fleet, price: FloatArray, expected: FloatArray, statistics: tuple[float, float]
-) -> DeviceState:
+def opening_state(setup: Setup, fleet: Fleet, price: FloatArray, deviation: float) -> DeviceState:
     """The state in which the day begins for homes that answer prices, nearly.
 
     Found without wires and forecasts: thermostats and the cars of the night live through a day like that which is
@@ -59,18 +57,17 @@ def opening_state(
     Parameters
     ----------
     fleet : with the tariff that the homes see.
-    price, expected : float64[T], market price at all homes, and the one that was published for the day, currency per
-        kWh.
-    statistics : mean and standard deviation of market prices, as the ramp rule needs them.
+    price : float64[T], market price at all homes, known to them, currency per kWh.
+    deviation : standard deviation of market prices with which thermostats bid.
     """
-    homes, mean, deviation = fleet.homes, *statistics
+    homes, mean = fleet.homes, float(price.mean())
     state = fleet.initial_state()
     night = homes.vehicles.take(setup.tonight)
     remaining = night.energy_wh.copy()
     everyone = np.ones(len(homes))
     prices = effective_range(mean * everyone, deviation * everyone, fleet.tariff, fleet.parameters)
     buys = fleet.tariff.import_price(price)
-    behind = _behind_the_meter(setup, fleet, expected)[night.customer - 1]
+    behind = _behind_the_meter(setup, fleet, price)[night.customer - 1]
     later = np.concatenate([behind, behind], axis=1)
     heated = [
         (buildings(homes.heat_pumps), homes.heat_pumps.customer - 1, state.building_c),

@@ -50,12 +50,11 @@ class Before:
 
     @classmethod
     def of(cls, setup: Setup) -> Before:
-        """After a day alike, on which homes answered the wholesale prices of the day itself."""
+        """After a day alike, on which homes answered the wholesale prices that are published for the day itself."""
         wholesale = setup.wholesale
         day = slice(wholesale.past, wholesale.past + setup.community.intervals)
-        price, published = wholesale.real_time_micros[day] / MICROS, wholesale.day_ahead_micros[day] / MICROS
-        statistics = float(price.mean()), float(price.std())
-        return cls(opening_state(setup, setup.fleet, price, published, statistics), setup.last_week())
+        price = wholesale.day_ahead_micros[day] / MICROS  # those of real time nobody knows yet
+        return cls(opening_state(setup, setup.fleet, price, float(price.std())), setup.last_week())
 
 
 class Residents:
