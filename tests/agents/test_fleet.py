@@ -331,6 +331,6 @@ def test_a_smart_home_under_a_flat_tariff_serves_itself_from_its_battery(place, 
     plan = fleet.plan(world.past(288), np.full((1, 288), 0.06), 288)
     price, interval = np.array([0.06]), 288 + place
     actual = world.at(interval)
-    response = fleet.answer_price(interval, plan, fleet.initial_state(), actual, 60_000, price, price * 0)
+    response = fleet.answer_price(interval, plan, fleet.initial_state(), actual, 0.06, price, price * 0)
     assert response.customer_kw[0] == pytest.approx(0.0, abs=2e-3)  # orders are whole watts
     assert (response.powers.battery_w[0] > 0) == charges

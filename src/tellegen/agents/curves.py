@@ -158,17 +158,6 @@ def sell_curve(
         before = before + steps_w[:, j]
 
 
-def taken_at(offers: Offers, price_micros: int) -> IntArray:
-    """What everybody gets where all may buy and sell energy at one price, in mW per order: no market limits anybody.
-
-    Orders that the price serves are taken in full. Reactive power is not asked for.
-    """
-    orders = offers.orders
-    served = np.where(orders.side > 0, orders.price_micros >= price_micros, orders.price_micros <= price_micros)
-    served = (served | (orders.price_taker > 0)) & (orders.product == int(Product.ENERGY))
-    return np.asarray(np.where(served, 1000 * orders.quantity_w, 0))
-
-
 def share_own(owner: IntArray, wanted_w: FloatArray, available_w: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Share each home's own power among its devices of one kind, in proportion to what they want.
 

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellegen.agents import day_ahead, real_time
+from tellegen.agents.answers import answers
 from tellegen.agents.behaviour import DevicePowers, OffPeak, World, advance, dispatched, local_behaviour
 from tellegen.agents.charging import joined
-from tellegen.agents.curves import OfferBook, Offers, taken_at
+from tellegen.agents.curves import Offers
 from tellegen.agents.devices import Batteries, HeatPumps, Inverters, Vehicles, WaterHeaters
 from tellegen.agents.homes import (
     NEGLIGIBLE_WH,
@@ -164,31 +165,14 @@ class Fleet:
         plan: Plan,
         state: DeviceState,
         actual: Actual,
-        price_micros: int,
+        price: float,
         price_mean: FloatArray,
         price_deviation: FloatArray,
     ) -> Response:
-        """One interval of homes that may buy and sell all they want at one price, as where there is no market.
-
-        They do what they would bid for. Nobody asks them beforehand, so their devices act on what is and not on what
-        was expected of the interval, and batteries see what all other devices do; plans are made from forecasts as
-        ever.
-
-        price_mean, price_deviation : float64[n], what thermostats hold the price against.
-        """
-        homes, tariff, parameters = self.homes, self.tariff, self.parameters
-        book, _, _ = real_time.offer_all_but_batteries(
-            homes, plan, state, actual, interval, price_mean, price_deviation, tariff, parameters
-        )
-        offers = book.build()
-        powers = dispatched(homes, state, actual, interval, offers, taken_at(offers, price_micros))
-        net_w = 1000.0 * actual.load_kw + self._drawn_w(powers) - homes.total(homes.inverters, 1000.0 * powers.pv_kw)
-        book = OfferBook(homes.node, parameters.price_floor, parameters.price_cap)
-        surplus_w, demand_w = np.maximum(-net_w, 0.0), np.maximum(net_w, 0.0)
-        real_time.offer_batteries(book, homes, plan, state, interval, surplus_w, demand_w, tariff, parameters)
-        offers = book.build()
-        stored = dispatched(homes, state, actual, interval, offers, taken_at(offers, price_micros))
-        return self._step(state, actual, replace(powers, battery_w=stored.battery_w))
+        """One interval of homes that may buy and sell all they want at one market price, see `answers`."""
+        statistics = price_mean, price_deviation
+        powers = answers(self.homes, plan, state, actual, interval, price, *statistics, self.tariff, self.parameters)
+        return self._step(state, actual, powers)
 
     def baseline_step(
         self, world: World, interval: int, state: DeviceState, actual: Actual, *, off_peak: OffPeak | None = None
@@ -206,24 +190,20 @@ class Fleet:
     def _step(self, state: DeviceState, actual: Actual, wanted: DevicePowers) -> Response:
         homes = self.homes
         after, powers = advance(homes, state, actual, wanted)
+        devices_w = (
+            homes.total(homes.batteries, powers.battery_w)
+            + homes.total(homes.vehicles, powers.vehicle_w)
+            + homes.total(homes.heat_pumps, powers.heat_pump_w)
+            + homes.total(homes.water_heaters, powers.water_heater_w)
+        )
         return Response(
-            customer_kw=actual.load_kw + self._drawn_w(powers) / 1000.0 - homes.total(homes.inverters, powers.pv_kw),
+            customer_kw=actual.load_kw + devices_w / 1000.0 - homes.total(homes.inverters, powers.pv_kw),
             customer_kvar=actual.load_kvar + homes.total(homes.inverters, powers.pv_kvar),
             state=after,
             powers=powers,
             curtailed_kw=homes.total(homes.inverters, actual.pv_kw - powers.pv_kw),
             wear=battery_wear(homes, powers, self.parameters),
             discomfort=discomfort(homes, after, self.parameters),
-        )
-
-    def _drawn_w(self, powers: DevicePowers) -> FloatArray:
-        """What each home's devices draw, batteries included and the sun left out, float64[n]."""
-        homes = self.homes
-        return (
-            homes.total(homes.batteries, powers.battery_w)
-            + homes.total(homes.vehicles, powers.vehicle_w)
-            + homes.total(homes.heat_pumps, powers.heat_pump_w)
-            + homes.total(homes.water_heaters, powers.water_heater_w)
         )
 
 

@@ -111,16 +111,16 @@ def day_ahead_forecast(
                 (running[:, source + 1] - running[:, source + 1 - WEEK]) / WEEK,
                 running[:, source + 1] / (source + 1)[:, None],
             ],
-            axis=-1,
+            axis=1,
         )
         prior = np.array([0.0, 0.0, 0.0, 0.0, 0.5, 0.5])
-        past_x = regressors[:, : count - first].reshape(len(days), -1, 6)
-        past_y = days[:, first:].reshape(len(days), -1) - past_x @ prior
-        gram = past_x.transpose(0, 2, 1) @ past_x
+        past_x = regressors[:, :, : count - first].reshape(len(days), 6, -1)
+        past_y = days[:, first:].reshape(len(days), -1) - prior @ past_x
+        gram = past_x @ past_x.transpose(0, 2, 1)
         weight = gram[:, range(6), range(6)]
         gram[:, range(6), range(6)] += ridge * weight + 1e-9 * (1.0 + weight.max(axis=1, keepdims=True))
-        coefficients = prior + np.linalg.solve(gram, past_x.transpose(0, 2, 1) @ past_y[:, :, None])[:, :, 0]
-        forecast = np.einsum("ntf,nf->nt", regressors[:, -1], coefficients)
+        coefficients = prior + np.linalg.solve(gram, past_x @ past_y[:, :, None])[:, :, 0]
+        forecast = np.einsum("nft,nf->nt", regressors[:, :, -1], coefficients)
     forecast = np.where(np.all(latest == 0.0, axis=1), 0.0, forecast)
     most = np.maximum(days.max(axis=(1, 2)), floor)
     return np.asarray(np.clip(forecast, floor, most[:, None])[:, np.arange(intervals) % PER_DAY])

@@ -47,36 +47,12 @@ def real_time_orders(
     expected : forecast of the interval, see `expect`.
     price_mean, price_deviation : float64[n], of the last 24 hours' market prices at each home.
     """
-    book, surplus, demand = offer_all_but_batteries(
-        homes, plan, state, expected, interval, price_mean, price_deviation, tariff, parameters
-    )
-    offer_batteries(book, homes, plan, state, interval, surplus, demand, tariff, parameters)
-    return book.build()
-
-
-def offer_all_but_batteries(
-    homes: Homes,
-    plan: Plan,
-    state: DeviceState,
-    expected: Actual,
-    interval: int,
-    price_mean: FloatArray,
-    price_deviation: FloatArray,
-    tariff: Tariff,
-    parameters: Parameters,
-) -> tuple[OfferBook, FloatArray, FloatArray]:
-    """Orders of `real_time_orders` without those of batteries.
-
-    Returns
-    -------
-    The book; surplus that is left to each home's batteries, and the demand of what must run, float64[n] in W.
-    """
     book = OfferBook(homes.node, parameters.price_floor, parameters.price_cap)
     load_w = 1000.0 * expected.load_kw
     offer_load(book, load_w, 1000.0 * expected.load_kvar)
     rows = plugged_in(homes.vehicles, state.remaining_wh, interval)
     cars = homes.vehicles.take(rows)
-    charging = charging_bid(cars, state.remaining_wh[rows], interval, _later_prices(plan, cars, interval))
+    charging = charging_bid(cars, state.remaining_wh[rows], interval, later_prices(plan, cars, interval))
     book.add(cars.customer - 1, rows, Device.VEHICLE, Side.BUY, charging.must_w, price=None, step=-1)
     heating = []
     firm_w = load_w + homes.total(cars, charging.must_w)
@@ -99,10 +75,11 @@ def offer_all_but_batteries(
     for kind, owner, flexible, value in heating:
         own, surplus = share_own(owner, flexible.sum(axis=1), surplus)
         buy_curve(book, owner, np.arange(len(owner)), kind, flexible, value, own, tariff)
-    return book, surplus, demand
+    _offer_batteries(book, homes, plan, state, interval, surplus, demand, tariff, parameters)
+    return book.build()
 
 
-def _later_prices(plan: Plan, cars: Vehicles, interval: int) -> FloatArray:
+def later_prices(plan: Plan, cars: Vehicles, interval: int) -> FloatArray:
     """Effective prices expected after `interval`, as far as the last of `cars` needs; float64[k, L]."""
     length = int(np.clip((cars.deadline - interval - 1).max(initial=0), 0, 2 * PER_DAY))
     columns = plan.column(interval + 1 + np.arange(length))
@@ -124,7 +101,7 @@ def _offer_cars(
     return left
 
 
-def offer_batteries(
+def _offer_batteries(
     book: OfferBook,
     homes: Homes,
     plan: Plan,
@@ -135,7 +112,6 @@ def offer_batteries(
     tariff: Tariff,
     parameters: Parameters,
 ) -> None:
-    """Steps of every battery at the marginal value of what it stores; surplus_w, demand_w : float64[n], of its home."""
     batteries = homes.batteries
     if not len(batteries):
         return

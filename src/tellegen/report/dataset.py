@@ -250,8 +250,8 @@ def _customers(summary: Summary, tables: Tables, window: Window, index_of: dict[
 def _known(frame: pl.DataFrame, row_of: dict[int, int]) -> tuple[pl.DataFrame, IntArray]:
     """Rows of known customers, and which entry each belongs to."""
     kept = frame.filter(pl.col("customer").is_in(list(row_of)))
-    rows = np.array([row_of[int(number)] for number in kept["customer"]], dtype=np.int64)
-    return kept, rows
+    rows = kept["customer"].replace_strict(list(row_of), list(row_of.values()), return_dtype=pl.Int64)
+    return kept, rows.to_numpy()
 
 
 def _add_nodes(

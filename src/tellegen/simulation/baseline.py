@@ -108,7 +108,7 @@ def _smart(setup: Setup, price_micros: int) -> WorldDay:
         nonlocal plan
         if interval > setup.first and (interval - setup.first) % INTERVALS_PER_HOUR == 0:
             plan = fleet.replan(plan, setup.reality.past(interval))
-        return fleet.answer_price(interval, plan, state, setup.reality.at(interval), feed_in_micros, mean, spread)
+        return fleet.answer_price(interval, plan, state, setup.reality.at(interval), feed_in, mean, spread)
 
     return play(setup, "flat_smart", opening_state(setup, fleet, price, deviation), act)
 

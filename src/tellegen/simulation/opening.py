@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellegen.agents import DeviceState, Fleet, World
+from tellegen.agents.answers import taken
 from tellegen.agents.charging import charging_bid, plugged_in
-from tellegen.agents.curves import share_own
 from tellegen.agents.day_ahead import effective_range
 from tellegen.agents.heating import PriceRange, buildings, heating_bid, tanks
 from tellegen.agents.homes import HOURS
@@ -83,14 +83,14 @@ def opening_state(setup: Setup, fleet: Fleet, price: FloatArray, deviation: floa
             cars = night.take(here)
             left = later[here, k + 1 : k + 1 + int((cars.deadline - interval).max())]
             bid = charging_bid(cars, remaining[here], interval, left)
-            flexible_w, surplus_w = _taken(cars.customer - 1, bid.steps_w, bid.value, price[k], buys[k], surplus_w)
+            flexible_w, surplus_w = taken(cars.customer - 1, bid.steps_w, bid.value, price[k], buys[k], surplus_w)
             power_w = bid.must_w + flexible_w
             remaining[here], _ = vehicle_step(remaining[here], power_w, limit_w=cars.power_w, hours=HOURS)
         reached = []
         for (bodies, owner, temperature), draw in zip(heated, (actual.heat_w, actual.draw_w), strict=True):
             own = PriceRange(prices.mean[owner], prices.deviation[owner], prices.floor, prices.cap)
             must_w, steps_w, value = heating_bid(bodies, temperature, draw, own, fleet.parameters.ramp)
-            flexible_w, surplus_w = _taken(owner, steps_w, value, price[k], buys[k], surplus_w)
+            flexible_w, surplus_w = taken(owner, steps_w, value, price[k], buys[k], surplus_w)
             reached.append((bodies, owner, bodies.temperature_after(must_w + flexible_w, temperature, draw)))
         heated = reached
     evening = state.remaining_wh.copy()
@@ -109,21 +109,3 @@ def _behind_the_meter(setup: Setup, fleet: Fleet, price: FloatArray) -> FloatArr
     ):
         np.add.at(net_w, devices.customer - 1, power_w)
     return np.asarray(np.where(net_w < 0.0, price, fleet.tariff.import_price(price)))
-
-
-def _taken(
-    owner: NDArray[np.int64],
-    steps_w: FloatArray,
-    value: FloatArray,
-    sells: float,
-    buys: float,
-    surplus_w: FloatArray,
-) -> tuple[FloatArray, FloatArray]:
-    """What devices take of their steps where a home sells at one price and buys at another; what it has left to sell.
-
-    steps_w, value : float64[k, m], as in `buy_curve`. surplus_w : float64[n], of each home.
-    """
-    own_w, left_w = share_own(owner, steps_w.sum(axis=1), surplus_w)
-    kept_w = np.clip(own_w[:, None] - (np.cumsum(steps_w, axis=1) - steps_w), 0.0, steps_w)
-    taken_w = np.where(value >= sells, kept_w, 0.0) + np.where(value >= buys, steps_w - kept_w, 0.0)
-    return taken_w.sum(axis=1), left_w
