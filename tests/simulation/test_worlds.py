@@ -117,7 +117,7 @@ def test_the_first_lines_say_what_is_made_up(setup: Setup) -> None:
         "Simulated: a spring day, Saturday 14 May 2016",
         f"{counts['pv'].here} solar roofs ({counts['pv'].data_set})",
         "multiplied",
-        "made up",
+        "made-up",
         "Seed 3",
         setup.rules.docket,
         setup.rulebook.sha256[:12],

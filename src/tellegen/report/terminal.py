@@ -116,7 +116,7 @@ def _facts(summary: Summary) -> Table:
         statuses = in_order(summary.statuses, STATUSES)
         ended = ", ".join(f"{number(summary.statuses[status])} {in_words(status)}" for status in statuses)
         table.add_row("Clearings", Text(ended))
-    if summary.prices_source:
+    if summary.prices_source and not summary.about:  # it stands in the first lines
         table.add_row("Root prices", Text(summary.prices_source))
     found_by = summary.evidence
     if found_by.replay_max_dv_pu is not None and found_by.fd_max_relative is not None:

@@ -37,7 +37,7 @@ def about(setup: Setup) -> list[str]:
         f"Simulated: a {season} day, {long_date(community.day)}, on the SimBench feeder {grid}; "
         "load, sun and need of heat are the data set's.",
         f"{devices}: {', '.join(kinds)}." if kinds else "Nobody has devices.",
-        f"Wholesale prices: {setup.wholesale.source}.",
+        f"Wholesale prices - {setup.wholesale.source}; {rules.root_prices.words}.",
         f"Seed {scenario.seed}; rules: {rules.title}, docket {rules.docket}, rulebook {setup.rulebook.sha256[:12]}.",
     ]
 
