@@ -10,7 +10,7 @@ import numpy as np
 from tellegen.agents import DeviceState, OffPeak, Response
 from tellegen.agents import World as Behaviour
 from tellegen.settlement import Plan, RetailBills, RetailDay, peak_intervals, retail_bills
-from tellegen.simulation.opening import LEAD_UP_DAYS, morning_after, opening_state, rested
+from tellegen.simulation.opening import morning_after, opening_state, rested
 from tellegen.simulation.setup import Setup
 from tellegen.simulation.world_day import WorldDay, WorldDiary
 from tellegen.units import INTERVALS_PER_HOUR, MICROS
@@ -57,7 +57,7 @@ def play(setup: Setup, name: str, opening: DeviceState, act: Act) -> WorldDay:
 
 
 def _by_rule(setup: Setup, name: str, behaviour: Behaviour) -> WorldDay:
-    """A world whose homes hear no prices; days alike, of which nothing counts, lead up to it."""
+    """A world whose homes hear no prices; a day alike, of which nothing counts, leads up to it."""
     hours = _off_peak(setup)
 
     def act(interval: int, state: DeviceState) -> Response:
@@ -65,11 +65,9 @@ def _by_rule(setup: Setup, name: str, behaviour: Behaviour) -> WorldDay:
         return setup.fleet.baseline_step(behaviour, interval, state, actual, off_peak=hours[interval])
 
     state = setup.fleet.initial_state()
-    for _ in range(LEAD_UP_DAYS):
-        for interval in range(setup.first, setup.first + setup.community.intervals):
-            state = act(interval, state).state
-        state = morning_after(setup, state)
-    return play(setup, name, state, act)
+    for interval in range(setup.first, setup.first + setup.community.intervals):
+        state = act(interval, state).state
+    return play(setup, name, morning_after(setup, state), act)
 
 
 def _off_peak(setup: Setup) -> dict[int, OffPeak | None]:

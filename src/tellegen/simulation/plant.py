@@ -127,7 +127,11 @@ class Plant:
         self.elements = perturbed(case.elements, perturb, seed)
         self._rows = terminal_current_rows(self.elements)
         self._turned = _turned(self.elements, self.network)
+        self._turn_back = np.exp(1j * self._turned)
         self._free = self.network.free
+        branches = self.network.branches
+        self._power_limited = np.flatnonzero(branches.kind == LimitKind.APPARENT_POWER)
+        self._percent = np.where(np.isinf(branches.rating_pu), 0.0, 100.0 / branches.rating_pu)
         DSS.AllowChangeDir = False  # else a new context moves the whole process to where it was started
         self._engine: Any = DSS.NewContext()
         self._engine.AllowForms = False
@@ -194,21 +198,20 @@ class Plant:
         parts = np.asarray(self._circuit.AllBusVolts, dtype=np.float64)
         voltage = np.empty(len(self.network.nodes), dtype=np.complex128)
         voltage[self._order] = (parts[0::2] + 1j * parts[1::2]) / 1000.0
-        voltage *= np.exp(1j * self._turned)
+        voltage *= self._turn_back
         supplied = -np.asarray(self._circuit.TotalPower, dtype=np.float64)
         at_root = complex(demand[self.network.source].sum())  # served at the source itself, over no wire
         root_kw, root_kvar = float(supplied[0]) + at_root.real, float(supplied[1]) + at_root.imag
-        branches = self.network.branches
+        magnitude = np.abs(voltage)
         terminal = np.abs(self._rows @ voltage)
-        power_limited = branches.kind == LimitKind.APPARENT_POWER
-        terminal[power_limited] *= np.abs(voltage[branches.node[power_limited]])
+        terminal[self._power_limited] *= magnitude[self.network.branches.node[self._power_limited]]
         return PlantState(
-            voltage_pu=np.abs(voltage),
+            voltage_pu=magnitude,
             root_kw=root_kw,
             root_kvar=root_kvar,
             losses_kw=root_kw - float(demand.real.sum()),
             terminal_pu=terminal,
-            loading_percent=np.where(np.isinf(branches.rating_pu), 0.0, 100.0 * terminal / branches.rating_pu),
+            loading_percent=self._percent * terminal,
         )
 
 
