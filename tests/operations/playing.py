@@ -29,6 +29,14 @@ from tellegen.units import MARKET_INTERVAL_S
 
 FIRST = 4_923_912  # 2016-10-22 22:00 UTC, local midnight
 ROOT_PRICE = 250_000
+
+
+def by_gates(book: Rulebook) -> Rulebook:
+    """The same rules, but real time settles at the prices of its gates: those do not depend on who was read in time."""
+    files = {each.name: each.content.replace(b"settles = true", b"settles = false") for each in book.versions}
+    return Rulebook.parse(files, "by gates")
+
+
 Keep = Callable[[int, Readings], NDArray[np.bool_]]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from playing import FIRST, ROOT_PRICE, Street
+from playing import FIRST, ROOT_PRICE, Street, by_gates
 from shards import MISSED, SECOND, THIRD
 
 from tellegen.metering import DeviceCodes
@@ -27,7 +27,9 @@ from tellegen.records import (
     Energy,
     GateOutcome,
     Gates,
+    Line,
     Postings,
+    Prices,
     Quality,
     Readings,
     Requirements,
@@ -36,7 +38,8 @@ from tellegen.records import (
     Statement,
     Statements,
 )
-from tellegen.records.market import REAL_TIME
+from tellegen.records.market import PRICE_RUN, REAL_TIME
+from tellegen.rules import Rulebook
 from tellegen.simulation.city.batches import Batch
 from tellegen.simulation.shard import HEAD_END
 from tellegen.units import MARKET_INTERVAL_S, NANOS_PER_CENT
@@ -236,9 +239,12 @@ def some_late(interval: int, readings: Readings) -> NDArray[np.bool_]:
     return np.asarray(~held)
 
 
-def played(folder: Path, arrivals: tuple[tuple[int, ...], ...]) -> tuple[dict[tuple[int, int], int], State]:
+def played(
+    folder: Path, arrivals: tuple[tuple[int, ...], ...], rules: Rulebook | None = None
+) -> tuple[dict[tuple[int, int], int], State]:
     """Books and state after seven intervals; each group of intervals comes late together, then what is late settles."""
-    street = Street(folder, meters=METERS, keep=some_late if arrivals else None)
+    rules = by_gates(Rulebook.load()) if rules is None else rules
+    street = Street(folder, meters=METERS, keep=some_late if arrivals else None, rulebook=rules)
     with street.market() as market:
         street.prices(market, range(FIRST, FIRST + 8))
     street.schedule(range(FIRST, FIRST + 8))
@@ -283,6 +289,25 @@ def test_readings_that_arrive_in_any_order_end_in_the_same_books(
     meters, expected = state.meters.parts(), in_time[1].meters.parts()
     assert meters.keys() == expected.keys()
     assert [name for name in meters if not np.array_equal(meters[name], expected[name])] == []
+
+
+def test_the_price_of_a_run_stands_and_late_readings_move_energy_alone(tmp_path: Path) -> None:
+    """In whatever order they come: each is settled at the price that was made without it."""
+    ways = (tuple(HELD),), ((FIRST + 4,), (FIRST + 2, FIRST + 3))
+    books = []
+    for number, arrivals in enumerate(ways):
+        folder = tmp_path / str(number)
+        books.append(played(folder, arrivals, Rulebook.load())[0])
+        with ShardRecord.open(folder) as record:
+            runs = record.journal.find(kind=Clearings.kind, market=PRICE_RUN)
+            assert len(runs) == 7  # one an interval, none for what came late
+            for index in record.journal.find(kind=Postings.kind):
+                table = record.table(index, Postings)
+                here = table.take((table.line == Line.IMBALANCE) & (table.interval == FIRST + 2))
+                if len(here):
+                    prices = record.table(record.cause(runs[2], Prices), Prices)
+                    assert set(here.price.tolist()) <= set(prices.energy.tolist())
+    assert books[0] == books[1]
 
 
 @pytest.mark.parametrize("known", [True, False])

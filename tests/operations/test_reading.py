@@ -81,6 +81,6 @@ def test_a_shard_publishes_each_day_and_feeder(shard_copy: Path) -> None:
         assert postings["amount"].sum() == 0
     checks = {check.name: check for check in verify_directory(shard_copy).checks}
     assert checks["manifest"].ok
-    assert checks["published files"].count == len(folders) * 10
+    assert checks["published files"].count == len(folders) * 12
     (folders[0] / "summary.json").write_text("{}")
     assert not verify_directory(shard_copy).ok

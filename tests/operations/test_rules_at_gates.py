@@ -116,6 +116,7 @@ def rules_with(**section: str) -> Rulebook:
     text = (
         BOOK.versions[0].content.decode() + "\n[market_power]\n" + "".join(f"{k} = {v}\n" for k, v in section.items())
     )
+    text = text.replace("settles = true", "settles = false")  # paper would be the others' supply
     files = {f"{rules.effective}.toml": rules.content for rules in BOOK.versions}
     return Rulebook.parse(files | {f"{BOOK.versions[0].effective}.toml": text.encode()}, "market power")
 

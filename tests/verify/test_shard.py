@@ -25,7 +25,7 @@ def test_a_healthy_shard_verifies(shard_directory: Path) -> None:
     found = {check.name: check for check in report.checks}
     assert found["closes"].detail == "4 days of feeders are closed, each once; 2 of them are final"
     assert found["settlements"].count == len(shards.INTERVALS)
-    assert found["gates"].count == len(shards.INTERVALS) + 2  # and two days ahead
+    assert found["gates"].count == 2 * len(shards.INTERVALS) + 2  # each with its price run, and two days ahead
     assert found["senders"].count > 0
     assert found["manifest"].detail.startswith("absent")
 
@@ -152,6 +152,33 @@ def test_a_market_that_lies_about_a_gate_is_found(
     """Bids that came too late, bids left out, rules of another day, prices out of nowhere."""
     with pytest.raises(RefusedError, match=problem):
         checks(intake(*times), *public).check_gates()
+
+
+SETTLES = CALENDAR.settle_at(INTERVAL)
+
+
+def price_run(*causes: int, **columns: object) -> PublicRows:
+    """The run of a gate of entry 0, closed when its interval settles."""
+    gated = gate(3, **columns)
+    assert gated.table is not None
+    said = Header("gates", "gate/3", "", "price_run", INTERVAL, 1, "market operator", SETTLES, causes, 1, "", "")
+    return PublicRows(2, said, gated.table)
+
+
+def test_a_price_run_follows_its_gate_at_its_wholesale_price() -> None:
+    times = intake(DUE - 9, DUE - 1, SETTLES - 1, SETTLES)
+    assert checks(times, gate(2), clearing(), price_run(0)).check_gates()[0] == 2
+    lies = (
+        ((gate(2), price_run()), "no run of the gate"),
+        ((gate(2), price_run(0, root_price=1)), "no run of the gate"),
+        ((gate(2), price_run(0, outcome=GateOutcome.NO_PRICE)), "no run of the gate"),
+        ((gate(2, outcome=GateOutcome.MISSED), price_run(0)), "no run of the gate"),
+    )
+    for public, problem in lies:
+        with pytest.raises(RefusedError, match=problem):
+            checks(times, *public).check_gates()
+    with pytest.raises(RefusedError, match="counts entries of"):
+        checks(intake(DUE - 9, DUE - 1, SETTLES), gate(2), price_run(0)).check_gates()
 
 
 def test_a_gate_that_nobody_closed_in_time_may_cut_where_the_record_ended() -> None:

@@ -54,6 +54,11 @@ BENCHMARKS = {
         "due: bytes after 2 and 30 closed days of 1,000 meters, seconds with 100,000 meters; history in bulk",
         "tellegen.assess.reopen",
     ),
+    "tricks": Benchmark(
+        "orders that nobody means, real deviations and silent meters on the demo's day, one hour each, and a thousand "
+        "strategies at random: what they earn at the gate's prices, and by the price run",
+        "tellegen.assess.tricks",
+    ),
     "city": Benchmark(
         "a synthetic city, one authenticated read and one signed bid per meter and five minutes: ingested, cleared on "
         "AC networks, settled, posted, with receipts (--meters, --intervals)",

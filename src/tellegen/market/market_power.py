@@ -31,6 +31,7 @@ from tellegen.market.clearing import InFull, Options, clear_in_full
 from tellegen.market.limits import LimitType
 from tellegen.market.operating_point import slopes_at
 from tellegen.market.outcome import Clearing
+from tellegen.market.paper import PAPER
 from tellegen.market.steps import Effect
 from tellegen.records import Product, Side
 
@@ -275,8 +276,8 @@ def _findings(run: InFull, book: OrderBook, references: References, rules: Pivot
     if not tested.size:
         return []
     slopes = slopes_at(task, found.point, tested)
-    live = np.flatnonzero(steps.member >= 0)
-    # What is shed is no order: it would be there if it could be served.
+    # Neither paper nor what is shed is an order: both would not be there if it could be served otherwise.
+    live = np.flatnonzero((steps.member >= 0) & (book.participant[run.energised] != PAPER))
     shed = np.ones(steps.width.size, dtype=bool)
     shed[steps.member[live]] = False
     step = steps.member[live]

@@ -78,8 +78,15 @@ def administrative_clearing(root_price: int) -> Clearings:
     return Clearings.from_rows(row)
 
 
-def stand_in(record: ShardRecord, state: State, gate: Gate, feeder: int, interval: int) -> tuple[Prices, int]:
-    """Prices of an interval that is not cleared on a feeder, by the rulebook; and what the root settles at."""
+def stand_in(
+    record: ShardRecord, state: State, gate: Gate, feeder: int, interval: int, guide: Prices | None = None
+) -> tuple[Prices, int]:
+    """Prices of an interval that is not cleared on a feeder, by the rulebook; and what the root settles at.
+
+    Parameters
+    ----------
+    guide : of the gate before a price run that is not held: reserve that was bought there is paid its price.
+    """
     rules = state.book.at(state.date_of(interval)).timetable
     priced = gate.outcome(feeder) is not GateOutcome.NO_PRICE
     root = state.root_prices.get((REAL_TIME, interval)) if priced else None
@@ -99,4 +106,4 @@ def stand_in(record: ShardRecord, state: State, gate: Gate, feeder: int, interva
     )
     if root is None:
         root = rules.administrative_micros_per_kwh if forward is None else int(forward.clearing.root_price[0])
-    return prices, root
+    return prices if guide is None else prices.with_reserve_of(guide), root

@@ -31,7 +31,7 @@ from tellegen.records import (
     UnsettledReason,
 )
 from tellegen.records.latest import latest
-from tellegen.records.market import REAL_TIME
+from tellegen.records.market import PRICE_RUN, REAL_TIME
 from tellegen.units import MARKET_INTERVAL_S, IntArray
 
 
@@ -294,24 +294,26 @@ def _places_of(unsettled: Unsettled) -> set[tuple[int, int]]:
 
 
 def cleared_of(record: ShardRecord, feeder: int, interval: int) -> Cleared:
-    """What a feeder's real-time clearing of an interval put on record."""
+    """What a feeder's interval settles from, as it stands on record."""
     return cleared_at(record, clearing_of(record, feeder, interval))
 
 
 def clearing_of(record: ShardRecord, feeder: int, interval: int) -> int:
-    """The entry of a feeder's real-time clearing of an interval."""
+    """The entry of the clearing whose prices settle an interval on a feeder: its price run, where one was held."""
     name = record.feeders[feeder].name
-    for index in record.about(Clearings, name, interval, REAL_TIME):
-        return index
+    for market in (PRICE_RUN, REAL_TIME):
+        for index in record.about(Clearings, name, interval, market):
+            return index
     raise KeyError(f"interval {interval} of {name} has no clearing on record")
 
 
 def cleared_at(record: ShardRecord, clearing: int) -> Cleared:
-    """What the clearing of an entry put on record."""
+    """What the clearing of an entry put on record; of a price run, with what its gate awarded."""
     prices = record.table(record.cause(clearing, Prices), Prices)
     table = record.table(clearing, Clearings)
+    awarding = record.cause(clearing, Clearings) if record.header(clearing).market == PRICE_RUN else clearing
     try:
-        schedules = record.table(record.cause(clearing, Schedules), Schedules)
-    except KeyError:  # administrative: nothing was awarded
-        schedules = Schedules.empty()
+        schedules = record.table(record.cause(awarding, Schedules), Schedules)
+    except KeyError:  # administrative
+        return Cleared(Schedules.empty(), prices, table, awarded=False)
     return Cleared(schedules, prices, table)

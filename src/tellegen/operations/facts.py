@@ -11,23 +11,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from tellegen.operations.positions import QUANTITIES, parties_of, party_keys, scheduled_wh
-from tellegen.records import Clearings, ClearingStatus, Energy, Postings, Prices, Schedules
+from tellegen.records import Clearings, Energy, Postings, Prices, Schedules
 from tellegen.settlement import IntervalFacts, Parameters, ReserveFacts, settle_intervals, settle_reserves
 from tellegen.units import IntArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cleared:
-    """What a clearing put on record."""
+    """What an interval settles from: what its gate awarded; prices and outcome of the clearing that settles it.
+
+    Attributes
+    ----------
+    awarded : whether the gate cleared; where not, positions are taken as kept.
+    """
 
     schedules: Schedules
     prices: Prices
     clearing: Clearings
-
-    @property
-    def is_administrative(self) -> bool:
-        """Whether nothing was cleared, and the rulebook's price stands."""
-        return int(self.clearing.status[0]) == ClearingStatus.ADMINISTRATIVE
+    awarded: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,7 +80,7 @@ class _Laid:
         party = np.union1d(metered.party, forward.party)
         before, now = np.zeros((2, len(QUANTITIES), party.size), dtype=np.int64)
         before[:, np.searchsorted(party, forward.party)] = forward.wh
-        if cleared.is_administrative:
+        if not cleared.awarded:
             now = before
         else:
             awarded = party_keys(cleared.schedules.customer.astype(np.int64), cleared.schedules.node.astype(np.int64))

@@ -42,11 +42,15 @@ from tellegen.market import (
     to_records,
 )
 from tellegen.market.clearing import Options
+from tellegen.market.facts import Facts
+from tellegen.market.paper import PAPER, Ladder, beyond_limits, inflexible_w, paper_orders, without_paper
 from tellegen.operations.admission import admissible
+from tellegen.operations.price_run import MeteredPower, run_orders
 from tellegen.records import (
     OPERATOR,
     Awards,
     Clearings,
+    ClearingStatus,
     Orders,
     Prices,
     Product,
@@ -55,8 +59,11 @@ from tellegen.records import (
     Schedules,
     Starts,
 )
+from tellegen.rules.price_run import PriceRun
 from tellegen.units import INTERVALS_PER_HOUR, MICROS, IntArray
 
+PAPER_TRIES, PAPER_GROWS = 8, 4
+"""So many times paper is made so much larger where a price is still beyond cap or floor."""
 POSITIONS_KEPT_MAX = 8
 """Positions of a network's taps whose factors a process keeps."""
 _NO_STEPS = np.zeros(0, dtype=np.int64)
@@ -74,6 +81,15 @@ class Before:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Delivered:
+    """What the price run of an interval knows: what the gate awarded, int64[orders] mW, its prices, and the meters."""
+
+    awarded_mw: IntArray
+    guide: Prices
+    metered: MeteredPower
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Period:
     """One period of a gate, on one feeder.
 
@@ -83,6 +99,7 @@ class Period:
     root_price_micros : micro-currency/kWh at which the root buys and sells.
     orders : the book, customers numbered as on record; its rows are those that awards and refusals name.
     customer, node : int64[c], who is connected to the feeder in the period, ascending, and where.
+    delivered : in a price run, after the interval; None: a gate, before it.
     """
 
     first: int
@@ -91,6 +108,7 @@ class Period:
     orders: Orders
     customer: IntArray
     node: IntArray
+    delivered: Delivered | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,6 +127,7 @@ class GateTask:
     agreements : limits of connections and the energy behind reserve, participants numbered as customers on record.
     references, pivotal : published prices, and thresholds of the test for market power; where both are None nobody is
         tested.
+    price_run : rules of paper, and of what counts in a price run; None: there is neither.
     taps : int64[r], steps of taps and capacitors away from the network's document as the first period begins
         (`grid.steps_moved`); empty where nothing moves.
     engine : who eliminates.
@@ -127,6 +146,7 @@ class GateTask:
     agreements: Agreements | None = None
     references: References | None = None
     pivotal: PivotalTest | None = None
+    price_run: PriceRun | None = None
     taps: IntArray = field(default_factory=lambda: _NO_STEPS)
     engine: Engine = Engine.SUPERLU
 
@@ -247,44 +267,42 @@ def _clear_period(
     task: GateTask, period: Period, wires: Wires, start: Start | None, carry: IntArray, taps: IntArray
 ) -> Cleared:
     factors, rules = wires.at(taps, task.engine), task.parameters
-    network = factors.network
+    nodes = len(factors.network.nodes)
     # who stands at a node that the network lacks cannot be traded with; that is the registry's to put right
-    there = (period.node >= 0) & (period.node < len(network.nodes))
+    there = (period.node >= 0) & (period.node < nodes)
     customer, node = period.customer[there], period.node[there]
-    floor, cap = round(rules.price_floor * MICROS), round(rules.price_cap * MICROS)
-    rows, place = admissible(period.orders, customer, node, floor, cap)
-    accepted = period.orders.take(rows)
-    options = Options(
-        root_limit_kw=task.root_limit_kw,
-        agreements=task.agreements,
-        period_hours=period.intervals / INTERVALS_PER_HOUR,
-        parameters=rules,
-        start=start,
-        factors=factors,
-        engine=task.engine,
-        tie_context=f"{task.feeder}/{task.market}/{period.first}",
-        last_spread=None if task.spread_micros is None else task.spread_micros / MICROS,
-    )
-    outcome, findings = _cleared(task, network, OrderBook.from_orders(accepted), period.root_price_micros, options)
     # customers are numbered along the feeder here, so that what is carried is as short as the feeder
     at = np.searchsorted(task.customer, customer)
     if not np.array_equal(np.append(task.customer, OPERATOR)[at], customer):
         raise InputError(f"gate of {task.feeder}", f"interval {period.first}", "has customers that the task lacks")
-    number = np.append(at + 1, OPERATOR)[place]
-    facts = to_records(
-        outcome,
-        replace(accepted, customer=number.astype(np.int32)),
-        root_price_micros=period.root_price_micros,
-        intervals=period.intervals,
-        carry=carry,
-    )
-    given = facts.awards.order
-    awards = replace(facts.awards, customer=accepted.customer[given], order=rows[given].astype(np.int32))
+    floor, cap = round(rules.price_floor * MICROS), round(rules.price_cap * MICROS)
+    rows, _ = admissible(period.orders, customer, node, floor, cap)
+    accepted = period.orders.take(rows)
+    if period.delivered is not None and task.price_run is not None:
+        given = period.delivered
+        orders = run_orders(accepted, given.awarded_mw[rows], given.metered, period.root_price_micros, task.price_run)
+        facts, _ = _facts(task, period, factors, orders, np.unique(node), start, np.zeros_like(carry))
+        return Cleared(
+            first=period.first,
+            refused=Refusals.empty(),
+            awards=Awards.empty(),
+            schedules=Schedules.empty(),
+            prices=facts.prices.with_reserve_of(given.guide),
+            starts=Starts.empty(),  # no run starts from another
+            clearing=facts.clearing,
+            carry=carry,
+            findings=(),
+            taps=taps,
+            taps_after=taps,
+            taps_settled=True,
+        )
+    facts, findings = _facts(task, period, factors, accepted, np.unique(node), start, carry)
+    awarded = facts.awards.order
+    awards = replace(facts.awards, customer=accepted.customer[awarded], order=rows[awarded].astype(np.int32))
     who = task.customer[facts.schedules.customer - 1].astype(np.int32)
     after, settled = taps, True
     if taps.size:
-        demand = _demand_kva(len(network.nodes), awards, period.orders)
-        after, settled = wires.rest(taps, task.engine, demand)
+        after, settled = wires.rest(taps, task.engine, _demand_kva(nodes, awards, period.orders))
     left_out = np.ones(len(period.orders), dtype=np.bool_)
     left_out[rows] = False
     refused = np.flatnonzero(left_out).astype(np.int32)
@@ -302,6 +320,62 @@ def _clear_period(
         taps_after=after,
         taps_settled=settled,
     )
+
+
+def _facts(
+    task: GateTask,
+    period: Period,
+    factors: Factors,
+    orders: Orders,
+    settled: IntArray,
+    start: Start | None,
+    carry: IntArray,
+) -> tuple[Facts, tuple[Finding, ...]]:
+    """What comes of some orders, with paper at the nodes where somebody settles."""
+    rules, network = task.parameters, factors.network
+    book = OrderBook.from_orders(orders)
+    options = Options(
+        root_limit_kw=task.root_limit_kw,
+        agreements=None if period.delivered is not None else task.agreements,
+        period_hours=period.intervals / INTERVALS_PER_HOUR,
+        parameters=rules,
+        start=start,
+        factors=factors,
+        engine=task.engine,
+        tie_context=f"{task.feeder}/{task.market}/{period.first}",
+        last_spread=None if task.spread_micros is None else task.spread_micros / MICROS,
+    )
+    ladder = None if task.price_run is None else task.price_run.ladder
+    if ladder is None:
+        outcome, findings = _cleared(task, network, book, period.root_price_micros, options)
+    else:
+        fixed = inflexible_w(orders, len(network.nodes))[settled]
+        for _ in range(PAPER_TRIES):
+            paper = _paper(settled, fixed, period.root_price_micros, rules, ladder)
+            both = OrderBook.concat(book, paper)
+            outcome, findings = _cleared(task, network, both, period.root_price_micros, options)
+            beyond = beyond_limits(outcome, settled, rules)
+            if outcome.status is ClearingStatus.FALLBACK or not beyond.any():
+                break
+            # the last step there is used up: what it must carry stands elsewhere
+            fixed = np.where(beyond, PAPER_GROWS * (fixed + ladder.last_w), fixed)
+        outcome = without_paper(outcome, len(orders))
+    number = np.searchsorted(task.customer, orders.customer) + 1
+    number[orders.customer == OPERATOR] = OPERATOR
+    facts = to_records(
+        outcome,
+        replace(orders, customer=number.astype(np.int32)),
+        root_price_micros=period.root_price_micros,
+        intervals=period.intervals,
+        carry=carry,
+    )
+    return facts, findings
+
+
+def _paper(node: IntArray, fixed_w: IntArray, root_micros: int, rules: Parameters, ladder: Ladder) -> OrderBook:
+    floor, cap = round(rules.price_floor * MICROS), round(rules.price_cap * MICROS)
+    paper = OrderBook.from_orders(paper_orders(node, fixed_w, root_micros, floor, cap, ladder))
+    return replace(paper, participant=np.full(len(paper), PAPER))
 
 
 def _cleared(

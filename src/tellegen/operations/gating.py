@@ -100,10 +100,18 @@ class Gating:
     """
 
     def __init__(
-        self, record: ShardRecord, state: State, writer: Writer, clearers: Clearers, engine: Engine, *, timed: bool
+        self,
+        record: ShardRecord,
+        state: State,
+        writer: Writer,
+        clearers: Clearers,
+        tasks: TaskMaker,
+        engine: Engine,
+        *,
+        timed: bool,
     ) -> None:
         self._record, self._state, self._writer, self._clearers = record, state, writer, clearers
-        self._tasks, self._timed = TaskMaker(record, state, engine), timed
+        self._tasks, self._timed = tasks, timed
         self._engine = engine_name(engine).encode("ascii")
         self._day_ahead: _DayAhead | None = None
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from tellegen.operations.accounts import Accounts
 from tellegen.operations.meters import Meters
 from tellegen.operations.positions import QUANTITIES, Position
-from tellegen.operations.state import Gate, OpenDay, State
+from tellegen.operations.state import NONE, Gate, OpenDay, State
 from tellegen.operations.sums import LineSums
 from tellegen.records import STATEMENT_LINES, AllocationKeys, CloseKind, Gates
-from tellegen.records.market import MARKETS
+from tellegen.records.market import CLEARED, MARKETS
 from tellegen.units import IntArray
 
 Columns = dict[str, NDArray[Any]]
@@ -99,6 +99,8 @@ def _progress(state: State) -> Columns:
         "spread_from": state.spread_from,
         "taps_from": state.taps_from,
     }
+    if (state.run_spread_from != NONE).any():
+        columns["run_spread_from"] = state.run_spread_from
     return columns | {f"start_from/{market}": state.start_from[market] for market in MARKETS}
 
 
@@ -106,6 +108,8 @@ def _restore_progress(state: State, columns: Mapping[str, NDArray[Any]]) -> None
     state.first, state.settled, state.final_until = columns["settled"].tolist()
     state.corrected_until = int(columns["corrected_until"][0])
     state.spread_from = columns["spread_from"].copy()
+    if "run_spread_from" in columns:
+        state.run_spread_from = columns["run_spread_from"].copy()
     state.taps_from = columns["taps_from"].copy()
     state.start_from = {market: columns[f"start_from/{market}"].copy() for market in MARKETS}
 
@@ -116,7 +120,7 @@ def _gates(state: State) -> Columns:
     rows = Gates.concat([gate.rows for gate in gates])
     columns: Columns = {f"row/{name}": getattr(rows, name) for name in Gates.row_dtype().names or ()}
     return columns | {
-        "market": np.array([MARKETS.index(market) for market, _ in ordered], dtype=np.int64),
+        "market": np.array([CLEARED.index(market) for market, _ in ordered], dtype=np.int64),
         "first": np.array([first for _, first in ordered], dtype=np.int64),
         "entry": np.array([gate.entry for gate in gates], dtype=np.int64),
         "cut": np.array([gate.cut for gate in gates], dtype=np.int64),
@@ -134,7 +138,7 @@ def _restore_gates(state: State, columns: Mapping[str, NDArray[Any]]) -> None:
     ):
         stop = start + feeders * periods
         cleared = columns["cleared"][start:stop].reshape(feeders, periods).copy()
-        state.gates[MARKETS[market], first] = Gate(entry, cut, rows.take(np.arange(start, stop)), cleared)
+        state.gates[CLEARED[market], first] = Gate(entry, cut, rows.take(np.arange(start, stop)), cleared)
         start = stop
 
 

@@ -43,8 +43,10 @@ from tellegen.operations.price_proof import NOTHING, Provenance
 from tellegen.operations.price_record import put_prices
 from tellegen.operations.record import MARKET, MARKET_KEY, ShardRecord
 from tellegen.operations.refusals import MarketError, NotYetError
+from tellegen.operations.runs import PriceRuns
 from tellegen.operations.settling import Settled, Settling
 from tellegen.operations.state import CLOSE, NONE, State
+from tellegen.operations.tasks import TaskMaker
 from tellegen.operations.timetable import Due, Verb, close_at, day_bounds, day_number, final_at, open_at, settle_at
 from tellegen.operations.writer import Writer
 from tellegen.privacy import Vault
@@ -90,8 +92,10 @@ class Market:
             restore(self.state, record.kept.parts, record.kept.market_size)
         self._writer = Writer(record, self.state, self.stages)
         self._writer.fold()
-        self._gating = Gating(record, self.state, self._writer, self._clearers, engine, timed=timed)
-        self._settling = Settling(record, self.state, self._writer)
+        tasks = TaskMaker(record, self.state, engine)
+        self._gating = Gating(record, self.state, self._writer, self._clearers, tasks, engine, timed=timed)
+        runs = PriceRuns(self.state, self._writer, self._clearers, tasks, engine)
+        self._settling = Settling(record, self.state, self._writer, runs)
         self._correcting = Correcting(record, self.state, self._writer)
         self._known_past: tuple[int, Past] | None = None
         books = record.path / "books.sqlite"

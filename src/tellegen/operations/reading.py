@@ -41,7 +41,7 @@ from tellegen.records import (
     Statements,
     Table,
 )
-from tellegen.records.market import DAY_AHEAD, MARKETS, REAL_TIME
+from tellegen.records.market import DAY_AHEAD, MARKETS, PRICE_RUN, REAL_TIME
 
 T = TypeVar("T", bound=Table)
 
@@ -78,6 +78,7 @@ class RecordedDay:
     feeders : those that were read.
     keys : frozen for sharing, by feeder.
     rounds : day-ahead hours, then real-time intervals, each ascending.
+    runs : price runs of the intervals, ascending, without orders; none where the gates' prices settle.
     readings : (interval, registers as sent), in the order of the record for each interval; the first are those from
         which the day's energy counts. The substation's are the operator's, as in `energy`.
     energy : versions of validated energy with the journal index of each; edits are later ones.
@@ -92,6 +93,7 @@ class RecordedDay:
     feeders: tuple[Feeder, ...]
     keys: tuple[tuple[str, AllocationKeys], ...]
     rounds: tuple[Round, ...]
+    runs: tuple[Round, ...]
     readings: tuple[tuple[int, Readings], ...]
     energy: tuple[tuple[int, Energy], ...]
     postings: tuple[tuple[int, Postings], ...]
@@ -132,6 +134,7 @@ def read_day(record: ShardRecord, day: date, feeder: str | None = None, through:
         feeders=feeders,
         keys=tuple(reader.keys()),
         rounds=tuple(reader.rounds()),
+        runs=tuple(reader.runs()),
         readings=tuple(reader.readings()),
         energy=tuple(reader.energy()),
         postings=tuple(reader.postings(range(whole.start, day_bounds(record.rulebook, last).stop))),
@@ -186,7 +189,7 @@ class _Reader:
         record = self._record
         tables = {entry: table for kind in (Awards, Schedules, Prices, Starts) for entry, _, table in self.about(kind)}
         # hours that nothing was delivered in are of a market that has ended, or of a day that goes on
-        begun = [each for each in self.about(Clearings) if each[1].interval in self.settled]
+        begun = [each for each in self._cleared() if each[1].market != PRICE_RUN]
         cleared = sorted(begun, key=lambda each: (MARKETS.index(each[1].market), each[1].interval))
         hours = {period.start: k for k, period in enumerate(periods(self.bounds))}
         gate: tuple[str, int] | None = None
@@ -199,6 +202,16 @@ class _Reader:
                 named = next(entry for entry in header.causes if record.header(entry).kind == Gates.kind)
                 book = Book.of(record, header.market, spans, cut_of(header), named)
             yield _round(header, book, period, [tables[entry] for entry in header.causes if entry in tables], clearing)
+
+    def runs(self) -> Iterator[Round]:
+        prices = {entry: table for entry, _, table in self.about(Prices)}
+        for _, header, clearing in sorted(self._cleared(), key=lambda each: each[1].interval):
+            if header.market == PRICE_RUN:
+                found: list[Table] = [prices[entry] for entry in header.causes if entry in prices]
+                yield _round(header, Book({}), 0, found, clearing)
+
+    def _cleared(self) -> list[tuple[int, Header, Clearings]]:
+        return [each for each in self.about(Clearings) if each[1].interval in self.settled]
 
     # Energy and money
 

@@ -16,14 +16,17 @@ from tellegen.operations.clearers import Clearers
 from tellegen.operations.gate import Before, Cleared, GateTask
 from tellegen.operations.gating import mitigations
 from tellegen.operations.record import ShardRecord
-from tellegen.operations.state import State
+from tellegen.operations.runs import guide_of
+from tellegen.operations.state import Gate, State
 from tellegen.operations.tally import Tally
 from tellegen.operations.tasks import TaskMaker
 from tellegen.records import (
     COLD,
+    OPERATOR,
     Awards,
     Clearings,
     ClearingStatus,
+    Energy,
     GateOutcome,
     Gates,
     Header,
@@ -37,7 +40,7 @@ from tellegen.records import (
     Table,
     Taps,
 )
-from tellegen.records.market import MARKETS, REAL_TIME
+from tellegen.records.market import CLEARED, PRICE_RUN, REAL_TIME
 from tellegen.units import IntArray
 
 T = TypeVar("T", bound=Table)
@@ -78,7 +81,7 @@ class GatesAgain:
         self._waiting: dict[tuple[str, str, int], _Waiting] = {}
         self._ready: list[_Waiting] = []
         self._tallies = {
-            market: Tally(f"{market.replace('_', '-')} clearings", "clearings run again", _DIFFER) for market in MARKETS
+            market: Tally(f"{market.replace('_', '-')} clearings", "clearings run again", _DIFFER) for market in CLEARED
         }
         self._stand_ins = Tally("administrative prices", "intervals without a clearing", "with another price")
 
@@ -107,6 +110,9 @@ class GatesAgain:
     def _open(self, header: Header) -> None:
         market, first = header.market, header.interval
         gate = self._state.gates[market, first]
+        if market == PRICE_RUN:
+            self._open_run(gate, first)
+            return
         book: Book | None = None
         for k, feeder in enumerate(self._record.feeders):
             if gate.outcome(k) is not GateOutcome.CLOSED:
@@ -126,6 +132,27 @@ class GatesAgain:
                 self._waiting[market, feeder.name, period.first] = waiting
         for maker in self._makers.values():
             maker.forget()
+
+    def _open_run(self, gate: Gate, interval: int) -> None:
+        connected = self._state.connected(REAL_TIME, interval, interval)
+        for k, feeder in enumerate(self._record.feeders):
+            if gate.outcome(k) is not GateOutcome.CLOSED:
+                continue
+            entry = self._record.about(Energy, feeder.name, interval)[0]
+            energy, guide = self._record.table(entry, Energy), int(self._state.gates[REAL_TIME, interval].cleared[k, 0])
+            if len(energy) != self._record.header(entry).rows or not self._is_whole(guide):
+                self._tallies[PRICE_RUN].leave_out(_ERASED, 1)
+                continue
+            try:
+                maker = self._maker(bytes(gate.rows.engine[k]), PRICE_RUN)
+                task = maker.run(interval, k, connected, energy.take(energy.customer != OPERATOR))
+            except RecordError:
+                self._tallies[PRICE_RUN].leave_out(_ERASED, 1)
+                continue
+            if task is None:
+                self._tallies[PRICE_RUN].compare(1, 1, f"{feeder.name}, interval {interval}")
+                continue
+            self._waiting[PRICE_RUN, feeder.name, interval] = _Waiting(PRICE_RUN, task, [np.zeros(0, dtype=np.int64)])
 
     def _maker(self, engine: bytes, market: str) -> TaskMaker:
         if engine not in self._engines:
@@ -161,7 +188,7 @@ class GatesAgain:
         recorded = waiting.recorded[place] = self._recorded(index, table)
         waiting.besides[place] = self._cause(index, Taps), self._cause(index, Mitigations)
         period, own = waiting.task.periods[place], waiting.own_rows[place]
-        row = self._rows_of(own, period.orders, recorded.awards)
+        row = None if header.market == PRICE_RUN else self._rows_of(own, period.orders, recorded.awards)
         if row is not None:
             counted = replace(recorded.awards, order=row)
             before = Before(recorded.prices, recorded.starts, counted, period.orders)
@@ -211,9 +238,12 @@ class GatesAgain:
             return None
 
     def _take_stand_in(self, index: int, header: Header, table: Clearings) -> None:
-        gate = self._state.gates[REAL_TIME, header.interval]
+        gate = self._state.gates[header.market, header.interval]
         k = self._state.topology.number[header.feeder]
-        prices, root = stand_in(self._record, self._state, gate, k, header.interval)
+        guide = None
+        if header.market == PRICE_RUN:
+            guide = guide_of(self._record, self._state.gates[REAL_TIME, header.interval], k)
+        prices, root = stand_in(self._record, self._state, gate, k, header.interval, guide)
         recorded = self._record.table(self._record.cause(index, Prices), Prices)
         same = prices.equals(recorded) and administrative_clearing(root).equals(table)
         self._stand_ins.compare(1, int(not same), f"entry {index}")

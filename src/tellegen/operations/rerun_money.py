@@ -42,7 +42,7 @@ from tellegen.records import (
     Unsettled,
     ValidationRule,
 )
-from tellegen.records.market import REAL_TIME
+from tellegen.records.market import PRICE_RUN, REAL_TIME
 from tellegen.units import IntArray
 
 _COLUMNS = Energy.row_dtype().names or ()
@@ -197,9 +197,12 @@ class MoneyAgain:
     # Clearings
 
     def _cleared(self, interval: int) -> dict[int, Cleared]:
-        entries = self._record.journal.find(kind=Clearings.kind, market=REAL_TIME, interval=interval)
-        number = self._state.topology.number
-        return {number[self._record.header(entry).feeder]: cleared_at(self._record, entry) for entry in entries}
+        number, journal = self._state.topology.number, self._record.journal
+        entries = [*journal.find(kind=Clearings.kind, market=REAL_TIME, interval=interval)]
+        entries += journal.find(kind=Clearings.kind, market=PRICE_RUN, interval=interval)
+        # a price run settles instead of its gate
+        last = {number[self._record.header(entry).feeder]: entry for entry in entries}
+        return {feeder: cleared_at(self._record, entry) for feeder, entry in last.items()}
 
     # Money
 

@@ -14,6 +14,7 @@ from tellegen.operations.meters import meter_states
 from tellegen.operations.positions import party_keys
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.refusals import MarketError, NotYetError
+from tellegen.operations.runs import PriceRuns
 from tellegen.operations.state import NONE, READ, State
 from tellegen.operations.timetable import settle_at
 from tellegen.operations.topology import Connected
@@ -34,10 +35,10 @@ class Settled:
 
 
 class Settling:
-    """Settles intervals."""
+    """Settles intervals; where the rules hold a price run, at its prices."""
 
-    def __init__(self, record: ShardRecord, state: State, writer: Writer) -> None:
-        self._record, self._state, self._writer = record, state, writer
+    def __init__(self, record: ShardRecord, state: State, writer: Writer, runs: PriceRuns) -> None:
+        self._record, self._state, self._writer, self._runs = record, state, writer, runs
         self._hours: dict[int, Cleared] = {}
 
     def settle(self, interval: int, past: Past, at: int) -> tuple[Settled, list[tuple[int, Postings]]]:
@@ -67,27 +68,30 @@ class Settling:
             energy = self._state.meters.judge(interval, readings, connected, estimates)
         parameters = self._state.book.at(self._state.date_of(interval)).settlement
         span = Span(self._writer.time(at), interval, 1, REAL_TIME)
+        validated = [self._put_energy(k, connected, energy, span, cut) for k in range(len(self._record.feeders))]
+        runs = self._runs.close(interval, connected, energy, cut, at) if self._runs.are_held(interval) else []
         posted: list[tuple[int, Postings]] = []
         for k, feeder in enumerate(self._record.feeders):
             clearing = int(gate.cleared[k, 0])
             with stages("settle"):
-                here = connected.on(k)
-                measured = energy.take(np.arange(here.start, here.stop))
-                root = energy.take([connected.substation(k)])
-                metered = Metered(party_keys(connected.customer[here], connected.node[here]), measured, root)
-                metered = _by_party(metered)
-                postings = settle_interval(
-                    interval, metered, cleared_at(self._record, clearing), self._forward(k, interval), parameters
-                )
-                operators = replace(root, customer=np.array([OPERATOR], dtype=np.int32))
-                said = Energy.concat([operators, measured])
-            validated = self._writer.put(said, span, feeder=feeder.name, name=f"{READ}{cut}")
+                metered = _metered(connected, energy, k)
+                cleared = cleared_at(self._record, clearing)
+                if runs:
+                    clearing, cleared = runs[k].entry, runs[k].settles(cleared)
+                postings = settle_interval(interval, metered, cleared, self._forward(k, interval), parameters)
             posted.append(
-                (self._writer.put(postings, span, feeder=feeder.name, causes=(validated, clearing)), postings)
+                (self._writer.put(postings, span, feeder=feeder.name, causes=(validated[k], clearing)), postings)
             )
         self._writer.commit(at)
         estimated = int(np.count_nonzero(energy.quality[: connected.customers]))
         return Settled(connected.customers, estimated, sum(len(p) for _, p in posted)), posted
+
+    def _put_energy(self, feeder: int, connected: Connected, energy: Energy, span: Span, cut: int) -> int:
+        here = connected.on(feeder)
+        root = energy.take([connected.substation(feeder)])
+        operators = replace(root, customer=np.array([OPERATOR], dtype=np.int32))
+        said = Energy.concat([operators, energy.take(np.arange(here.start, here.stop))])
+        return self._writer.put(said, span, feeder=self._record.feeders[feeder].name, name=f"{READ}{cut}")
 
     def _install(self, interval: int, connected: Connected, cut: int, at: int) -> None:
         """Meters that are new count from their registers at the start of the interval, where these were read."""
@@ -126,6 +130,9 @@ class Settling:
         return forward_of(position, interval, found.prices, found.clearing)
 
 
-def _by_party(metered: Metered) -> Metered:
-    order: IntArray = np.argsort(metered.party, kind="stable")
-    return Metered(metered.party[order], metered.energy.take(order), metered.substation)
+def _metered(connected: Connected, energy: Energy, feeder: int) -> Metered:
+    """Energy of everybody on a feeder, by party."""
+    here = connected.on(feeder)
+    party = party_keys(connected.customer[here], connected.node[here])
+    order: IntArray = np.argsort(party, kind="stable")
+    return Metered(party[order], energy.take(here.start + order), energy.take([connected.substation(feeder)]))

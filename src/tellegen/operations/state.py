@@ -17,7 +17,7 @@ from tellegen.operations.accounts import Accounts
 from tellegen.operations.meters import Meters, standing_of
 from tellegen.operations.positions import Position, scheduled_wh
 from tellegen.operations.sums import LineSums
-from tellegen.operations.timetable import day_ahead_at, day_bounds, day_number, day_of, periods, real_time_at
+from tellegen.operations.timetable import day_ahead_at, day_bounds, day_number, day_of, periods, real_time_at, settle_at
 from tellegen.operations.topology import Connected, Topology
 from tellegen.records import (
     OPERATOR,
@@ -47,7 +47,7 @@ from tellegen.records import (
     Unsettled,
     ValidationRule,
 )
-from tellegen.records.market import DAY_AHEAD, MARKETS, REAL_TIME
+from tellegen.records.market import DAY_AHEAD, MARKETS, PRICE_RUN, REAL_TIME
 from tellegen.rules import Rulebook
 from tellegen.units import IntArray
 
@@ -141,6 +141,7 @@ class State:
         self.requirements: dict[tuple[str, int], tuple[int, ...]] = {}  # entries, by market and first interval
         self.start_from = {market: np.full(feeders, NONE, dtype=np.int64) for market in MARKETS}
         self.spread_from = np.full(feeders, NONE, dtype=np.int64)
+        self.run_spread_from = np.full(feeders, NONE, dtype=np.int64)
         self.taps_from = np.full(feeders, NONE, dtype=np.int64)  # entry of where taps stand; NONE: as in the document
         self.positions: dict[tuple[int, int], Position] = {}  # by feeder and first interval of the day
         self.reads: dict[int, int] = {}
@@ -197,10 +198,10 @@ class State:
     # Time
 
     def gate_at(self, market: str, first: int) -> int:
-        """When a gate closes, seconds since the epoch."""
-        return (
-            day_ahead_at(self.book, day_of(self.book, first)) if market == DAY_AHEAD else real_time_at(self.book, first)
-        )
+        """When a gate closes, seconds since the epoch; a price run when its interval settles."""
+        if market == DAY_AHEAD:
+            return day_ahead_at(self.book, day_of(self.book, first))
+        return settle_at(self.book, first) if market == PRICE_RUN else real_time_at(self.book, first)
 
     def date_of(self, interval: int) -> date:
         """The billing day that an interval belongs to."""
@@ -254,7 +255,7 @@ class State:
 
     def _gate_of(self, header: Header) -> tuple[Gate, int, int]:
         """The gate that a clearing belongs to, its feeder and its period."""
-        first = header.interval if header.market == REAL_TIME else self.day_range(header.interval).start
+        first = self.day_range(header.interval).start if header.market == DAY_AHEAD else header.interval
         period = (header.interval - first) // self.period_intervals(header.market)
         return self.gates[header.market, first], self.topology.number[header.feeder], period
 
@@ -279,6 +280,10 @@ class State:
         gate, feeder, period = self._gate_of(header)
         gate.cleared[feeder, period] = index
         status = int(table.status[0])
+        if header.market == PRICE_RUN:
+            if status != ClearingStatus.ADMINISTRATIVE:
+                self.run_spread_from[feeder] = index
+            return
         if status in (ClearingStatus.OPTIMAL, ClearingStatus.RELAXED):
             self.start_from[header.market][feeder] = index
         if status != ClearingStatus.ADMINISTRATIVE and header.market == REAL_TIME:

@@ -7,14 +7,16 @@ from dataclasses import replace
 import numpy as np
 
 from tellegen.grid import Engine
-from tellegen.market import Agreements
+from tellegen.market import Agreements, can_start
+from tellegen.market.facts import CARRIED
 from tellegen.operations.book import Book
-from tellegen.operations.gate import Before, GateTask, Period
+from tellegen.operations.gate import Before, Delivered, GateTask, Period
+from tellegen.operations.price_run import MeteredPower
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.state import NONE, State, cut_of
 from tellegen.operations.topology import Connected, Feeder
-from tellegen.records import Awards, Clearings, Gates, Prices, RecordError, Starts, Taps
-from tellegen.records.market import DAY_AHEAD
+from tellegen.records import COLD, Awards, Clearings, Energy, Gates, Prices, RecordError, Starts, Taps
+from tellegen.records.market import DAY_AHEAD, PRICE_RUN, REAL_TIME
 from tellegen.units import IntArray
 
 W_PER_KW = 1_000.0
@@ -63,7 +65,7 @@ class TaskMaker:
     """
 
     def __init__(self, record: ShardRecord, state: State, engine: Engine) -> None:
-        self._record, self._state, self._engine = record, state, engine
+        self.record, self._state, self._engine = record, state, engine
         self._before: dict[int, Before] = {}
         self._spread: dict[int, IntArray] = {}
         self._connected: dict[str, tuple[int, list[Connected], IntArray]] = {}
@@ -75,7 +77,7 @@ class TaskMaker:
 
     def task(self, market: str, first: int, feeder: int, book: Book) -> GateTask:
         """The task of one feeder at a gate that is on record."""
-        state, record = self._state, self._record
+        state, record = self._state, self.record
         gate, wires = state.gates[market, first], record.feeders[feeder]
         periods = []
         connected = []
@@ -111,6 +113,7 @@ class TaskMaker:
             spread_micros=None if spread == NONE else self._last_spread(spread),
             agreements=agreements_of(self._everybody(market, first), feeder),
             pivotal=state.book.at(state.date_of(first)).pivotal,
+            price_run=state.book.at(state.date_of(first)).price_run,
             taps=self._taps(wires, int(gate.rows.taps_from[row])),
             engine=self._engine,
         )
@@ -119,7 +122,7 @@ class TaskMaker:
         """Where taps stand, in steps away from the network's document."""
         if entry == NONE:
             return np.zeros(feeder.movable, dtype=np.int64)
-        return self._record.table(entry, Taps).step.astype(np.int64)
+        return self.record.table(entry, Taps).step.astype(np.int64)
 
     def _everybody(self, market: str, first: int) -> list[Connected]:
         """Who is connected in each period of a gate; periods in which nobody moves share one answer."""
@@ -144,22 +147,82 @@ class TaskMaker:
         carry[np.isin(customer, self._connected[market][2])] = 0
         return carry
 
-    def forget(self) -> None:
-        """Drop what no gate will start from any more."""
-        kept = {int(e) for starts in self._state.start_from.values() for e in starts} | set(
-            self._state.spread_from.tolist()
+    def run(self, interval: int, feeder: int, connected: Connected, energy: Energy) -> GateTask | None:
+        """The task of a feeder's price run; None where too many of its meters are missing.
+
+        Parameters
+        ----------
+        connected : everybody in the interval. energy : of the feeder's customers, in that order.
+
+        Raises
+        ------
+        RecordError : awards of orders, or energy, that nobody can read any more.
+        """
+        state = self._state
+        gate, wires = state.gates[REAL_TIME, interval], self.record.feeders[feeder]
+        clearing, rules = int(gate.cleared[feeder, 0]), state.book.at(state.date_of(interval))
+        if rules.price_run is None:
+            return None
+        here = connected.on(feeder)
+        if not np.array_equal(energy.customer, connected.customer[here]):
+            raise RecordError(
+                f"interval {interval} of {wires.name}: energy of customers who are not all there any more"
+            )
+        metered = MeteredPower.of(
+            energy, connected.node[here], connected.import_limit_w[here], connected.export_limit_w[here]
         )
+        if metered.too_much_missing(rules.price_run.missing_ppm):
+            return None
+        before = self._start(clearing)
+        spread = int(state.run_spread_from[feeder])
+        return GateTask(
+            feeder=wires.name,
+            market=PRICE_RUN,
+            periods=(
+                Period(
+                    first=interval,
+                    intervals=1,
+                    root_price_micros=int(gate.rows.root_price[feeder]),
+                    orders=before.orders,
+                    customer=metered.customer,
+                    node=metered.node,
+                    delivered=Delivered(before.awards.by_order(len(before.orders)), before.prices, metered),
+                ),
+            ),
+            network=wires.network_name,
+            parameters=rules.market,
+            customer=metered.customer,
+            carry=np.zeros((metered.customer.size, CARRIED), dtype=np.int64),
+            root_limit_kw=wires.root_limit_kw,
+            start=before if self.starts_run(clearing) != COLD else None,
+            spread_micros=None if spread == NONE else self._last_spread(spread),
+            price_run=rules.price_run,
+            taps=self._taps(wires, int(gate.rows.taps_from[feeder])),
+            engine=self._engine,
+        )
+
+    def starts_run(self, clearing: int) -> int:
+        """The clearing that the run after a gate's starts from: that one, or none where it ended at no optimum."""
+        return clearing if can_start(self.record.table(clearing, Clearings)) else COLD
+
+    def forget(self) -> None:
+        """Drop what neither a gate nor a price run will start from any more."""
+        state = self._state
+        kept = {int(e) for starts in state.start_from.values() for e in starts} | set(state.spread_from.tolist())
+        for (market, first), gate in state.gates.items():
+            if market == REAL_TIME and first > state.settled:
+                kept |= set(gate.cleared[:, 0].tolist())
         self._before = {entry: before for entry, before in self._before.items() if entry in kept}
         self._spread = {entry: spread for entry, spread in self._spread.items() if entry in kept}
 
     def _start(self, clearing: int) -> Before:
         if clearing not in self._before:
-            self._before[clearing] = before_of(self._record, self._state, clearing)
+            self._before[clearing] = before_of(self.record, self._state, clearing)
         return self._before[clearing]
 
     def _last_spread(self, clearing: int) -> IntArray:
         if clearing not in self._spread:
-            self._spread[clearing] = spread_of(self._record, clearing)
+            self._spread[clearing] = spread_of(self.record, clearing)
         return self._spread[clearing]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import ClassVar
 
@@ -14,6 +14,11 @@ from tellegen.records.table import Table, column
 DAY_AHEAD, REAL_TIME = "day_ahead", "real_time"
 MARKETS = (DAY_AHEAD, REAL_TIME)
 """The two markets: hours of the coming day, and the market interval that is about to begin."""
+PRICE_RUN = "price_run"
+"""What is cleared on meters when an interval settles; nobody bids for it. Its prices settle real time, where the rules
+hold one, and those of the real-time gate are a guide."""
+CLEARED = (*MARKETS, PRICE_RUN)
+"""All that is cleared."""
 
 
 class Product(IntEnum):
@@ -156,6 +161,10 @@ class Prices(Table):
     reactive: NDArray[np.int64] = column("<i8", "micro-currency/kvarh", "DLMP of reactive power")
     reserve_up: NDArray[np.int64] = column("<i8", "micro-currency/kW/h", "price of upward reserve, 0 where none")
     reserve_down: NDArray[np.int64] = column("<i8", "micro-currency/kW/h", "price of downward reserve, 0 where none")
+
+    def with_reserve_of(self, other: Prices) -> Prices:
+        """These prices, with those of reserve of other ones."""
+        return replace(self, reserve_up=other.reserve_up, reserve_down=other.reserve_down)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,12 +18,16 @@ PREVIOUS = -2
 
 
 class GateOutcome(IntEnum):
-    """Whether a feeder was cleared at a gate, or settles at the rulebook's administrative price, and why."""
+    """Whether a feeder was cleared at a gate, or settles at the rulebook's administrative price, and why.
+
+    UNMETERED: of its price run too many meters are missing.
+    """
 
     CLOSED = 0
     MISSED = 1
     NO_PRICE = 2
     DEADLINE = 3
+    UNMETERED = 4
 
 
 class CloseKind(IntEnum):

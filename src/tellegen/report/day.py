@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tellegen.operations.facts import Cleared
 from tellegen.records import Energy, Orders, Postings, Readings, Starts, Statements
+from tellegen.records.market import REAL_TIME
 from tellegen.units import IntArray
 
 Names = Mapping[int, str]
@@ -22,7 +23,7 @@ class ClearedRound(Protocol):
 
     @property
     def market(self) -> str:
-        """``day_ahead`` or ``real_time``."""
+        """``day_ahead``, ``real_time`` or ``price_run``."""
 
     @property
     def interval(self) -> int:
@@ -57,6 +58,10 @@ class DayOnRecord(Protocol):
         """Day-ahead hours, then real-time intervals, each ascending."""
 
     @property
+    def runs(self) -> tuple[ClearedRound, ...]:
+        """Price runs of the real-time intervals, ascending; none where the gates' prices settle."""
+
+    @property
     def readings(self) -> tuple[tuple[int, Readings], ...]:
         """Registers as sent, by interval, in the order of the record."""
 
@@ -83,6 +88,16 @@ class DayOnRecord(Protocol):
 def of_market(day: DayOnRecord, market: str) -> tuple[ClearedRound, ...]:
     """Rounds of one market."""
     return tuple(r for r in day.rounds if r.market == market)
+
+
+def settling(day: DayOnRecord, market: str) -> tuple[ClearedRound, ...]:
+    """Rounds of one market whose prices settle: in real time the price runs, where there are any."""
+    return day.runs if market == REAL_TIME and day.runs else of_market(day, market)
+
+
+def guiding(day: DayOnRecord) -> tuple[ClearedRound, ...]:
+    """Rounds whose prices are a guide and settle nothing."""
+    return of_market(day, REAL_TIME) if day.runs else ()
 
 
 def node_prices(rounds: tuple[ClearedRound, ...], column: str) -> IntArray:

@@ -20,9 +20,7 @@ from tellegen.operations.record import ShardRecord
 from tellegen.operations.timetable import close_at, day_bounds, day_number
 from tellegen.operations.topology import Feeder
 from tellegen.records import OPERATOR, Closes
-from tellegen.records.market import DAY_AHEAD, REAL_TIME
-from tellegen.report.day import of_market
-from tellegen.report.figures import Json, clearing_sections, money_sections, price_section, record_section
+from tellegen.report.figures import Json, clearing_sections, money_sections, price_sections, record_section
 from tellegen.report.page import write_report
 from tellegen.report.publication import Published, published_of
 from tellegen.report.tables import write_record_tables
@@ -83,7 +81,6 @@ def _publish(record: ShardRecord, run: Published, day: date, feeder: Feeder) -> 
 def _summary(record: ShardRecord, run: Published, day: RecordedDay, feeder: Feeder) -> Json:
     rules, whole = record.rulebook.at(day.day), day_bounds(record.rulebook, day.day)
     customers = {c for _, energy in day.energy for c in energy.customer.tolist()} - {OPERATOR}
-    held = [market for market in (DAY_AHEAD, REAL_TIME) if of_market(day, market)]
     return {
         "name": f"{record.intake.verifier.name}, {feeder.name}",
         "feeder": {
@@ -102,7 +99,7 @@ def _summary(record: ShardRecord, run: Published, day: RecordedDay, feeder: Feed
         },
         "currency": rules.currency,
         "prices_source": rules.root_prices.words,
-        "prices": {market: price_section(of_market(day, market)) for market in held},
+        "prices": price_sections(day),
         **clearing_sections(day),
         **money_sections(day.all_postings()),
         "record": record_section(run.journals, None),

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from tellegen.journal import Journal
 from tellegen.records import Account, ClearingStatus, Line, Postings, Quality, ValidationRule
-from tellegen.records.market import DAY_AHEAD, REAL_TIME
-from tellegen.report.day import ClearedRound, DayOnRecord, Names, node_prices, of_market
+from tellegen.records.market import MARKETS, REAL_TIME
+from tellegen.report.day import ClearedRound, DayOnRecord, Names, guiding, node_prices, of_market, settling
 from tellegen.units import MICROS, exact_sum, format_money, interval_start
 from tellegen.verify import Report
 
@@ -20,8 +20,11 @@ Json = dict[str, Any]
 
 
 def price_sections(day: DayOnRecord) -> Json:
-    """Range, mean and parts of both markets' prices."""
-    return {market: price_section(of_market(day, market)) for market in (DAY_AHEAD, REAL_TIME)}
+    """Range, mean and parts of the prices that settle, and of those that guided."""
+    held = {market: rounds for market in MARKETS if (rounds := settling(day, market))}
+    if guide := guiding(day):
+        held["guide"] = guide
+    return {market: price_section(rounds) for market, rounds in held.items()}
 
 
 def price_section(rounds: tuple[ClearedRound, ...]) -> Json:
@@ -49,7 +52,7 @@ def _largest(values: NDArray[np.int64]) -> float:
 
 def clearing_sections(day: DayOnRecord) -> Json:
     """How clearings ended, and the largest residuals on which they were accepted."""
-    rows = [r.period.clearing for r in day.rounds]
+    rows = [r.period.clearing for r in (*day.rounds, *day.runs)]
     status = np.concatenate([row.status for row in rows])
 
     def largest(column: str) -> float:
@@ -57,7 +60,7 @@ def clearing_sections(day: DayOnRecord) -> Json:
 
     return {
         "statuses": {s.name.lower(): int((status == s).sum()) for s in ClearingStatus},
-        "binding_intervals": sum(int(r.period.clearing.binding[0]) > 0 for r in of_market(day, REAL_TIME)),
+        "binding_intervals": sum(int(r.period.clearing.binding[0]) > 0 for r in settling(day, REAL_TIME)),
         "evidence": {
             "max_violation_pu": largest("violation_nano_pu"),
             "max_mismatch_pu": largest("mismatch_nano_pu"),

@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 
 from tellegen.records import STATEMENT_LINES, Account, Device, Line, Product, Quality, Statements, Table, ValidationRule
-from tellegen.report.day import DayOnRecord, Names
+from tellegen.records.market import MARKETS, REAL_TIME
+from tellegen.report.day import ClearedRound, DayOnRecord, Names, guiding, settling
 from tellegen.settlement import latest_energy
 
 
@@ -28,8 +29,12 @@ def write_table(directory: Path, name: str, frame: pl.DataFrame) -> None:
 
 def write_record_tables(directory: Path, day: DayOnRecord, names: Names) -> None:
     """Write every table that follows from the record."""
-    write_table(directory, "prices", _prices(day))
-    write_table(directory, "clearings", _clearings(day))
+    settled = [(market, each) for market in MARKETS for each in settling(day, market)]
+    write_table(directory, "prices", _prices(settled))
+    write_table(directory, "clearings", _clearings(settled))
+    if guide := [(REAL_TIME, each) for each in guiding(day)]:
+        write_table(directory, "guide_prices", _prices(guide))
+        write_table(directory, "guide_clearings", _clearings(guide))
     write_table(directory, "awards", _awards(day, names))
     write_table(directory, "schedules", _schedules(day, names))
     write_table(directory, "readings", _readings(day, names))
@@ -71,13 +76,13 @@ def _enum(
     return frame.with_columns(pl.col(column).replace_strict(words, return_dtype=pl.String))
 
 
-def _prices(day: DayOnRecord) -> pl.DataFrame:
-    frame = _stack([_tagged(r.period.prices, market=r.market, interval=r.interval) for r in day.rounds])
+def _prices(rounds: list[tuple[str, ClearedRound]]) -> pl.DataFrame:
+    frame = _stack([_tagged(r.period.prices, market=market, interval=r.interval) for market, r in rounds])
     return frame.rename({"node": "node_index"})
 
 
-def _clearings(day: DayOnRecord) -> pl.DataFrame:
-    return _stack([_tagged(r.period.clearing, market=r.market, interval=r.interval) for r in day.rounds])
+def _clearings(rounds: list[tuple[str, ClearedRound]]) -> pl.DataFrame:
+    return _stack([_tagged(r.period.clearing, market=market, interval=r.interval) for market, r in rounds])
 
 
 def _awards(day: DayOnRecord, names: Names) -> pl.DataFrame:

@@ -45,7 +45,7 @@ DEVICE_TITLES = {
     "water_heaters": "water heaters",
 }
 PART_TITLES = {"root": "wholesale", "losses": "losses", "congestion": "congestion", "voltage": "voltage"}
-MARKET_TITLES = {"real_time": "Real time", "day_ahead": "Day ahead"}
+MARKET_TITLES = {"real_time": "Real time", "day_ahead": "Day ahead", "guide": "Guide"}
 STATUSES = ("optimal", "relaxed", "fallback")
 SYMBOLS = {"EUR": "€", "USD": "$", "GBP": "£"}
 # Not strftime's: a report reads the same whatever the locale.

@@ -26,9 +26,11 @@ from pydantic import (
 
 from tellegen.errors import InputError
 from tellegen.journal import JournalError, NoteVerifier
+from tellegen.market.paper import Ladder
 from tellegen.metering.gap_energy import GapEnergy
 from tellegen.records.published import ADDRESS_BYTES_MAX
 from tellegen.rules.calendar import AdministrativePrice, TimetableParameters
+from tellegen.rules.price_run import PriceRun
 from tellegen.rules.root_prices import PriceProof
 from tellegen.rules.tariffs import ImbalanceRule, MarketPowerTest, ReactiveRule, RoundingRule, ShareKey
 from tellegen.units import MARKET_INTERVAL_S, MICROS, NANOS, known_zone
@@ -71,6 +73,7 @@ Text = Annotated[str, Field(min_length=1, max_length=200)]
 Hour = Annotated[int, Field(ge=0, le=24)]
 Minute = Annotated[int, BeforeValidator(_parse_minute)]
 Wait = Annotated[int, Field(ge=0, le=3600)]
+Steps = Annotated[tuple[Annotated[int, Field(ge=1, le=10_000_000)], ...], Field(strict=False, max_length=8)]
 WindowDays = Annotated[int, Field(ge=1, le=400)]
 
 
@@ -167,7 +170,7 @@ class RetailForm(_Section):
         return self
 
 
-_DEFAULT = TimetableParameters()
+_DEFAULT, _RUN = TimetableParameters(), PriceRun()
 
 
 class TimetableForm(_Section):
@@ -241,6 +244,37 @@ class RootPricesForm(_Section):
         return self
 
 
+class PriceRunForm(_Section):
+    """Whether real time settles by a second clearing on meters, and what counts there; every key may be left out."""
+
+    settles: bool = False
+    paper: bool = True
+    paper_w: Steps = Ladder().quantity_w
+    paper_spread_per_kwh: Annotated[tuple[Annotated[Tariffed, Field(gt=0)], ...], Field(strict=False, max_length=8)] = (
+        Ladder().spread_micros
+    )
+    paper_last_w: Annotated[int, Field(ge=1, le=1_000_000)] = Ladder().last_w
+    fills: bool = _RUN.fills
+    reactive_stays: bool = _RUN.reactive_stays
+    reactive_more_percent: Ppm = _RUN.reactive_more_ppm
+    relief: bool = _RUN.relief
+    relief_share_percent: Ppm = _RUN.relief_share_ppm
+    relief_w: Annotated[int, Field(ge=0, le=1_000_000)] = _RUN.relief_w
+    growth_percent: Ppm = _RUN.growth_ppm
+    missing_percent: Annotated[Ppm, Field(le=1_000_000)] = _RUN.missing_ppm
+
+    @model_validator(mode="after")
+    def _a_ladder(self) -> PriceRunForm:
+        if len(self.paper_w) != len(self.paper_spread_per_kwh):
+            raise ValueError(
+                f"has {len(self.paper_w)} steps in paper_w and {len(self.paper_spread_per_kwh)} in "
+                "paper_spread_per_kwh; give each step both"
+            )
+        if list(self.paper_spread_per_kwh) != sorted(self.paper_spread_per_kwh):
+            raise ValueError("has paper_spread_per_kwh that falls; sort the steps from the inside out")
+        return self
+
+
 class RulebookForm(_Section):
     """One version of the rules, as its file states it."""
 
@@ -254,6 +288,7 @@ class RulebookForm(_Section):
     timetable: TimetableForm = TimetableForm()
     market_power: MarketPowerForm = MarketPowerForm()
     root_prices: RootPricesForm = RootPricesForm()
+    price_run: PriceRunForm = PriceRunForm()
 
     @model_validator(mode="after")
     def _admissible(self) -> RulebookForm:

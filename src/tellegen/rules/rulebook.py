@@ -19,10 +19,12 @@ from pathlib import Path
 
 from tellegen.errors import InputError
 from tellegen.market.market_power import PivotalTest
+from tellegen.market.paper import Ladder
 from tellegen.market.parameters import Parameters as MarketParameters
 from tellegen.records import Document
 from tellegen.rules.calendar import TimetableParameters
 from tellegen.rules.form import RulebookForm, read_form
+from tellegen.rules.price_run import PriceRun
 from tellegen.rules.root_prices import RootPriceParameters
 from tellegen.rules.tariffs import MarketPowerTest, RetailParameters, SettlementParameters, Tariff
 from tellegen.units import MICROS
@@ -59,6 +61,7 @@ class Rules:
     timetable : when the market's verbs are due.
     pivotal : thresholds of the test for market power; None: nobody is tested.
     root_prices : what must prove a wholesale price.
+    price_run : what counts when real time settles by a second clearing on meters; None: the gate's prices settle.
     trailing_days : days of metered withdrawal in the sharing keys of a day.
     sha256 : digest of the file, hex.
     content : the file.
@@ -78,6 +81,7 @@ class Rules:
     timetable: TimetableParameters
     pivotal: PivotalTest | None
     root_prices: RootPriceParameters
+    price_run: PriceRun | None
     trailing_days: int
     sha256: str
     content: bytes
@@ -213,6 +217,7 @@ def _compose(source: str, name: str, content: bytes) -> Rules:
         root_prices=RootPriceParameters(
             form.root_prices.proof, form.root_prices.source, form.root_prices.publisher_key
         ),
+        price_run=_price_run(form),
         trailing_days=form.settlement.trailing_days,
         sha256=hashlib.sha256(content).hexdigest(),
         content=content,
@@ -276,4 +281,21 @@ def _pivotal(form: RulebookForm) -> PivotalTest | None:
         return None
     return PivotalTest(
         jointly=said.jointly, residual_min=said.residual_percent / MICROS, margin=said.reference_margin_percent / MICROS
+    )
+
+
+def _price_run(form: RulebookForm) -> PriceRun | None:
+    said = form.price_run
+    if not said.settles:
+        return None
+    return PriceRun(
+        ladder=Ladder(said.paper_w, said.paper_spread_per_kwh, said.paper_last_w) if said.paper else None,
+        fills=said.fills,
+        reactive_stays=said.reactive_stays,
+        reactive_more_ppm=said.reactive_more_percent,
+        relief=said.relief,
+        relief_share_ppm=said.relief_share_percent,
+        relief_w=said.relief_w,
+        growth_ppm=said.growth_percent,
+        missing_ppm=said.missing_percent,
     )

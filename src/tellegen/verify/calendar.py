@@ -30,8 +30,9 @@ PROOFS = ("none", "hash", "signature")
 class Rules:
     """What one version of the rulebook says of times, and of the proof of wholesale prices.
 
-    `day_ahead_min` counts minutes of the day before delivery; `order` sorts versions, the last that holds counts.
     `proof` is ``none``, ``hash`` or ``signature``, `publisher` a verifier key; both it and `source` may be empty.
+    `day_ahead_min` counts minutes of the day before delivery; `order` sorts versions, the last that holds counts;
+    `runs`: real time settles by price runs.
     """
 
     order: tuple[date, date, str]
@@ -41,6 +42,7 @@ class Rules:
     wait_s: int
     patience_s: int
     window_days: int
+    runs: bool
     sha256: bytes
     proof: str
     source: str
@@ -64,6 +66,7 @@ class Rules:
                 wait_s=int(table.get("reading_wait_s", 60)),
                 patience_s=int(table.get("gate_deadline_s", 240)),
                 window_days=int(table.get("correction_window_days", 60)),
+                runs=form.get("price_run", {}).get("settles") is True,
                 sha256=hashlib.sha256(content).digest(),
                 proof=proof,
                 source=str(prices.get("source", "")),
@@ -145,6 +148,8 @@ class Calendar:
                 raise RefusedError(f"a day-ahead gate is about interval {first}; {day} begins with {start}")
             noon = self._local(day - _DAY, self.rules(day).day_ahead_min, self.rules(day))
             return min(noon, start * MARKET_INTERVAL_S)
+        if market == "price_run":
+            return self.settle_at(first)
         at = first * MARKET_INTERVAL_S - self.rules(day).lead_s
         before = self._before(day)
         return at if before is None else max(at, (self._start(day) - 1) * MARKET_INTERVAL_S - before.lead_s)
@@ -155,6 +160,10 @@ class Calendar:
         at = (interval + 1) * MARKET_INTERVAL_S + self.rules(day).wait_s
         before = self._before(day)
         return at if before is None else max(at, self._start(day) * MARKET_INTERVAL_S + before.wait_s)
+
+    def settles_by(self, interval: int) -> str:
+        """The market whose clearing settles an interval."""
+        return "price_run" if self.rules(self.day_of(interval)).runs else "real_time"
 
     def patience_s(self, interval: int) -> int:
         """For how long the market waits for an intake that is silent."""

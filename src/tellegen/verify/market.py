@@ -26,7 +26,7 @@ from tellegen.verify.record import Entries, PublicRows
 from tellegen.verify.report import RefusedError
 
 _GATE, _READ = "gate/", "read/"
-_CLOCKS = "clocks"
+_CLOCKS, _RUN = "clocks", "price_run"
 Place = tuple[str, str, int]
 """A market, a feeder, the first interval of a period."""
 
@@ -114,11 +114,15 @@ class MarketChecks:
         day = self.calendar.day_of(header.interval)
         due = self.calendar.gate_at(*key)
         missed = bool((table.outcome == GateOutcome.MISSED).all())
+        if header.market == _RUN:
+            missed = header.known_at > due + self.calendar.patience_s(header.interval)
         self.intake.check_cut(cut, due, what, silent=missed)
         if header.known_at < due:
             raise RefusedError(f"{what}: committed at {header.known_at}, before it closed at {due}")
         if set(table.rules.tolist()) != {self.calendar.rules(day).sha256}:
             raise RefusedError(f"{what}: not by the rulebook that governs {day}")
+        if header.market == _RUN and not self._follows_gate(header, table):
+            raise RefusedError(f"{what}: is no run of the gate before it, at its wholesale prices")
         periods = self.calendar.periods(*key)
         self._gates[key] = batch.index
         for feeder, first, length, price, outcome in zip(
@@ -131,6 +135,20 @@ class MarketChecks:
         feeders = len(set(table.feeder.tolist()))
         if len(table) != feeders * len(periods):
             raise RefusedError(f"{what}: a feeder lacks a period")
+
+    def _follows_gate(self, header: Header, table: Gates) -> bool:
+        """Whether a price run is of the interval's gate, prices what that cleared, and nothing else."""
+        if self._gates.get(("real_time", header.interval)) not in header.causes:
+            return False
+        for feeder, price, outcome in zip(
+            table.feeder.tolist(), table.root_price.tolist(), table.outcome.tolist(), strict=True
+        ):
+            gate = self._rows.get(("real_time", feeder.decode("ascii", "replace"), header.interval))
+            closed = gate is not None and gate.outcome == GateOutcome.CLOSED
+            own = (GateOutcome.CLOSED, GateOutcome.UNMETERED, GateOutcome.DEADLINE)
+            if gate is None or price != gate.root_price or (outcome not in own if closed else outcome != gate.outcome):
+                return False
+        return True
 
     def _overrule(self, batch: PublicRows, table: Gates) -> None:
         """A later row may say that a feeder was not cleared in time, nothing else."""
@@ -185,11 +203,12 @@ class MarketChecks:
 
     def _check_causes(self, index: int, header: Header, settled: dict[int, dict[str, int]]) -> None:
         energy = settled.get(header.interval, {}).get(header.feeder)
+        settles_by = self.calendar.settles_by(header.interval)
         cleared = [
             cause
             for cause in header.causes
             if (of := self.entries[cause][0]).kind == "clearings"
-            and (of.market, of.feeder, of.interval) == (header.market, header.feeder, header.interval)
+            and (of.market, of.feeder, of.interval) == (settles_by, header.feeder, header.interval)
         ]
         if energy not in header.causes or len(cleared) != 1:
             raise RefusedError(f"postings of entry {index} do not follow from the energy and the clearing of theirs")

@@ -124,8 +124,8 @@ class RootPriceChecks:
 
     def _take_gate(self, batch: PublicRows, table: Gates) -> None:
         market, first = batch.header.market, batch.header.interval
-        if (market, first) in self._gated:
-            return  # a later row of the same gate, which changes no price
+        if market == "price_run" or (market, first) in self._gated:
+            return  # at its gate's price, as `MarketChecks` sees to; or a later row of one gate, which changes none
         intervals, prices = table.interval.tolist(), table.root_price.tolist()
         missing = any((market, interval) not in self._prices for interval in intervals)
         self._gated |= {(market, interval) for interval in intervals}

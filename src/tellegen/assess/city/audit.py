@@ -16,6 +16,7 @@ from tellegen.assess.derivative import price_quotients, sample_ports
 from tellegen.books import Ledger, fold
 from tellegen.market import OrderBook, clear, start_after
 from tellegen.operations.book import Book
+from tellegen.operations.corrections import cleared_at
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.state import cut_of
 from tellegen.operations.topology import Feeder
@@ -30,7 +31,6 @@ from tellegen.records import (
     Prices,
     Readings,
     Refusals,
-    Schedules,
     Submissions,
     bids_body,
 )
@@ -190,7 +190,7 @@ class _Audit:
             for index in self._market.find(kind=Postings.kind, market=REAL_TIME, interval=interval):
                 validated, cleared = self._market.entry(index).causes
                 energy = record.table(validated, Energy)
-                scheduled = record.table(record.cause(cleared, Schedules), Schedules)
+                scheduled = cleared_at(record, cleared).schedules
                 moved = energy.customer[(energy.import_wh != energy.export_wh) & (energy.customer != OPERATOR)]
                 due = np.union1d(scheduled.customer[scheduled.energy_wh != 0], moved)
                 missing += int(np.count_nonzero(~np.isin(due, record.table(index, Postings).account)))

@@ -38,11 +38,13 @@ from tellegen.units import MARKET_INTERVAL_S, IntArray
 
 DAY, NEXT = date(2016, 6, 1), date(2016, 6, 2)
 _TIMES = {"correction_window_days": "1", "correction_days": "[1]"}
+_BY_GATES = {"settles": "false"}
+"""Prices of gates do not depend on who was read in time: whatever comes late ends where it would have in time."""
 BOOK = rules(
     {
-        "2016-06-01": {**_TIMES, "time_zone": '"Pacific/Pago_Pago"'},
-        "2016-06-02": {**_TIMES, "time_zone": '"Pacific/Funafuti"'},
-        "2016-06-03": {**_TIMES, "time_zone": '"Pacific/Kiritimati"'},
+        "2016-06-01": {**_TIMES, **_BY_GATES, "time_zone": '"Pacific/Pago_Pago"'},
+        "2016-06-02": {**_TIMES, **_BY_GATES, "time_zone": '"Pacific/Funafuti"'},
+        "2016-06-03": {**_TIMES, **_BY_GATES, "time_zone": '"Pacific/Kiritimati"'},
     }
 )
 FIRST = day_bounds(BOOK, DAY).start

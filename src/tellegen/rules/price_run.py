@@ -1,0 +1,38 @@
+"""The rules of the price run: what of the orders of a gate counts once meters have shown who meant them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tellegen.market.paper import Ladder
+
+
+@dataclass(frozen=True, slots=True)
+class PriceRun:
+    """Parameters of the second clearing of an interval, on what meters show (`operations.price_run`).
+
+    Each of them can be turned off or moved, so that anybody can see what breaks without it.
+
+    Attributes
+    ----------
+    ladder : paper at every node, in the run and in every gate; None: there is none, and prices may leave cap and floor.
+    fills : awards on the side of the net reading count as priced, up to its size. Where false, all that is metered is
+        inflexible.
+    reactive_stays : awarded reactive power stays on offer, up to its award and `reactive_more_ppm` beyond it. Where
+        false, what meters show is inflexible.
+    relief : orders that were not awarded, sells at the price of the root or above and buys at it or below, stay on
+        offer for homes whose net reading differs from their net award by no more than `relief_share_ppm` of their gross
+        award and `relief_w`.
+    growth_ppm : by how much an order that was filled in full may be filled beyond its award.
+    missing_ppm : where more than this share of the meters on a feeder is missing, there is no run.
+    """
+
+    ladder: Ladder | None = field(default_factory=Ladder)
+    fills: bool = True
+    reactive_stays: bool = True
+    reactive_more_ppm: int = 100_000
+    relief: bool = True
+    relief_share_ppm: int = 250_000
+    relief_w: int = 500
+    growth_ppm: int = 0
+    missing_ppm: int = 200_000

@@ -1,0 +1,96 @@
+"""Prices lie within cap and floor because nobody's paper does, in gates and in price runs, whatever is claimed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tellegen.grid.synthetic import synthetic_feeder
+from tellegen.market import Parameters
+from tellegen.market.facts import CARRIED
+from tellegen.operations.gate import Cleared, Delivered, GateTask, Period, Wires, clear_feeder
+from tellegen.operations.price_run import MeteredPower
+from tellegen.records import ClearingStatus, Orders, Product
+from tellegen.records.market import PRICE_RUN, REAL_TIME
+from tellegen.rules.price_run import PriceRun
+from tellegen.simulation.workload import ROOT_PRICE, Binding, limits_that_bind, market_books
+
+FIRST, CUSTOMERS = 4_925_928, 12
+ROOT = round(ROOT_PRICE * 1e6)
+CAP, FLOOR = 5_000_000, -1_000_000
+BOOKS = 12
+
+
+@pytest.fixture(scope="module")
+def street() -> tuple[Wires, np.ndarray]:
+    """A feeder whose limits bind on an ordinary evening, and where its customers hang."""
+    feeder = synthetic_feeder(CUSTOMERS, seed=4)
+    book = market_books(feeder, 7, intervals=1)[0].book
+    limited = limits_that_bind(feeder.network, book, Binding.LOWEST_VOLTAGE)
+    low = np.full(len(feeder.network.nodes), float(np.max(limited.limits["v_min"])))
+    return Wires(replace(feeder.network, v_min=low, v_max=np.full(low.size, 1.02))), feeder.customer_node
+
+
+def orders_at_random(rng: np.random.Generator, node: np.ndarray) -> Orders:
+    """Two orders of each home, some of them of hundreds of kW, some at the very cap or floor."""
+    rows = np.zeros(2 * node.size, dtype=Orders.row_dtype())
+    rows["customer"], rows["node"] = np.repeat(np.arange(1, node.size + 1), 2), np.repeat(node, 2)
+    rows["product"], rows["side"] = Product.ENERGY, rng.choice([-1, 1], rows.size)
+    rows["price_taker"] = rng.random(rows.size) < 0.3
+    rows["price_micros"] = rng.choice([CAP, FLOOR, 80_000, 150_000, 400_000], rows.size)
+    rows["price_micros"][rows["price_taker"] == 1] = 0
+    rows["quantity_w"] = np.exp(rng.uniform(np.log(500), np.log(300_000), rows.size)).astype(np.int64)
+    return Orders.from_rows(rows)
+
+
+def cleared(street: tuple[Wires, np.ndarray], market: str, orders: Orders, delivered: Delivered | None) -> Cleared:
+    wires, node = street
+    customer = np.arange(1, node.size + 1)
+    task = GateTask(
+        feeder="F1",
+        market=market,
+        periods=(Period(FIRST, 1, ROOT, orders, customer, node, delivered),),
+        network="street",
+        parameters=Parameters(price_cap=CAP / 1e6, price_floor=FLOOR / 1e6),
+        customer=customer,
+        carry=np.zeros((node.size, CARRIED), dtype=np.int64),
+        price_run=PriceRun(),
+    )
+    return clear_feeder(task, wires)[0]
+
+
+@pytest.mark.parametrize("seed", range(BOOKS))
+def test_prices_lie_within_cap_and_floor(street: tuple[Wires, np.ndarray], seed: int) -> None:
+    rng, (_, node) = np.random.default_rng(seed), street
+    orders = orders_at_random(rng, node)
+    gate = cleared(street, REAL_TIME, orders, None)
+    fuse = np.full(node.size, 400_000)
+    metered = MeteredPower(
+        customer=np.arange(1, node.size + 1),
+        node=node,
+        net_w=rng.integers(-30_000, 30_000, node.size),
+        net_var=rng.integers(-3_000, 3_000, node.size),
+        missing=rng.random(node.size) < 0.1,
+        import_w=fuse,
+        export_w=fuse,
+    )
+    run = cleared(street, PRICE_RUN, orders, Delivered(gate.awards.by_order(len(orders)), gate.prices, metered))
+    for each in (gate, run):
+        assert int(each.clearing.status[0]) != ClearingStatus.FALLBACK
+        price = each.prices.energy[node]
+        assert FLOOR <= int(price.min()) <= int(price.max()) <= CAP
+
+
+def test_paper_that_is_taken_makes_a_clearing_relaxed(street: tuple[Wires, np.ndarray]) -> None:
+    """All homes draw far more than the lowest voltage allows, and nobody sells."""
+    _, node = street
+    rows = np.zeros(node.size, dtype=Orders.row_dtype())
+    rows["customer"], rows["node"], rows["side"] = np.arange(1, node.size + 1), node, 1
+    rows["price_taker"], rows["quantity_w"] = 1, 25_000
+    gate = cleared(street, REAL_TIME, Orders.from_rows(rows), None)
+    assert int(gate.clearing.status[0]) == ClearingStatus.RELAXED
+    assert int(gate.prices.energy[node].max()) <= CAP
+    assert set(gate.awards.quantity_mw.tolist()) == {25_000_000}, "price-takers are served; paper is nobody's award"
+    assert len(gate.schedules) == node.size

@@ -1,0 +1,167 @@
+"""What counts in a price run: deliveries, relief of those who keep to their awards, and nothing that is only said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tellegen.operations.price_run import MeteredPower, run_orders
+from tellegen.records import Orders, Product, Side
+from tellegen.rules.price_run import PriceRun
+
+ROOT = 100_000
+RULES = PriceRun()
+Ints = NDArray[np.int64]
+
+
+def orders_of(rows: list[tuple[int, int, int | None, int]], product: Product = Product.ENERGY) -> Orders:
+    """Rows of customer, side, price (None: a price-taker) and W."""
+    count = len(rows)
+    return Orders(
+        customer=[row[0] for row in rows],
+        period=[0] * count,
+        device=[0] * count,
+        node=[row[0] for row in rows],
+        product=[int(product)] * count,
+        side=[row[1] for row in rows],
+        price_taker=[int(row[2] is None) for row in rows],
+        price_micros=[row[2] or 0 for row in rows],
+        quantity_w=[row[3] for row in rows],
+        var_per_kw=[0] * count,
+    )
+
+
+def metered(net_w: list[int], net_var: list[int] | None = None, missing: list[bool] | None = None) -> MeteredPower:
+    count = len(net_w)
+    fuse = np.full(count, 20_000)
+    return MeteredPower(
+        customer=np.arange(1, count + 1),
+        node=np.arange(1, count + 1),
+        net_w=np.array(net_w),
+        net_var=np.zeros(count, dtype=np.int64) if net_var is None else np.array(net_var),
+        missing=np.zeros(count, dtype=bool) if missing is None else np.array(missing),
+        import_w=fuse,
+        export_w=fuse,
+    )
+
+
+def run(orders: Orders, awarded_w: list[int], meters: MeteredPower, rules: PriceRun = RULES) -> Orders:
+    return run_orders(orders, np.array(awarded_w) * 1000, meters, ROOT, rules)
+
+
+def said(book: Orders) -> list[tuple[int, str, int, int | None, int]]:
+    """Rows as customer, product, side, price and W (var)."""
+    return [
+        (int(c), Product(p).name, int(s), None if t else int(price), int(w))
+        for c, p, s, t, price, w in zip(
+            book.customer, book.product, book.side, book.price_taker, book.price_micros, book.quantity_w, strict=True
+        )
+    ]
+
+
+def test_a_claim_without_energy_behind_it_is_not_there() -> None:
+    claim = orders_of([(1, Side.BUY, 5_000_000, 120_000), (1, Side.SELL, 0, 50_000)])
+    assert said(run(claim, [120_000, 0], metered([0]))) == []
+
+
+def test_delivered_orders_keep_their_prices_and_the_rest_is_inflexible() -> None:
+    home = orders_of([(1, Side.BUY, None, 1_000), (1, Side.BUY, 150_000, 3_000), (1, Side.BUY, 120_000, 2_000)])
+    assert said(run(home, [1_000, 3_000, 2_000], metered([5_000]))) == [
+        (1, "ENERGY", 1, None, 1_000),
+        (1, "ENERGY", 1, 150_000, 3_000),
+        (1, "ENERGY", 1, 120_000, 1_000),
+    ]
+
+
+def test_what_is_drawn_beyond_awards_is_inflexible() -> None:
+    assert said(run(orders_of([(1, Side.BUY, 150_000, 3_000)]), [3_000], metered([22_000]))) == [
+        (1, "ENERGY", 1, None, 19_000),
+        (1, "ENERGY", 1, 150_000, 3_000),
+    ]
+
+
+def test_orders_of_equal_worth_share_what_is_left_in_whole_watts() -> None:
+    book = orders_of([(1, Side.SELL, 50_000, 300), (1, Side.SELL, 50_000, 100)])
+    assert said(run(book, [300, 100], metered([-101]), replace(RULES, relief=False))) == [
+        (1, "ENERGY", -1, None, 1),
+        (1, "ENERGY", -1, 50_000, 75),
+        (1, "ENERGY", -1, 50_000, 25),
+    ]
+
+
+def test_relief_of_who_keeps_to_its_awards_stays_on_offer_up_to_its_connection() -> None:
+    book = orders_of([(1, Side.SELL, 130_000, 30_000), (1, Side.BUY, 80_000, 2_000), (1, Side.BUY, 120_000, 2_000)])
+    kept = said(run(book, [4_000, 0, 0], metered([-4_000])))
+    assert kept == [
+        (1, "ENERGY", -1, 130_000, 20_000),  # delivered, and what the connection may still feed in
+        (1, "ENERGY", 1, 80_000, 2_000),  # a buyer above the root is no relief
+    ]
+    assert said(run(book, [4_000, 0, 0], metered([0]))) == [], "who does not keep to them offers none"
+    without = run(book, [4_000, 0, 0], metered([-4_000]), replace(RULES, relief=False))
+    assert said(without) == [(1, "ENERGY", -1, 130_000, 4_000)]
+
+
+def test_awarded_reactive_power_counts_as_delivered_and_stays_flexible() -> None:
+    book = orders_of([(1, Side.BUY, 0, 1_000)], Product.REACTIVE)
+    assert said(run(book, [500], metered([0], [500]))) == [(1, "REACTIVE", 1, 0, 550)]
+    assert said(run(book, [500], metered([0], [-100]))) == [
+        (1, "REACTIVE", -1, None, 600),
+        (1, "REACTIVE", 1, 0, 550),
+    ]
+
+
+def test_a_missing_meter_is_inflexible_at_what_validation_assumes() -> None:
+    book = orders_of([(1, Side.BUY, 150_000, 3_000)])
+    assert said(run(book, [3_000], metered([2_000], missing=[True]))) == [(1, "ENERGY", 1, None, 2_000)]
+    assert metered([0] * 5, missing=[True, False, False, False, False]).too_much_missing(199_999)
+    assert not metered([0] * 5, missing=[True, False, False, False, False]).too_much_missing(200_000)
+
+
+ROWS = st.lists(
+    st.tuples(
+        st.integers(1, 4),
+        st.sampled_from([int(Side.BUY), int(Side.SELL)]),
+        st.one_of(st.none(), st.integers(-500_000, 500_000)),
+        st.integers(1, 50_000),
+        st.integers(0, 1000),
+    ),
+    min_size=1,
+    max_size=12,
+)
+NETS = st.lists(st.integers(-60_000, 60_000), min_size=4, max_size=4)
+
+
+@given(ROWS, NETS, st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_everybody_stands_with_what_its_meter_shows(
+    rows: list[tuple[int, int, int | None, int, int]], net_w: list[int], relief: bool
+) -> None:
+    """Relief aside, filled and inflexible energy are the net reading; nothing is filled beyond its award."""
+    orders = orders_of([row[:4] for row in rows])
+    award = [row[3] * row[4] // 1000 for row in rows]
+    book = run(orders, award, metered(net_w), replace(RULES, relief=False))
+    signed = book.quantity_w * book.side
+    for customer in range(1, 5):
+        assert int(signed[book.customer == customer].sum()) == net_w[customer - 1]
+        filled = (book.customer == customer) & (book.price_taker == 0)
+        assert set(book.side[filled].tolist()) <= {int(np.sign(net_w[customer - 1]))}
+        mine = sum(a for row, a in zip(rows, award, strict=True) if row[0] == customer and row[2] is not None)
+        assert int(book.quantity_w[filled].sum()) <= mine
+
+
+@given(ROWS, NETS, st.lists(st.integers(1, 1_000_000), min_size=1, max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_what_one_home_claims_beyond_its_meter_leaves_everybody_else_as_they_were(
+    rows: list[tuple[int, int, int | None, int, int]], net_w: list[int], claims: list[int]
+) -> None:
+    orders = orders_of([row[:4] for row in rows])
+    award = [row[3] * row[4] // 1000 for row in rows]
+    before = run(orders, award, metered(net_w))
+    paper = orders_of([(1, Side.BUY, 5_000_000, w) for w in claims])
+    after = run(Orders.concat([orders, paper]), award + claims, metered(net_w))
+    others = before.customer != 1, after.customer != 1
+    assert before.take(others[0]).equals(after.take(others[1]))
