@@ -21,6 +21,7 @@ REASONS = {
     Refusal.OUT_OF_RANGE: "a value is outside what its column may hold",
     Refusal.DUPLICATE: "an earlier row of this batch stands in its place: same meter and counter, or day, or customer",
     Refusal.MALFORMED: "the row cannot be read",
+    Refusal.BEYOND_CONNECTION: "the customer's orders together are more than its connection carries; order less",
 }
 """What is wrong with a refused row, and what would be right."""
 

@@ -1,4 +1,6 @@
-"""Which orders a gate takes: at their customers' own nodes, and within the price limits of the rulebook."""
+"""Which orders a gate takes: at their customers' own nodes, within the price limits of the rulebook, and no more than
+their connections can carry.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +8,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellegen.market.facts import requires_reserve
-from tellegen.records import OPERATOR, Orders
+from tellegen.records import OPERATOR, Orders, Product, Refusal, Side
 from tellegen.units import IntArray
 
-OPERATOR_PLACE = -1
 
-
-def admissible(
-    orders: Orders, customer: IntArray, node: IntArray, floor_micros: int, cap_micros: int
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows of orders at their customers' own nodes and within the price limits, and the place of each customer.
+def refusals(
+    orders: Orders,
+    customer: IntArray,
+    node: IntArray,
+    floor_micros: int,
+    cap_micros: int,
+    capacity_w: IntArray | None = None,
+) -> NDArray[np.uint8]:
+    """Why each row is not taken, `Refusal`; 0: it is.
 
     One signature covers all that a customer submits, so its orders are refused together. The operator may require
-    reserve, which is of the whole network, and nothing else; its place is `OPERATOR_PLACE`. Nobody else may require it.
+    reserve, which is of the whole network, and nothing else. Nobody else may require it.
+
+    Parameters
+    ----------
+    customer, node : int64[c], who is connected, ascending, and where.
+    capacity_w : int64[c], most that each may ask for in energy, all its steps together, and offer; None: any quantity.
     """
     place = np.searchsorted(customer, orders.customer)
     inside = np.minimum(place, max(customer.size - 1, 0))
@@ -27,12 +37,18 @@ def admissible(
         own = (customer[inside] == orders.customer) & (node[inside] == orders.node) & ~requires_reserve(orders)
     operator = orders.customer == OPERATOR
     own = np.where(operator, requires_reserve(orders), own)
-    place[operator] = OPERATOR_PLACE
+    refusal = np.zeros(len(orders), dtype=np.uint8)
+    if capacity_w is not None and customer.size:
+        for side in (Side.BUY, Side.SELL):
+            rows = np.flatnonzero(own & (orders.product == Product.ENERGY) & (orders.side == side))
+            total = np.zeros(customer.size, dtype=np.int64)
+            np.add.at(total, inside[rows], orders.quantity_w[rows])
+            refusal[(total > capacity_w)[inside] & ~operator] = Refusal.BEYOND_CONNECTION
     bad = beyond_price_limits(orders, floor_micros, cap_micros)
     if not own.all():
         bad |= np.isin(orders.customer, orders.customer[~own])
-    rows = np.flatnonzero(~bad)
-    return rows, place[rows]
+    refusal[bad] = Refusal.OUT_OF_RANGE
+    return refusal
 
 
 def beyond_price_limits(orders: Orders, floor_micros: int, cap_micros: int) -> NDArray[np.bool_]:

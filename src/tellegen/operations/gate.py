@@ -44,7 +44,7 @@ from tellegen.market import (
 from tellegen.market.clearing import Options
 from tellegen.market.facts import Facts
 from tellegen.market.paper import PAPER, Ladder, beyond_limits, inflexible_w, paper_orders, without_paper
-from tellegen.operations.admission import admissible
+from tellegen.operations.admission import refusals
 from tellegen.operations.price_run import MeteredPower, run_orders
 from tellegen.records import (
     OPERATOR,
@@ -99,6 +99,7 @@ class Period:
     root_price_micros : micro-currency/kWh at which the root buys and sells.
     orders : the book, customers numbered as on record; its rows are those that awards and refusals name.
     customer, node : int64[c], who is connected to the feeder in the period, ascending, and where.
+    capacity_w : int64[c], what each one's connection can carry; None: orders of any quantity are taken.
     delivered : in a price run, after the interval; None: a gate, before it.
     """
 
@@ -109,6 +110,7 @@ class Period:
     customer: IntArray
     node: IntArray
     delivered: Delivered | None = None
+    capacity_w: IntArray | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -276,7 +278,10 @@ def _clear_period(
     if not np.array_equal(np.append(task.customer, OPERATOR)[at], customer):
         raise InputError(f"gate of {task.feeder}", f"interval {period.first}", "has customers that the task lacks")
     floor, cap = round(rules.price_floor * MICROS), round(rules.price_cap * MICROS)
-    rows, _ = admissible(period.orders, customer, node, floor, cap)
+    limited = task.price_run is not None and task.price_run.within_connection
+    capacity = period.capacity_w[there] if limited and period.capacity_w is not None else None
+    refusal = refusals(period.orders, customer, node, floor, cap, capacity)
+    rows = np.flatnonzero(refusal == Refusal.NONE)
     accepted = period.orders.take(rows)
     if period.delivered is not None and task.price_run is not None:
         given = period.delivered
@@ -303,12 +308,10 @@ def _clear_period(
     after, settled = taps, True
     if taps.size:
         after, settled = wires.rest(taps, task.engine, _demand_kva(nodes, awards, period.orders))
-    left_out = np.ones(len(period.orders), dtype=np.bool_)
-    left_out[rows] = False
-    refused = np.flatnonzero(left_out).astype(np.int32)
+    refused = np.flatnonzero(refusal)
     return Cleared(
         first=period.first,
-        refused=Refusals(row=refused, refusal=np.full(refused.size, Refusal.OUT_OF_RANGE, dtype=np.uint8)),
+        refused=Refusals(row=refused.astype(np.int32), refusal=refusal[refused]),
         awards=awards,
         schedules=replace(facts.schedules, customer=who),
         prices=facts.prices,

@@ -95,6 +95,7 @@ class TaskMaker:
                     orders=book.orders(wires.name, k),
                     customer=everybody.customer[here],
                     node=everybody.node[here],
+                    capacity_w=everybody.capacity_w[here],
                 )
             )
         customer = connected[0] if len(connected) == 1 else np.unique(np.concatenate(connected))
@@ -186,6 +187,7 @@ class TaskMaker:
                     orders=before.orders,
                     customer=metered.customer,
                     node=metered.node,
+                    capacity_w=connected.capacity_w[here],
                     delivered=Delivered(before.awards.by_order(len(before.orders)), before.prices, metered),
                 ),
             ),

@@ -158,6 +158,7 @@ class Refusal(IntEnum):
     OUT_OF_RANGE = 8
     DUPLICATE = 9
     MALFORMED = 10
+    BEYOND_CONNECTION = 11
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -261,6 +261,7 @@ class PriceRunForm(_Section):
     relief_share_percent: Ppm = _RUN.relief_share_ppm
     relief_w: Annotated[int, Field(ge=0, le=1_000_000)] = _RUN.relief_w
     growth_percent: Ppm = _RUN.growth_ppm
+    within_connection: bool = _RUN.within_connection
     missing_percent: Annotated[Ppm, Field(le=1_000_000)] = _RUN.missing_ppm
 
     @model_validator(mode="after")

@@ -24,6 +24,7 @@ class PriceRun:
         offer for homes whose net reading differs from their net award by no more than `relief_share_ppm` of their gross
         award and `relief_w`.
     growth_ppm : by how much an order that was filled in full may be filled beyond its award.
+    within_connection : orders of who asks for, or offers, more energy than its connection can carry are refused.
     missing_ppm : where more than this share of the meters on a feeder is missing, there is no run.
     """
 
@@ -35,4 +36,5 @@ class PriceRun:
     relief_share_ppm: int = 250_000
     relief_w: int = 500
     growth_ppm: int = 0
+    within_connection: bool = True
     missing_ppm: int = 200_000

@@ -297,5 +297,6 @@ def _price_run(form: RulebookForm) -> PriceRun | None:
         relief_share_ppm=said.relief_share_percent,
         relief_w=said.relief_w,
         growth_ppm=said.growth_percent,
+        within_connection=said.within_connection,
         missing_ppm=said.missing_percent,
     )
