@@ -61,7 +61,8 @@ class Options:
     quick : small workloads and few repetitions: a smoke test, whose figures say so by their workload.
     networks : network files, folders or specs to measure besides the ones that ship with the product.
     install : peers that are absent are installed first, into environments of their own.
-    seeds, kills : for `faults`, how many worlds are simulated and how many processes killed; 0: as many as it has.
+    seeds, kills : for `faults`, how many worlds are simulated and how many processes killed; 0: as many as it has. For
+        `peers`, of how many districts the noon is cleared; 0: one.
     meters : of the city, or of the shard that is opened; 0: as many as it has.
     intervals, scaling, hardware, folder : of the city: how long it is played, whether smaller ones are played before
         it, the price file of the machine, and where the journals are written.

@@ -28,7 +28,12 @@ def bench(
     install: Annotated[
         bool, typer.Option("--install", help="For `peers`: install the peers that are absent, each by itself.")
     ] = False,
-    seeds: Annotated[int, typer.Option(min=0, help="For `faults`: how many worlds to simulate.")] = 0,
+    seeds: Annotated[
+        int,
+        typer.Option(
+            min=0, help="For `faults`: how many worlds to simulate. For `peers`: of how many districts the noon."
+        ),
+    ] = 0,
     kills: Annotated[int, typer.Option(min=0, help="For `faults`: how many times to kill a writer, and a server.")] = 0,
     meters: Annotated[
         int,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def measure(options: Options, report: Report) -> None:
             pythons[peer.name] = python
         report.figures.append(Figure(f"installed: {peer.name}", float(python is not None), "1 = yes"))
     _auction(pythons, options, report)
-    for make in _markets(options.quick):
+    for make in _markets(options):
         try:
             instance = make()
         except InputError as error:
@@ -53,13 +54,15 @@ def measure(options: Options, report: Report) -> None:
         _market(instance, pythons, options, report)
 
 
-def _markets(quick: bool) -> Iterator[Callable[[], Instance]]:
-    intervals, one, three = (2, 40, 30) if quick else (6, 1000, 300)
+def _markets(options: Options) -> Iterator[Callable[[], Instance]]:
+    intervals, one, three = (2, 40, 30) if options.quick else (6, 1000, 300)
     yield lambda: case33(intervals, "evening")
     yield lambda: case33(intervals, "noon")
     yield lambda: district(one, intervals, "evening")
     yield lambda: district(one, intervals, "evening", sloped=True)
-    yield lambda: district(one, intervals, "noon")
+    for seed in range(1, max(options.seeds, 1) + 1):
+        yield partial(district, one, intervals, "noon", seed=seed)
+        yield partial(district, one, intervals, "noon", sloped=True, seed=seed)
     yield lambda: district(three, intervals, "evening", phases=3)
     yield lambda: district(three, intervals, "noon", phases=3)
 

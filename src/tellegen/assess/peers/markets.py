@@ -67,8 +67,9 @@ def district(
     """
     feeder = synthetic_feeder(customers, phases=phases, seed=seed)
     form, wires = ("quadratic" if sloped else "step"), ("one-phase" if phases == 1 else "three-phase")
+    drawn = "" if seed == 1 else f", seed {seed}"
     return _instance(
-        f"{customers} customers, {wires}, {form} bids, {season}",
+        f"{customers} customers, {wires}, {form} bids, {season}{drawn}",
         feeder.case,
         feeder.customer_node,
         feeder.peak_kw,
