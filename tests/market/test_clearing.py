@@ -291,7 +291,7 @@ def test_a_search_cut_short_falls_back_and_says_so(network: Network) -> None:
     book = random_book(3)
     outcome = clear(network, book, 0.25, v_min=0.985, parameters=Parameters(iterations_max=1, kkt_max=1e-15))
     assert outcome.status == ClearingStatus.FALLBACK
-    assert "not optimal after 1" in outcome.reason
+    assert "not optimal after" in outcome.reason
     assert (outcome.prices.energy == 0.25).all()
     assert outcome.award_kw[book.price_taker] == pytest.approx(book.quantity_kw[book.price_taker])
 

@@ -105,6 +105,29 @@ def test_fresh_processes_clear_what_one_process_clears(street: tuple[Network, tu
     assert all(same(answers[k].cleared[0], done) for k, done in enumerate(chained))
 
 
+def test_an_hour_that_sheds_load_follows_from_the_record_again(street: tuple[Network, tuple[Period, ...]]) -> None:
+    """What is asked is more than the wires carry: who is not served in full is the same in another process's memory."""
+    network, periods = street
+    orders = periods[1].orders
+    firm = replace(
+        orders,
+        price_taker=np.ones(len(orders), dtype=np.uint8),
+        side=np.ones(len(orders), dtype=np.int8),
+        quantity_w=np.full(len(orders), 60_000),
+    )
+    task = task_of(street, periods=(periods[0], replace(periods[1], orders=firm), periods[2]))
+    chained = clear_feeder(task, Wires(network))
+    assert [int(each.clearing.status[0]) for each in chained] == [
+        ClearingStatus.OPTIMAL,
+        ClearingStatus.RELAXED,
+        ClearingStatus.OPTIMAL,
+    ]
+    assert chained[1].awards.quantity_mw.sum() < 1000 * firm.quantity_w.sum()
+    for done, alone in reversed(list(zip(chained, one_by_one(task, chained), strict=True))):
+        (again,) = clear_feeder(alone, Wires(replace(network)))
+        assert same(again, done)
+
+
 def test_after_a_fallback_the_last_optimum_is_where_it_starts(street: tuple[Network, tuple[Period, ...]]) -> None:
     network, periods = street
     impossible = replace(

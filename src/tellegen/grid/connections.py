@@ -11,10 +11,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.sparse.linalg import SuperLU, splu
 
 from tellegen.errors import InputError
 from tellegen.grid.loads import GROUND, Draw, LoadLaw
 from tellegen.grid.network import ComplexArray, FixedLoads, FloatArray, IntArray, Network
+
+THREE_WIRE = 100.0
+"""A bus that meets so many times more impedance to ground than between phases has no neutral."""
+LEAK = 1e-9
+"""Admittance to ground, per unit, that every node is given when that is asked."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,6 +86,7 @@ class Connector:
     _known: dict[tuple[str, str], int] = field(default_factory=dict, init=False)
     _rows: dict[tuple[tuple[int, int], ...], int] = field(default_factory=dict, init=False)
     _name: list[str] = field(default_factory=list, init=False)
+    _lu: SuperLU | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         network = self.network
@@ -97,6 +104,8 @@ class Connector:
 
     def place(self, bus: str, phases: str) -> int:
         """The place of a bus and phases as an order writes them: empty (all), ``1``, ``1.2`` or ``1-2``.
+
+        Empty phases where a bus has no way to ground or a neutral lie between them: in delta.
 
         Raises
         ------
@@ -134,6 +143,12 @@ class Connector:
             if phases not in ("", "0"):
                 raise ValueError(f"has phases '{phases}', but the network is balanced; leave phases empty")
             return self._node[bus, 0]
+        if len(here) > 1 and "-" not in phases and self._three_wire(bus):
+            between = "-".join(str(p) for p in sorted(here))
+            if phases:
+                pair = "" if len(here) == 2 else f", or two of them, {between[:3]}"
+                raise ValueError(f"has no way to ground for phases '{phases}'; give phases {between}{pair}")
+            phases = between
         legs = tuple((self._at(bus, p), self._at(bus, q)) for p, q in _pairs(phases, here))
         if len(legs) == 1 and legs[0][1] == GROUND:
             return legs[0][0]
@@ -141,6 +156,19 @@ class Connector:
             self._rows[legs] = len(self.network.nodes) + len(self._rows)
             self._name.append(f"{bus}.{phases or '.'.join(str(p) for p in here)}")
         return self._rows[legs]
+
+    def _three_wire(self, bus: str) -> bool:
+        """Whether what all phases of a bus send to ground meets so much more than what one sends to another."""
+        network = self.network
+        free, at = network.free, [self._node[bus, phase] for phase in self._phases[bus]]
+        if self._lu is None:
+            # So little to ground that nothing else changes, for a section may have no way there at all.
+            leak = sp.diags(np.full(free.size, LEAK))
+            self._lu = splu(sp.csc_matrix(network.admittance[free][:, free] + leak, dtype=np.complex128))
+        together, apart = np.zeros((2, len(network.nodes)), dtype=np.complex128)
+        together[at], apart[at[:2]] = 1.0, (1.0, -1.0)
+        seen = [abs((self._lu.solve(each[free]) @ each[free]) / (each @ each)) for each in (together, apart)]
+        return bool(seen[0] > THREE_WIRE * seen[1])
 
     def _at(self, bus: str, phase: int) -> int:
         if phase == GROUND:

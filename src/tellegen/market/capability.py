@@ -13,7 +13,7 @@ to buy. A participant without energy orders offers capacity of its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -108,6 +108,17 @@ class Groups:
     most_in_kw: FloatArray
     energy_up_kwh: FloatArray
     energy_down_kwh: FloatArray
+
+    def beside(self, owner: IntArray) -> Groups:
+        """With more orders behind, each in the group of an order that it belongs to (-1: none)."""
+        known = owner >= 0
+        more = np.full(owner.size, -1, dtype=np.int64)
+        more[known] = self.of_order[owner[known]]
+        return replace(
+            self,
+            of_order=np.concatenate([self.of_order, more]),
+            curtailable_kw=np.concatenate([self.curtailable_kw, np.zeros(owner.size)]),
+        )
 
 
 def group_orders(book: OrderBook, agreements: Agreements | None) -> Groups:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypedDict, Unpack
 
 import numpy as np
@@ -17,15 +18,15 @@ from tellegen.market.book import NOT_ENERGISED, OrderBook
 from tellegen.market.capability import Agreements, group_orders, linear_rows
 from tellegen.market.effort import Effort
 from tellegen.market.fallback import fallback_of
+from tellegen.market.interior import FAR, NEAR, interior_point
 from tellegen.market.limits import Limits, LimitType
 from tellegen.market.operating_point import Task, price_scale
 from tellegen.market.optima import Choice, best_of_all, may_have_several
 from tellegen.market.outcome import Clearing, mismatch_of, outcome_of
 from tellegen.market.parameters import Parameters
 from tellegen.market.pricing import nodal_prices
-from tellegen.market.relief import cautious, relief
 from tellegen.market.search import Found, Guess, search
-from tellegen.market.shedding import shed
+from tellegen.market.shedding import Shedding, shedding_prices
 from tellegen.market.start import Start
 from tellegen.market.steps import Effect, Steps
 from tellegen.units import INTERVALS_PER_HOUR
@@ -34,8 +35,8 @@ INDIFFERENT = 1e-4
 """Steps whose gain at the last prices is below this share of the price scale start where they stood."""
 PERIOD_HOURS = 1.0 / INTERVALS_PER_HOUR
 PRICE_MAX = 1e6
-RESCUED_NODES_MAX = 3000
-"""Larger networks are searched, but not with caution, relief or shedding: each of their steps costs seconds there."""
+NEARLY = 1e3
+"""A search that ends at a residual of less than so many times what is accepted goes on once."""
 WIDE_KW = 1e5
 """Steps wider than this are cut to what no market at their place can exceed."""
 REACH_SHORT, REACH_DEMAND = 2.5, 1.5
@@ -178,10 +179,15 @@ def clear_in_full(network: Network, book: OrderBook, root_price: float, **option
     traded = book if energised.size == len(book) else book.take(energised)
     bounds = (options.get("v_min"), options.get("v_max"), options.get("root_limit_kw"))
     factors = _factors(network, options.get("factors"), options.get("engine"))
-    task = _task(network, traded, options.get("fixed_kva"), options.get("loads"), options.get("agreements"),
-                 period, rules, float(root_price), float(reactive), bounds, factors)  # fmt: skip
-    clearing, task, found = solve(
-        task, traded, options.get("start"), options.get("tie_context", ""), options.get("last_spread")
+    build = partial(_task, network, traded, options.get("fixed_kva"), options.get("loads"), options.get("agreements"),
+                    period, rules, float(root_price), float(reactive), bounds, factors)  # fmt: skip
+    clearing, task, found = _solve(
+        build,
+        traded,
+        options.get("loads"),
+        options.get("start"),
+        options.get("tie_context", ""),
+        options.get("last_spread"),
     )
     if traded is not book:
         award, tie = np.zeros(len(book)), np.full(len(book), -1, dtype=np.int64)
@@ -190,56 +196,93 @@ def clear_in_full(network: Network, book: OrderBook, root_price: float, **option
     return InFull(clearing, task, found, energised)
 
 
-def solve(
-    task: Task, book: OrderBook, start: Start | None, tie_context: str, last_spread: FloatArray | None
+def _solve(
+    build: Callable[[Shedding | None], Task],
+    book: OrderBook,
+    loads: FixedLoads | None,
+    start: Start | None,
+    tie_context: str,
+    last_spread: FloatArray | None,
 ) -> tuple[Clearing, Task, Found | None]:
-    """The clearing of a task, the task solved in the end, and where its search ended; None after a fallback."""
-    effort = Effort(task.parameters.programs_max)
-    found, said = _searched(task, book, start, effort)
-    if found is None:
-        try:
-            # Nothing that is firm has a power flow: the only case in which somebody is cut off.
-            if _small(task):
-                return shed(task, book, tie_context, effort)
-        except GridError as error:
-            said.append(f"shedding: {error}")
-    else:
-        choice, nodal = Choice(), nodal_prices(task, found.point, found.rows, found.dual)
-        if task.parameters.starts and may_have_several(task, nodal.energy):
-            first, (found, choice) = found, best_of_all(task, found, effort)
-            if found.point is not first.point:
-                nodal = nodal_prices(task, found.point, found.rows, found.dual)
-        mismatch = mismatch_of(found.point)
-        if found.settled and mismatch <= task.parameters.mismatch_pu_max:
-            return outcome_of(task, book, found, nodal, choice, tie_context), task, found
-        if found.settled:
-            said.append(f"power flow mismatch {mismatch:.1e} pu")
-    if not _small(task):
-        said.append(f"not rescued: {len(task.network.nodes)} nodes, rescues are for up to {RESCUED_NODES_MAX}")
-    reason = f"not optimal after {effort.spent} quadratic programs; {'; '.join(said)}"
-    return fallback_of(task, book, found, reason, effort.spent, tie_context, last_spread), task, None
+    """The clearing, the task solved in the end, and where its search ended; None after a fallback.
 
-
-def _searched(task: Task, book: OrderBook, start: Start | None, effort: Effort) -> tuple[Found | None, list[str]]:
-    """Where the search ends (None: it found no power flow to begin with), and what was tried to no avail.
-
-    One that was led astray begins again without the last clearing, with caution, relieved.
+    A search that was led astray begins again without the last clearing, then where an interior point ends. Where none
+    of these finds any power flow, what is firm is shed: the only case in which somebody is cut off. Where even that has
+    no optimum, for the best dispatch stands at collapse, it is shed again at less than what limits cost.
     """
-
-    def cold() -> Guess:
-        return _guess(task, book, None)
-
-    begins: list[tuple[str, Callable[[], Guess]]] = [("search", cold)]
+    task, shedding = build(None), None
+    effort = Effort(task.parameters.programs_max)
+    begins: list[tuple[str, Callable[[], Guess]]] = [("search", lambda: _guess(task, book, None))]
     if start is not None:
         begins.insert(0, ("search from the last clearing", lambda: _guess(task, book, start)))
-    if _small(task):
-        begins.append(("cautious search", lambda: cautious(task, cold(), effort)))
-        begins.append(("relieved search", lambda: relief(task, effort)))
+    found, said = _searched(task, [*begins, *_interior(task, _even(task), FAR, effort)], effort)
+    solved = task
+    for price in shedding_prices(task) if found is None else ():
+        shedding = Shedding.of(task, book, loads, price)
+        solved = build(shedding)
+        found, more = _searched(solved, _from_shed(solved, len(book), effort), effort)
+        said += [f"shedding at {price:.4g}: {each}" for each in more]
+        if found is not None and found.settled:
+            break
+    if found is not None:
+        choice, nodal = Choice(), nodal_prices(solved, found.point, found.rows, found.dual)
+        if task.parameters.starts and may_have_several(solved, nodal.energy):
+            first, (found, choice) = found, best_of_all(solved, found, effort)
+            if found.point is not first.point:
+                nodal = nodal_prices(solved, found.point, found.rows, found.dual)
+        mismatch = mismatch_of(found.point)
+        if found.settled and mismatch <= task.parameters.mismatch_pu_max:
+            whole = book if shedding is None else shedding.beside(book)
+            clearing = outcome_of(solved, whole, found, nodal, choice, tie_context)
+            return clearing if shedding is None else shedding.restated(clearing, solved, book), solved, found
+        if found.settled:
+            said.append(f"power flow mismatch {mismatch:.1e} pu")
+    reason = f"not optimal after {effort.spent} quadratic programs; {'; '.join(said)}"
+    known = found if shedding is None else None
+    return fallback_of(task, book, known, reason, effort.spent, tie_context, last_spread), task, None
+
+
+def _interior(task: Task, share: FloatArray, barrier: float, effort: Effort) -> list[tuple[str, Callable[[], Guess]]]:
+    """The interior point from the angles of no load, which tell phases and shifts apart, and from none."""
+    begins: list[tuple[str, Callable[[], Guess]]] = [
+        ("search from an interior point", lambda: interior_point(task, share, barrier, False, effort))
+    ]
+    if task.network.balanced:
+        begins.append(("search from a flat interior point", lambda: interior_point(task, share, barrier, True, effort)))
+    return begins
+
+
+def _from_shed(task: Task, orders: int, effort: Effort) -> list[tuple[str, Callable[[], Guess]]]:
+    """From where all that is firm is shed, for there is a power flow, or half of it."""
+    shed, nothing = np.zeros(task.steps.width.size), np.zeros(0, dtype=np.int64)
+    shed[np.unique(task.steps.member[orders:])] = 1.0
+    whole, half = (Guess(part * shed * task.steps.width, nothing, np.zeros(0)) for part in (1.0, 0.5))
+    return [*_interior(task, shed, NEAR, effort), ("search", lambda: half), ("search", lambda: whole)]
+
+
+def _even(task: Task) -> FloatArray:
+    """Sellers of energy serve inflexible demand in equal shares; whatever else is offered stands in the middle."""
+    steps = task.steps
+    sells = (steps.sign < 0) & (steps.channels.effect[steps.channel] == Effect.DEMAND)
+    sells &= steps.channels.active[steps.channel] > 0
+    demand, most = float(steps.fixed_kva[0].real.sum()), float(steps.width[sells].sum())
+    return np.where(sells, min(max(demand, 0.0) / max(most, 1e-300), 1.0), 0.5)
+
+
+def _searched(
+    task: Task, begins: list[tuple[str, Callable[[], Guess]]], effort: Effort
+) -> tuple[Found | None, list[str]]:
+    """Where the search ends (None: it found no power flow to begin with), and what was tried to no avail."""
     found: Found | None = None
     said: list[str] = []
     for name, begin in begins:
         try:
             found = search(task, begin(), effort)
+            if not found.settled and found.kkt < NEARLY * task.parameters.kkt_max:
+                # Curvature found anew there is often all that it lacks.
+                flows = found.point.flows
+                again = Guess(found.point.y, found.rows, found.dual, tuple(flow.voltage for flow in flows))
+                found = search(task, again, effort)
         except GridError as error:
             said.append(f"{name}: {error}")
             continue
@@ -247,10 +290,6 @@ def _searched(task: Task, book: OrderBook, start: Start | None, effort: Effort) 
             break
         said.append(f"{name}: {found.shortcoming()}")
     return found, said
-
-
-def _small(task: Task) -> bool:
-    return len(task.network.nodes) <= RESCUED_NODES_MAX
 
 
 def _factors(network: Network, known: Factors | None, engine: Engine | None) -> Factors:
@@ -271,7 +310,11 @@ def _task(
     root_reactive_price: float,
     bounds: tuple[float | FloatArray | None, float | FloatArray | None, float | None],
     factors: Factors,
+    shedding: Shedding | None,
 ) -> Task:
+    groups = group_orders(book, agreements)
+    if shedding is not None:
+        book, groups = shedding.beside(book), groups.beside(shedding.owner)
     wiring = wire(network, factors.free, loads, book.connections)
     fixed = np.zeros(wiring.places, dtype=np.complex128)
     if fixed_kva is not None:
@@ -283,7 +326,6 @@ def _task(
         fixed[: given.size] = given
     if loads is not None and loads.law is None and loads.other is None:
         fixed = with_plain_loads(network, fixed, loads)
-    groups = group_orders(book, agreements)
     steps = Steps.of(
         wiring.places,
         book,
@@ -292,10 +334,10 @@ def _task(
         curtailable_kw=groups.curtailable_kw,
         curtailment_price=rules.curtailment_price,
     )
-    steps = _within_reach(factors, steps)
+    asked, steps = steps.width, _within_reach(factors, steps)
     linear = linear_rows(network, book, groups, steps, period_hours=period_hours, reserve_hours=rules.reserve_hours)
     limits = Limits.of(factors, *bounds, scenarios=steps.scenarios, linear=linear)
-    return Task(network, factors, wiring, steps, limits, root_price, root_reactive_price, rules)
+    return Task(network, factors, wiring, steps, limits, root_price, root_reactive_price, rules, asked)
 
 
 def _within_reach(factors: Factors, steps: Steps) -> Steps:

@@ -7,11 +7,13 @@ from itertools import pairwise
 
 import numpy as np
 
+from tellegen.grid.connections import Wiring
 from tellegen.grid.network import FloatArray
-from tellegen.grid.powerflow import GridError, PowerFlow, solve_powerflow
+from tellegen.grid.powerflow import PHASES, GridError, PowerFlow, solve_powerflow
 from tellegen.market.book import OrderBook
+from tellegen.market.limits import node_name
 from tellegen.market.operating_point import Task
-from tellegen.market.outcome import Clearing, Evidence, rent_of, ties_of, welfare_of
+from tellegen.market.outcome import Clearing, Evidence, cut_short, rent_of, ties_of, welfare_of
 from tellegen.market.pricing import Prices
 from tellegen.market.search import Found
 from tellegen.records import ClearingStatus
@@ -46,10 +48,11 @@ def fallback_of(
     served = 1.0
     steps = task.steps
     if flow is None:
-        served, flow = _curtail(task)
+        served, flow, where = _curtail(task)
         y = candidates[-1]
         violation = _violation(task, flow)
-        reason += f"; every order is served at {100 * served:.3f} % of its inflexible part"
+        reason += f"; the wires have no power flow beyond {100 * served:.3f} % of what is inflexible, where {where}"
+        reason += "; every order is served at that share of its inflexible part"
         steps = replace(steps, fixed_kva=served * steps.fixed_kva, fixed_kw=served * steps.fixed_kw)
     return Clearing(
         status=ClearingStatus.FALLBACK,
@@ -71,6 +74,7 @@ def fallback_of(
         ),
         starts=None,
         reason=reason,
+        warnings=cut_short(task, book, y),
         tie_context=tie_context,
     )
 
@@ -98,20 +102,28 @@ def _safest(task: Task, candidates: list[FloatArray]) -> tuple[FloatArray, Power
     return best
 
 
-def _curtail(task: Task) -> tuple[float, PowerFlow]:
-    """Largest share of the fixed demand (to 1/1024) that the network can carry; its own loads with laws stay."""
+def _curtail(task: Task) -> tuple[float, PowerFlow, str]:
+    """Largest share of the fixed demand (to 1/1024) that the network can carry, and where it fails first.
 
-    def carried(share: float) -> PowerFlow:
-        demand = share * task.steps.fixed_kva[0]
-        return solve_powerflow(task.network, demand, wiring=task.wiring, factors=task.factors)
+    The network's own loads with laws stay; where not even they can be carried alone, nothing is.
+    """
+    network, factors, wiring = task.network, task.factors, task.wiring
+
+    def carried(share: float, wiring: Wiring) -> PowerFlow:
+        return solve_powerflow(network, share * task.steps.fixed_kva[0], wiring=wiring, factors=factors)
 
     low, high = 0.0, 1.0
-    flow = carried(0.0)
+    try:
+        flow = carried(0.0, wiring)
+    except GridError:
+        return 0.0, carried(0.0, replace(wiring, incidence=None, law=None)), "its own loads alone have none"
     for _ in range(10):
         middle = (low + high) / 2
         try:
-            flow = carried(middle)
+            flow = carried(middle, wiring)
             low = middle
         except GridError:
             high = middle
-    return low, flow
+    live = factors.free[network.phase[factors.free] <= PHASES]
+    moved = np.abs(np.log(np.abs(flow.voltage[live]) / np.abs(factors.no_load[factors.position[live]])))
+    return low, flow, f"the voltage of node {node_name(network, int(live[np.argmax(moved)]))} moves most"

@@ -277,7 +277,8 @@ def _findings(run: InFull, book: OrderBook, references: References, rules: Pivot
         return []
     slopes = slopes_at(task, found.point, tested)
     # Neither paper nor what is shed is an order: both would not be there if it could be served otherwise.
-    live = np.flatnonzero((steps.member >= 0) & (book.participant[run.energised] != PAPER))
+    orders = steps.member[: run.energised.size]
+    live = np.flatnonzero((orders >= 0) & (book.participant[run.energised] != PAPER))
     shed = np.ones(steps.width.size, dtype=bool)
     shed[steps.member[live]] = False
     step = steps.member[live]

@@ -10,7 +10,7 @@ from tellegen.grid.connections import Wiring
 from tellegen.grid.network import ComplexArray, FloatArray, IntArray, Network
 from tellegen.grid.powerflow import Factors, GridError, PowerFlow, solve_powerflow
 from tellegen.grid.sensitivity import Linearisation, Quantity, linearise
-from tellegen.market.limits import Limits
+from tellegen.market.limits import Limits, LimitType
 from tellegen.market.parameters import Parameters
 from tellegen.market.steps import Scenario, Steps
 
@@ -19,10 +19,16 @@ TWIN_SLACK = 1e-8
 SAME_BRANCH_PU = 1e-6
 """Voltages that differ by more are two solutions of the power flow."""
 
+ABSURD_PU = 0.25
+"""No network runs at voltages so far above what is allowed."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
-    """What is to be cleared, in the search's terms; root prices in currency/kWh and currency/kvarh."""
+    """What is to be cleared, in the search's terms; root prices in currency/kWh and currency/kvarh.
+
+    `asked` float64[m]: how wide the steps were before those beyond all measure were cut.
+    """
 
     network: Network
     factors: Factors
@@ -32,6 +38,7 @@ class Task:
     root_price: float
     root_reactive_price: float
     parameters: Parameters
+    asked: FloatArray
     _known: dict[bytes, tuple[FloatArray, FloatArray]] = field(default_factory=dict, repr=False)
 
     def penalties(self, rows: IntArray) -> tuple[FloatArray, FloatArray]:
@@ -93,17 +100,22 @@ def point_at(task: Task, y: FloatArray, voltages: tuple[ComplexArray, ...]) -> P
 
 
 def strayed(task: Task, point: Point) -> bool:
-    """Whether a point lies on another branch of the power flow than the one that is reached from no load.
+    """Whether the power flow that is reached from no load is another one, of smaller losses, and can be run at.
 
-    Where nothing is reached from there, the branch that was followed to the point is all there is to know.
+    Of the solutions for one dispatch that of high voltage loses least, and on a feeder Newton finds it from no load.
+    Where generators hold what charges lines, it finds voltages of two or three instead, at which no network runs.
     """
+    rows = np.flatnonzero(task.limits.kind == LimitType.VOLTAGE_MAX)
+    node, highest = task.limits.index[rows], task.limits.level[rows]
     for scenario, flow in zip(task.steps.scenarios, point.flows, strict=True):
         demand = task.steps.demand_kva(point.y, scenario)
         try:
             again = solve_powerflow(task.network, demand, wiring=task.wiring, factors=task.factors)
         except GridError:
             continue
-        if float(np.abs(again.voltage - flow.voltage).max()) > SAME_BRANCH_PU:
+        apart = float(np.abs(again.voltage - flow.voltage).max()) > SAME_BRANCH_PU
+        above = float((np.abs(again.voltage[node]) - highest).max(initial=0.0))
+        if apart and again.losses_kw < flow.losses_kw and above < ABSURD_PU:
             return True
     return False
 

@@ -9,7 +9,7 @@ import numpy as np
 from tellegen.grid.network import ComplexArray, FloatArray, IntArray
 from tellegen.grid.powerflow import PowerFlow
 from tellegen.market.book import OrderBook
-from tellegen.market.limits import LimitType
+from tellegen.market.limits import LimitType, place_name
 from tellegen.market.operating_point import Point, Task, residuals, weighted_terms
 from tellegen.market.optima import Choice
 from tellegen.market.pricing import Prices, dual_range, nodal_prices
@@ -19,6 +19,8 @@ from tellegen.records import ClearingStatus, Product, Starts
 
 BINDING_PU = 1e-6
 """A limit with a dual, or nearer than this, is listed as binding."""
+NAMED_MAX = 3
+"""So many steps that were cut are named."""
 KEPT_PU = 1e-5
 """Rows nearer than this to their limit are left to the next clearing on the network."""
 
@@ -86,6 +88,7 @@ class Clearing:
     starts : limits at which the search ended, or nearly, by `Limits.key`, and the bits of their duals, for the next
         one to start from; None after a fallback.
     reason : why the fallback was taken, else empty.
+    warnings : what was done to the orders, in words: steps cut to what no market at their place could exceed.
     tie_context : names the clearing where integers are allocated among ties.
     """
 
@@ -101,6 +104,7 @@ class Clearing:
     evidence: Evidence
     starts: Starts | None
     reason: str = ""
+    warnings: tuple[str, ...] = ()
     tie_context: str = ""
     called: tuple[tuple[Scenario, PowerFlow], ...] = ()
 
@@ -140,6 +144,7 @@ def outcome_of(task: Task, book: OrderBook, found: Found, nodal: Prices, choice:
         relaxations=relaxed,
         evidence=Evidence(mismatch_of(point), kkt, violation, found.iterations, choice),
         starts=_starts(task, found),
+        warnings=cut_short(task, book, point.y),
         tie_context=tie_context,
         called=tuple(zip(task.steps.scenarios[1:], point.flows[1:], strict=True)),
     )
@@ -166,6 +171,23 @@ def rent_of(task: Task, book: OrderBook, nodal: Prices, loads: ComplexArray, y: 
         award = task.steps.awards(y, book.quantity_kw)
         paid += float((book.side * award * nodal.of_orders(book))[reserve].sum())
     return float(paid) - task.root_price * flow.root_kw - task.root_reactive_price * flow.root_kvar
+
+
+def cut_short(task: Task, book: OrderBook, y: FloatArray) -> tuple[str, ...]:
+    """A line about steps that were cut, and whether the cut decided anything; none where none was."""
+    steps = task.steps
+    rows = np.flatnonzero(task.asked > steps.width)
+    if not rows.size:
+        return ()
+    named = []
+    for k in rows[:NAMED_MAX].tolist():
+        channel = steps.channel[k]
+        unit = "kW" if steps.channels.active[channel] else "kvar"
+        at = place_name(task.network, book.connections, int(steps.channels.place[channel]))
+        taken = ", all of it taken" if y[k] >= steps.width[k] else ""
+        named.append(f"{task.asked[k]:.6g} {unit} at {at} to {steps.width[k]:.6g}{taken}")
+    more = f" and {rows.size - NAMED_MAX} more" if rows.size > NAMED_MAX else ""
+    return (f"steps wider than the network could serve were cut: {'; '.join(named)}{more}",)
 
 
 def _drawn_kva(task: Task, flow: PowerFlow) -> ComplexArray:

@@ -52,6 +52,8 @@ SECANTS_MAX = 20
 SECANT_MIN = 1e-3
 """A step teaches nothing where what is lacking is more nearly across it than this cosine."""
 STALLS_MAX = 4
+ON_STAIR = 1e-9
+"""A dual nearer than this share to a penalty is that penalty: the limit has given way."""
 SHARP, SHARP_CHANNELS_MAX = 0.06, 60
 """A round that leaves more than this share of the residual asks for exact curvature among so many free channels."""
 CHORD = 1e-2
@@ -96,7 +98,7 @@ class Found:
     def shortcoming(self) -> str:
         """Why it did not settle."""
         if self.strayed:
-            return "it ended at voltages that are not those reached from no load"
+            return "it ended at voltages of larger losses than those reached from no load"
         if self.kkt == np.inf:
             return "no quadratic program was left to it"
         return f"residual {self.kkt:.1e} currency/kWh, violation {self.violation:.1e} pu"
@@ -173,7 +175,7 @@ class _Search:
         self.rows, self.dual = guess.rows, guess.dual
         self.bend: Bend
         self.rough: Bend
-        self.voltages = guess.voltages
+        self.voltages, self.exact = guess.voltages, bool(guess.voltages)
         self.point = self._start(guess.y)
         self.damping = 0.0
         self.solution: Solution | None = None
@@ -188,8 +190,11 @@ class _Search:
         self._refresh()
         kkt, violation = np.inf, np.inf
         best, stalls, rounds = np.inf, 0, 0
+        if self.exact:
+            kkt, violation = residuals(task, self.point, self.rows, self.dual, self.twins)
         # Without variables there is nothing to choose: only what the limits let go has to be priced.
-        while rounds < min(task.parameters.iterations_max, rounds + effort.left):
+        there = kkt <= stop and violation <= VIOLATION_STOP
+        while not there and rounds < min(task.parameters.iterations_max, rounds + effort.left):
             effort.spend()
             before, slopes = self.point, (self.rows, self._slopes())
             fresh_rows, backtracked = self._round()
@@ -210,7 +215,7 @@ class _Search:
             self._steer(fresh_rows, backtracked, kkt > REFRESH_CONTRACTION * last and rounds > 1)
             if not fresh_rows and not backtracked and kkt > SHARP * last:
                 self._sharpen()
-        ended = rounds > 0 and self._acceptable(kkt, violation)
+        ended = self._acceptable(kkt, violation)
         astray = ended and strayed(task, self.point)
         return Found(
             point=self.point,
@@ -392,4 +397,6 @@ class _Search:
             return self.solution.bound, self.solution.stair
         width, y = self.task.steps.width, self.point.y
         bound = np.where(y <= 0, -1, np.where(y >= width, 1, 0)).astype(np.int64)
-        return bound, (self.dual > 0).astype(np.int64)
+        first, second = self.task.penalties(self.rows)[1].T * (1 - ON_STAIR)
+        stair = 1 * (self.dual > 0) + (self.dual >= first) + (self.dual > first / (1 - ON_STAIR) ** 2)
+        return bound, np.where(self.dual >= second, 4, stair).astype(np.int64)

@@ -1,148 +1,144 @@
 """What is left to do where supply and wires cannot serve what nobody may curtail: shed it, where that hurts least.
 
-Inflexible power at each place, drawn or fed in, becomes a step of its own that may be left off, at a published price
-above that of any other limit of the network; so places differ in what they lose, and prices say why.
+What is left off is an order like others: beside inflexible demand stands an offer of the same kW and kvar, beside
+inflexible supply a bid, at a published price above that of any other limit of the network. So places differ in what
+they lose, prices say why, and the limits of participants know of it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
-import scipy.sparse as sp
 
-from tellegen.grid.network import ComplexArray, IntArray
-from tellegen.grid.powerflow import GridError
+from tellegen.grid.connections import Connections
+from tellegen.grid.loads import GROUND
+from tellegen.grid.network import FixedLoads, IntArray
 from tellegen.market.book import OrderBook
-from tellegen.market.effort import Effort
-from tellegen.market.limits import LimitType, place_name
+from tellegen.market.limits import LimitType, node_name, place_name
 from tellegen.market.operating_point import Task
-from tellegen.market.optima import Choice
-from tellegen.market.outcome import BindingLimit, Clearing, mismatch_of, outcome_of
-from tellegen.market.pricing import nodal_prices
-from tellegen.market.relief import cautious
-from tellegen.market.search import Found, Guess, search
-from tellegen.market.steps import Channels, Effect, Scenario
+from tellegen.market.outcome import BindingLimit, Clearing
+from tellegen.market.pricing import Prices
+from tellegen.market.steps import Scenario
 from tellegen.records import ClearingStatus, Product, Side
 
 LEAST_KW = 1e-6
 """Less than this is not shed."""
 
 
-def shed(task: Task, book: OrderBook, tie_context: str, effort: Effort) -> tuple[Clearing, Task, Found]:
-    """The clearing that sheds the least worth of inflexible power, the task with those steps, and where it ended.
-
-    Raises
-    ------
-    GridError : there is no power flow, or no optimum is found, whatever is shed.
-    """
-    parts = tuple(_Part.of(task, book, side) for side in (Side.BUY, Side.SELL))
-    if not any(part.at.size for part in parts):
-        raise GridError(f"{task.network.name}: there is nothing to shed")
-    price = task.parameters.shedding_factor * (abs(task.root_price) + task.parameters.penalty_price)
-    wide = _with_shedding(task, parts, price)
-    begin = wide.steps.width.copy()
-    begin[: task.steps.width.size] = 0.0
-    nothing = np.zeros(0, dtype=np.int64)
-    found = search(wide, cautious(wide, Guess(begin, nothing, np.zeros(0)), effort), effort)
-    if not found.settled:
-        raise GridError(f"{task.network.name}: {found.shortcoming()}")
-    if mismatch_of(found.point) > task.parameters.mismatch_pu_max:
-        raise GridError(f"{task.network.name}: power flow mismatch {mismatch_of(found.point):.1e} pu")
-    return _outcome(wide, book, found, parts, price, tie_context), wide, found
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class _Part:
-    """What nobody may curtail, drawn or fed in: `power` complex128[s] at places `at`, and the orders it is of."""
+class Shedding:
+    """Orders that leave off what nobody may curtail.
 
-    side: Side
-    orders: IntArray
-    at: IntArray
-    power: ComplexArray
+    Attributes
+    ----------
+    orders : they, with the connections of the book and of loads between nodes.
+    owner : int64[s], row of the book that each leaves off, -1 for what the network's file draws or feeds in.
+    price : currency/kWh, of leaving off.
+    """
+
+    orders: OrderBook
+    owner: IntArray
+    price: float
 
     @classmethod
-    def of(cls, task: Task, book: OrderBook, side: Side) -> _Part:
-        fixed = task.steps.fixed_kw
-        energy = (book.product == Product.ENERGY) & (fixed > 0)
-        kva = book.side * fixed * (1 + 1j * book.kvar_per_kw)
-        here, traded = np.zeros((2, task.wiring.places), dtype=np.complex128)
-        orders = np.flatnonzero(energy & (book.side == side))
-        np.add.at(here, book.node[orders], kva[orders])
-        np.add.at(traded, book.node[energy], kva[energy])
-        # What the network's file draws or feeds in besides.
+    def of(cls, task: Task, book: OrderBook, loads: FixedLoads | None, price: float) -> Shedding:
+        """All that could be shed of a task: firm orders of energy, and the file's own at nodes and as `loads`."""
+        fixed, size = task.steps.fixed_kw, task.wiring.places
+        energy = book.product == Product.ENERGY
+        traded = np.zeros(size, dtype=np.complex128)
+        of_energy = energy * (1 + 1j * book.kvar_per_kw) + 1j * (book.product == Product.REACTIVE)
+        np.add.at(traded, book.node, book.side * fixed * of_energy)
         own = task.steps.fixed_kva[Scenario.DISPATCH] - traded
-        here += np.where(int(side) * own.real > LEAST_KW, own, 0.0)
-        at = np.flatnonzero(here.real)
-        return cls(side, orders, at, here[at])
+        rows, nodes = np.flatnonzero(energy & (fixed > 0)), np.flatnonzero(np.abs(own.real) > LEAST_KW)
+        place = [book.node[rows], nodes]
+        power = [(book.side * fixed * of_energy)[rows], own[nodes]]
+        connections = book.connections
+        if task.wiring.power.size and loads is not None:
+            some = np.flatnonzero(np.abs(loads.p_kw) > LEAST_KW)
+            other = np.full(some.size, GROUND) if loads.other is None else loads.other[some]
+            apart = np.flatnonzero(other != GROUND)
+            at = loads.node[some].copy()
+            at[apart] = size + np.arange(apart.size)
+            connections = _more(task, connections, loads.node[some[apart]], other[apart])
+            place.append(at)
+            power.append(loads.p_kw[some] + 1j * loads.q_kvar[some])
+        at, kva = np.concatenate(place), np.concatenate(power)
+        owner = np.concatenate([rows, np.full(at.size - rows.size, -1)])
+        sign = np.where(kva.real > 0, 1, -1)
+        participant = np.where(owner >= 0, book.participant[owner] if len(book) else -1, -1)
+        orders = OrderBook.of(
+            at,
+            -sign,
+            sign * price,
+            np.abs(kva.real),
+            kvar_per_kw=kva.imag / kva.real,
+            participant=participant,
+            connections=connections,
+        )
+        return cls(orders, owner.astype(np.int64), price)
+
+    def beside(self, book: OrderBook) -> OrderBook:
+        """The book with these orders behind its own."""
+        return OrderBook.concat(replace(book, connections=self.orders.connections), self.orders)
+
+    def restated(self, clearing: Clearing, task: Task, book: OrderBook) -> Clearing:
+        """A clearing of both as one of the book: who is not served in full is awarded less, and each loss is listed."""
+        count, price = len(book), self.price
+        award, lost = clearing.award_kw[:count].copy(), clearing.award_kw[count:]
+        mine = self.owner >= 0
+        np.subtract.at(award, self.owner[mine], lost[mine])
+        short: list[BindingLimit] = []
+        for side, what in ((Side.SELL, "demand"), (Side.BUY, "supply")):
+            here = self.orders.side == side
+            at_place = np.bincount(self.orders.node[here], lost[here])
+            short += [
+                BindingLimit(
+                    name=f"{what} at {place_name(task.network, self.orders.connections, place)}",
+                    kind=LimitType.SERVED,
+                    index=place,
+                    scenario=Scenario.DISPATCH,
+                    dual=price,
+                    unit="kW",
+                    excess=float(at_place[place]),
+                    price=price,
+                )
+                for place in np.flatnonzero(at_place > LEAST_KW).tolist()
+            ]
+        return replace(
+            clearing,
+            status=ClearingStatus.RELAXED if short else clearing.status,
+            # What is shed has no value of its own: price-takers name none.
+            welfare=clearing.welfare + price * float(lost.sum()),
+            prices=_at_places(clearing.prices, len(task.network.nodes) + len(book.connections)),
+            award_kw=np.maximum(award, 0.0),
+            tie=clearing.tie[:count],
+            limits=(*clearing.limits, *short),
+            relaxations=(*clearing.relaxations, *short),
+        )
 
 
-def _with_shedding(task: Task, parts: tuple[_Part, ...], price: float) -> Task:
-    """The task with one more step for each place: as much of its inflexible power as is left off."""
-    steps, limits, channels = task.steps, task.limits, task.steps.channels
-    at, power = (np.concatenate([getattr(part, name) for part in parts]) for name in ("at", "power"))
-    count, more = channels.place.size, at.size
-    none = np.zeros(more)
-    wider = Channels(
-        np.concatenate([channels.place, at]),
-        np.concatenate([channels.active, none + 1.0]),
-        np.concatenate([channels.reactive, power.imag / power.real]),
-        np.concatenate([channels.effect, np.full(more, Effect.DEMAND)]),
-        np.concatenate([channels.group, np.full(more, -1)]),
+def shedding_prices(task: Task) -> tuple[float, float]:
+    """What shedding a kWh costs: more than any other limit of the network, or less than each of them."""
+    rules = task.parameters
+    dear = rules.shedding_factor * (abs(task.root_price) + rules.penalty_price)
+    return dear, (abs(task.root_price) + rules.penalty_margin_price) / rules.shedding_factor
+
+
+def _more(task: Task, known: Connections, node: IntArray, other: IntArray) -> Connections:
+    """A table of connections with a row for each pair of nodes."""
+    name = [[node_name(task.network, k) for k in ends.tolist()] for ends in (node, other)]
+    return Connections(
+        start=np.concatenate([known.start, known.start[-1] + 1 + np.arange(node.size)]),
+        node=np.concatenate([known.node, node]),
+        other=np.concatenate([known.other, other]),
+        share=np.concatenate([known.share, np.ones(node.size)]),
+        name=(*known.name, *(f"{a} to {b}" for a, b in zip(*name, strict=True))),
     )
-    stepped = replace(
-        steps,
-        width=np.concatenate([steps.width, np.abs(power.real)]),
-        channels=wider,
-        channel=np.concatenate([steps.channel, count + np.arange(more)]),
-        sign=np.concatenate([steps.sign, -np.sign(power.real)]),
-        price=np.concatenate([steps.price, none + price]),
-        slope=np.concatenate([steps.slope, none]),
-    )
-    linear = limits.linear
-    if linear.kind.size:
-        matrix = sp.csr_matrix(sp.hstack([linear.matrix, sp.csr_matrix((linear.kind.size, more))]))
-        limits = replace(limits, linear=replace(linear, matrix=matrix))
-    return replace(task, steps=stepped, limits=limits)
 
 
-def _outcome(
-    task: Task, book: OrderBook, found: Found, parts: tuple[_Part, ...], price: float, tie_context: str
-) -> Clearing:
-    """The outcome: who is not served in full is awarded less, and each place's loss stands among the limits."""
-    fixed, first = task.steps.fixed_kw.copy(), task.steps.width.size - sum(part.at.size for part in parts)
-    short: list[BindingLimit] = []
-    lost_kw = 0.0
-    for part in parts:
-        lost = found.point.y[first : first + part.at.size]
-        first += part.at.size
-        left = np.ones(task.wiring.places)
-        left[part.at] -= lost / np.abs(part.power.real)
-        fixed[part.orders] *= left[book.node[part.orders]]
-        lost_kw += float(lost.sum())
-        what = "demand" if part.side == Side.BUY else "supply"
-        short += [
-            BindingLimit(
-                name=f"{what} at {place_name(task.network, book.connections, int(place))}",
-                kind=LimitType.SERVED,
-                index=int(place),
-                scenario=Scenario.DISPATCH,
-                dual=price,
-                unit="kW",
-                excess=float(kw),
-                price=price,
-            )
-            for place, kw in zip(part.at, lost, strict=True)
-            if kw > LEAST_KW
-        ]
-    served = replace(task, steps=replace(task.steps, fixed_kw=fixed))
-    nodal = nodal_prices(task, found.point, found.rows, found.dual)
-    clearing = outcome_of(served, book, found, nodal, Choice(), tie_context)
-    return replace(
-        clearing,
-        status=ClearingStatus.RELAXED if short else clearing.status,
-        # What is shed has no value of its own: price-takers name none.
-        welfare=clearing.welfare + price * lost_kw,
-        limits=(*clearing.limits, *short),
-        relaxations=(*clearing.relaxations, *short),
-    )
+def _at_places(prices: Prices, places: int) -> Prices:
+    """Prices of the first places alone."""
+    whole = ("required", "required_low", "required_high")
+    names = [spec.name for spec in fields(prices) if spec.name not in whole]
+    return replace(prices, **{name: getattr(prices, name)[..., :places] for name in names})

@@ -117,8 +117,8 @@ class ClearingResult:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What of the network's file was left out or approximated."""
-        return self.feeder.warnings
+        """What of the network's file was left out or approximated, and what was done to orders."""
+        return (*self.feeder.warnings, *self.clearing.warnings)
 
     @property
     def prices(self) -> pl.DataFrame:
