@@ -18,6 +18,11 @@ BENCHMARKS = {
         "SimBench, pandapower, and those of --networks",
         "tellegen.assess.feeder_survey",
     ),
+    "trial": Benchmark(
+        "random books on five feeders and those of --networks, load from nothing to three times the peak: does every "
+        "clearing end at an optimum, and are flows, awards, limits and prices what they say (--books, --only)",
+        "tellegen.assess.trial.benchmark",
+    ),
     "record": Benchmark(
         "288 batches of 121 meter readings, encrypted per customer, one commit each", "tellegen.assess.record_speed"
     ),

@@ -63,6 +63,7 @@ class Options:
     install : peers that are absent are installed first, into environments of their own.
     seeds, kills : for `faults`, how many worlds are simulated and how many processes killed; 0: as many as it has. For
         `peers`, of how many districts the noon is cleared; 0: one.
+    books, only : of the trial: how many books (0: as many as it has), or the one that is tried, ``GROUND:NUMBER``.
     meters : of the city, or of the shard that is opened; 0: as many as it has.
     intervals, scaling, hardware, folder : of the city: how long it is played, whether smaller ones are played before
         it, the price file of the machine, and where the journals are written.
@@ -76,6 +77,8 @@ class Options:
     install: bool = False
     seeds: int = 0
     kills: int = 0
+    books: int = 0
+    only: str = ""
     meters: int = 0
     intervals: int = 12
     scaling: bool = False

@@ -23,7 +23,9 @@ def bench(
     quick: Annotated[bool, typer.Option("--quick", help="Small workloads: does it run, not how fast.")] = False,
     networks: Annotated[
         list[str] | None,
-        typer.Option(help="For `feeders`: a network, or a folder of OpenDSS scripts; may be given again."),
+        typer.Option(
+            help="For `feeders` and `trial`: a network, `feeders` also a folder of OpenDSS scripts; may be given again."
+        ),
     ] = None,
     install: Annotated[
         bool, typer.Option("--install", help="For `peers`: install the peers that are absent, each by itself.")
@@ -35,6 +37,8 @@ def bench(
         ),
     ] = 0,
     kills: Annotated[int, typer.Option(min=0, help="For `faults`: how many times to kill a writer, and a server.")] = 0,
+    books: Annotated[int, typer.Option(min=0, help="For `trial`: how many random books, over all feeders.")] = 0,
+    only: Annotated[str, typer.Option(help="For `trial`: repeat one book, as FEEDER:NUMBER, and say all of it.")] = "",
     meters: Annotated[
         int,
         typer.Option(min=0, help="For `city` (1,000,000) and `reopen` (100,000): how many customers, a meter each."),
@@ -71,6 +75,8 @@ def bench(
         install=install,
         seeds=seeds,
         kills=kills,
+        books=books,
+        only=only,
         meters=meters,
         intervals=intervals,
         day_ahead=day_ahead,

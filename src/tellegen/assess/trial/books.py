@@ -142,7 +142,9 @@ class _Rows:
     ) -> None:
         """An order each of those `among` the customers."""
         at = np.flatnonzero(among)
-        price, slope, kvar = (np.broadcast_to(np.asarray(v, dtype=np.float64), kw.shape)[at] for v in (price, slope, kvar))
+        price, slope, kvar = (
+            np.broadcast_to(np.asarray(v, dtype=np.float64), kw.shape)[at] for v in (price, slope, kvar)
+        )
         self._parts.append(
             OrderBook.of(
                 self.ground.place[self.who[at]], side, price, kw[at], slope=slope, kvar_per_kw=kvar, product=product,
@@ -208,7 +210,13 @@ def _reserves(rows: _Rows) -> None:
     for product in (Product.RESERVE_UP, Product.RESERVE_DOWN):
         if rng.random() < 0.3:
             continue
-        rows.add(rows.chance(0.4), Side.SELL, rows.price(0.0, 0.1), rows.peak_kw * rng.uniform(0.1, 1.5, size), product=product)
+        rows.add(
+            rows.chance(0.4),
+            Side.SELL,
+            rows.price(0.0, 0.1),
+            rows.peak_kw * rng.uniform(0.1, 1.5, size),
+            product=product,
+        )
         wanted = rows.offered_kw(product) * rng.uniform(0.1, 1.2)
         rows.require(product, float("nan") if rng.random() < 0.3 else float(rng.uniform(0.05, 3.0)), wanted)
 

@@ -1,4 +1,4 @@
-"""A power flow that owes the engine nothing: admittances as the network states them, a dense-free Newton, its transpose.
+"""A power flow that owes the engine nothing: admittances as the network states them, a Newton, its transpose.
 
 Unknown are the voltages of the nodes that are no source, real and imaginary parts apart. What a customer or load draws
 flows through *legs*: from a node to ground or to another node. With incidence M (real) and the legs' voltages
@@ -97,7 +97,7 @@ class Circuit:
         return np.asarray(self._legs.T @ np.conj(through))
 
     def mismatch_pu(self, demand: Demand, voltage: ComplexArray) -> float:
-        """Largest power that some free node misses or has too much, per unit, rounding of its branches' powers aside."""
+        """Largest power that a free node misses or has too much, per unit, rounding of its branches' powers aside."""
         error = self._error(demand, voltage)
         size = np.abs(voltage[self.free])
         rounding = 8 * np.finfo(np.float64).eps * (abs(self._y) @ size) * size

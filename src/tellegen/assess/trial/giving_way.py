@@ -26,14 +26,12 @@ def limit_errors(market: Market, outcome: Clearing, circuit: Circuit) -> Iterato
     known: dict[Key, float] = {}
     worst, where = 0.0, ""
     for kind, index, scenario, excess in _measured(market, outcome, circuit):
-        known |= {
-            (kind, int(k), scenario): float(excess[j])
-            for j, k in enumerate(index)
-            if (kind, int(k), scenario) in listed
-        }
-        hurt = np.array([max(x, 0.0) if (kind, int(k), scenario) not in listed else 0.0 for k, x in zip(index, excess, strict=True)])  # fmt: skip
-        if hurt.max(initial=0.0) > worst:
-            worst, at = float(hurt.max()), int(np.argmax(hurt))
+        unlisted = np.maximum(excess, 0.0)
+        for j, k in enumerate(index.tolist()):
+            if (kind, k, scenario) in listed:
+                known[kind, k, scenario], unlisted[j] = float(excess[j]), 0.0
+        if unlisted.max(initial=0.0) > worst:
+            worst, at = float(unlisted.max()), int(np.argmax(unlisted))
             where = f"{LimitType(kind).name.lower()} {int(index[at])} in {Scenario(scenario).name.lower()}"
     yield Answer(Question.HELD, worst, where)
     yield _reserve(market, outcome)
@@ -46,9 +44,7 @@ def limit_errors(market: Market, outcome: Clearing, circuit: Circuit) -> Iterato
         yield Answer(Question.DUALS, max(-limit.dual, 0.0), limit.name)
 
 
-def _measured(
-    market: Market, outcome: Clearing, circuit: Circuit
-) -> Iterator[tuple[int, np.ndarray, int, FloatArray]]:
+def _measured(market: Market, outcome: Clearing, circuit: Circuit) -> Iterator[tuple[int, np.ndarray, int, FloatArray]]:
     """(kind, index, scenario, excess in pu or as a share of the limit) of every limit of the network."""
     network = market.network
     free = circuit.free[network.phase[circuit.free] <= 3]

@@ -65,7 +65,9 @@ class Ground:
         """A ground, with the variants of its ratings."""
         rating, lines = network.branches.rating_pu, network.branches
         variants = tuple(
-            replace(network, branches=replace(lines, rating_pu=rating * share if np.isfinite(share) else rating + share))
+            replace(
+                network, branches=replace(lines, rating_pu=rating * share if np.isfinite(share) else rating + share)
+            )
             for share in RATINGS
         )
         table = Connections.none() if connections is None else connections
@@ -172,9 +174,9 @@ def _taps() -> Ground:
     feeder = synthetic_feeder(25, phases=1, seed=7)
     layout, given = feeder.layout, _elements(feeder.case)
     ratio = given.ratio.copy()
-    ratio[layout.part[1:] == Part.TRANSFORMER] = 0.95 * np.exp(1j * np.pi / 6)
+    ratio[layout.part[1:] == Part.TRANSFORMER] = 0.985 * np.exp(1j * np.pi / 6)
     mains = np.flatnonzero(layout.part[1:] == Part.MAIN)
-    ratio[mains[mains.size // 2]] = 0.975
+    ratio[mains[mains.size // 2]] = 0.985
     lines, count = feeder.network.branches, given.from_node.size
     elements = replace(given, ratio=ratio)
     network = replace(feeder.network, name="taps", v_max=feeder.network.v_max + 0.02)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
+
 
 class Question(StrEnum):
     """What is asked, as it is reported."""
@@ -23,6 +25,7 @@ class Question(StrEnum):
     QUOTIENT = "prices against difference quotients"
     WARM_PRICES = "warm and cold: prices"
     WARM_DISPATCH = "warm and cold: dispatch"
+    ELSEWHERE = "several optima, warm and cold end at two: worth"
     REPLAY = "voltages in OpenDSS"
 
 
@@ -41,6 +44,7 @@ ALLOWED = {
     Question.QUOTIENT: 1e-4,
     Question.WARM_PRICES: 1e-6,
     Question.WARM_DISPATCH: 1e-6,
+    Question.ELSEWHERE: np.inf,
     Question.REPLAY: 1e-6,
 }
 """Largest error that passes: pu of power (FLOW), pu of voltage (BRANCH, REPLAY), pu of a limit (HELD), else a share of
