@@ -172,15 +172,15 @@ def _homes(rows: _Rows, load: float) -> None:
     rng, size = rows.rng, rows.who.size
     demand = load * rows.peak_kw * rng.uniform(0.3, 1.2, size)
     kind, kvar = rng.random(size), np.where(rows.chance(0.8), rng.uniform(-0.2, 0.5, size), 0.0)
-    firm = 0.1 if rng.random() < 0.5 else 0.4
+    firm = float(rng.choice([0.1, 0.4, 0.9]))
     rows.add(kind < firm, Side.BUY, np.nan, demand, kvar=kvar)
-    stepped = (kind >= firm) & (kind < 0.75)
+    stepped = (kind >= firm) & (kind < firm + 0.7 * (1 - firm))
     first = rng.uniform(0.3, 0.8, size)
     rows.add(stepped, Side.BUY, rows.price(0.4, 2.0), demand * first, kvar=kvar)
     rows.add(stepped, Side.BUY, rows.price(0.1, 0.4), demand * (1 - first), kvar=kvar)
     top, bottom = rows.price(0.3, 1.5), rng.uniform(-0.05, 0.3, size)
     slope = (top - bottom) / np.maximum(demand, 1e-3)
-    rows.add((kind >= 0.75) & (demand > 0), Side.BUY, top, demand, slope=np.maximum(slope, 0.0), kvar=kvar)
+    rows.add((kind >= firm + 0.7 * (1 - firm)) & (demand > 0), Side.BUY, top, demand, slope=np.maximum(slope, 0.0), kvar=kvar)
 
 
 def _roofs(rows: _Rows) -> None:

@@ -21,6 +21,8 @@ from tellegen.simulation.workload import LoadCustomers
 
 TIES = 3
 """Lines that close rings in the mesh."""
+WEAK = 10.0
+"""Impedance of the weak street's mains, of what a planner would have built."""
 PHASE_WORDS = ("1", "2", "3", "", "1-2", "1-2-3", "2.3")
 RATINGS = (1.0, 0.3, np.inf)
 """Every ground exists with its own ratings, tight ones, and none."""
@@ -170,15 +172,19 @@ def _mesh() -> Ground:
 
 
 def _taps() -> Ground:
-    """A street with taps off nominal, a phase shift at its transformers and a regulator half way."""
+    """A long weak street with taps off nominal, a phase shift at its transformers and a regulator half way.
+
+    Three times its peak is more than it carries, and so is all of its sun.
+    """
     feeder = synthetic_feeder(25, phases=1, seed=7)
     layout, given = feeder.layout, _elements(feeder.case)
-    ratio = given.ratio.copy()
+    ratio, impedance = given.ratio.copy(), given.impedance_pu.copy()
     ratio[layout.part[1:] == Part.TRANSFORMER] = 0.985 * np.exp(1j * np.pi / 6)
     mains = np.flatnonzero(layout.part[1:] == Part.MAIN)
     ratio[mains[mains.size // 2]] = 0.985
+    impedance[mains] *= WEAK
     lines, count = feeder.network.branches, given.from_node.size
-    elements = replace(given, ratio=ratio)
+    elements = replace(given, ratio=ratio, impedance_pu=impedance)
     network = replace(feeder.network, name="taps", v_max=feeder.network.v_max + 0.02)
     network = _assembled(network, elements, lines.rating_pu[:count], lines.kind[:count])
     return Ground.of("taps", network, feeder.customer_node, (feeder.peak_kw, feeder.peak_kvar))
