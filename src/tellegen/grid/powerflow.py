@@ -163,6 +163,8 @@ def _factorise(network: Network, engine: Engine) -> Factors:
     free = network.free
     if network.source.size == 0:
         raise GridError(f"{network.name}: no source node; the network is not energised")
+    if not 0 < network.base_kva < np.inf:
+        raise GridError(f"{network.name}: base_kva {network.base_kva:g} must be positive and finite")
     if free.size == 0:
         raise GridError(f"{network.name}: every node is a source; there is nothing to solve")
     admittance = sp.csr_matrix(network.admittance, dtype=np.complex128)

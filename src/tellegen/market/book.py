@@ -15,7 +15,16 @@ from tellegen.units import MICROS
 
 NOT_ENERGISED = -1
 """The place of an order at a bus that no source feeds: it is awarded nothing, and there is no price."""
+QUANTITY_KW_MOST, PRICE_MOST, SLOPE_MOST, KVAR_PER_KW_MOST = 1e12, 1e6, 1e12, 1e6
+"""Beyond these an order says nothing of any wires, and its digits would cost those of the rest."""
 _COLUMNS = ("node", "product", "side", "price", "slope", "quantity_kw", "kvar_per_kw", "participant")
+
+_MOST = {
+    "quantity_kw": QUANTITY_KW_MOST,
+    "price": PRICE_MOST,
+    "slope": SLOPE_MOST,
+    "kvar_per_kw": KVAR_PER_KW_MOST,
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +74,8 @@ class OrderBook:
         bad = ~((self.quantity_kw >= 0) & np.isfinite(self.quantity_kw))
         self._refuse(bad, "has a quantity that is negative or not finite")
         self._refuse(~np.isfinite(self.kvar_per_kw), "has kvar_per_kw that is not finite")
+        for name, most in _MOST.items():
+            self._refuse(np.abs(getattr(self, name)) > most, f"has {name} beyond the limit of {most:g}")
         coupled = (self.product != Product.ENERGY) & (self.kvar_per_kw != 0)
         self._refuse(coupled, "is not for energy and carries kvar_per_kw; leave that 0")
 

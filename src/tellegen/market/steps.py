@@ -39,6 +39,8 @@ _RESERVES = (
     (Scenario.UP, Effect.OFFER_UP, Effect.REQUIRE_UP),
     (Scenario.DOWN, Effect.OFFER_DOWN, Effect.REQUIRE_DOWN),
 )
+DEMAND_KVA_MOST = 1e12
+"""More at one place is a mistake in a file and not a demand."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,7 +137,7 @@ class Steps:
 
         Raises
         ------
-        InputError : an order at a place that the network does not have.
+        InputError : an order at a place that the network does not have; inflexible demand beyond all measure.
         """
         outside = (book.node < 0) | (book.node >= places)
         if outside.any():
@@ -153,6 +155,10 @@ class Steps:
         fixed = np.stack([_on_places(places, book.node[rows], demand) for demand in called])
         if fixed_kva is not None:
             fixed = fixed + fixed_kva
+        beyond = ~(np.abs(fixed).max(axis=0) <= DEMAND_KVA_MOST)
+        if beyond.any():
+            at = int(np.argmax(beyond))
+            raise InputError("inflexible demand", f"place {at}", f"is beyond the limit of {DEMAND_KVA_MOST:g} kVA")
         variable_kw = np.where(taker, shed, book.quantity_kw)
         price = np.where(taker, book.side * curtailment_price, book.price)
         groups = np.full(len(book), -1, dtype=np.int64) if group is None else group

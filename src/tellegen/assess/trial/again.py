@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from tellegen.assess.derivative import NoDerivativeError, price_quotients, sample_ports
+from tellegen.assess.trial.bids import gains
 from tellegen.assess.trial.books import Market, nudged
 from tellegen.assess.trial.questions import Answer, Question
 from tellegen.market import BindingLimit, Clearing, LimitType, OrderBook, Parameters, start_after
@@ -49,8 +50,7 @@ def warm_errors(market: Market, cold: Clearing, number: int) -> Iterator[Answer]
         off = np.abs(np.stack([warm.prices.energy - cold.prices.energy, warm.prices.reactive - cold.prices.reactive]))
         yield Answer(Question.WARM_PRICES, float(off.max()) / size, f"place {int(off.max(axis=0).argmax())}")
     book = market.book
-    gain = book.side * (book.price - cold.prices.of_orders(book)) - book.slope * cold.award_kw
-    sure = np.abs(gain) > SURE * size
+    sure = np.abs(gains(market, cold)) > SURE * size
     off = np.where(sure, np.abs(warm.award_kw - cold.award_kw), 0.0) / max(1.0, float(book.quantity_kw.sum()))
     yield Answer(
         Question.WARM_DISPATCH, float(off.max(initial=0.0)), f"order {int(np.argmax(off))}" if off.size else ""

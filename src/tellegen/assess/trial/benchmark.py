@@ -112,10 +112,13 @@ class Tally:
     worst: dict[Question, tuple[str, Answer]] = field(default_factory=dict)
     failed: dict[Question, list[tuple[str, Answer]]] = field(default_factory=dict)
     cpu_s: list[float] = field(default_factory=list)
+    slowest: str = ""
 
     def add(self, tried: Tried) -> None:
         """Count a book."""
         self.status[tried.status] += 1
+        if tried.cpu_s >= max(self.cpu_s, default=0.0):
+            self.slowest = tried.name
         self.cpu_s.append(tried.cpu_s)
         for answer in tried.answers:
             question = answer.question
@@ -222,4 +225,12 @@ def _report(tally: Tally, report: Report) -> None:
             report.notes.append(f"FAILED {len(failed) - NAMED_MAX} more: {question}")
     spread = {"p99": float(np.quantile(tally.cpu_s, 0.99)), "max": float(np.max(tally.cpu_s))}
     cpu_ms = {key: 1000 * value for key, value in spread.items()}
-    report.figures.append(Figure("CPU of a clearing", 1000 * float(np.median(tally.cpu_s)), "ms", spread=cpu_ms))
+    report.figures.append(
+        Figure(
+            "CPU of a clearing",
+            1000 * float(np.median(tally.cpu_s)),
+            "ms",
+            spread=cpu_ms,
+            conditions={"slowest": tally.slowest},
+        )
+    )

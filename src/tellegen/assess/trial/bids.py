@@ -53,12 +53,10 @@ def _taken(market: Market, outcome: Clearing) -> _Taken:
     return _Taken(price, quantity, taken)
 
 
-def bid_errors(market: Market, outcome: Clearing, size: float) -> Answer:
-    """How far the price that an order faces is on the wrong side of its bid, as a share of `size`."""
+def bid_errors(market: Market, outcome: Clearing) -> Answer:
+    """How far the price that an order faces is on the wrong side of its bid, currency/kWh."""
     book, taken = market.book, _taken(market, outcome)
-    coupled = np.where(book.product == Product.ENERGY, book.kvar_per_kw * outcome.prices.reactive[book.node], 0.0)
-    gain = book.side * (taken.price - outcome.prices.of_orders(book) - coupled) - book.slope * taken.award_kw
-    gain += _own(market, outcome)
+    gain = _gains(market, outcome, taken)
     none, full = (
         taken.award_kw <= EDGE * taken.quantity_kw,
         taken.award_kw >= (1 - EDGE) * taken.quantity_kw,
@@ -73,7 +71,19 @@ def bid_errors(market: Market, outcome: Clearing, size: float) -> Answer:
     if cut.any():
         return Answer(Question.BIDS, 1.0, f"order {int(np.argmax(cut))} takes any price, is cut and not listed")
     worst = int(np.argmax(wrong)) if wrong.size else 0
-    return Answer(Question.BIDS, float(wrong.max(initial=0.0)) / size, f"order {worst}")
+    return Answer(Question.BIDS, float(wrong.max(initial=0.0)), f"order {worst}")
+
+
+def gains(market: Market, outcome: Clearing) -> FloatArray:
+    """What one kW more of each order gains at the published prices, currency/kWh; NaN where it takes any price."""
+    return _gains(market, outcome, _taken(market, outcome))
+
+
+def _gains(market: Market, outcome: Clearing, taken: _Taken) -> FloatArray:
+    book = market.book
+    coupled = np.where(book.product == Product.ENERGY, book.kvar_per_kw * outcome.prices.reactive[book.node], 0.0)
+    gain = book.side * (taken.price - outcome.prices.of_orders(book) - coupled) - book.slope * taken.award_kw
+    return np.asarray(gain + _own(market, outcome))
 
 
 def _own(market: Market, outcome: Clearing) -> FloatArray:

@@ -180,7 +180,9 @@ def _homes(rows: _Rows, load: float) -> None:
     rows.add(stepped, Side.BUY, rows.price(0.1, 0.4), demand * (1 - first), kvar=kvar)
     top, bottom = rows.price(0.3, 1.5), rng.uniform(-0.05, 0.3, size)
     slope = (top - bottom) / np.maximum(demand, 1e-3)
-    rows.add((kind >= firm + 0.7 * (1 - firm)) & (demand > 0), Side.BUY, top, demand, slope=np.maximum(slope, 0.0), kvar=kvar)
+    rows.add(
+        (kind >= firm + 0.7 * (1 - firm)) & (demand > 0), Side.BUY, top, demand, slope=np.maximum(slope, 0.0), kvar=kvar
+    )
 
 
 def _roofs(rows: _Rows) -> None:

@@ -47,7 +47,7 @@ def judge(market: Market, outcome: Clearing, circuit: Circuit) -> Iterator[Answe
             way = 1.0 if scenario == Scenario.UP else -1.0
             reserve[scenario - 1] += way * prices.real
     yield from _prices(market, outcome, priced, reserve, size)
-    yield bid_errors(market, outcome, size)
+    yield bid_errors(market, outcome)
     yield from limit_errors(market, outcome, circuit)
     yield from _money(market, outcome)
 
