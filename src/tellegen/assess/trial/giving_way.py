@@ -23,6 +23,7 @@ Key = tuple[int, int, int]
 def limit_errors(market: Market, outcome: Clearing, circuit: Circuit) -> Iterator[Answer]:
     """What limits are hurt without being listed; duals that are negative, idle or off their curve."""
     listed = {(int(x.kind), x.index, int(x.scenario)): x for x in outcome.limits if x.kind < LimitType.RESERVE_UP}
+    elements = market.network.branches.element
     known: dict[Key, float] = {}
     worst, where = 0.0, ""
     for kind, index, scenario, excess in _measured(market, outcome, circuit):
@@ -30,6 +31,12 @@ def limit_errors(market: Market, outcome: Clearing, circuit: Circuit) -> Iterato
         for j, k in enumerate(index.tolist()):
             if (kind, k, scenario) in listed:
                 known[kind, k, scenario], unlisted[j] = float(excess[j]), 0.0
+        if kind == LimitType.RATING:
+            # What passes both ends of a line is one excess, listed at either.
+            for k in [key[1] for key in listed if key[0] == kind and key[2] == scenario]:
+                ends = np.flatnonzero([elements[j] == elements[k] for j in index])
+                given = float(excess[np.flatnonzero(index == k)].max(initial=0.0))
+                unlisted[ends] = np.maximum(unlisted[ends] - max(given, 0.0), 0.0)
         if unlisted.max(initial=0.0) > worst:
             worst, at = float(unlisted.max()), int(np.argmax(unlisted))
             where = f"{LimitType(kind).name.lower()} {int(index[at])} in {Scenario(scenario).name.lower()}"

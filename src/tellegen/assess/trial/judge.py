@@ -26,7 +26,10 @@ def judge(market: Market, outcome: Clearing, circuit: Circuit) -> Iterator[Answe
         yield Answer(Question.ENDS, 1.0, outcome.reason)
         return
     yield Answer(Question.ENDS, 0.0)
-    yield _finite(market, outcome)
+    finite = _finite(market, outcome)
+    yield finite
+    if not finite.passed:
+        return
     states = [(Scenario.DISPATCH, outcome.flow), *outcome.called]
     size = max(market.price_scale, float(np.abs(outcome.prices.energy).max()))
     priced = np.zeros(outcome.prices.energy.size, dtype=np.complex128)
