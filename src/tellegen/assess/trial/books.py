@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from tellegen.assess.trial.grounds import Ground
-from tellegen.grid import FixedLoads, Network
+from tellegen.grid import Engine, FixedLoads, Network, best_engine
 from tellegen.grid.network import FloatArray, IntArray
 from tellegen.market import Agreements, Clearing, OrderBook, Start, clear
 from tellegen.records import Product, Side
@@ -21,7 +21,7 @@ NUDGE = 0.03
 
 @dataclass(frozen=True)
 class Market:
-    """One book with all that `clear` is told of it."""
+    """One book with all that `clear` is told of it; every second one by the fastest engine installed."""
 
     network: Network
     book: OrderBook
@@ -33,6 +33,7 @@ class Market:
     loads: FixedLoads | None
     agreements: Agreements | None
     load_scale: float
+    engine: Engine
 
     def clear(self, book: OrderBook | None = None, start: Start | None = None) -> Clearing:
         """Clear this book, or another under the same rules."""
@@ -47,6 +48,7 @@ class Market:
             loads=self.loads,
             agreements=self.agreements,
             start=start,
+            engine=self.engine,
         )
 
     @cached_property
@@ -88,6 +90,7 @@ def draw_market(ground: Ground, number: int) -> Market:
         loads=loads,
         agreements=agreements,
         load_scale=load,
+        engine=best_engine() if number % 2 else Engine.SUPERLU,
     )
 
 
