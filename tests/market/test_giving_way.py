@@ -192,3 +192,14 @@ def test_kind_of_rating_is_said_in_the_unit(tree: Build) -> None:
     limit = max(clear(network, book, ROOT).relaxations, key=lambda limit: limit.excess)
     assert limit.unit == "kVA"
     assert limit.price == pytest.approx(limit.dual)
+
+
+def test_each_limit_that_gives_way_is_listed_and_counts_though_all_move_alike(tree: Build) -> None:
+    """One buyer is all that can choose, so voltages of both nodes differ by a factor; each has its own penalty."""
+    network = tree([0, 1], np.array([0.08 + 0.032j, 0.048 + 0.016j]), v_max=1.02)
+    book = OrderBook.of([2, 1], [-1, 1], [np.nan, 0.1], [150.0, 5.0])
+    cleared = clear(network, book, ROOT)
+    volt = np.abs(cleared.flow.voltage)[1:]
+    assert [limit.index for limit in cleared.relaxations] == [1, 2]
+    assert [limit.excess for limit in cleared.relaxations] == pytest.approx(volt - 1.02, abs=1e-9)
+    assert [limit.price for limit in cleared.relaxations] == pytest.approx([STEP["beyond"]] * 2)

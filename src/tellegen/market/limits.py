@@ -220,6 +220,12 @@ class Limits:
             peak[first : first + count] = here[at] >= np.maximum.reduceat(here[index], start[:-1])[at]
         return peak
 
+    def ends_of_one(self, row: int, other: int) -> bool:
+        """Whether two rows are ratings of one branch in one state: what passes both ends is one excess."""
+        element, at = self.factors.network.branches.element, self.index[[row, other]]
+        rated = (self.kind[[row, other]] == LimitType.RATING).all() and self.scenario[row] == self.scenario[other]
+        return bool(rated) and element[at[0]] == element[at[1]]
+
     @property
     def key(self) -> IntArray:
         """What tells each row from others, whatever else is traded, int64[R]."""

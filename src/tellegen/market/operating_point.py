@@ -131,11 +131,12 @@ class Twins:
         moved = ((r, kept, f * steeper) if k == row else (r, k, f) for r, k, f in self.pairs if r != kept)
         return Twins((*(pair for pair in moved if pair[0] != row), (int(row), int(kept), float(steeper))))
 
-    def allowed(self, values: FloatArray) -> FloatArray:
-        """Excess that each row may show without being hurt, float64[R]: that of its twin, and a little."""
+    def allowed(self, values: FloatArray, limits: Limits) -> FloatArray:
+        """Excess that each row may show without being hurt, float64[R]: a little, or that of the line's other end."""
         slack = np.zeros(values.size)
         for row, kept, steeper in self.pairs:
-            slack[row] = TWIN_SLACK + max(float(values[kept]), 0.0) * steeper
+            same = limits.ends_of_one(row, kept)
+            slack[row] = TWIN_SLACK + (max(float(values[kept]), 0.0) * steeper if same else 0.0)
         return slack
 
 
@@ -213,7 +214,7 @@ def residuals(
     wrong = np.where(low, np.maximum(-slope, 0.0), np.where(high, np.maximum(slope, 0.0), np.abs(slope)))
     gap = np.maximum(point.values, 0.0)
     if twins is not None:
-        gap = np.maximum(gap - twins.allowed(point.values), 0.0)
+        gap = np.maximum(gap - twins.allowed(point.values, task.limits), 0.0)
     gap[rows] = _stair_gap(task, point.values[rows], rows, dual)
     return float(wrong.max(initial=0.0)), float(gap.max(initial=0.0))
 

@@ -17,6 +17,7 @@ from tellegen.grid.powerflow import GridError
 from tellegen.market.curvature import Bend, bend_at, sharpened
 from tellegen.market.effort import Effort
 from tellegen.market.operating_point import (
+    TWIN_SLACK,
     Point,
     Slopes,
     Task,
@@ -181,6 +182,7 @@ class _Search:
         self.solution: Solution | None = None
         self.known: tuple[Point, IntArray, Slopes] | None = None
         self.twins, self.adding = Twins(), ROWS_ADDED
+        self.kin: dict[tuple[int, int], float] = {}
         self.learned, self.patience, self.refreshed = 0, PATIENCE, 0
 
     def run(self, effort: Effort) -> Found:
@@ -215,6 +217,7 @@ class _Search:
             self._steer(fresh_rows, backtracked, kkt > REFRESH_CONTRACTION * last and rounds > 1)
             if not fresh_rows and not backtracked and kkt > SHARP * last:
                 self._sharpen()
+        self._let_twins_go()
         ended = self._acceptable(kkt, violation)
         astray = ended and strayed(task, self.point)
         return Found(
@@ -295,7 +298,7 @@ class _Search:
         value = point.values.copy()
         self.point, self.voltages = point, tuple(flow.voltage for flow in point.flows)
         value[self.rows] = -np.inf
-        value -= self.twins.allowed(point.values)
+        value -= self.twins.allowed(point.values, self.task.limits)
         hurt = bool((value > VIOLATION_STOP).any())
         if not hurt:
             return False
@@ -311,7 +314,7 @@ class _Search:
         return True
 
     def _leave_twins_out(self, stair: IntArray) -> None:
-        """Of rows that are parallel keep the one that is hurt most; it takes the duals of the others."""
+        """Keep of parallel rows that which is hurt most, with the duals of the others, and all that are in excess."""
         slope = self._slopes().rows
         size = np.maximum(np.linalg.norm(slope, axis=1), 1e-300)
         unit = slope / size[:, None]
@@ -319,8 +322,13 @@ class _Search:
         reach = self.point.values[self.rows] / size
         keep, dual = np.ones(self.rows.size, dtype=bool), self.dual.copy()
         for i, j in zip(first.tolist(), second.tolist(), strict=True):
+            worse, other = (i, j) if reach[i] >= reach[j] else (j, i)
             if keep[i] and keep[j]:
-                worse, other = (i, j) if reach[i] >= reach[j] else (j, i)
+                pair = int(self.rows[other]), int(self.rows[worse])
+                if self.point.values[pair[0]] > VIOLATION_STOP and not self.task.limits.ends_of_one(*pair):
+                    # Each gives way along a curve of its own.
+                    self.kin[pair] = float(size[other] / size[worse])
+                    continue
                 keep[other] = False
                 self.twins = self.twins.joined(
                     int(self.rows[other]), int(self.rows[worse]), float(size[other] / size[worse])
@@ -331,6 +339,19 @@ class _Search:
         self.rows, self.dual = self.rows[keep], dual[keep]
         if self.solution is not None:
             self.solution = replace(self.solution, stair=stair[keep])
+
+    def _let_twins_go(self) -> None:
+        """At the end parallel rows of which none gives way are one again, if the curve of one allows both duals."""
+        for (other, worse), steeper in self.kin.items():
+            at = {int(row): k for k, row in enumerate(self.rows)}
+            if other not in at or worse not in at or max(self.point.values[[other, worse]]) > TWIN_SLACK:
+                continue
+            both = self.dual[at[worse]] + self.dual[at[other]] * steeper
+            if both <= self.task.penalties(np.array([worse]))[1][0, 0]:
+                self.dual[at[worse]] = both
+                self.twins = self.twins.joined(other, worse, steeper)
+                kept = np.arange(self.rows.size) != at[other]
+                self.rows, self.dual = self.rows[kept], self.dual[kept]
 
     def _refresh(self) -> None:
         exact = self.refreshed > 0
@@ -384,7 +405,7 @@ class _Search:
         """A row outside the working set is hurt: no step length is to blame for that."""
         value = point.values.copy()
         value[self.rows] = -np.inf
-        value -= self.twins.allowed(point.values)
+        value -= self.twins.allowed(point.values, self.task.limits)
         return bool((value > VIOLATION_STOP).any())
 
     def _merit(self, point: Point, price: FloatArray) -> float:
