@@ -110,23 +110,31 @@ class Tally:
     status: Counter[str] = field(default_factory=Counter)
     asked: Counter[Question] = field(default_factory=Counter)
     worst: dict[Question, tuple[str, Answer]] = field(default_factory=dict)
-    failed: dict[Question, list[tuple[str, Answer]]] = field(default_factory=dict)
+    failed: Counter[Question] = field(default_factory=Counter)
+    named: list[str] = field(default_factory=list)
+    bad: int = 0
     cpu_s: list[float] = field(default_factory=list)
     slowest: str = ""
 
-    def add(self, tried: Tried) -> None:
-        """Count a book."""
+    def add(self, tried: Tried) -> list[str]:
+        """Count a book; its failures in words, of each question so many as are named."""
         self.status[tried.status] += 1
         if tried.cpu_s >= max(self.cpu_s, default=0.0):
             self.slowest = tried.name
         self.cpu_s.append(tried.cpu_s)
+        failures = []
         for answer in tried.answers:
             question = answer.question
             self.asked[question] += 1
             if question not in self.worst or not answer.error <= self.worst[question][1].error:
                 self.worst[question] = (tried.name, answer)
             if not answer.passed:
-                self.failed.setdefault(question, []).append((tried.name, answer))
+                self.failed[question] += 1
+                if self.failed[question] <= NAMED_MAX:
+                    failures.append(f"FAILED {tried.name}: {question}: {answer.error:.3g} {answer.where}")
+        self.named += failures
+        self.bad += bool(any(not answer.passed for answer in tried.answers))
+        return failures
 
 
 def measure(options: Options, report: Report) -> None:
@@ -177,11 +185,12 @@ def _run(shares: list[tuple[str, range]], books: int, options: Options) -> Tally
             while open_shares:
                 for done in wait(open_shares, return_when=FIRST_COMPLETED).done:
                     for tried in done.result():
-                        tally.add(tried)
+                        for failure in tally.add(tried):
+                            options.progress(failure)
                     del open_shares[done]
                 if time.monotonic() - told > PROGRESS_S:
                     told = time.monotonic()
-                    options.progress(f"{tally.status.total():,} of {books:,} books, {_failures(tally)}")
+                    options.progress(f"{tally.status.total():,} of {books:,} books, {tally.bad} failed")
         except BrokenProcessPool:
             lost = ", ".join(
                 f"{ground}:{numbers.start} to {numbers.stop - 1}" for ground, numbers in open_shares.values()
@@ -190,11 +199,6 @@ def _run(shares: list[tuple[str, range]], books: int, options: Options) -> Tally
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     return tally
-
-
-def _failures(tally: Tally) -> str:
-    names = {name for found in tally.failed.values() for name, _ in found}
-    return f"{len(names)} failed" if names else "none failed"
 
 
 def _report(tally: Tally, report: Report) -> None:
@@ -209,20 +213,24 @@ def _report(tally: Tally, report: Report) -> None:
         if question not in tally.worst:
             continue
         name, answer = tally.worst[question]
-        failed = tally.failed.get(question, [])
         report.figures.append(
             Figure(
                 str(question),
                 answer.error,
                 "largest",
                 target=ALLOWED[question] if np.isfinite(ALLOWED[question]) else None,
-                conditions={"asked": tally.asked[question], "failed": len(failed), "book": name, "at": answer.where},
+                conditions={
+                    "asked": tally.asked[question],
+                    "failed": tally.failed[question],
+                    "book": name,
+                    "at": answer.where,
+                },
             )
         )
-        for bad, why in failed[:NAMED_MAX]:
-            report.notes.append(f"FAILED {bad}: {question}: {why.error:.3g} {why.where}")
-        if len(failed) > NAMED_MAX:
-            report.notes.append(f"FAILED {len(failed) - NAMED_MAX} more: {question}")
+    report.notes += tally.named
+    unnamed = tally.failed.total() - len(tally.named)
+    if unnamed:
+        report.notes.append(f"FAILED {unnamed} answers more: those beyond the first {NAMED_MAX} of a question")
     spread = {"p99": float(np.quantile(tally.cpu_s, 0.99)), "max": float(np.max(tally.cpu_s))}
     cpu_ms = {key: 1000 * value for key, value in spread.items()}
     report.figures.append(

@@ -138,8 +138,8 @@ def _laws() -> Ground:
     mains = {name: k for k, name in reversed(list(enumerate(network.nodes)))}
     at = np.array([mains[layout.bus[int(k)]] for k in rng.choice(joints, 9)]) + np.arange(9) % 3
     between = np.where(np.arange(9) < 5, at - np.arange(9) % 3 + (np.arange(9) + 1) % 3, GROUND)
-    one, kind = np.ones(9), np.arange(9) % 3
-    law = LoadLaw(one, 1.0 * kind, 2.0 - kind % 2, 0 * one, 0.5 * one, 0.9 * one, 1.1 * one)
+    one, kind = np.ones(9), (np.arange(9) % 3).astype(np.float64)
+    law = LoadLaw(one, kind, np.array([2.0, 1.0, 2.0] * 3), 0 * one, 0.5 * one, 0.9 * one, 1.1 * one)
     kw = rng.uniform(0.3, 1.0, 9) * float(np.median(feeder.peak_kw))
     loads = FixedLoads(tuple(f"load {k}" for k in range(9)), at, kw, 0.3 * kw, other=between, law=law)
     return Ground.of("laws", network, place, (power, 0.25 * power), connections=connector.table(), loads=loads)
