@@ -131,6 +131,10 @@ class Twins:
         moved = ((r, kept, f * steeper) if k == row else (r, k, f) for r, k, f in self.pairs if r != kept)
         return Twins((*(pair for pair in moved if pair[0] != row), (int(row), int(kept), float(steeper))))
 
+    def without(self, rows: IntArray) -> Twins:
+        """Less those that are rows by themselves again."""
+        return Twins(tuple(pair for pair in self.pairs if pair[0] not in rows))
+
     def allowed(self, values: FloatArray, limits: Limits) -> FloatArray:
         """Excess that each row may show without being hurt, float64[R]: a little, or that of the line's other end."""
         slack = np.zeros(values.size)

@@ -230,7 +230,7 @@ class _Search:
             iterations=effort.spent,
             settled=ended and not astray,
             strayed=astray,
-            twins=self.twins,
+            twins=self.twins.without(self.rows),
         )
 
     def _acceptable(self, kkt: float, violation: float) -> bool:

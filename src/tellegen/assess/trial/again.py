@@ -47,8 +47,11 @@ def warm_errors(market: Market, cold: Clearing, number: int) -> Iterator[Answer]
         return
     wide = [float((end.prices.high - end.prices.low).max()) / size for end in (cold, warm)]
     if max(wide) <= 1e-9:
-        off = np.abs(np.stack([warm.prices.energy - cold.prices.energy, warm.prices.reactive - cold.prices.reactive]))
-        yield Answer(Question.WARM_PRICES, float(off.max()) / size, f"place {int(off.max(axis=0).argmax())}")
+        # Where nobody trades the dual of two limits that are one to all who do may stand at either.
+        at = np.unique(market.book.node)
+        one, two = ((end.prices.energy[at], end.prices.reactive[at]) for end in (cold, warm))
+        off = np.abs(np.subtract(one, two)).max(axis=0)
+        yield Answer(Question.WARM_PRICES, float(off.max(initial=0.0)) / size, f"place {at[off.argmax()]}")
     book = market.book
     sure = np.abs(gains(market, cold)) > SURE * size
     off = np.where(sure, np.abs(warm.award_kw - cold.award_kw), 0.0) / max(1.0, float(book.quantity_kw.sum()))
