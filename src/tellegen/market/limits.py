@@ -221,10 +221,11 @@ class Limits:
         return peak
 
     def ends_of_one(self, row: int, other: int) -> bool:
-        """Whether two rows are ratings of one branch in one state: what passes both ends is one excess."""
-        element, at = self.factors.network.branches.element, self.index[[row, other]]
+        """Whether two rows are ratings of one conductor in one state: what passes both ends is one excess."""
         rated = (self.kind[[row, other]] == LimitType.RATING).all() and self.scenario[row] == self.scenario[other]
-        return bool(rated) and element[at[0]] == element[at[1]]
+        network, (a, b) = self.factors.network, self.index[[row, other]]
+        phase = network.phase[network.branches.node]
+        return bool(rated) and network.branches.element[a] == network.branches.element[b] and phase[a] == phase[b]
 
     @property
     def key(self) -> IntArray:

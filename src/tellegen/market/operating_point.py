@@ -138,9 +138,9 @@ class Twins:
     def allowed(self, values: FloatArray, limits: Limits) -> FloatArray:
         """Excess that each row may show without being hurt, float64[R]: a little, or that of the line's other end."""
         slack = np.zeros(values.size)
-        for row, kept, steeper in self.pairs:
+        for row, kept, _ in self.pairs:
             same = limits.ends_of_one(row, kept)
-            slack[row] = TWIN_SLACK + (max(float(values[kept]), 0.0) * steeper if same else 0.0)
+            slack[row] = TWIN_SLACK + (max(float(values[kept]), 0.0) if same else 0.0)
         return slack
 
 

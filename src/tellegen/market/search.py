@@ -325,7 +325,9 @@ class _Search:
             worse, other = (i, j) if reach[i] >= reach[j] else (j, i)
             if keep[i] and keep[j]:
                 pair = int(self.rows[other]), int(self.rows[worse])
-                if self.point.values[pair[0]] > VIOLATION_STOP and not self.task.limits.ends_of_one(*pair):
+                one = self.task.limits.ends_of_one(*pair)
+                allowed = max(VIOLATION_STOP, self.point.values[pair[1]] + TWIN_SLACK if one else 0.0)
+                if self.point.values[pair[0]] > allowed:
                     # Each gives way along a curve of its own.
                     self.kin[pair] = float(size[other] / size[worse])
                     continue
@@ -341,10 +343,10 @@ class _Search:
             self.solution = replace(self.solution, stair=stair[keep])
 
     def _let_twins_go(self) -> None:
-        """At the end parallel rows of which none gives way are one again, if the curve of one allows both duals."""
+        """At the end parallel rows that both are at their limit are one again, if one curve allows both duals."""
         for (other, worse), steeper in self.kin.items():
             at = {int(row): k for k, row in enumerate(self.rows)}
-            if other not in at or worse not in at or max(self.point.values[[other, worse]]) > TWIN_SLACK:
+            if other not in at or worse not in at or np.abs(self.point.values[[other, worse]]).max() > TWIN_SLACK:
                 continue
             both = self.dual[at[worse]] + self.dual[at[other]] * steeper
             if both <= self.task.penalties(np.array([worse]))[1][0, 0]:
