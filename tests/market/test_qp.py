@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tellegen.grid.elimination import Engine, best_engine
-from tellegen.market.active_set import active_sets
-from tellegen.market.descent import descend
-from tellegen.market.price_search import PriceSearch
 from tellegen.market.program import Program, Solution
-from tellegen.market.qp import CLIMBS_MAX, solve_program
+from tellegen.market.qp import SOFTNESS_FAR, STAGES_MAX, climbed, descended, solve_program
 
 
 @pytest.fixture(params=[Engine.SUPERLU, Engine.SWEEPS], scope="module")
@@ -86,23 +85,30 @@ def test_the_answer_meets_the_optimality_conditions(engine: Engine, seed: int) -
 
 @given(st.integers(0, 10**6), st.floats(0.0, 1.0))
 @settings(max_examples=60, deadline=None)
-def test_a_descent_ends_at_the_optimum_wherever_it_begins(seed: int, share: float) -> None:
-    program = random_program(seed)
+def test_a_descent_ends_at_the_optimum_wherever_it_begins(engine: Engine, seed: int, share: float) -> None:
+    program = random_program(seed, engine=engine)
     answer = solve_program(program, np.full(40, -1), np.zeros(6, dtype=np.int64))
     begin = np.random.default_rng(seed).random(40)
     bound = np.where(begin < share, -1, np.where(begin > 0.9, 1, 0))
-    down = descend(program, begin, np.zeros(6), bound, np.zeros(6, dtype=np.int64))
+    down = descended(program, begin, np.zeros(6), bound, np.zeros(6, dtype=np.int64))
     assert down is not None
-    polished = active_sets(program, down.bound, down.stair, down.y, down.dual)
-    assert polished is not None
-    assert_optimal(program, polished)
-    assert objective(program, polished.y) == pytest.approx(objective(program, answer.y), abs=1e-8)
+    assert_optimal(program, down)
+    assert objective(program, down.y) == pytest.approx(objective(program, answer.y), abs=1e-8)
 
 
-def test_a_good_guess_is_kept() -> None:
-    program = random_program(1)
+@given(st.integers(0, 10**6))
+@settings(max_examples=40, deadline=None)
+def test_a_climb_ends_at_the_optimum_where_bids_slope(engine: Engine, seed: int) -> None:
+    program = replace(random_program(seed, engine=engine), diagonal=np.full(40, 0.5))
+    answer = climbed(program, SOFTNESS_FAR, np.full(40, 0.5), np.zeros(6), STAGES_MAX)
+    assert answer.exact
+    assert_optimal(program, answer)
+
+
+def test_a_good_guess_is_kept(engine: Engine) -> None:
+    program = random_program(1, engine=engine)
     answer = solve_program(program, np.full(40, -1), np.zeros(6, dtype=np.int64))
-    again = active_sets(program, answer.bound, answer.stair)
+    again = descended(program, answer.y, answer.dual, answer.bound, answer.stair)
     assert again is not None
     assert again.y == pytest.approx(answer.y, abs=1e-10)
 
@@ -171,19 +177,6 @@ def test_any_guess_ends_at_the_same_dispatch_and_prices(engine: Engine, seed: in
     assert other.exact
     assert other.y == pytest.approx(plain.y, abs=1e-7)
     assert other.dual @ program.rows == pytest.approx(plain.dual @ program.rows, abs=1e-7)
-
-
-@given(st.integers(0, 10**6))
-@settings(max_examples=30, deadline=None)
-def test_a_search_over_prices_finds_the_active_sets_without_a_guess(engine: Engine, seed: int) -> None:
-    program = random_program(seed, engine=engine)
-    search = PriceSearch(program, np.full(40, 0.5), np.zeros(6), 1.0)
-    found = None
-    for _ in range(CLIMBS_MAX):
-        bound, stair = search.climb()
-        found = found or active_sets(program, bound, stair, search.y, search.dual)
-    assert found is not None
-    assert_optimal(program, found)
 
 
 def test_one_variable(engine: Engine) -> None:
@@ -266,12 +259,7 @@ def test_arrays_and_compiled_loops_find_the_same(size: int, rows: int, rank: int
     found = []
     for engine in (Engine.SUPERLU, Engine.SWEEPS):
         program = random_program(size + rows, size, rows, rank, engine=engine)
-        search = PriceSearch(program, np.full(size, 0.5), np.full(rows, 1.0), 1.0)
-        for _ in range(5):
-            bound, stair = search.climb()
-        answer = active_sets(program, bound, stair, search.y, search.dual)
-        assert answer is not None
-        found.append(answer)
+        found.append(solve_program(program, np.full(size, -1), np.zeros(rows, dtype=np.int64)))
     assert found[0].bound.tolist() == found[1].bound.tolist()
     assert found[0].y == pytest.approx(found[1].y, abs=1e-9)
     assert found[0].dual @ program.rows == pytest.approx(found[1].dual @ program.rows, abs=1e-9)

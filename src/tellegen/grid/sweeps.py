@@ -27,10 +27,15 @@ WIDTH_MAX = 64
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
-def compiled(function: FunctionT) -> FunctionT:
-    """Compile at the first call; machine code is kept on disk where a folder for it can be written."""
+def compiled(function: FunctionT, *, inner: bool = False) -> FunctionT:
+    """Compile at the first call; machine code is kept on disk where a folder for it can be written.
+
+    What is `inner` is called by other compiled functions alone.
+    """
     # Fused multiply-add is allowed; nothing that would change the order of sums is.
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+    if inner:
+        options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     try:
         function = numba.njit(cache=True, **options)(function)
     except RuntimeError:

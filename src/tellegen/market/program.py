@@ -13,11 +13,27 @@ A row is elastic: its penalty is convex and piecewise linear, 0 up to the limit,
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from tellegen.grid.elimination import Engine
 from tellegen.grid.network import FloatArray, IntArray
+
+
+class Terms(NamedTuple):
+    """Arrays of a `Program`, for compiled loops."""
+
+    across: FloatArray
+    channel: IntArray
+    gain: FloatArray
+    linear: FloatArray
+    diagonal: FloatArray
+    upper: FloatArray
+    limit: FloatArray
+    kink: FloatArray
+    penalty: FloatArray
+    row_size: FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +48,7 @@ class Program:
     rows : float64[k, c]; limit : float64[k].
     kink : float64[k, 2], excess at which the penalty changes, first column 0.
     penalty : float64[k, 2], currency per unit of excess, rising, positive.
-    engine : compiled loops or arrays for the search over prices.
+    engine : compiled loops or arrays.
     """
 
     linear: FloatArray
@@ -55,6 +71,14 @@ class Program:
         if "across" not in self._known:
             self._known["across"] = np.ascontiguousarray(np.concatenate([self.factor, self.rows.T], axis=1))
         return self._known["across"]
+
+    @property
+    def terms(self) -> Terms:
+        """All that loops need."""
+        return Terms(
+            self.across, self.channel, self.gain, self.linear, self.diagonal, self.upper, self.limit,
+            self.kink, self.penalty, self.row_size(),
+        )  # fmt: skip
 
     def conditions(self, y: FloatArray, dual: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Derivative of the Lagrangian by y, bounds left out, and `excess`, in one go."""
@@ -99,7 +123,7 @@ class Solution:
     y : float64[m]; dual : float64[k] >= 0.
     bound : int64[m], -1 at zero, +1 at `upper`, 0 in between.
     stair : int64[k]: 0 slack, 1 at the limit, 2 beyond it on the first penalty, 3 at the second kink, 4 beyond.
-    exact : active sets settled; else it is where a descent ended, or the climb over prices.
+    exact : it is the optimum; else where a climb ended.
     """
 
     y: FloatArray

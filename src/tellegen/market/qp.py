@@ -1,28 +1,39 @@
-"""The quadratic program of one step, solved exactly: active sets from a good guess, else a search over prices first.
+"""The quadratic program of one step, solved exactly: a climb over prices where bids are new, then a descent.
 
-What the search finds is brought to the optimum by a descent member by member where few variables are free, and by
-active sets all at once where many are.
+The climb finds about where the optimum is, the descent goes there member by member. Where many variables are free
+between their bounds, because bids slope, the climb goes all the way alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
 import numpy as np
 
+from tellegen.grid.elimination import Engine
 from tellegen.grid.network import FloatArray, IntArray
-from tellegen.market.active_set import active_sets
+from tellegen.grid.twofold import Twofold
+from tellegen.market.climb import HARDER, climb
 from tellegen.market.descent import descend
-from tellegen.market.price_search import PriceSearch
 from tellegen.market.program import Program, Solution
+
+ParamT = ParamSpec("ParamT")
+AnswerT = TypeVar("AnswerT")
 
 SOFTNESS_NEAR, SOFTNESS_FAR = 0.02, 1.0
 """Price range over which steps answer at first, relative to the size of prices: from a point with duals, from none."""
-SOFTNESS_SHARP = 0.05
-"""At less than this softness the active sets are worth a try."""
-CLIMBS_MAX = 8
+SOFTNESS_LAST = 1e-4
+"""From a guess that hardly anything disagrees with."""
+FIRMNESS = 1e-3
+"""Share of what all variables could answer to a row that its dual's own centre adds, at softness 1."""
+STAGES_FIRST, STAGES_MAX = 3, 10
+"""Centres of a climb from no duals, and of one that goes all the way."""
 FREE_MAX = 100
-"""So many free variables are a descent's; more settle together."""
-MEMBERS_MAX = 400
-"""The last resort's dense system has at most so many free variables and tight rows."""
+"""So many free variables are a descent's."""
+WRONG_MAX = 10
+"""A guess that more variables at their bounds disagree with is none."""
+WRONG = 1e-10
 
 
 def solve_program(
@@ -51,34 +62,56 @@ def solve_program(
     >>> answer.y.round(9).tolist(), answer.dual.round(9).tolist()
     ([2.0, 1.0], [2.0])
     """
-    found = active_sets(program, bound, stair, y, dual)
-    if found is not None:
-        return found
-    softness = SOFTNESS_FAR if y is None or dual is None else SOFTNESS_NEAR
+    far = y is None or dual is None
     if y is None:
         y = np.where(bound < 0, 0.0, np.where(bound > 0, program.upper, program.upper / 2))
     if dual is None:
         levels = np.concatenate([np.zeros((stair.size, 1)), program.penalty], axis=1)
         dual = levels[np.arange(stair.size), stair // 2]
-    return _by_prices(program, PriceSearch(program, y, dual, softness))
+    y, dual = np.clip(y, 0.0, program.upper), np.clip(dual, 0.0, program.penalty[:, 1])
+    few, softness = int((bound == 0).sum()) <= FREE_MAX, SOFTNESS_FAR if far else SOFTNESS_NEAR
+    wrong = bound * program.conditions(y, dual)[0] > WRONG * np.abs(program.linear)
+    if not far and int(wrong.sum()) <= WRONG_MAX:
+        softness = SOFTNESS_LAST
+        found = descended(program, y, dual, bound, stair) if few else None
+        if found is not None:
+            return found
+    for stages in (STAGES_FIRST if far else 1 if few else STAGES_MAX, STAGES_MAX):
+        near = climbed(program, softness, y, dual, stages)
+        y, dual, softness = near.y, near.dual, softness * HARDER**stages
+        if near.exact:
+            break
+        found = (
+            descended(program, y, dual, near.bound, near.stair) if int((near.bound == 0).sum()) <= FREE_MAX else None
+        )
+        if found is not None:
+            return found
+    return near
 
 
-def _by_prices(program: Program, search: PriceSearch) -> Solution:
-    """Climb until what was found is sharp enough for the sets to settle; where they never do, what was found."""
-    for _ in range(CLIMBS_MAX):
-        sharp = search.softness < SOFTNESS_SHARP
-        bound, stair = search.climb()
-        if not sharp:
-            continue
-        y, dual = search.y, search.dual
-        near = descend(program, y, dual, bound, stair) if int((bound == 0).sum()) <= FREE_MAX else None
-        if near is not None:
-            bound, stair, y, dual = near.bound, near.stair, near.y, near.dual
-        answer = active_sets(program, bound, stair, y, dual)
-        if answer is not None:
-            return answer
-    few = int((bound == 0).sum() + (stair % 2 == 1).sum()) <= MEMBERS_MAX
-    near = descend(program, search.y, search.dual, bound, stair) if few else None
-    if near is None:
-        return Solution(search.y, search.dual, bound, stair, exact=False)
-    return active_sets(program, near.bound, near.stair, near.y, near.dual) or near
+def descended(program: Program, y: FloatArray, dual: FloatArray, bound: IntArray, stair: IntArray) -> Solution | None:
+    """Where a descent ends, the optimum; None where it fails."""
+    y, dual, bound, stair = y.copy(), dual.copy(), bound.astype(np.int64), stair.astype(np.int64)
+    price = float((np.abs(program.linear) / np.abs(program.gain)).max(initial=1e-12))
+    arrived = _run(program, descend)(program.terms, price, y, dual, bound, stair)
+    return (
+        Solution(np.clip(y, 0.0, program.upper), np.maximum(dual, 0.0), bound, stair, exact=True) if arrived else None
+    )
+
+
+def climbed(program: Program, softness: float, y: FloatArray, dual: FloatArray, stages: int) -> Solution:
+    """Where a climb of so many centres ends."""
+    y, dual, reach = y.copy(), dual.copy(), np.abs(program.gain)
+    price = max(float(np.median(np.abs(program.linear) / reach)) if reach.size else 0.0, 1e-12)
+    unit = price * reach / program.upper
+    answers = program.total(program.gain / (program.diagonal + unit))
+    firmness = FIRMNESS * (program.rows**2 @ answers) + 1e-300
+    exact = _run(program, climb)(program.terms, unit, firmness, softness, price, stages, y, dual)
+    first, last = program.penalty.T
+    bound = (y >= program.upper).astype(np.int64) - (y <= 0.0)
+    stair = (dual > 0).astype(np.int64) + (dual >= first) + (dual > first) + (dual >= last)
+    return Solution(y, dual, bound, stair, exact=bool(exact))
+
+
+def _run(program: Program, function: Twofold[ParamT, AnswerT]) -> Callable[ParamT, AnswerT]:
+    return function.compiled if program.engine is Engine.SWEEPS else function.plain
