@@ -354,9 +354,10 @@ def _meet(terms: Terms, place: Place, slots: Slots) -> bool:
                 cut += 1
         if not cut:
             break
-        for k in range(slots.member.size):
-            if 0 <= slots.member[k] < EMPTY and place.bound[slots.member[k]] != 0:
-                _leave(terms, place, slots, k)
+        # One that leaves may move the others to other slots.
+        for i in slots.member.copy():
+            if 0 <= i < EMPTY and place.bound[i] != 0:
+                _leave(terms, place, slots, _slot(slots, i))
         _look(terms, place)
     rank = place.state.size - terms.limit.size
     for row in range(terms.limit.size):
