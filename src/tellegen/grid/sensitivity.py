@@ -79,6 +79,19 @@ class Linearisation:
         source = np.where(kinds == Quantity.ROOT_KW, 1.0, np.where(kinds == Quantity.ROOT_KVAR, 1j, 0.0))
         return self._answers(self._adjoint(self._seeds(quantity, index)), self._units(kinds), source, at)
 
+    def projected(self, quantity: IntArray, index: IntArray, at: IntArray, unit: ComplexArray) -> FloatArray:
+        """`gradients` along units of demand (kW + j kvar) at some places, complex128[p], as float64[m, p]."""
+        kinds = np.asarray(quantity)
+        if self.wiring.ports is not None or (self.factors.position[at] < 0).any():
+            found = self.gradients(quantity, index, at)
+            return np.asarray(found.real * unit.real + found.imag * unit.imag, order="C")
+        place = self.factors.position[at]
+        turn = self._inverse_voltage()[place] * -np.conj(unit)
+        adjoint = self._adjoint(self._seeds(quantity, index)).T
+        found = adjoint[:, place]
+        found *= turn
+        return np.asarray(found.real * self._units(kinds)[:, None])
+
     def weighted_gradient(
         self, quantity: IntArray, index: IntArray, weight: FloatArray, at: IntArray | None = None
     ) -> ComplexArray:
@@ -162,10 +175,10 @@ class Linearisation:
             seed += self._bend(tangent, adjoint)
         if pairs.shape[1]:
             seed += pairs @ (np.conj(apart * turn**2) * (pairs.T @ mirror))
-        for kind, place, amount in zip(quantity, index, size, strict=True):
-            if kind == Quantity.VOLTAGE:
-                self._add_voltage_seed(seed, tangent, int(place), float(amount))
-            elif kind == Quantity.TERMINAL:
+        volts = quantity == Quantity.VOLTAGE
+        self._add_voltage_seeds(seed, tangent, index[volts], size[volts])
+        for kind, place, amount in zip(quantity[~volts], index[~volts], size[~volts], strict=True):
+            if kind == Quantity.TERMINAL:
                 self._add_terminal_seed(seed, tangent, int(place), float(amount))
             elif self.factors.network.root_terminals is not None:
                 at = self.factors.network.root_terminals
@@ -279,10 +292,13 @@ class Linearisation:
         np.add.at(own, factors.terminal[at], current)
         return -(own + from_volt), -1j * (own - from_volt)
 
-    def _add_voltage_seed(self, seed: ComplexArray, tangent: ComplexArray, node: int, weight: float) -> None:
-        at = int(self._places(np.array([node]))[0])
-        v, dv = self.voltage[at], tangent[at]
-        seed[at] += weight * (dv / abs(v) - v * (np.conj(v) * dv).real / abs(v) ** 3)
+    def _add_voltage_seeds(
+        self, seed: ComplexArray, tangent: ComplexArray, node: IntArray, weight: FloatArray
+    ) -> None:
+        at = self._places(node)
+        v, dv = self.voltage[at, None], tangent[at]
+        size = np.abs(v)
+        np.add.at(seed, at, weight[:, None] * (dv / size - v * (np.conj(v) * dv).real / size**3))
 
     def _add_terminal_seed(self, seed: ComplexArray, tangent: ComplexArray, place: int, weight: float) -> None:
         nodes, row, current, volt, terminal = self._terminal(place)

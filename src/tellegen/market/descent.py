@@ -276,19 +276,25 @@ def _join(terms: Terms, slots: Slots, member: int, least: float) -> bool:
 @Twofold
 def _leave(terms: Terms, place: Place, slots: Slots, at: int) -> None:
     """Take a member out of the inverse; where a row is met by it alone, that row stands where it stands."""
-    column = slots.inverse[at].copy()
-    slots.member[at] = EMPTY
-    if abs(column[at]) <= DEPENDENT:
-        most, row = 0.0, 0
-        for k in range(column.size):
-            if slots.member[k] < 0 and abs(column[k]) > most:
-                most, row = abs(column[k]), k
-        if most > 0.0:
+    if abs(slots.inverse[at, at]) <= DEPENDENT:
+        most, row = 0.0, -1
+        for k in range(slots.member.size):
+            if slots.member[k] < 0 and abs(slots.inverse[at, k]) > most:
+                most, row = abs(slots.inverse[at, k]), k
+        if row >= 0:
             _stand(terms, place, -1 - slots.member[row])
-            slots.member[row] = EMPTY
+            _drop(slots, row)
+    _drop(slots, at)
+    if not np.all(np.isfinite(slots.inverse)):
         _make(terms, place, slots, slots.member.copy())
-        return
+
+
+@Twofold
+def _drop(slots: Slots, at: int) -> None:
+    """Take a member out of the inverse."""
+    column = slots.inverse[at].copy()
     add_outer(slots.inverse, column, column, -1.0 / column[at])
+    slots.member[at] = EMPTY
     slots.inverse[at], slots.inverse[:, at] = 0.0, 0.0
     slots.system[at], slots.system[:, at] = 0.0, 0.0
 

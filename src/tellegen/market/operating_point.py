@@ -164,7 +164,7 @@ def slopes_at(task: Task, point: Point, rows: IntArray, known: tuple[IntArray, S
         ahead = _ROOT if priced else _ROOT[:0]
         quantity = np.concatenate([ahead, limits.quantity[rows[mine]]])
         index = np.concatenate([0 * ahead, limits.index[rows[mine]]])
-        raw = channels.combine(line.gradients(quantity, index, channels.place), scenario)
+        raw = line.projected(quantity, index, channels.place, channels.unit(scenario))
         by_channel[mine] = raw[ahead.size :] * (limits.sign[rows[mine]] / limits.scale[rows[mine]])[:, None]
         if priced:
             cost = task.root_price * raw[0] + task.root_reactive_price * raw[1]

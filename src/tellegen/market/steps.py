@@ -74,6 +74,10 @@ class Channels:
         """Demand that one unit adds in a scenario, relative to `active` and `reactive`, float64[c]."""
         return np.asarray(self._called[scenario])
 
+    def unit(self, scenario: int) -> ComplexArray:
+        """Demand that one unit of each adds in a scenario, kW + j kvar, complex128[c]."""
+        return np.asarray(self.activation(scenario) * (self.active + 1j * self.reactive))
+
     def project(self, gradient: ComplexArray, scenario: int = Scenario.DISPATCH) -> FloatArray:
         """Derivatives by channels, [..., c], of something with derivatives `gradient` [..., places] in a scenario."""
         return self.combine(gradient[..., self.place], scenario)
