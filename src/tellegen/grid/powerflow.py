@@ -42,6 +42,8 @@ SLOW_CONTRACTION = 0.6
 """A fixed point that shrinks its step by less than this per iteration is handed to Newton."""
 CACHED_NETWORKS_MAX = 16
 CACHED_PATTERNS_MAX = 8
+FALL_NODES_MAX = 250
+"""Impedances between all nodes of a larger network are not worth their place."""
 PHASES = 3
 """Nodes of a higher phase number are neutrals."""
 
@@ -68,6 +70,8 @@ class Factors:
     neighbours : compressed rows (start int64[n + 1], index) of each free node and those joined to it in its phase.
     patterns : of the Jacobians that were asked for, by the ends of loads between nodes or with a law.
     known_impedance : float64[n], driving-point impedances that were asked for, NaN where not yet.
+    known_fall : float64[n, n] where it was asked for, by how much a unit of demand at each node (column) may move each
+        node's voltage, as shares of the voltages without demand.
     """
 
     network: Network
@@ -88,6 +92,7 @@ class Factors:
     neighbours: tuple[IntArray, IntArray]
     patterns: OrderedDict[bytes, JacobianPattern]
     known_impedance: FloatArray
+    known_fall: list[FloatArray]
 
     def driving_impedance(self, node: IntArray) -> FloatArray:
         """Magnitude of the impedance that free nodes see, per unit: what a current at each does to its own voltage."""
@@ -99,6 +104,23 @@ class Factors:
             unit[k] = 1.0
             self.known_impedance[k] = abs(self.lu.solve(unit)[k])
         return np.asarray(self.known_impedance[place])
+
+    def is_high_branch(self, draw: Draw, voltage_free: ComplexArray) -> bool:
+        """Whether a solution is certainly the one that is reached from no load; False where that takes a power flow.
+
+        With ``xi = max_i sum_j |Z_ij| |s_j| / (|w_i| |w_j|)``, w the voltages without demand, any solution whose
+        voltages are within ``r < 1/2`` of w has ``r (1 - r) <= xi``, and where ``xi < 1/4`` there is one such alone, to
+        which the fixed point contracts from w (Wang, Bernstein, Le Boudec, Paolone 2018).
+        """
+        if draw.incidence is not None or self.free.size > FALL_NODES_MAX:
+            return False
+        if not float(np.abs(voltage_free - self.no_load).max() / np.abs(self.no_load).min()) < 0.5:
+            return False
+        if not self.known_fall:
+            size = np.maximum(np.abs(self.no_load), 1e-6)
+            impedance = self.lu.solve(np.eye(self.free.size, dtype=np.complex128))
+            self.known_fall.append(np.abs(impedance) / size / size[:, None])
+        return float((self.known_fall[0] @ np.abs(draw.load)).max()) < 0.25
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -203,6 +225,7 @@ def _factorise(network: Network, engine: Engine) -> Factors:
         neighbours=_neighbours(y_free, network.phase[free]),
         patterns=OrderedDict(),
         known_impedance=np.full(free.size, np.nan),
+        known_fall=[],
     )
 
 

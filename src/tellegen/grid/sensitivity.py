@@ -292,9 +292,7 @@ class Linearisation:
         np.add.at(own, factors.terminal[at], current)
         return -(own + from_volt), -1j * (own - from_volt)
 
-    def _add_voltage_seeds(
-        self, seed: ComplexArray, tangent: ComplexArray, node: IntArray, weight: FloatArray
-    ) -> None:
+    def _add_voltage_seeds(self, seed: ComplexArray, tangent: ComplexArray, node: IntArray, weight: FloatArray) -> None:
         at = self._places(node)
         v, dv = self.voltage[at, None], tangent[at]
         size = np.abs(v)

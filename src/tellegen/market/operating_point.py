@@ -107,7 +107,9 @@ def strayed(task: Task, point: Point) -> bool:
     """
     rows = np.flatnonzero(task.limits.kind == LimitType.VOLTAGE_MAX)
     node, highest = task.limits.index[rows], task.limits.level[rows]
-    for scenario, flow in zip(task.steps.scenarios, point.flows, strict=True):
+    for scenario, flow, line in zip(task.steps.scenarios, point.flows, point.lines, strict=True):
+        if task.factors.is_high_branch(line.draw, line.voltage):
+            continue
         demand = task.steps.demand_kva(point.y, scenario)
         try:
             again = solve_powerflow(task.network, demand, wiring=task.wiring, factors=task.factors)

@@ -31,6 +31,10 @@ STAGES_FIRST, STAGES_MAX = 3, 10
 """Centres of a climb from no duals, and of one that goes all the way."""
 FREE_MAX = 100
 """So many free variables are a descent's."""
+SLOPED, SLOPED_MAX = 1e-3, 30
+"""Unless the price of more than so many of them varies by more than that share over their width."""
+LAST_MAX = 400
+"""The last resort's dense system has at most so many free variables."""
 WRONG_MAX = 10
 """A guess that more variables at their bounds disagree with is none."""
 WRONG = 1e-10
@@ -69,8 +73,9 @@ def solve_program(
         levels = np.concatenate([np.zeros((stair.size, 1)), program.penalty], axis=1)
         dual = levels[np.arange(stair.size), stair // 2]
     y, dual = np.clip(y, 0.0, program.upper), np.clip(dual, 0.0, program.penalty[:, 1])
-    few, softness = int((bound == 0).sum()) <= FREE_MAX, SOFTNESS_FAR if far else SOFTNESS_NEAR
+    softness = SOFTNESS_FAR if far else SOFTNESS_NEAR
     wrong = bound * program.conditions(y, dual)[0] > WRONG * np.abs(program.linear)
+    few = _few(program, bound)
     if not far and int(wrong.sum()) <= WRONG_MAX:
         softness = SOFTNESS_LAST
         found = descended(program, y, dual, bound, stair) if few else None
@@ -78,15 +83,22 @@ def solve_program(
             return found
     for stages in (STAGES_FIRST if far else 1 if few else STAGES_MAX, STAGES_MAX):
         near = climbed(program, softness, y, dual, stages)
-        y, dual, softness = near.y, near.dual, softness * HARDER**stages
         if near.exact:
             break
-        found = (
-            descended(program, y, dual, near.bound, near.stair) if int((near.bound == 0).sum()) <= FREE_MAX else None
-        )
+        y, dual, softness = near.y, near.dual, softness * HARDER**stages
+        found = descended(program, y, dual, near.bound, near.stair) if _few(program, near.bound) else None
         if found is not None:
             return found
-    return near
+    free = int((near.bound == 0).sum())
+    found = descended(program, y, dual, near.bound, near.stair) if not near.exact and free <= LAST_MAX else None
+    return found or near
+
+
+def _few(program: Program, bound: IntArray) -> bool:
+    """Whether what is free is a descent's."""
+    free = bound == 0
+    sloped = program.diagonal * program.upper > SLOPED * np.abs(program.linear)
+    return int(free.sum()) <= FREE_MAX and int((free & sloped).sum()) <= SLOPED_MAX
 
 
 def descended(program: Program, y: FloatArray, dual: FloatArray, bound: IntArray, stair: IntArray) -> Solution | None:
