@@ -86,7 +86,7 @@ class Linearisation:
             found = self.gradients(quantity, index, at)
             return np.asarray(found.real * unit.real + found.imag * unit.imag, order="C")
         place = self.factors.position[at]
-        turn = self._inverse_voltage()[place] * -np.conj(unit)
+        turn = -self._inverse_voltage()[place] * unit
         adjoint = self._adjoint(self._seeds(quantity, index)).T
         found = adjoint[:, place]
         found *= turn

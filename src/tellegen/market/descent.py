@@ -122,9 +122,9 @@ def descend(terms: Terms, price: float, y: FloatArray, dual: FloatArray, bound: 
             if wish == EMPTY:
                 _look(terms, place)
                 left = _left(terms, place, slots, slope, price)
-                polishes += 1
-                if left <= MET or polishes > POLISHES_MAX:
+                if polishes and (left <= MET or polishes == POLISHES_MAX):
                     return bool(left <= MET_ROUGH)
+                polishes += 1
                 _make(terms, place, slots, slots.member.copy())
             elif wish >= 0:
                 bound[wish] = 0
@@ -214,6 +214,10 @@ def _make(terms: Terms, place: Place, slots: Slots, wanted: IntArray) -> None:
         slots.system[:size, :size] = system
         slots.inverse[:size, :size] = np.linalg.solve(system, np.eye(size))
     for k in range(size):
+        if slots.member[k] < 0:
+            # Whoever refines an answer asks for a row that does not give way.
+            slots.system[k, k] = 0.0
+    for k in range(size):
         if slots.member[k] < 0 and not abs(slots.inverse[k, k]) < 1.0 / DEPENDENT:
             _make_in_turn(terms, place, slots, wanted)
             break
@@ -268,7 +272,7 @@ def _join(terms: Terms, slots: Slots, member: int, least: float) -> bool:
     gone[at] = -1.0
     add_outer(slots.inverse, gone, gone, 1.0 / pivot)
     slots.system[at], slots.system[:, at] = column, column
-    slots.system[at, at] = own
+    slots.system[at, at] = max(own, 0.0)
     slots.member[at], slots.scale[at] = member, scale
     return True
 

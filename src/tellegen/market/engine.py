@@ -20,7 +20,7 @@ from tellegen import __version__
 from tellegen.grid import Engine
 from tellegen.grid.threads import THREAD_VARIABLES
 
-EDITION = 3
+EDITION = 4
 """Counted up whenever the search ends at other last bits for the same input."""
 NAME_BYTES_MAX = 32
 DIGEST_DIGITS = 12

@@ -81,17 +81,19 @@ def solve_program(
         found = descended(program, y, dual, bound, stair) if few else None
         if found is not None:
             return found
-    for stages in (STAGES_FIRST if far else 1 if few else STAGES_MAX, STAGES_MAX):
-        near = climbed(program, softness, y, dual, stages)
-        if near.exact:
+    stages = STAGES_FIRST if far else 1 if few else STAGES_MAX
+    near = climbed(program, softness, y, dual, stages)
+    while not near.exact:
+        last = stages == STAGES_MAX
+        if _few(program, near.bound) or (last and int((near.bound == 0).sum()) <= LAST_MAX):
+            found = descended(program, near.y, near.dual, near.bound, near.stair)
+            if found is not None:
+                return found
+        if last:
             break
-        y, dual, softness = near.y, near.dual, softness * HARDER**stages
-        found = descended(program, y, dual, near.bound, near.stair) if _few(program, near.bound) else None
-        if found is not None:
-            return found
-    free = int((near.bound == 0).sum())
-    found = descended(program, y, dual, near.bound, near.stair) if not near.exact and free <= LAST_MAX else None
-    return found or near
+        softness, stages = softness * HARDER**stages, STAGES_MAX
+        near = climbed(program, softness, near.y, near.dual, stages)
+    return near
 
 
 def _few(program: Program, bound: IntArray) -> bool:
