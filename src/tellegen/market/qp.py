@@ -38,6 +38,8 @@ LAST_MAX = 400
 WRONG_MAX = 10
 """A guess that more variables at their bounds disagree with is none."""
 WRONG = 1e-10
+MET, TOGETHER = 1e-9, 1e-7
+"""Excess of a row that is met, as a share of its size; share of rows' effects from which on they say different things."""
 
 
 def solve_program(
@@ -107,10 +109,34 @@ def descended(program: Program, y: FloatArray, dual: FloatArray, bound: IntArray
     """Where a descent ends, the optimum; None where it fails."""
     y, dual, bound, stair = y.copy(), dual.copy(), bound.astype(np.int64), stair.astype(np.int64)
     price = float((np.abs(program.linear) / np.abs(program.gain)).max(initial=1e-12))
-    arrived = _run(program, descend)(program.terms, price, y, dual, bound, stair)
-    return (
-        Solution(np.clip(y, 0.0, program.upper), np.maximum(dual, 0.0), bound, stair, exact=True) if arrived else None
-    )
+    if not _run(program, descend)(program.terms, price, y, dual, bound, stair):
+        return None
+    answer = Solution(np.clip(y, 0.0, program.upper), np.maximum(dual, 0.0), bound, stair, exact=True)
+    return _levelled(program, answer, price)
+
+
+def _levelled(program: Program, answer: Solution, price: float) -> Solution:
+    """Where limits bind together in what is free to move, the least of the duals that say the same.
+
+    Which of such rows a descent holds depends on the way that it took.
+    """
+    met = np.flatnonzero(np.abs(program.excess(answer.y)) <= MET * program.row_size())
+    held = answer.stair % 2 == 1
+    if (answer.stair[met] > 1).any() or met.size <= int(held[met].sum()):
+        return answer
+    free = np.flatnonzero(answer.bound == 0)
+    reach = program.rows[met][:, program.channel[free]] * program.gain[free] / program.row_size()[met, None]
+    pull = (answer.dual[met] * program.row_size()[met]) @ reach
+    scale = 1.0 / (np.abs(reach).max(axis=0, initial=0.0) + 1e-300)
+    least = np.linalg.lstsq((reach * scale).T, pull * scale, rcond=TOGETHER)[0]
+    dual, stair = answer.dual.copy(), answer.stair.copy()
+    dual[met] = least / program.row_size()[met]
+    stair[met] = 1
+    slope = program.conditions(answer.y, dual)[0] / np.abs(program.gain)
+    wrong = np.where(answer.bound == 0, np.abs(slope), answer.bound * slope)
+    if (least < 0.0).any() or (dual > program.penalty[:, 0])[met].any() or wrong.max(initial=0.0) > WRONG * price:
+        return answer
+    return Solution(answer.y, dual, answer.bound, stair, exact=True)
 
 
 def climbed(program: Program, softness: float, y: FloatArray, dual: FloatArray, stages: int) -> Solution:
