@@ -39,7 +39,7 @@ WRONG_MAX = 10
 """A guess that more variables at their bounds disagree with is none."""
 WRONG = 1e-10
 MET, TOGETHER = 1e-9, 1e-7
-"""Excess of a row that is met, as a share of its size; share of rows' effects from which on they say different things."""
+"""Excess of a row that is met, as a share of its size; share of their effects in which rows say different things."""
 
 
 def solve_program(
