@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tellegen.grid.elimination import Engine, best_engine
 from tellegen.market.program import Program, Solution
-from tellegen.market.qp import SOFTNESS_FAR, STAGES_MAX, climbed, descended, solve_program
+from tellegen.market.qp import descended, solve_program
 
 
 @pytest.fixture(params=[Engine.SUPERLU, Engine.SWEEPS], scope="module")
@@ -98,9 +98,9 @@ def test_a_descent_ends_at_the_optimum_wherever_it_begins(engine: Engine, seed: 
 
 @given(st.integers(0, 10**6))
 @settings(max_examples=40, deadline=None)
-def test_a_climb_ends_at_the_optimum_where_bids_slope(engine: Engine, seed: int) -> None:
-    program = replace(random_program(seed, engine=engine), diagonal=np.full(40, 0.5))
-    answer = climbed(program, SOFTNESS_FAR, np.full(40, 0.5), np.zeros(6), STAGES_MAX)
+def test_where_many_bids_slope_the_climb_ends_at_the_optimum(engine: Engine, seed: int) -> None:
+    program = replace(random_program(seed, size=200, engine=engine), diagonal=np.full(200, 0.5))
+    answer = solve_program(program, np.zeros(200, dtype=np.int64), np.zeros(6, dtype=np.int64))
     assert answer.exact
     assert_optimal(program, answer)
 
