@@ -32,8 +32,8 @@ from tellegen.market.members import (
 from tellegen.market.program import Terms
 
 STEPS_MAX = 400
-SPARE = 24
-"""Slots beside those of the guess."""
+SPARE = 8
+"""Slots beside those of the guess, and half as many as those."""
 MEETINGS_MAX = 6
 """Rounds in which rows are brought to the kinks that the guess holds them at."""
 LEFT_ROUGH = 0.1
@@ -71,7 +71,7 @@ def descend(terms: Terms, price: float, y: FloatArray, dual: FloatArray, bound: 
             wanted[size] = -1 - row
             size += 1
     look_at(terms, place)
-    space, wide = size + SPARE, terms.across.shape[1]
+    space, wide = size + size // 2 + SPARE, terms.across.shape[1]
     slots = Slots(
         np.full(space, EMPTY), np.zeros(space), np.zeros((space, wide)), np.zeros((space, space)),
         np.zeros((space, space)),
