@@ -101,6 +101,7 @@ def operate(
     from tellegen.cli.progress import Progress
     from tellegen.grid import best_engine
     from tellegen.journal.clock import Pace, RecordClock, elapsed_s
+    from tellegen.market.qp import load_loops
     from tellegen.operations.clock import Accelerated, Wall
     from tellegen.operations.directory import ShardFiles, read_standing, sole_operator
     from tellegen.operations.directory import accept_clock as say_clock_is_right
@@ -119,6 +120,7 @@ def operate(
             say_clock_is_right(directory, accept_clock)
         standing = read_standing(directory)
         engine = best_engine()  # before any clock runs: the first time on a machine its loops are compiled
+        load_loops(engine)
         options = ["--simulation"] if simulation else []
         clock: Clock
         if accelerate is None:

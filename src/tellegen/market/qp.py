@@ -98,6 +98,26 @@ def solve_program(
     return near
 
 
+def load_loops(engine: Engine) -> None:
+    """Solve a little program, so that no clearing waits for loops to be loaded, or compiled if they never were."""
+    one = np.ones(1)
+    program = Program(
+        linear=one,
+        diagonal=one,
+        upper=one,
+        channel=np.zeros(1, dtype=np.int64),
+        gain=one,
+        factor=np.ones((1, 1)),
+        rows=-np.ones((1, 1)),
+        limit=-one / 2,
+        kink=np.array([[0.0, 1.0]]),
+        penalty=np.array([[9.0, 99.0]]),
+        engine=engine,
+    )
+    near = climbed(program, SOFTNESS_FAR, np.zeros(1), np.zeros(1), 1)
+    descended(program, near.y, near.dual, near.bound, near.stair)
+
+
 def _few(program: Program, bound: IntArray) -> bool:
     """Whether what is free is a descent's."""
     free = bound == 0

@@ -26,6 +26,7 @@ from typing import Any, Self
 from tellegen.errors import InputError, TellegenError
 from tellegen.grid import Case, Network, best_engine
 from tellegen.grid.threads import one_thread
+from tellegen.market.qp import load_loops
 from tellegen.operations.gate import Cleared, GateTask, Wires, clear_feeder
 from tellegen.operations.topology import RecordedWires
 from tellegen.spawned import spawned
@@ -54,7 +55,7 @@ def _serve(channel: Connection) -> None:
     # Whoever interrupts the program interrupts the market's process, which ends its workers in good order. They start
     # with this signal blocked, which drops one that came before.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    best_engine()
+    load_loops(best_engine())
     given: dict[str, Given] = {}
     used: dict[str, Wires] = {}
     # Taken in by a thread of its own, so that nobody waits for a worker that is busy to listen.
