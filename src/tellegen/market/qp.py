@@ -35,6 +35,7 @@ SLOPED, SLOPED_MAX = 1e-3, 30
 """Unless the price of more than so many of them varies by more than that share over their width."""
 LAST_MAX = 400
 """The last resort's dense system has at most so many free variables."""
+DESCENTS_MAX = 3
 WRONG_MAX = 10
 """A guess that more variables at their bounds disagree with is none."""
 WRONG = 1e-10
@@ -129,7 +130,8 @@ def descended(program: Program, y: FloatArray, dual: FloatArray, bound: IntArray
     """Where a descent ends, the optimum; None where it fails."""
     y, dual, bound, stair = y.copy(), dual.copy(), bound.astype(np.int64), stair.astype(np.int64)
     price = float((np.abs(program.linear) / np.abs(program.gain)).max(initial=1e-12))
-    if not _run(program, descend)(program.terms, price, y, dual, bound, stair):
+    # Where there is no room for one more member, or numbers fail, it begins anew where it stands.
+    if not any(_run(program, descend)(program.terms, price, y, dual, bound, stair) for _ in range(DESCENTS_MAX)):
         return None
     answer = Solution(np.clip(y, 0.0, program.upper), np.maximum(dual, 0.0), bound, stair, exact=True)
     return _levelled(program, answer, price)
