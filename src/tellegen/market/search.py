@@ -322,10 +322,11 @@ class _Search:
         reach = self.point.values[self.rows] / size
         keep, dual = np.ones(self.rows.size, dtype=bool), self.dual.copy()
         for i, j in zip(first.tolist(), second.tolist(), strict=True):
-            worse, other = (i, j) if reach[i] >= reach[j] else (j, i)
             if keep[i] and keep[j]:
+                one = self.task.limits.ends_of_one(int(self.rows[i]), int(self.rows[j]))
+                by = self.point.values[self.rows] if one else reach
+                worse, other = (i, j) if by[i] >= by[j] else (j, i)
                 pair = int(self.rows[other]), int(self.rows[worse])
-                one = self.task.limits.ends_of_one(*pair)
                 allowed = max(VIOLATION_STOP, self.point.values[pair[1]] + TWIN_SLACK if one else 0.0)
                 if self.point.values[pair[0]] > allowed:
                     # Each gives way along a curve of its own.
