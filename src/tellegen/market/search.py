@@ -328,7 +328,7 @@ class _Search:
                 worse, other = (i, j) if by[i] >= by[j] else (j, i)
                 pair = int(self.rows[other]), int(self.rows[worse])
                 allowed = max(VIOLATION_STOP, self.point.values[pair[1]] + TWIN_SLACK if one else 0.0)
-                if self.point.values[pair[0]] > allowed:
+                if pair in self.kin or self.point.values[pair[0]] > allowed:
                     # Each gives way along a curve of its own.
                     self.kin[pair] = float(size[other] / size[worse])
                     continue

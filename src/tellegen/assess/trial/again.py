@@ -46,7 +46,7 @@ def warm_errors(market: Market, cold: Clearing, number: int) -> Iterator[Answer]
         yield Answer(Question.ELSEWHERE, abs(more) / turnover, f"warm is worth {more:+.3g} more per h")
         return
     wide = [float((end.prices.high - end.prices.low).max()) / size for end in (cold, warm)]
-    if max(wide) <= 1e-9:
+    if max(wide) <= 1e-9 and len(market.book):
         # Where nobody trades the dual of two limits that are one to all who do may stand at either.
         at = np.unique(market.book.node)
         one, two = ((end.prices.energy[at], end.prices.reactive[at]) for end in (cold, warm))
