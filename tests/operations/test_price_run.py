@@ -95,23 +95,33 @@ def test_orders_of_equal_worth_share_what_is_left_in_whole_watts() -> None:
 
 def test_relief_of_who_keeps_to_its_awards_stays_on_offer_up_to_its_connection() -> None:
     book = orders_of([(1, Side.SELL, 130_000, 30_000), (1, Side.BUY, 80_000, 2_000), (1, Side.BUY, 120_000, 2_000)])
-    kept = said(run(book, [4_000, 0, 0], metered([-4_000])))
+    kept = said(run(book, [12_000, 0, 0], metered([-12_000])))
     assert kept == [
         (1, "ENERGY", -1, 130_000, 20_000),  # delivered, and what the connection may still feed in
         (1, "ENERGY", 1, 80_000, 2_000),  # a buyer above the root is no relief
     ]
+    assert said(run(book, [4_000, 0, 0], metered([-4_000])))[0][-1] == 8_500, "as much again as it showed, and 500 W"
     assert said(run(book, [4_000, 0, 0], metered([0]))) == [], "who does not keep to them offers none"
     without = run(book, [4_000, 0, 0], metered([-4_000]), replace(RULES, relief=False))
     assert said(without) == [(1, "ENERGY", -1, 130_000, 4_000)]
 
 
-def test_awarded_reactive_power_counts_as_delivered_and_stays_flexible() -> None:
+def test_who_idles_has_no_relief_to_offer_but_a_little() -> None:
+    """Nor do awards that cancel out widen what is believed of it."""
+    idle = orders_of([(1, Side.SELL, 103_500, 43_000)])
+    assert said(run(idle, [0], metered([0]))) == [(1, "ENERGY", -1, 103_500, 500)]
+    wash = [(1, Side.BUY, 4_900_000, 21_500), (1, Side.SELL, -900_000, 21_500), (1, Side.SELL, 130_000, 9_000)]
+    found = said(run(orders_of(wash), [21_500, 21_500, 0], metered([11_000])))
+    assert found == [(1, "ENERGY", 1, 4_900_000, 11_000)]
+
+
+def test_reactive_power_that_meters_show_stays_flexible_up_to_its_award() -> None:
     book = orders_of([(1, Side.BUY, 0, 1_000)], Product.REACTIVE)
     assert said(run(book, [500], metered([0], [500]))) == [(1, "REACTIVE", 1, 0, 550)]
-    assert said(run(book, [500], metered([0], [-100]))) == [
-        (1, "REACTIVE", -1, None, 600),
-        (1, "REACTIVE", 1, 0, 550),
-    ]
+    assert said(run(book, [500], metered([0], [900]))) == [(1, "REACTIVE", 1, None, 400), (1, "REACTIVE", 1, 0, 550)]
+    assert said(run(book, [500], metered([0], [200]))) == [(1, "REACTIVE", 1, 0, 220)]
+    undone = said(run(book, [500], metered([0], [-100])))
+    assert undone == [(1, "REACTIVE", -1, None, 100)], "what nobody did is not there"
 
 
 def test_a_missing_meter_is_inflexible_at_what_validation_assumes() -> None:

@@ -185,7 +185,8 @@ class Equations:
         task, limits, branches = self.task, self.task.limits, self.task.network.branches
         kind, linear = limits.kind, np.arange(limits.kind.size) >= limits.first_linear
         # A lowest voltage of nothing is none.
-        volt = np.flatnonzero((kind <= LimitType.VOLTAGE_MAX) & ~linear & (limits.level > 0))
+        level = np.isfinite(limits.level) & (limits.level > 0)
+        volt = np.flatnonzero((kind <= LimitType.VOLTAGE_MAX) & ~linear & level)
         rated = np.flatnonzero((kind == LimitType.RATING) & ~linear)
         rooted = np.flatnonzero((kind > LimitType.RATING) & ~linear)
         own, state = np.flatnonzero(linear), np.zeros(kind.size, dtype=np.int64)

@@ -58,7 +58,13 @@ def interior_point(task: Task, share: FloatArray, barrier: float, flat: bool, ef
     ------
     GridError : it comes to no end.
     """
-    problem = Equations(task)
+    # Where a cap and its dual are one number to all digits, or nothing is left to a bound, it comes to no end below.
+    with np.errstate(all="ignore"):
+        return _to_the_end(Equations(task), share, barrier, flat, effort)
+
+
+def _to_the_end(problem: Equations, share: FloatArray, barrier: float, flat: bool, effort: Effort) -> Guess:
+    task = problem.task
     hard = problem.hard
     virtual = VIRTUAL * shedding_prices(task)[0] * task.network.base_kva / problem.unit
     x, y = problem.start(share, flat)

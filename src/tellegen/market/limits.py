@@ -23,6 +23,8 @@ from tellegen.grid.sensitivity import Quantity
 from tellegen.market.parameters import Parameters
 from tellegen.market.steps import Scenario
 
+EVEN = 1e-12
+"""Excesses of voltages that differ by less are one: rounding decides nothing."""
 SCALE_KW_MIN = 1.0
 """A limit in kW is scaled by itself, but one of 0 kW by this."""
 PHASES = 3
@@ -217,15 +219,16 @@ class Limits:
         here = np.full(free.size, -np.inf)
         for first in (size * k + side * count for k in range(len(self._scenarios)) for side in (0, 1)):
             here[at] = values[first : first + count]
-            peak[first : first + count] = here[at] >= np.maximum.reduceat(here[index], start[:-1])[at]
+            peak[first : first + count] = here[at] >= np.maximum.reduceat(here[index], start[:-1])[at] - EVEN
         return peak
 
     def ends_of_one(self, row: int, other: int) -> bool:
         """Whether two rows are ratings of one conductor in one state: what passes both ends is one excess."""
-        rated = (self.kind[[row, other]] == LimitType.RATING).all() and self.scenario[row] == self.scenario[other]
         network, (a, b) = self.factors.network, self.index[[row, other]]
-        phase = network.phase[network.branches.node]
-        return bool(rated) and network.branches.element[a] == network.branches.element[b] and phase[a] == phase[b]
+        if not (self.kind[[row, other]] == LimitType.RATING).all() or self.scenario[row] != self.scenario[other]:
+            return False
+        branches = network.branches
+        return branches.element[a] == branches.element[b] and bool(np.ptp(network.phase[branches.node[[a, b]]]) == 0)
 
     @property
     def key(self) -> IntArray:

@@ -218,12 +218,15 @@ def ties_of(steps: Steps) -> IntArray:
 def _listed(task: Task, point: Point, rows: IntArray, dual: FloatArray) -> tuple[BindingLimit, ...]:
     listed, limits = [], task.limits
     order = np.argsort(rows, kind="stable")
+    giving = rows[(dual > 0) & (limits.kind[rows] == LimitType.RATING)].tolist()
     power = limits.kw_per_unit(rows[order])
     for row, amount, kw in zip(rows[order].tolist(), dual[order].tolist(), power.tolist(), strict=True):
         value, kind = float(point.values[row]), LimitType(limits.kind[row])
         # Many a participant stands at the edge of its own limit without being held by it.
         if amount <= 0 and (kind >= LimitType.EXPORT or value < -BINDING_PU):
             continue
+        if amount <= 0 < value and any(limits.ends_of_one(row, other) for other in giving):
+            continue  # the other end of its line is listed, and has the price of both
         unit, size = limits.unit(row)
         listed.append(
             BindingLimit(

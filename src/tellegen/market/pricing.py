@@ -190,7 +190,8 @@ def _moved_ends(task: Task, found: Found) -> tuple[FloatArray, FloatArray] | Non
     fixed = np.abs(task.steps.fixed_kva[0])
     # What is traded, not what is asked for: an order that nobody could serve must not widen the range.
     traded = float(point.y.sum() + fixed.sum())
-    nudge = NUDGE * (traded if traded > 0 else float(task.steps.width.min(initial=np.inf)))
+    some = traded > NUDGE * float(task.steps.width.sum() + fixed.sum())
+    nudge = NUDGE * (traded if some else float(task.steps.width.min(initial=np.inf)))
     trading = (fixed > 0).astype(np.float64)
     trading[task.steps.channels.place] = 1.0
     if not trading.any() or not np.isfinite(nudge):

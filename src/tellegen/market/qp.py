@@ -131,7 +131,10 @@ def descended(program: Program, y: FloatArray, dual: FloatArray, bound: IntArray
     y, dual, bound, stair = y.copy(), dual.copy(), bound.astype(np.int64), stair.astype(np.int64)
     price = float((np.abs(program.linear) / np.abs(program.gain)).max(initial=1e-12))
     # Where there is no room for one more member, or numbers fail, it begins anew where it stands.
-    if not any(_run(program, descend)(program.terms, price, y, dual, bound, stair) for _ in range(DESCENTS_MAX)):
+    try:
+        if not any(_run(program, descend)(program.terms, price, y, dual, bound, stair) for _ in range(DESCENTS_MAX)):
+            return None
+    except np.linalg.LinAlgError:
         return None
     answer = Solution(np.clip(y, 0.0, program.upper), np.maximum(dual, 0.0), bound, stair, exact=True)
     return _levelled(program, answer, price)
@@ -168,7 +171,10 @@ def climbed(program: Program, softness: float, y: FloatArray, dual: FloatArray, 
     unit = price * reach / program.upper
     answers = program.total(program.gain / (program.diagonal + unit))
     firmness = FIRMNESS * (program.rows**2 @ answers) + 1e-300
-    exact = _run(program, climb)(program.terms, unit, firmness, softness, price, stages, y, dual)
+    try:
+        exact = _run(program, climb)(program.terms, unit, firmness, softness, price, stages, y, dual)
+    except np.linalg.LinAlgError:
+        exact = False  # as far as it came
     first, last = program.penalty.T
     bound = (y >= program.upper).astype(np.int64) - (y <= 0.0)
     stair = (dual > 0).astype(np.int64) + (dual >= first) + (dual > first) + (dual >= last)

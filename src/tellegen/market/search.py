@@ -9,6 +9,7 @@ program's accuracy has to be trusted. Limits enter as rows when they are hurt.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from tellegen.grid.network import ComplexArray, FloatArray, IntArray
 from tellegen.grid.powerflow import GridError
 from tellegen.market.curvature import Bend, bend_at, sharpened
 from tellegen.market.effort import Effort
+from tellegen.market.limits import LimitType
 from tellegen.market.operating_point import (
     TWIN_SLACK,
     Point,
@@ -193,6 +195,7 @@ class _Search:
         kkt, violation = np.inf, np.inf
         best, stalls, rounds = np.inf, 0, 0
         if self.exact:
+            self._one_end_each()
             kkt, violation = residuals(task, self.point, self.rows, self.dual, self.twins)
         # Without variables there is nothing to choose: only what the limits let go has to be priced.
         there = kkt <= stop and violation <= VIOLATION_STOP
@@ -325,7 +328,7 @@ class _Search:
             if keep[i] and keep[j]:
                 one = self.task.limits.ends_of_one(int(self.rows[i]), int(self.rows[j]))
                 by = self.point.values[self.rows] if one else reach
-                worse, other = (i, j) if by[i] >= by[j] else (j, i)
+                worse, other = (i, j) if by[i] >= by[j] - TWIN_SLACK * abs(by[j]) else (j, i)
                 pair = int(self.rows[other]), int(self.rows[worse])
                 allowed = max(VIOLATION_STOP, self.point.values[pair[1]] + TWIN_SLACK if one else 0.0)
                 if pair in self.kin or self.point.values[pair[0]] > allowed:
@@ -342,6 +345,20 @@ class _Search:
         self.rows, self.dual = self.rows[keep], dual[keep]
         if self.solution is not None:
             self.solution = replace(self.solution, stair=stair[keep])
+
+    def _one_end_each(self) -> None:
+        """Of the two ends of a line that a start holds, the one in larger excess stands for both."""
+        limits, values = self.task.limits, self.point.values
+        rated = np.flatnonzero(limits.kind[self.rows] == LimitType.RATING)
+        keep = np.ones(self.rows.size, dtype=bool)
+        for i, j in combinations(rated.tolist(), 2):
+            one, other = int(self.rows[i]), int(self.rows[j])
+            if keep[i] and keep[j] and limits.ends_of_one(one, other):
+                worse, less = (i, j) if values[one] >= values[other] else (j, i)
+                keep[less] = False
+                self.dual[worse] = max(self.dual[worse], self.dual[less])
+                self.twins = self.twins.joined(int(self.rows[less]), int(self.rows[worse]), 1.0)
+        self.rows, self.dual = self.rows[keep], self.dual[keep]
 
     def _let_twins_go(self) -> None:
         """At the end parallel rows that both are at their limit are one again, if one curve allows both duals."""

@@ -14,7 +14,7 @@ import numpy as np
 from tellegen.grid.connections import Connections
 from tellegen.grid.loads import GROUND
 from tellegen.grid.network import FixedLoads, IntArray
-from tellegen.market.book import OrderBook
+from tellegen.market.book import KVAR_PER_KW_MOST, PRICE_MOST, OrderBook
 from tellegen.market.limits import LimitType, node_name, place_name
 from tellegen.market.operating_point import Task
 from tellegen.market.outcome import BindingLimit, Clearing
@@ -65,14 +65,18 @@ class Shedding:
             power.append(loads.p_kw[some] + 1j * loads.q_kvar[some])
         at, kva = np.concatenate(place), np.concatenate(power)
         owner = np.concatenate([rows, np.full(at.size - rows.size, -1)])
-        sign = np.where(kva.real > 0, 1, -1)
+        # Equal orders are shed alike, so they carry what they state, to the last bit.
+        coupled = np.where(owner >= 0, book.kvar_per_kw[owner] if len(book) else 0.0, kva.imag / kva.real)
+        possible = np.abs(coupled) <= KVAR_PER_KW_MOST
+        at, kva, owner, coupled = at[possible], kva[possible], owner[possible], coupled[possible]
+        sign, price = np.where(kva.real > 0, 1, -1), min(price, PRICE_MOST)
         participant = np.where(owner >= 0, book.participant[owner] if len(book) else -1, -1)
         orders = OrderBook.of(
             at,
             -sign,
             sign * price,
             np.abs(kva.real),
-            kvar_per_kw=kva.imag / kva.real,
+            kvar_per_kw=coupled,
             participant=participant,
             connections=connections,
         )

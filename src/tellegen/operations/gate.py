@@ -23,6 +23,7 @@ from tellegen.grid import (
     at_steps,
     factorise,
     settle_taps,
+    solve_powerflow,
     steps_moved,
 )
 from tellegen.grid.network import ComplexArray
@@ -43,7 +44,7 @@ from tellegen.market import (
 )
 from tellegen.market.clearing import Options
 from tellegen.market.facts import Facts
-from tellegen.market.paper import PAPER, Ladder, beyond_limits, inflexible_w, paper_orders, without_paper
+from tellegen.market.paper import PAPER, beyond_limits, inflexible_w, paper_orders, without_paper
 from tellegen.operations.admission import refusals
 from tellegen.operations.price_run import MeteredPower, run_orders
 from tellegen.records import (
@@ -82,11 +83,15 @@ class Before:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Delivered:
-    """What the price run of an interval knows: what the gate awarded, int64[orders] mW, its prices, and the meters."""
+    """What the price run of an interval knows: what the gate awarded, int64[orders] mW, its prices, and the meters.
+
+    `sold_at` int64[k]: nodes at which positions of the day-ahead market settle, whoever is connected there now.
+    """
 
     awarded_mw: IntArray
     guide: Prices
     metered: MeteredPower
+    sold_at: IntArray = field(default_factory=lambda: _NO_STEPS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -285,8 +290,11 @@ def _clear_period(
     accepted = period.orders.take(rows)
     if period.delivered is not None and task.price_run is not None:
         given = period.delivered
-        orders = run_orders(accepted, given.awarded_mw[rows], given.metered, period.root_price_micros, task.price_run)
-        facts, _ = _facts(task, period, factors, orders, np.unique(node), start, np.zeros_like(carry))
+        theirs = rows[accepted.customer != OPERATOR]  # reserve is the gate's
+        book, awarded = period.orders.take(theirs), given.awarded_mw[theirs]
+        orders = run_orders(book, awarded, given.metered, period.root_price_micros, task.price_run)
+        settled_at = np.union1d(node, given.sold_at)
+        facts, _ = _facts(task, period, factors, orders, settled_at, start, np.zeros_like(carry))
         return Cleared(
             first=period.first,
             refused=Refusals.empty(),
@@ -352,17 +360,21 @@ def _facts(
     if ladder is None:
         outcome, findings = _cleared(task, network, book, period.root_price_micros, options)
     else:
+        floor, cap = round(rules.price_floor * MICROS), round(rules.price_cap * MICROS)
+        root_micros = min(max(period.root_price_micros, floor), cap)  # else paper would trade with the root
         fixed = inflexible_w(orders, len(network.nodes))[settled]
         for _ in range(PAPER_TRIES):
-            paper = _paper(settled, fixed, period.root_price_micros, rules, ladder)
-            both = OrderBook.concat(book, paper)
-            outcome, findings = _cleared(task, network, both, period.root_price_micros, options)
+            paper = OrderBook.from_orders(paper_orders(settled, fixed, root_micros, floor, cap, ladder))
+            both = OrderBook.concat(book, replace(paper, participant=np.full(len(paper), PAPER)))
+            outcome, findings = _cleared(task, network, both, root_micros, options)
             beyond = beyond_limits(outcome, settled, rules)
             if outcome.status is ClearingStatus.FALLBACK or not beyond.any():
                 break
             # the last step there is used up: what it must carry stands elsewhere
             fixed = np.where(beyond, PAPER_GROWS * (fixed + ladder.last_w), fixed)
         outcome = without_paper(outcome, len(orders))
+        if outcome.status is ClearingStatus.RELAXED:
+            outcome = _really_flowing(outcome, book, factors)
     number = np.searchsorted(task.customer, orders.customer) + 1
     number[orders.customer == OPERATOR] = OPERATOR
     facts = to_records(
@@ -375,10 +387,17 @@ def _facts(
     return facts, findings
 
 
-def _paper(node: IntArray, fixed_w: IntArray, root_micros: int, rules: Parameters, ladder: Ladder) -> OrderBook:
-    floor, cap = round(rules.price_floor * MICROS), round(rules.price_cap * MICROS)
-    paper = OrderBook.from_orders(paper_orders(node, fixed_w, root_micros, floor, cap, ladder))
-    return replace(paper, participant=np.full(len(paper), PAPER))
+def _really_flowing(outcome: Clearing, book: OrderBook, factors: Factors) -> Clearing:
+    """The outcome with the power flow of what was awarded, without paper, by which losses count; where there is one."""
+    demand = np.zeros(len(factors.network.nodes), dtype=np.complex128)
+    power = np.where(book.product == Product.ENERGY, 1 + 1j * book.kvar_per_kw, 0) + 1j * (
+        book.product == Product.REACTIVE
+    )
+    np.add.at(demand, book.node, book.side * outcome.award_kw * power)
+    try:
+        return replace(outcome, flow=solve_powerflow(factors.network, demand, factors=factors))
+    except GridError:
+        return outcome  # nothing but paper holds the wires up
 
 
 def _cleared(

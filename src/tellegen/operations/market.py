@@ -94,7 +94,7 @@ class Market:
         self._writer.fold()
         tasks = TaskMaker(record, self.state, engine)
         self._gating = Gating(record, self.state, self._writer, self._clearers, tasks, engine, timed=timed)
-        runs = PriceRuns(self.state, self._writer, self._clearers, tasks, engine)
+        runs = PriceRuns(self.state, self._writer, self._clearers, tasks, engine, timed=timed)
         self._settling = Settling(record, self.state, self._writer, runs)
         self._correcting = Correcting(record, self.state, self._writer)
         self._known_past: tuple[int, Past] | None = None

@@ -81,7 +81,7 @@ def run_orders(
     award = awarded_mw // MW_PER_W
     signed = award * orders.side
     sold = np.where(energy, signed, 0)
-    net_award, gross = _sums(at, sold, metered), _sums(at, np.abs(sold), metered)
+    net_award = _sums(at, sold, metered)
     priced = orders.price_taker == 0
     believed = ~metered.missing[at]
 
@@ -91,24 +91,28 @@ def run_orders(
         limit = np.minimum(award + award * rules.growth_ppm // MICROS, orders.quantity_w)
         filled = _filled(orders, at, np.where(meant, limit, 0), np.abs(metered.net_w))
         filled[~priced] = 0  # as inflexible as all the rest
-    reactive = np.zeros(len(orders), dtype=np.int64)
-    stays = (orders.product == Product.REACTIVE) & priced & (award > 0) & believed
-    if rules.reactive_stays:
-        reactive = np.where(stays, np.minimum(award + award * rules.reactive_more_ppm // MICROS, orders.quantity_w), 0)
-
     fixed_w = metered.net_w - _sums(at, filled * orders.side, metered)
     with_energy = filled * orders.side * orders.var_per_kw // MW_PER_W
-    fixed_var = metered.net_var - _sums(at, with_energy + np.where(reactive > 0, signed, 0), metered)
+    fixed_var = metered.net_var - _sums(at, with_energy, metered)
+    reactive = np.zeros(len(orders), dtype=np.int64)
+    if rules.reactive_stays:
+        stays = (orders.product == Product.REACTIVE) & priced & believed & (orders.side == np.sign(fixed_var)[at])
+        shown = _filled(orders, at, np.where(stays, award, 0), np.abs(fixed_var))
+        fixed_var -= _sums(at, shown * orders.side, metered)
+        reactive = np.minimum(shown + shown * rules.reactive_more_ppm // MICROS, orders.quantity_w)
 
     relief = np.zeros(len(orders), dtype=np.int64)
     if rules.relief:
-        kept = np.abs(metered.net_w - net_award) <= gross * rules.relief_share_ppm // MICROS + rules.relief_w
+        kept = (
+            np.abs(metered.net_w - net_award) <= np.abs(net_award) * rules.relief_share_ppm // MICROS + rules.relief_w
+        )
         price = orders.price_micros
         helps = np.where(orders.side == Side.SELL, price >= root_price_micros, price <= root_price_micros)
         open_w = np.where(energy & priced & believed & kept[at] & helps, orders.quantity_w - award, 0)
+        shown_w = np.abs(metered.net_w) + rules.relief_w
         for side, room in ((Side.BUY, metered.import_w - metered.net_w), (Side.SELL, metered.export_w + metered.net_w)):
             mine = np.where(orders.side == side, open_w, 0)
-            relief += _filled(orders, at, mine, np.maximum(room, 0))
+            relief += _filled(orders, at, mine, np.clip(room, 0, shown_w))
 
     return Orders.concat(
         [

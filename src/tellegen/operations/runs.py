@@ -43,7 +43,10 @@ class Priced:
 class PriceRuns:
     """Closes price runs."""
 
-    def __init__(self, state: State, writer: Writer, clearers: Clearers, tasks: TaskMaker, engine: Engine) -> None:
+    def __init__(
+        self, state: State, writer: Writer, clearers: Clearers, tasks: TaskMaker, engine: Engine, *, timed: bool
+    ) -> None:
+        self._timed = timed
         self._state, self._writer, self._clearers, self._tasks = state, writer, clearers, tasks
         self._record, self._engine = tasks.record, engine_name(engine).encode("ascii")
 
@@ -72,8 +75,11 @@ class PriceRuns:
             else:
                 tasks[k] = task
         feeders = list(tasks)
+        rules = self._state.book.at(self._state.date_of(interval)).timetable
+        within_s = rules.gate_deadline_s if self._timed else None
         with self._writer.stages("price"):
-            done = {feeders[each.place]: each for each in self._clearers.clear([tasks[k] for k in feeders])}
+            answers = self._clearers.clear([tasks[k] for k in feeders], within_s=within_s)
+            done = {feeders[each.place]: each for each in answers}
         for k, each in done.items():
             outcome[k] = GateOutcome.DEADLINE if each.lost else outcome[k]
         span, name = Span(self._writer.time(at), interval, 1, PRICE_RUN), f"{GATE}{cut}"

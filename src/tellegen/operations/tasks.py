@@ -11,6 +11,7 @@ from tellegen.market import Agreements, can_start
 from tellegen.market.facts import CARRIED
 from tellegen.operations.book import Book
 from tellegen.operations.gate import Before, Delivered, GateTask, Period
+from tellegen.operations.positions import parties_of
 from tellegen.operations.price_run import MeteredPower
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.state import NONE, State, cut_of
@@ -188,7 +189,12 @@ class TaskMaker:
                     customer=metered.customer,
                     node=metered.node,
                     capacity_w=connected.capacity_w[here],
-                    delivered=Delivered(before.awards.by_order(len(before.orders)), before.prices, metered),
+                    delivered=Delivered(
+                        before.awards.by_order(len(before.orders)),
+                        before.prices,
+                        metered,
+                        self._sold_at(feeder, interval),
+                    ),
                 ),
             ),
             network=wires.network_name,
@@ -201,6 +207,14 @@ class TaskMaker:
             price_run=rules.price_run,
             taps=self._taps(wires, int(gate.rows.taps_from[feeder])),
             engine=self._engine,
+        )
+
+    def _sold_at(self, feeder: int, interval: int) -> IntArray:
+        """Nodes at which positions settle in an interval."""
+        position = self._state.positions.get((feeder, self._state.day_range(interval).start))
+        held = position is not None and position.hour_of(interval) >= 0
+        return (
+            np.unique(parties_of(position.party)[1]) if position is not None and held else np.zeros(0, dtype=np.int64)
         )
 
     def starts_run(self, clearing: int) -> int:

@@ -18,11 +18,11 @@ class PriceRun:
     ladder : paper at every node, in the run and in every gate; None: there is none, and prices may leave cap and floor.
     fills : awards on the side of the net reading count as priced, up to its size. Where false, all that is metered is
         inflexible.
-    reactive_stays : awarded reactive power stays on offer, up to its award and `reactive_more_ppm` beyond it. Where
+    reactive_stays : awarded reactive power that meters show stays on offer, and `reactive_more_ppm` beyond it. Where
         false, what meters show is inflexible.
     relief : orders that were not awarded, sells at the price of the root or above and buys at it or below, stay on
-        offer for homes whose net reading differs from their net award by no more than `relief_share_ppm` of their gross
-        award and `relief_w`.
+        offer for homes whose net reading differs from their net award by no more than `relief_share_ppm` of that and
+        `relief_w`; up to as much as they drew or fed in, and `relief_w`.
     growth_ppm : by how much an order that was filled in full may be filled beyond its award.
     within_connection : orders of who asks for, or offers, more energy than its connection can carry are refused.
     missing_ppm : where more than this share of the meters on a feeder is missing, there is no run.

@@ -49,7 +49,7 @@ def _taken(market: Market, outcome: Clearing) -> _Taken:
             kept = book.quantity_kw[mine] * firm / asked
             price[mine] = int(side) * Parameters().curtailment_price
             quantity[mine] -= kept
-            taken[mine] -= kept
+            taken[mine] = np.maximum(taken[mine] - kept, 0.0)  # what is firm is shed last
     return _Taken(price, quantity, taken)
 
 
