@@ -115,13 +115,13 @@ def test_who_idles_has_no_relief_to_offer_but_a_little() -> None:
     assert found == [(1, "ENERGY", 1, 4_900_000, 11_000)]
 
 
-def test_reactive_power_that_meters_show_stays_flexible_up_to_its_award() -> None:
-    book = orders_of([(1, Side.BUY, 0, 1_000)], Product.REACTIVE)
-    assert said(run(book, [500], metered([0], [500]))) == [(1, "REACTIVE", 1, 0, 550)]
-    assert said(run(book, [500], metered([0], [900]))) == [(1, "REACTIVE", 1, None, 400), (1, "REACTIVE", 1, 0, 550)]
-    assert said(run(book, [500], metered([0], [200]))) == [(1, "REACTIVE", 1, 0, 220)]
-    undone = said(run(book, [500], metered([0], [-100])))
-    assert undone == [(1, "REACTIVE", -1, None, 100)], "what nobody did is not there"
+def test_awarded_reactive_power_stays_flexible_where_meters_show_it() -> None:
+    book = orders_of([(1, Side.BUY, 0, 10_000)], Product.REACTIVE)
+    assert said(run(book, [5_000], metered([0], [5_000]))) == [(1, "REACTIVE", 1, 0, 5_500)]
+    near = said(run(book, [5_000], metered([0], [4_000])))
+    assert near == [(1, "REACTIVE", -1, None, 1_000), (1, "REACTIVE", 1, 0, 5_500)]
+    assert said(run(book, [5_000], metered([0], [0]))) == [], "what nobody did is not there"
+    assert said(run(book, [5_000], metered([0], [-100]))) == [(1, "REACTIVE", -1, None, 100)]
 
 
 def test_a_missing_meter_is_inflexible_at_what_validation_assumes() -> None:

@@ -93,13 +93,16 @@ def run_orders(
         filled[~priced] = 0  # as inflexible as all the rest
     fixed_w = metered.net_w - _sums(at, filled * orders.side, metered)
     with_energy = filled * orders.side * orders.var_per_kw // MW_PER_W
-    fixed_var = metered.net_var - _sums(at, with_energy, metered)
     reactive = np.zeros(len(orders), dtype=np.int64)
     if rules.reactive_stays:
-        stays = (orders.product == Product.REACTIVE) & priced & believed & (orders.side == np.sign(fixed_var)[at])
-        shown = _filled(orders, at, np.where(stays, award, 0), np.abs(fixed_var))
-        fixed_var -= _sums(at, shown * orders.side, metered)
-        reactive = np.minimum(shown + shown * rules.reactive_more_ppm // MICROS, orders.quantity_w)
+        of_var = orders.product == Product.REACTIVE
+        asked_var = np.where(of_var, signed, sold * orders.var_per_kw // MW_PER_W)
+        apart = np.abs(metered.net_var - _sums(at, asked_var, metered))
+        gross_var = _sums(at, np.where(of_var, award, 0), metered)
+        kept = apart <= gross_var * rules.relief_share_ppm // MICROS + rules.relief_w
+        stays = of_var & priced & (award > 0) & believed & kept[at]
+        reactive = np.where(stays, np.minimum(award + award * rules.reactive_more_ppm // MICROS, orders.quantity_w), 0)
+    fixed_var = metered.net_var - _sums(at, with_energy + np.where(reactive > 0, signed, 0), metered)
 
     relief = np.zeros(len(orders), dtype=np.int64)
     if rules.relief:

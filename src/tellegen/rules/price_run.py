@@ -18,8 +18,9 @@ class PriceRun:
     ladder : paper at every node, in the run and in every gate; None: there is none, and prices may leave cap and floor.
     fills : awards on the side of the net reading count as priced, up to its size. Where false, all that is metered is
         inflexible.
-    reactive_stays : awarded reactive power that meters show stays on offer, and `reactive_more_ppm` beyond it. Where
-        false, what meters show is inflexible.
+    reactive_stays : awarded reactive power stays on offer, up to its award and `reactive_more_ppm` beyond it, for homes
+        whose net reading differs from what was awarded by no more than `relief_share_ppm` of the reactive awards and
+        `relief_w` in var. Where false, what meters show is inflexible.
     relief : orders that were not awarded, sells at the price of the root or above and buys at it or below, stay on
         offer for homes whose net reading differs from their net award by no more than `relief_share_ppm` of that and
         `relief_w`; up to as much as they drew or fed in, and `relief_w`.
