@@ -94,3 +94,43 @@ def test_paper_that_is_taken_makes_a_clearing_relaxed(street: tuple[Wires, np.nd
     assert int(gate.prices.energy[node].max()) <= CAP
     assert set(gate.awards.quantity_mw.tolist()) == {25_000_000}, "price-takers are served; paper is nobody's award"
     assert len(gate.schedules) == node.size
+
+
+def test_a_feeder_without_customers_has_its_run_where_reserve_is_required(street: tuple[Wires, np.ndarray]) -> None:
+    """The operator's requirement is the gate's; the run has nobody to ask."""
+    rows = np.zeros(1, dtype=Orders.row_dtype())
+    rows["product"], rows["side"], rows["quantity_w"] = Product.RESERVE_UP, 1, 5_000
+    rows["price_micros"] = 100_000
+    nobody = np.zeros(0, dtype=np.int64)
+    empty = street[0], nobody
+    gate = cleared(empty, REAL_TIME, Orders.from_rows(rows), None)
+    metered = MeteredPower(nobody, nobody, nobody, nobody, nobody.astype(bool), nobody, nobody)
+    run = cleared(
+        empty, PRICE_RUN, Orders.from_rows(rows), Delivered(np.zeros(1, dtype=np.int64), gate.prices, metered)
+    )
+    assert int(run.clearing.status[0]) == ClearingStatus.OPTIMAL
+    assert run.prices.reserve_up.tolist() == gate.prices.reserve_up.tolist()
+
+
+@pytest.mark.parametrize("root", [6_000_000, -1_500_000])
+def test_a_root_price_beyond_the_bounds_enters_at_the_bound(street: tuple[Wires, np.ndarray], root: int) -> None:
+    """Else paper would trade with the root, and its losses would be somebody's."""
+    wires, node = street
+    rows = np.zeros(node.size, dtype=Orders.row_dtype())
+    rows["customer"], rows["node"], rows["side"] = np.arange(1, node.size + 1), node, 1
+    rows["price_taker"], rows["quantity_w"] = 1, 1_000
+    customer = np.arange(1, node.size + 1)
+    task = GateTask(
+        feeder="F1",
+        market=REAL_TIME,
+        periods=(Period(FIRST, 1, root, Orders.from_rows(rows), customer, node),),
+        network="street",
+        parameters=Parameters(price_cap=CAP / 1e6, price_floor=FLOOR / 1e6),
+        customer=customer,
+        carry=np.zeros((node.size, CARRIED), dtype=np.int64),
+        price_run=PriceRun(),
+    )
+    (done,) = clear_feeder(task, wires)
+    assert FLOOR <= int(done.prices.energy[node].min()) <= int(done.prices.energy[node].max()) <= CAP
+    assert int(done.clearing.root_price[0]) == root
+    assert int(done.clearing.losses_wh[0]) < 100
