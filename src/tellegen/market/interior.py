@@ -36,6 +36,8 @@ TO_THE_WALL = 0.995
 """Share of the way to a bound that a step may go."""
 BLOCKED = 0.003
 """After a step cut to less, slack and excess take up what is off: they were in the way."""
+PAIRS_MOST = 3e7
+"""Pairs of unknowns that rows may tie together, each some bytes."""
 NEARLY = 1e-7
 FLAT = 1e-5
 """Off balance and complementarity, and slope of the Lagrangian, from which on it is near the end."""
@@ -99,6 +101,8 @@ def _to_the_end(problem: Equations, share: FloatArray, barrier: float, flat: boo
         soft = slack / dual + excess / (cap - dual)
         push = barrier / (cap - dual) - barrier / dual - value
         balance, limits = slope[:hard], slope[hard:]
+        if float((np.diff(limits.indptr).astype(np.float64) ** 2).sum()) > PAIRS_MOST:
+            raise GridError(f"{task.network.name}: too many orders stand behind one limit for an interior point")
         aim = np.concatenate([(dual - free)[:hard], (dual - push / soft)[hard:]])
         right = -cost - slope.T @ aim + np.concatenate([nothing, barrier / y - barrier / (1 - y)])
         matrix = problem.bend(x, dual - free) + limits.T @ sp.diags(1 / soft[hard:]) @ limits
