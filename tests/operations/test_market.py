@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,14 @@ from playing import FIRST, ROOT_PRICE, Street, by_gates
 from shards import MISSED, SECOND, THIRD
 
 from tellegen.metering import DeviceCodes
+from tellegen.operations.clearers import Clearers, Done
+from tellegen.operations.gate import GateTask
 from tellegen.operations.keeping import state_parts
 from tellegen.operations.market import Market
 from tellegen.operations.process import perform
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.refusals import MarketError, NotYetError
+from tellegen.operations.rerun import rerun
 from tellegen.operations.settling import Settled
 from tellegen.operations.state import State
 from tellegen.operations.timetable import Verb, day_of, due, open_at, real_time_at, settle_at
@@ -308,6 +312,34 @@ def test_the_price_of_a_run_stands_and_late_readings_move_energy_alone(tmp_path:
                     prices = record.table(record.cause(runs[2], Prices), Prices)
                     assert set(here.price.tolist()) <= set(prices.energy.tolist())
     assert books[0] == books[1]
+
+
+def test_a_run_that_is_not_done_in_time_leaves_the_rulebook_s_price(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settlement goes on; on record stands why, and a replay agrees."""
+    plain = Clearers.clear
+
+    def late(self: Clearers, tasks: Sequence[GateTask], *, within_s: float | None = None) -> Iterator[Done]:
+        if tasks and tasks[0].market == PRICE_RUN:
+            return iter([Done(place, (), "not done in time") for place in range(len(tasks))])
+        return plain(self, tasks, within_s=within_s)
+
+    street = Street(tmp_path / "shard", meters=METERS)
+    with street.market() as market:
+        street.prices(market, range(FIRST, FIRST + 3))
+    street.schedule(range(FIRST, FIRST + 3))
+    with monkeypatch.context() as patch:
+        patch.setattr(Clearers, "clear", late)
+        street.play((FIRST + 2) * MARKET_INTERVAL_S + 70)
+    street.close()
+    with ShardRecord.open(street.folder) as record:
+        (run,) = record.journal.find(kind=Gates.kind, market=PRICE_RUN, interval=FIRST + 1)
+        assert set(record.table(run, Gates).outcome.tolist()) == {GateOutcome.DEADLINE}
+        (cleared,) = record.journal.find(kind=Clearings.kind, market=PRICE_RUN, interval=FIRST + 1)
+        assert int(record.table(cleared, Clearings).status[0]) == ClearingStatus.ADMINISTRATIVE
+        assert record.journal.find(kind=Postings.kind, interval=FIRST + 1)
+    assert [check.name for check in rerun(street.folder) if not check.ok] == []
 
 
 @pytest.mark.parametrize("known", [True, False])

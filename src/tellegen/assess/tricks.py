@@ -7,7 +7,8 @@ Then each interval settles twice, at the gate's prices and at those of the price
 What a trick earns is what its accounts' bills differ by from the same positions and the same energy at the prices of
 the day without it, ``sum (drawn - bought ahead) x (price without - price with)``, less what it draws or leaves undrawn
 for the trick's sake, at its price. A position is taken to have cost the recorded day-ahead price, whatever it would
-have done to that, so the figures are the trickster's best case.
+have done to that, so the figures are the trickster's best case. Taps stand as in the network's document; no
+order is refused for its size.
 """
 
 from __future__ import annotations
@@ -46,12 +47,12 @@ class Trick:
 
     Attributes
     ----------
-    accounts : homes that do it, the ones farthest from the root.
+    accounts : homes that do it, those at the nodes of the highest numbers.
     ahead_kw : bought day-ahead beyond what the home did; negative: sold.
     claim_kw : ordered in real time beyond what the home did; negative: offered for sale. price : its limit,
         currency/kWh; None: at any price.
     drawn_kw : drawn beyond what the home did, undeclared; negative: fed in, or left undrawn.
-    silent : its meter is not read in time.
+    silent : its meter is not read in time; it counts as missing, at what it would have shown.
     hour : local hour of the day, by intervals from its start.
     """
 
@@ -203,7 +204,7 @@ class Stage:
 
     @staticmethod
     def _accounts(here: _Interval, count: int) -> IntArray:
-        """Rows of the homes that stand at the last nodes, which are the farthest on feeders numbered from the root."""
+        """Rows of the homes that stand at the nodes of the highest numbers."""
         if count > here.node.size:
             raise InputError("tricks", f"{count} accounts", f"are more than the {here.node.size} on the feeder")
         return np.asarray(np.sort(np.argsort(-here.node, kind="stable")[:count]))

@@ -1,6 +1,6 @@
 """The market of a shard: the operator's verbs, each one commit of its journal, in the order of the timetable.
 
-``open_day -> take_prices -> close_gate -> (price run) -> settle -> correct -> close_day -> finalise``
+``open_day -> take_prices -> close_gate -> settle (on a price run) -> correct -> close_day -> finalise``
 
 A verb reads the state, puts records on the journal, commits, and only then hands the same records to the state: what
 the operator knows is a fold of the record, whoever folds it (`operations.state`). So a crash within a verb leaves

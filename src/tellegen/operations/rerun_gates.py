@@ -145,7 +145,7 @@ class GatesAgain:
                 continue
             try:
                 maker = self._maker(bytes(gate.rows.engine[k]), PRICE_RUN)
-                task = maker.run(interval, k, connected, energy.take(energy.customer != OPERATOR))
+                task = maker.run_task(interval, k, connected, energy.take(energy.customer != OPERATOR))
             except RecordError:
                 self._tallies[PRICE_RUN].leave_out(_ERASED, 1)
                 continue

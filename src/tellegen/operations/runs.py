@@ -69,7 +69,7 @@ class PriceRuns:
             if gate.outcome(k) is not GateOutcome.CLOSED:
                 continue
             here = connected.on(k)
-            task = self._tasks.run(interval, k, connected, energy.take(np.arange(here.start, here.stop)))
+            task = self._tasks.run_task(interval, k, connected, energy.take(np.arange(here.start, here.stop)))
             if task is None:
                 outcome[k] = GateOutcome.UNMETERED
             else:

@@ -149,7 +149,7 @@ class TaskMaker:
         carry[np.isin(customer, self._connected[market][2])] = 0
         return carry
 
-    def run(self, interval: int, feeder: int, connected: Connected, energy: Energy) -> GateTask | None:
+    def run_task(self, interval: int, feeder: int, connected: Connected, energy: Energy) -> GateTask | None:
         """The task of a feeder's price run; None where too many of its meters are missing.
 
         Parameters

@@ -6,8 +6,7 @@ verb                                due
 open a day                          `OPEN_LEAD_S` before its day-ahead gate
 close the day-ahead gate of a day   at the rules' local time on the day before
 close the gate of an interval       `gate_lead_s` before its start
-(place kept for the price run)      after readings of the longest meter interval; the interval then settles behind it
-settle an interval                  `reading_wait_s` after its end
+settle an interval                  `reading_wait_s` after its end, on a price run of that time where the rules hold one
 correct                             each hour, with the settlement that ends it; and with the last one of a day
 close, publish a day                with the settlement of its last interval
 finalise a day                      when the day `correction_window_days` later closes
@@ -52,8 +51,6 @@ class Verb(StrEnum):
     SNAPSHOT = "snapshot"
 
 
-PRICE_RUN_ORDER = 30
-"""Place of a second clearing between meters and settlement, among what is due at one time."""
 _ORDER = {
     Verb.CLOSE_DAY_AHEAD: 0,
     Verb.CLOSE_REAL_TIME: 10,
