@@ -27,6 +27,14 @@ CONNECTIONS = """customer,device,asset,feeder,node,phases,from_interval,capacity
 7,pv,900,F1,3,0,0,5000,0,5000
 8,load,78,F1,4,0,0,9000,9000,4000
 """
+EXPORTED = (
+    CONNECTIONS.splitlines()[0]
+    + """,reads_every,attested_by
+7,load,77,F1,3,0,0,9000,9000,4000,0,
+7,pv,900,F1,3,0,0,5000,0,5000,0,installer 4711
+8,load,78,F1,4,0,0,9000,9000,4000,12,
+"""
+)
 
 
 @pytest.fixture
@@ -84,17 +92,19 @@ def test_a_new_key_that_the_old_one_did_not_endorse_is_refused(
 
 
 def test_connections_go_in_and_out_as_csv(tellegen: Tellegen, shard: Path, tmp_path: Path) -> None:
-    (tmp_path / "in.csv").write_text(CONNECTIONS)
+    (tmp_path / "in.csv").write_text(EXPORTED)
     assert json.loads(tellegen("registry", "import", shard, tmp_path / "in.csv", "--json").out)["rows"] == 3
     (tmp_path / "switch.csv").write_text(CONNECTIONS.splitlines()[0] + "\n7,load,77,F2,5,0,100,9000,9000,4000\n")
     assert tellegen("registry", "import", shard, tmp_path / "switch.csv").status == 0
     tellegen("registry", "export", shard, tmp_path / "before.csv", "--interval", 99)
     lines = (tmp_path / "before.csv").read_text().splitlines()
-    assert sorted(lines) == sorted(CONNECTIONS.splitlines())
+    assert sorted(lines) == sorted(EXPORTED.splitlines())
     tellegen("registry", "export", shard, tmp_path / "now.csv")
-    assert "7,load,77,F2,5,0,100,9000,9000,4000" in (tmp_path / "now.csv").read_text()
+    assert "7,load,77,F2,5,0,100,9000,9000,4000,0," in (tmp_path / "now.csv").read_text()
     shown = tellegen("registry", "show", shard, "--customer", 7)
     assert shown.out.startswith("customer 7: 3 rows\n  load ")
+    assert "export 5000), attested by installer 4711, known" in shown.out
+    assert ", read every 60 minutes, attested by nobody" in tellegen("registry", "show", shard, "--customer", 8).out
     assert tellegen("registry", "show", shard, "--customer", 99).status == 1
 
 

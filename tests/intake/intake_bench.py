@@ -101,4 +101,6 @@ def moved(bench: Bench) -> Connections:
         capacity_w=np.full(2, 1000),
         import_limit_w=np.full(2, 1000),
         export_limit_w=np.full(2, 1000),
+        reads_every=np.zeros(2, dtype=np.uint8),
+        attested_by=np.zeros(2, dtype="S32"),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -50,7 +52,17 @@ def connection(
         capacity_w=np.array([10_000]),
         import_limit_w=np.array([10_000]),
         export_limit_w=np.array([5_000]),
+        reads_every=np.zeros(1, dtype=np.uint8),
+        attested_by=np.zeros(1, dtype="S32"),
     )
+
+
+def test_texts_that_many_share_come_back_from_the_fold_and_from_its_parts() -> None:
+    first = replace(connection(1, "F1", 0), reads_every=np.array([12]), attested_by=np.array([b"installer 4711"]))
+    batch = Connections.concat([first, connection(2, "F2", 0), connection(3, "F1", 0)])
+    directory = directory_of((5, batch))
+    for each in (directory, Directory.of_parts(directory.parts())):
+        assert each.connections([1, 2, 3])[0].equals(batch)
 
 
 def directory_of(*facts: tuple[int, Table]) -> Directory:

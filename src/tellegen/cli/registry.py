@@ -19,6 +19,7 @@ import typer
 
 from tellegen.cli import app, errors
 from tellegen.errors import InputError
+from tellegen.units import MARKET_INTERVAL_S
 
 if TYPE_CHECKING:
     from tellegen.records import Connections, Table
@@ -319,7 +320,8 @@ def show(
             lines = [
                 f"  {fact['device']:12s} {fact['asset']:>12}  feeder {fact['feeder'] or '-'}, node {fact['node']}, "
                 f"from interval {fact['from_interval']}, {fact['capacity_w']} W (import {fact['import_limit_w']}, "
-                f"export {fact['export_limit_w']}), known {fact['known_at']}"
+                f"export {fact['export_limit_w']}){_every(fact['reads_every'])}, "
+                f"attested by {fact['attested_by'] or 'nobody'}, known {fact['known_at']}"
                 for fact in facts
             ]
             document: dict[str, Any] = {"customer": customer, "connections": facts}
@@ -533,7 +535,15 @@ def _fields(row: Connections) -> dict[str, Any]:
     from tellegen.registry.assets import COLUMNS
 
     fields: dict[str, Any] = dict(zip(COLUMNS, row.rows().tolist()[0], strict=True))
-    return fields | {"device": Device(fields["device"]).name.lower(), "feeder": fields["feeder"].decode("ascii")}
+    return fields | {
+        "device": Device(fields["device"]).name.lower(),
+        "feeder": fields["feeder"].decode("ascii"),
+        "attested_by": fields["attested_by"].decode("ascii"),
+    }
+
+
+def _every(intervals: int) -> str:
+    return f", read every {intervals * MARKET_INTERVAL_S // 60} minutes" if intervals > 1 else ""
 
 
 def _role(title: str) -> Any:

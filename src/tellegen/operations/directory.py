@@ -228,6 +228,8 @@ def _connections(feeder: str, members: Sequence[Member], from_interval: int) -> 
         capacity_w=capacity,
         import_limit_w=capacity,
         export_limit_w=capacity,
+        reads_every=np.zeros(count, dtype=np.uint8),
+        attested_by=np.full(count, b"", dtype="S32"),
     )
 
 

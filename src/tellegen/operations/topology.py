@@ -177,6 +177,7 @@ class Connected:
     ----------
     customer, node, meter, capacity_w : int64[n + feeders].
     import_limit_w, export_limit_w : int64[n + feeders], what the connection agreement allows.
+    reads_every : int64[n + feeders], market intervals that one reading of each meter spans, from 1.
     start : int64[feeders + 1]; rows ``start[k]`` up to ``start[k + 1]`` are the customers on feeder k, in ascending
         order, and row ``start[-1] + k`` is its substation.
     """
@@ -187,6 +188,7 @@ class Connected:
     capacity_w: IntArray
     import_limit_w: IntArray
     export_limit_w: IntArray
+    reads_every: IntArray
     start: IntArray
 
     @property
@@ -265,6 +267,7 @@ class Topology:
             capacity_w=rows.capacity_w[chosen],
             import_limit_w=rows.import_limit_w[chosen],
             export_limit_w=rows.export_limit_w[chosen],
+            reads_every=np.maximum(rows.reads_every[chosen], 1).astype(np.int64),
             start=start[: len(self.feeders) + 1],
         )
         self._latest[interval, known_by] = found

@@ -124,6 +124,8 @@ class Connections(Table):
     capacity_w: NDArray[np.int64] = column("<i8", "W", "rated power of the asset, or of the connection")
     import_limit_w: NDArray[np.int64] = column("<i8", "W", "most that may be withdrawn")
     export_limit_w: NDArray[np.int64] = column("<i8", "W", "most that may be injected")
+    reads_every: NDArray[np.uint8] = column("|u1", "intervals", "that one reading of the meter spans; 0: one")
+    attested_by: NDArray[np.bytes_] = column("|S32", "ASCII", "who vouches for the capacity; empty: nobody")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,20 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tellegen.errors import InputError
 from tellegen.records import OPERATOR, Connections, Device
 from tellegen.registry.directory import Directory
 from tellegen.registry.identity import CUSTOMER_MAX, RegistryError
+from tellegen.units import INTERVALS_PER_HOUR
 
 COLUMNS = tuple(name for name in Connections.row_dtype().names or ())
+DEFAULTS = {"reads_every": 0, "attested_by": ""}
+"""Columns that may be left out: the meter is read every market interval, and nobody vouches for the capacity."""
 ROWS_MAX = 2_000_000
 FEEDER_CHARACTERS_MAX = 32
+_TEXTS = ("feeder", "attested_by")
 POWER_MAX_W = 10**12
 PHASES_MAX = 7
 DEVICES = tuple(device.name.lower() for device in Device)
@@ -25,14 +30,15 @@ INTERVAL_MAX = 10**9
 
 
 def connection(**fields: object) -> Connections:
-    """One row, from plain values by column.
+    """One row, from plain values by column; those of `DEFAULTS` may be left out.
 
     >>> connection(customer=7, device=Device.LOAD, asset=77, feeder="F1", node=3, phases=0, from_interval=9,
     ...            capacity_w=10_000, import_limit_w=10_000, export_limit_w=5_000).feeder.tolist()
     [b'F1']
     """
     values = {
-        name: np.array([str(value).encode("ascii") if name == "feeder" else value]) for name, value in fields.items()
+        name: np.array([str(value).encode("ascii") if name in _TEXTS else value])
+        for name, value in (DEFAULTS | fields).items()
     }
     return Connections(**values)
 
@@ -49,8 +55,7 @@ def check_connections(table: Connections, directory: Directory | None = None) ->
     RegistryError : the first row that cannot stand, with what would be right.
     """
     power = (table.capacity_w, table.import_limit_w, table.export_limit_w)
-    letters = np.ascontiguousarray(table.feeder).view(np.uint8).reshape(len(table), FEEDER_CHARACTERS_MAX)
-    unprintable = ((letters != 0) & ((letters < ord(" ")) | (letters > ord("~")))).any(axis=1)
+    every = table.reads_every
     nameless = (table.feeder == b"") & (table.node >= 0)
     faults = [
         ((table.customer < OPERATOR), "customer", f"is from 0 (the substation) to {CUSTOMER_MAX}"),
@@ -58,17 +63,25 @@ def check_connections(table: Connections, directory: Directory | None = None) ->
         (table.asset < 0, "asset", "is a serial number, from 0"),
         (table.node < -1, "node", "is -1 (disconnected) or more"),
         (table.phases > PHASES_MAX, "phases", f"are bits 1, 2 and 4, so 0 to {PHASES_MAX}"),
-        (unprintable | nameless, "feeder", "is a name in printable ASCII"),
+        (_unprintable(table.feeder) | nameless, "feeder", "is a name in printable ASCII"),
         ((table.from_interval < 0) | (table.from_interval > INTERVAL_MAX), "from_interval", "counts from 1970"),
         ((power[0] < 0) | (power[0] > POWER_MAX_W), "capacity_w", f"is from 0 to {POWER_MAX_W}"),
         ((power[1] < 0) | (power[1] > power[0]), "import_limit_w", "is from 0 to the capacity"),
         ((power[2] < 0) | (power[2] > power[0]), "export_limit_w", "is from 0 to the capacity"),
+        (INTERVALS_PER_HOUR % np.maximum(every, 1) != 0, "reads_every", "is market intervals that divide an hour"),
+        ((every > 1) & (table.device != Device.LOAD), "reads_every", "is the meter's (device load); 0 for an asset"),
+        (_unprintable(table.attested_by), "attested_by", "is a name in printable ASCII, or empty"),
     ]
     for bad, name, right in faults:
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
             raise RegistryError(f"row {row}: {name} {getattr(table, name)[row]} will not do: it {right}")
     _check_points(table, directory)
+
+
+def _unprintable(texts: NDArray[np.bytes_]) -> NDArray[np.bool_]:
+    letters = np.ascontiguousarray(texts).view(np.uint8).reshape(texts.size, texts.dtype.itemsize)
+    return np.asarray(((letters != 0) & ((letters < ord(" ")) | (letters > ord("~")))).any(axis=1))
 
 
 def _check_points(table: Connections, directory: Directory | None) -> None:
@@ -86,7 +99,9 @@ def _check_points(table: Connections, directory: Directory | None) -> None:
 
 
 def read_csv(path: Path) -> Connections:
-    """Connections from a CSV file whose header names every column of the table; devices by name or number.
+    """Connections from a CSV file whose header names every column of the table but those of `DEFAULTS`, which it may.
+
+    Devices stand there by name or number.
 
     Raises
     ------
@@ -100,13 +115,18 @@ def read_csv(path: Path) -> Connections:
     columns: dict[str, list[object]] = {name: [] for name in COLUMNS}
     try:
         header = reader.fieldnames or []
-        if not set(COLUMNS) <= set(header) or len(set(header)) != len(header):
-            raise InputError(path, "line 1", f"must name each of these columns once: {','.join(COLUMNS)}")
+        needed = [name for name in COLUMNS if name not in DEFAULTS]
+        if not set(needed) <= set(header) or len(set(header)) != len(header):
+            raise InputError(
+                path,
+                "line 1",
+                f"must name each of these columns once: {','.join(needed)}; and may name {','.join(DEFAULTS)}",
+            )
         for row in reader:
             if len(columns["customer"]) == ROWS_MAX:
                 raise InputError(path, f"line {reader.line_num}", f"is beyond {ROWS_MAX} rows; split the file")
             for name in COLUMNS:
-                columns[name].append(_field(path, reader.line_num, name, row[name] or ""))
+                columns[name].append(_field(path, reader.line_num, name, row.get(name) or ""))
     except csv.Error as error:
         raise InputError(path, f"after line {reader.line_num}", f"is not CSV: {error}") from None
     dtype = Connections.row_dtype()
@@ -115,7 +135,9 @@ def read_csv(path: Path) -> Connections:
 
 def _field(path: Path, line: int, name: str, text: str) -> object:
     place, given = f"line {line}, {name} {text!r}", text.strip()
-    if name == "feeder":
+    if name in DEFAULTS and not given:
+        given = str(DEFAULTS[name])
+    if name in _TEXTS:
         if not given.isascii() or len(given) > FEEDER_CHARACTERS_MAX:
             raise InputError(path, place, f"is not a name of at most {FEEDER_CHARACTERS_MAX} ASCII characters")
         return given.encode()
@@ -138,5 +160,5 @@ def write_csv(path: Path, tables: Iterable[Connections]) -> None:
             for row in table.rows().tolist():
                 fields = dict(zip(COLUMNS, row, strict=True))
                 fields["device"] = Device(fields["device"]).name.lower()
-                fields["feeder"] = fields["feeder"].decode("ascii")
+                fields |= {name: fields[name].decode("ascii") for name in _TEXTS}
                 writer.writerow([fields[name] for name in COLUMNS])

@@ -106,7 +106,9 @@ class Directory:
         self._names: dict[bytes, int] = {}
         self._identities = {role: Versions(Admissions, "number", "valid_from") for role in NUMBERED}
         self._named = Versions(Admissions, "number", "valid_from")  # number: order in which names came up
-        self._connections = {device: Versions(Connections, "customer", "from_interval") for device in Device}
+        self._connections = {
+            device: Versions(Connections, "customer", "from_interval", ("feeder", "attested_by")) for device in Device
+        }
         self._generations: list[KeyGenerations] = []
         self._revoked: dict[bytes, list[tuple[int, int, int]]] = {}
         self._revoked_prefixes = np.empty(0, dtype=np.uint64)
@@ -339,7 +341,7 @@ class Directory:
         if not len(points):
             return row, np.zeros(row.size, dtype="S32")
         there, rows = row >= 0, points.rows
-        feeder: NDArray[np.bytes_] = rows["feeder"][row]
+        feeder: NDArray[np.bytes_] = points.text("feeder", row)
         if not there.all():
             feeder[~there] = b""
         return np.where(there, rows["asset"][row], NOWHERE), feeder
@@ -359,7 +361,7 @@ class Directory:
         versions = self._connections[device]
         row = versions.standing(customers, interval, known_at)
         present = row >= 0
-        return Connections.from_rows(versions.rows[row[present]]), present
+        return Connections.from_rows(versions.full(row[present])), present
 
     def connected_since(self, customers: ArrayLike) -> IntArray:
         """First interval from which each customer was ever connected, int64[n]; 2^63 - 1 where it never was."""
@@ -377,7 +379,7 @@ class Directory:
     def connection_history(self, customer: int) -> list[tuple[int, Connections]]:
         """Everything ever recorded about a customer's connection and assets: when known, and the row."""
         found = [
-            (int(versions.known_at[row]), Connections.from_rows(versions.rows[row : row + 1]))
+            (int(versions.known_at[row]), Connections.from_rows(versions.full(np.array([row]))))
             for versions in self._connections.values()
             for row in versions.history(customer).tolist()
         ]

@@ -31,13 +31,16 @@ class Versions:
     schema : the table.
     number : its column that says what a row is about.
     holds_from : its column that says from when on it holds.
+    texts : its columns with texts that many rows share: `rows` has a number in their place, `full` the text.
     """
 
-    def __init__(self, schema: type[Table], number: str, holds_from: str) -> None:
+    def __init__(self, schema: type[Table], number: str, holds_from: str, texts: tuple[str, ...] = ()) -> None:
         self._number, self._holds_from = number, holds_from
         self._index = NumberIndex()
         self._size = 0
-        self._rows = np.empty(0, dtype=schema.row_dtype())
+        self._full, self._texts = schema.row_dtype(), {name: _Texts(schema.row_dtype()[name]) for name in texts}
+        kept = [(name, "<u4" if name in texts else self._full[name]) for name in self._full.names or ()]
+        self._rows = np.empty(0, dtype=kept)
         self._known_at = np.empty(0, dtype=np.int64)
         self._previous = np.empty(0, dtype=np.int64)
         self._latest = np.empty(0, dtype=np.int64)  # by place of the number
@@ -53,6 +56,20 @@ class Versions:
         self._take_in()
         return self._rows[: self._size]
 
+    def full(self, row: IntArray) -> NDArray[np.void]:
+        """Some of the rows as the table has them, by their place in `rows`."""
+        rows = self.rows[row]
+        if not self._texts:
+            return rows
+        full = np.empty(rows.size, dtype=self._full)
+        for name in self._full.names or ():
+            full[name] = self._texts[name].of(rows[name]) if name in self._texts else rows[name]
+        return full
+
+    def text(self, column: str, row: IntArray) -> Array:
+        """Texts in a column of some rows."""
+        return self._texts[column].of(self.rows[column][row])
+
     @property
     def known_at(self) -> IntArray:
         """When each row became known, seconds since the epoch."""
@@ -62,17 +79,19 @@ class Versions:
     def append(self, rows: NDArray[np.void], known_at: int | IntArray) -> None:
         """Add rows as the record has them next, known since one time, or one each."""
         if rows.size:
+            rows = self._numbered(rows)
             # taken in with the next look-up: a fold of many small batches is one of a large one
             self._pending.append((rows, known_at))
 
     def columns(self) -> dict[str, Array]:
         """Columns of the rows in the order of the record, and when each became known (`KNOWN_AT`)."""
         rows = self.rows
-        return {name: rows[name] for name in rows.dtype.names or ()} | {KNOWN_AT: self.known_at}
+        columns = {name: rows[name] for name in rows.dtype.names or ()} | {KNOWN_AT: self.known_at}
+        return columns | {name: texts.of(rows[name]) for name, texts in self._texts.items()}
 
     def append_columns(self, columns: Mapping[str, Array]) -> None:
         """Add rows that `columns` gave."""
-        rows = np.empty(columns[KNOWN_AT].size, dtype=self._rows.dtype)
+        rows = np.empty(columns[KNOWN_AT].size, dtype=self._full)
         for name in rows.dtype.names or ():
             rows[name] = columns[name]
         self.append(rows, columns[KNOWN_AT])
@@ -122,6 +141,15 @@ class Versions:
         self._take_in()
         return np.flatnonzero(self.rows[self._number] == number)
 
+    def _numbered(self, rows: NDArray[np.void]) -> NDArray[np.void]:
+        """Rows with numbers in the place of texts."""
+        if not self._texts:
+            return rows
+        short = np.empty(rows.size, dtype=self._rows.dtype)
+        for name in short.dtype.names or ():
+            short[name] = self._texts[name].numbers(rows[name]) if name in self._texts else rows[name]
+        return short
+
     def _take_in(self) -> None:
         if not self._pending:
             return
@@ -145,6 +173,27 @@ class Versions:
         last = np.append(first[1:], True)
         self._latest[sorted_place[last]] = start + order[last]
         self._size = stop
+
+
+class _Texts:
+    """Texts, each kept once, by number."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self._number: dict[bytes, int] = {}
+        self._text = np.empty(0, dtype=dtype)
+
+    def numbers(self, texts: Array) -> NDArray[np.uint32]:
+        """The number of each text; new ones are taken up."""
+        # neighbours mostly share theirs: a look-up for each run of them
+        begins = np.flatnonzero(np.append(True, texts[1:] != texts[:-1]))
+        found = [self._number.setdefault(text, len(self._number)) for text in texts[begins].tolist()]
+        return np.repeat(np.array(found, dtype=np.uint32), np.diff(begins, append=texts.size))
+
+    def of(self, number: NDArray[np.uint32]) -> Array:
+        """The text of each number."""
+        if len(self._number) > self._text.size:
+            self._text = np.array(list(self._number), dtype=self._text.dtype)
+        return self._text[number]
 
 
 def _room_for(array: Array, size: int) -> Array:

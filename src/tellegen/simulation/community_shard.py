@@ -17,7 +17,7 @@ from tellegen.privacy.recorder import Recorder, Span
 from tellegen.records import Connections, Device, Document, Histories, Profiles
 from tellegen.registry import SIGNING_PURPOSE
 from tellegen.simulation.setup import Setup
-from tellegen.simulation.shard import ShardKeys, build_shard
+from tellegen.simulation.shard import SIMULATED, ShardKeys, build_shard
 from tellegen.units import MARKET_INTERVAL_S
 
 SCENARIO = "scenario"
@@ -90,6 +90,8 @@ def connections(setup: Setup) -> Connections:
         capacity_w=capacity,
         import_limit_w=capacity,
         export_limit_w=capacity,
+        reads_every=np.zeros(count, dtype=np.uint8),
+        attested_by=np.full(count, SIMULATED, dtype="S32"),
     )
 
 

@@ -28,6 +28,8 @@ HEAD_END, GATEWAY = "head-end", "gateway"
 METER_FIRST = 1_000_000_000
 """The meter of customer n has the serial number METER_FIRST + n."""
 FUSE_W = 25_000
+SIMULATED = b"simulation"
+"""Who vouches for what simulated connections and devices can do."""
 _VALID_S = 20 * 365 * 86_400
 _SIGNATURE_BYTES = 64
 
@@ -177,4 +179,6 @@ def _connected(feeder: str, customers: NDArray[np.int32], first_interval: int) -
         capacity_w=np.full(count, FUSE_W),
         import_limit_w=np.full(count, FUSE_W),
         export_limit_w=np.full(count, FUSE_W),
+        reads_every=np.zeros(count, dtype=np.uint8),
+        attested_by=np.full(count, SIMULATED, dtype="S32"),
     )

@@ -45,7 +45,7 @@ from tellegen.records import (
 from tellegen.registry.shard import SIGNING_PURPOSE
 from tellegen.rules import Rulebook
 from tellegen.simulation.batches import SignedBatch, bids_batch, readings_batch
-from tellegen.simulation.shard import METER_FIRST, ShardKeys, build_shard
+from tellegen.simulation.shard import METER_FIRST, SIMULATED, ShardKeys, build_shard
 from tellegen.units import MARKET_INTERVAL_S, IntArray
 
 STREETS: tuple[tuple[int, ...], ...] = ((1, 2, 3, 4, 5), (6, 7, 8, 9))
@@ -363,4 +363,6 @@ def _connections(who: list[int], street: str, node: list[int], interval: int, me
         capacity_w=capacity,
         import_limit_w=capacity,
         export_limit_w=capacity,
+        reads_every=np.zeros(count, dtype=np.uint8),
+        attested_by=np.full(count, SIMULATED, dtype="S32"),
     )

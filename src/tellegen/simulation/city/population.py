@@ -17,7 +17,7 @@ from tellegen.grid.synthetic import Feeder, synthetic_feeder
 from tellegen.market import OrderBook
 from tellegen.operations.topology import Feeder as ShardFeeder
 from tellegen.records import Connections, Device
-from tellegen.simulation.shard import ShardKeys
+from tellegen.simulation.shard import SIMULATED, ShardKeys
 from tellegen.simulation.workload import Binding, Instance, limits_that_bind
 from tellegen.units import IntArray
 
@@ -301,4 +301,6 @@ def _connections(
         capacity_w=capacity_w,
         import_limit_w=capacity_w,
         export_limit_w=capacity_w,
+        reads_every=np.zeros(count, dtype=np.uint8),
+        attested_by=np.full(count, SIMULATED, dtype="S32"),
     )
