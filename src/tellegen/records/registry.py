@@ -111,7 +111,7 @@ class Connections(Table):
     batch says when that became known. ``node`` -1: disconnected.
     """
 
-    kind: ClassVar[str] = "connections"
+    kind: ClassVar[str] = "connections-2"
     subject: ClassVar[str | None] = "customer"
 
     customer: NDArray[np.int32] = column("<i4", "1", "customer number")
@@ -126,6 +126,32 @@ class Connections(Table):
     export_limit_w: NDArray[np.int64] = column("<i8", "W", "most that may be injected")
     reads_every: NDArray[np.uint8] = column("|u1", "intervals", "that one reading of the meter spans; 0: one")
     attested_by: NDArray[np.bytes_] = column("|S32", "ASCII", "who vouches for the capacity; empty: nobody")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ConnectionsAtFirst(Table):
+    """Connections as recorded before it was said how often a meter is read, and who vouches for a capacity."""
+
+    kind: ClassVar[str] = "connections"
+    subject: ClassVar[str | None] = "customer"
+
+    customer: NDArray[np.int32] = column("<i4", "1", "customer number")
+    device: NDArray[np.uint8] = column("|u1", "Device", "LOAD: the connection point itself; else the asset behind it")
+    asset: NDArray[np.int64] = column("<i8", "1", "serial number of the asset; that of the meter for LOAD")
+    feeder: NDArray[np.bytes_] = column("|S32", "ASCII", "feeder it hangs on")
+    node: NDArray[np.int32] = column("<i4", "1", "node index in the feeder's network; -1: disconnected")
+    phases: NDArray[np.uint8] = column("|u1", "bits", "1, 2, 4 for phases 1, 2, 3; 0: all")
+    from_interval: NDArray[np.int64] = column("<i8", "1", "first market interval of which this holds")
+    capacity_w: NDArray[np.int64] = column("<i8", "W", "rated power of the asset, or of the connection")
+    import_limit_w: NDArray[np.int64] = column("<i8", "W", "most that may be withdrawn")
+    export_limit_w: NDArray[np.int64] = column("<i8", "W", "most that may be injected")
+
+    def now(self) -> Connections:
+        """The same as it is recorded today: each interval is read, and nobody vouches."""
+        rows = np.zeros(len(self), dtype=Connections.row_dtype())
+        for name in self.row_dtype().names or ():
+            rows[name] = getattr(self, name)
+        return Connections.from_rows(rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from tellegen.privacy import Archive, Vault
 from tellegen.records import (
     Admissions,
     Connections,
+    ConnectionsAtFirst,
     Device,
     Header,
     KeyGenerations,
@@ -31,7 +32,7 @@ from tellegen.registry.identity import NUMBERED, Identity
 from tellegen.registry.versions import NONE, Versions
 from tellegen.units import IntArray
 
-KINDS = (Admissions.kind, Revocations.kind, Connections.kind, KeyGenerations.kind)
+KINDS = (Admissions.kind, Revocations.kind, Connections.kind, ConnectionsAtFirst.kind, KeyGenerations.kind)
 """Kinds of records that a directory is a fold of."""
 SOURCES = (Role.HEAD_END, Role.GATEWAY)
 """Roles that hand in batches."""
@@ -51,6 +52,8 @@ Parts = Mapping[str, Mapping[str, NDArray[Any]]]
 
 _CONNECTIONS = {device: f"directory.connections.{device.name.lower()}" for device in Device}
 """Names of parts that are about customers."""
+_SHARED, _YOUNGER = ("feeder", "attested_by"), ("reads_every", "attested_by")
+"""Columns of connections with texts that many rows share, and those that came later."""
 
 
 def _without(columns: Mapping[str, NDArray[Any]], customers: ArrayLike) -> Mapping[str, NDArray[Any]]:
@@ -106,9 +109,7 @@ class Directory:
         self._names: dict[bytes, int] = {}
         self._identities = {role: Versions(Admissions, "number", "valid_from") for role in NUMBERED}
         self._named = Versions(Admissions, "number", "valid_from")  # number: order in which names came up
-        self._connections = {
-            device: Versions(Connections, "customer", "from_interval", ("feeder", "attested_by")) for device in Device
-        }
+        self._connections = {device: Versions(Connections, "customer", "from_interval", _SHARED) for device in Device}
         self._generations: list[KeyGenerations] = []
         self._revoked: dict[bytes, list[tuple[int, int, int]]] = {}
         self._revoked_prefixes = np.empty(0, dtype=np.uint64)
@@ -146,7 +147,9 @@ class Directory:
             n: versions.columns() for n, versions in self._versions().items()
         }
         for name in _CONNECTIONS.values():
-            parts[name] = _without(parts[name], without)
+            kept = _without(parts[name], without)
+            # a part that says no more than before there was a column is kept as it was then
+            parts[name] = {n: c for n, c in kept.items() if n not in _YOUNGER or (c != c.dtype.type()).any()}
         rows = [(f, *entry) for f, entries in self._revoked.items() for entry in entries]
         for name, table in (
             ("directory.revoked", np.array(rows, dtype=_REVOKED)),
@@ -186,6 +189,8 @@ class Directory:
                 self._admit(table, header.known_at)
             case Revocations():
                 self._revoke(table, header.known_at)
+            case ConnectionsAtFirst():
+                self.apply(header, table.now())
             case Connections():
                 for device, versions in self._connections.items():
                     versions.append(table.take(table.device == device).rows(), header.known_at)

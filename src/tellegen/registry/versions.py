@@ -90,9 +90,9 @@ class Versions:
         return columns | {name: texts.of(rows[name]) for name, texts in self._texts.items()}
 
     def append_columns(self, columns: Mapping[str, Array]) -> None:
-        """Add rows that `columns` gave."""
-        rows = np.empty(columns[KNOWN_AT].size, dtype=self._full)
-        for name in rows.dtype.names or ():
+        """Add rows that `columns` gave; a column that is left out is 0 or empty."""
+        rows = np.zeros(columns[KNOWN_AT].size, dtype=self._full)
+        for name in set(rows.dtype.names or ()) & columns.keys():
             rows[name] = columns[name]
         self.append(rows, columns[KNOWN_AT])
 
