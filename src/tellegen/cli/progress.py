@@ -65,7 +65,8 @@ def words(result: object) -> str:
             return _gate(result)
         case Settled():
             estimated = f", {result.estimated:,} with estimates" if result.estimated else ""
-            return f"{result.customers:,} customers{estimated}" if result.customers else ""
+            held = f", {result.held:,} on hold from now on" if result.held else ""
+            return f"{result.customers:,} customers{estimated}{held}" if result.customers else ""
         case Corrected():
             facts = (
                 (result.readings, "late readings"),

@@ -1,5 +1,5 @@
-"""Which orders a gate takes: at their customers' own nodes, within the price limits of the rulebook, and no more than
-their connections can carry.
+"""Which orders a gate takes: at their customers' own nodes, within the price limits of the rulebook, no more than their
+connections can carry, and none of who claimed and did not deliver (`operations.delivery`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ def refusals(
     floor_micros: int,
     cap_micros: int,
     capacity_w: IntArray | None = None,
+    held: IntArray | None = None,
 ) -> NDArray[np.uint8]:
     """Why each row is not taken, `Refusal`; 0: it is.
 
@@ -29,6 +30,7 @@ def refusals(
     ----------
     customer, node : int64[c], who is connected, ascending, and where.
     capacity_w : int64[c], most that each may ask for in energy, all its steps together, and offer; None: any quantity.
+    held : customers who claimed and did not deliver; whatever else is wrong with their orders, that is why.
     """
     place = np.searchsorted(customer, orders.customer)
     inside = np.minimum(place, max(customer.size - 1, 0))
@@ -48,6 +50,8 @@ def refusals(
     if not own.all():
         bad |= np.isin(orders.customer, orders.customer[~own])
     refusal[bad] = Refusal.OUT_OF_RANGE
+    if held is not None and held.size:
+        refusal[np.isin(orders.customer, held)] = Refusal.NOT_DELIVERED
     return refusal
 
 

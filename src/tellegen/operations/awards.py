@@ -6,6 +6,7 @@ import numpy as np
 
 from tellegen.operations.book import Book
 from tellegen.operations.exchange import Awarded, Published
+from tellegen.operations.holds import held_until
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.state import NONE, cut_of
 from tellegen.operations.timetable import day_ahead_at, day_bounds, day_of, periods, real_time_at
@@ -34,6 +35,7 @@ def awarded_to(record: ShardRecord, source: str, market: str, first: int) -> Awa
         mine = np.array([record.intake.entry(entry).source == source for entry in batches.tolist()], dtype=np.bool_)
         found.speak_for(bids.customer[mine[of_batch]])
     whose = np.sort(np.concatenate(found.customers)) if found.customers else np.zeros(0, dtype=np.int64)
+    until = np.zeros(whose.size, dtype=np.int64)
     status, energy, reactive = (np.full((len(hours), whose.size), fill, dtype=np.int64) for fill in (NONE, 0, 0))
     known_by = _gate_at(record, market, first) - 1
     for period, here in enumerate(hours):
@@ -50,6 +52,7 @@ def awarded_to(record: ShardRecord, source: str, market: str, first: int) -> Awa
             energy[period, there] = prices.energy[node[there]]
             reactive[period, there] = prices.reactive[node[there]]
             found.take(record, clearing, whose, period)
+            until = np.maximum(until, held_until(record, clearing, whose))
     customer, of_period, order, quantity = found.columns()
     return Awarded(
         market=market,
@@ -63,6 +66,7 @@ def awarded_to(record: ShardRecord, source: str, market: str, first: int) -> Awa
         status=status,
         energy_micros=energy,
         reactive_micros=reactive,
+        held_until=until,
     )
 
 

@@ -80,6 +80,9 @@ class Awarded:
     whose : int64[m], customers that are spoken for, ascending.
     status : int64[periods, m], `records.ClearingStatus` of the feeder each hangs on; -1 where nothing is cleared.
     energy_micros, reactive_micros : int64[periods, m], price at each one's node, per kWh (kvarh).
+    held_until : int64[m], first interval in which each one's orders count again; 0: these counted. Who claimed and did
+        not deliver is on hold until then: its orders are refused (`Refusal.NOT_DELIVERED`), and gates take what its
+        meter usually shows.
     """
 
     market: str
@@ -93,6 +96,7 @@ class Awarded:
     status: IntArray
     energy_micros: IntArray
     reactive_micros: IntArray
+    held_until: IntArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -46,7 +46,7 @@ from tellegen.market.clearing import Options
 from tellegen.market.facts import Facts
 from tellegen.market.paper import PAPER, beyond_limits, inflexible_w, paper_orders, without_paper
 from tellegen.operations.admission import refusals
-from tellegen.operations.price_run import MeteredPower, run_orders
+from tellegen.operations.price_run import MeteredPower, inflexible, run_orders
 from tellegen.records import (
     OPERATOR,
     Awards,
@@ -95,6 +95,21 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """Who is on hold in a period, int64[h] customers ascending, and the net withdrawal that stands for their orders at
+    its gate, int64[h] W; nothing is awarded for it.
+    """
+
+    customer: IntArray
+    usual_w: IntArray
+
+    @classmethod
+    def nobody(cls) -> Held:
+        """All orders count."""
+        return cls(_NO_STEPS, _NO_STEPS)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Period:
     """One period of a gate, on one feeder.
 
@@ -105,6 +120,7 @@ class Period:
     orders : the book, customers numbered as on record; its rows are those that awards and refusals name.
     customer, node : int64[c], who is connected to the feeder in the period, ascending, and where.
     capacity_w : int64[c], what each one's connection can carry; None: orders of any quantity are taken.
+    held : whose orders do not count, because it claimed and did not deliver.
     delivered : in a price run, after the interval; None: a gate, before it.
     """
 
@@ -116,6 +132,7 @@ class Period:
     node: IntArray
     delivered: Delivered | None = None
     capacity_w: IntArray | None = None
+    held: Held = field(default_factory=Held.nobody)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -285,7 +302,7 @@ def _clear_period(
     floor, cap = round(rules.price_floor * MICROS), round(rules.price_cap * MICROS)
     limited = task.price_run is not None and task.price_run.within_connection
     capacity = period.capacity_w[there] if limited and period.capacity_w is not None else None
-    refusal = refusals(period.orders, customer, node, floor, cap, capacity)
+    refusal = refusals(period.orders, customer, node, floor, cap, capacity, period.held.customer)
     rows = np.flatnonzero(refusal == Refusal.NONE)
     accepted = period.orders.take(rows)
     if period.delivered is not None and task.price_run is not None:
@@ -309,13 +326,15 @@ def _clear_period(
             taps_after=taps,
             taps_settled=True,
         )
-    facts, findings = _facts(task, period, factors, accepted, np.unique(node), start, carry)
-    awarded = facts.awards.order
-    awards = replace(facts.awards, customer=accepted.customer[awarded], order=rows[awarded].astype(np.int32))
+    both = Orders.concat([accepted, _usual(period.held, customer, node)])
+    facts, findings = _facts(task, period, factors, both, np.unique(node), start, carry)
+    ordered = facts.awards.take(facts.awards.order < len(accepted))
+    awarded = ordered.order
+    awards = replace(ordered, customer=accepted.customer[awarded], order=rows[awarded].astype(np.int32))
     who = task.customer[facts.schedules.customer - 1].astype(np.int32)
     after, settled = taps, True
     if taps.size:
-        after, settled = wires.rest(taps, task.engine, _demand_kva(nodes, awards, period.orders))
+        after, settled = wires.rest(taps, task.engine, _demand_kva(nodes, facts.awards, both))
     refused = np.flatnonzero(refusal)
     return Cleared(
         first=period.first,
@@ -331,6 +350,13 @@ def _clear_period(
         taps_after=after,
         taps_settled=settled,
     )
+
+
+def _usual(held: Held, customer: IntArray, node: IntArray) -> Orders:
+    """What is taken of who is on hold, where it is connected."""
+    at = np.minimum(np.searchsorted(customer, held.customer), max(customer.size - 1, 0))
+    here = customer[at] == held.customer if customer.size else np.zeros(held.customer.size, dtype=np.bool_)
+    return inflexible(held.customer[here], node[at[here]], held.usual_w[here], Product.ENERGY)
 
 
 def _facts(

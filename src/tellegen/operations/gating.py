@@ -15,6 +15,7 @@ from tellegen.operations.administrative import administrative_clearing, stand_in
 from tellegen.operations.book import Book
 from tellegen.operations.clearers import Beside, Clearers
 from tellegen.operations.gate import Before, Cleared, GateTask
+from tellegen.operations.holds import holds_in
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.refusals import MarketError, NotYetError
 from tellegen.operations.state import GATE, NONE, Gate, State
@@ -22,7 +23,7 @@ from tellegen.operations.tasks import TaskMaker
 from tellegen.operations.timetable import day_ahead_deadline, real_time_deadline
 from tellegen.operations.writer import Writer
 from tellegen.privacy.recorder import Span
-from tellegen.records import PREVIOUS, Clearings, GateOutcome, Gates, Mitigations, Prices, Taps
+from tellegen.records import PREVIOUS, Clearings, GateOutcome, Gates, Mitigations, Prices, Refusal, Table, Taps
 from tellegen.records.market import DAY_AHEAD, REAL_TIME
 from tellegen.units import MICROS, ROW_LIMIT, IntArray
 
@@ -329,9 +330,11 @@ class Gating:
         feeder, span = self._record.feeders[k].name, Span(self._writer.time(at), done.first, intervals, market)
         name = f"{GATE}{gate.cut}"
         causes = [gate.entry]
-        tables = [done.awards, done.schedules, done.prices, done.starts]
+        tables: list[Table] = [done.awards, done.schedules, done.prices, done.starts]
         if len(done.refused):
-            tables.insert(0, done.refused)
+            held = (done.refused.refusal == Refusal.NOT_DELIVERED).any()
+            because = (gate.entry, *(holds_in(self._record, done.first) if held else ()))
+            causes.append(self._writer.put(done.refused, span, feeder=feeder, name=name, causes=because))
         if done.findings:
             tables.append(mitigations(done.findings))
         # day-ahead, they move from hour to hour of what is planned; those of the wires are where real time left them

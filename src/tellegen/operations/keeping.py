@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellegen.operations.accounts import Accounts
+from tellegen.operations.delivery import Deliveries
 from tellegen.operations.meters import Meters
 from tellegen.operations.positions import QUANTITIES, Position
 from tellegen.operations.state import NONE, Gate, OpenDay, State
@@ -35,6 +36,7 @@ def state_parts(state: State) -> dict[str, Columns]:
             "progress": _progress(state),
             "accounts": dict(state.accounts.parts()),
             "meters": dict(state.meters.parts()),
+            "deliveries": state.deliveries.parts(),
             "gates": _gates(state),
             "positions": _positions(state),
             "days": _days(state),
@@ -56,6 +58,7 @@ def restore(state: State, parts: Mapping[str, Mapping[str, NDArray[Any]]], size:
     mine = {name.removeprefix(PREFIX): columns for name, columns in parts.items() if name.startswith(PREFIX)}
     state.accounts = Accounts.of({name: np.asarray(column) for name, column in mine["accounts"].items()})
     state.meters = Meters.of(dict(mine["meters"]))
+    state.deliveries = Deliveries.of(mine.get("deliveries", {}))
     _restore_progress(state, mine["progress"])
     _restore_gates(state, mine["gates"])
     _restore_positions(state, mine["positions"])

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellegen.metering.devices import MeteringError
+from tellegen.metering.load_profile import Quantity
 from tellegen.metering.past import Estimates
 from tellegen.metering.runs import BoolArray
 from tellegen.metering.standing import Standing
@@ -137,6 +138,16 @@ class Meters:
     def replace(self, rows: Standing) -> None:
         """Put rows in place of those of the same customers: what `metering.refold` made of late readings."""
         self._standing = self._standing.replaced(rows)
+
+    def last_net_wh(self, customer: IntArray) -> IntArray:
+        """Net withdrawal in the last interval that was measured of customers, int64[k]; 0 where none was."""
+        at = np.searchsorted(self._standing.customer, customer)
+        there = at < self._standing.customer.size
+        there[there] = self._standing.customer[at[there]] == customer[there]
+        found = np.zeros(customer.size, dtype=np.int64)
+        measured = self._standing.state.measured.astype(np.int64)
+        found[there] = measured[Quantity.WITHDRAWN, at[there]] - measured[Quantity.INJECTED, at[there]]
+        return found
 
     def forget(self, customer: IntArray) -> None:
         """Leave customers out that were erased."""

@@ -119,8 +119,8 @@ def run_orders(
 
     return Orders.concat(
         [
-            _inflexible(metered, fixed_w, Product.ENERGY),
-            _inflexible(metered, fixed_var, Product.REACTIVE),
+            inflexible(metered.customer, metered.node, fixed_w, Product.ENERGY),
+            inflexible(metered.customer, metered.node, fixed_var, Product.REACTIVE),
             _with_quantity(orders, filled + relief),
             _with_quantity(orders, reactive),
         ]
@@ -162,15 +162,15 @@ def _filled(orders: Orders, at: IntArray, most: IntArray, size: IntArray) -> Int
     return filled
 
 
-def _inflexible(metered: MeteredPower, signed: IntArray, product: Product) -> Orders:
-    """Price-takers with so much net withdrawal each; those with none have no row."""
+def inflexible(customer: IntArray, node: IntArray, signed: IntArray, product: Product) -> Orders:
+    """Price-takers with so much net withdrawal each, int64[n] W or var; those with none have no row."""
     rows = np.flatnonzero(signed)
     nothing = np.zeros(rows.size, dtype=np.int64)
     return Orders(
-        customer=metered.customer[rows].astype(np.int32),
+        customer=customer[rows].astype(np.int32),
         period=nothing.astype(np.uint8),
         device=np.full(rows.size, Device.LOAD, dtype=np.uint8),
-        node=metered.node[rows].astype(np.int32),
+        node=node[rows].astype(np.int32),
         product=np.full(rows.size, product, dtype=np.uint8),
         side=np.sign(signed[rows]).astype(np.int8),
         price_taker=np.ones(rows.size, dtype=np.uint8),

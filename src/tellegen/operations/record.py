@@ -72,6 +72,7 @@ class ShardRecord:
     _storage: Storage
     _held: ExitStack = field(repr=False)
     _seen: int = 0
+    _past: tuple[tuple[tuple[int, ...], ...], Past] | None = field(default=None, repr=False)
     _recent: OrderedDict[int, Table] = field(default_factory=OrderedDict, repr=False)
     _found: OrderedDict[tuple[str, str | None, int], tuple[int, dict[str, list[int]]]] = field(
         default_factory=OrderedDict, repr=False
@@ -191,10 +192,20 @@ class ShardRecord:
         """What is known of customers from before they joined."""
         return Histories.concat([self._enrolled(index, Histories) for index in self.intake.find(kind=Histories.kind)])
 
-    def past(self) -> Past:
-        """Profiles and histories, with which readings that failed are estimated."""
-        profiles = [self._enrolled(index, Profiles) for index in self.intake.find(kind=Profiles.kind)]
-        return Past(Profiles.concat(profiles), self.histories())
+    def past(self, size: int | None = None) -> Past:
+        """Profiles and histories, with which readings that failed are estimated; the last answer is kept.
+
+        Parameters
+        ----------
+        size : of the intake's journal, below which they stand; None: all.
+        """
+        kinds: tuple[type[Profiles], type[Histories]] = Profiles, Histories
+        entries = tuple(tuple(i for i in self.intake.find(kind=k.kind) if size is None or i < size) for k in kinds)
+        if self._past is None or self._past[0] != entries:
+            profiles = Profiles.concat([self._enrolled(index, Profiles) for index in entries[0]])
+            histories = Histories.concat([self._enrolled(index, Histories) for index in entries[1]])
+            self._past = entries, Past(profiles, histories)
+        return self._past[1]
 
     def has_past_since(self, size: int) -> bool:
         """Whether the intake has put profiles or histories on record since its journal had a size."""

@@ -18,6 +18,7 @@ from tellegen.operations.booked import booked
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.rerun_days import Days
 from tellegen.operations.rerun_gates import GatesAgain
+from tellegen.operations.rerun_holds import HoldsAgain
 from tellegen.operations.rerun_money import MoneyAgain
 from tellegen.operations.rerun_snapshots import SnapshotsAgain
 from tellegen.operations.state import State
@@ -49,15 +50,24 @@ def rerun(path: Path | str, *, processes: int = 0) -> list[Replayed]:
         state = State(record.topology, record.rulebook, record.readings)
         with GatesAgain(record, state, processes) as gates:
             days, money, snapshots = Days(record, state), MoneyAgain(record, state), SnapshotsAgain(record, state)
+            holds = HoldsAgain(record, state)
             for index, header, table in _entries(record, state):
-                for each in (days, snapshots):
+                for each in (days, holds, snapshots):
                     each.before(index, header, table)
                 state.apply(index, header, table)
                 gates.after(index, header, table)
                 money.after(index, header, table)
             gates.finish()
+            holds.finish()
         money.run()
-        tallies = [_signatures(record), *days.tallies[:1], *gates.tallies, *money.tallies, *days.tallies[1:]]
+        tallies = [
+            _signatures(record),
+            *days.tallies[:1],
+            *gates.tallies,
+            holds.tally,
+            *money.tallies,
+            *days.tallies[1:],
+        ]
         return [books, *(tally.result() for tally in (*tallies, snapshots.tally))]
 
 

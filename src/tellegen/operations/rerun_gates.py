@@ -15,6 +15,7 @@ from tellegen.operations.book import Book
 from tellegen.operations.clearers import Clearers
 from tellegen.operations.gate import Before, Cleared, GateTask
 from tellegen.operations.gating import mitigations
+from tellegen.operations.holds import holds_behind
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.runs import guide_of
 from tellegen.operations.state import Gate, State
@@ -30,6 +31,7 @@ from tellegen.records import (
     GateOutcome,
     Gates,
     Header,
+    Holds,
     Mitigations,
     Orders,
     Prices,
@@ -172,7 +174,8 @@ class GatesAgain:
             entry = self._record.cause(clearing, Schedules)
         except KeyError:  # administrative
             return True
-        return len(self._record.table(entry, Schedules)) == self._record.header(entry).rows
+        sealed = [(entry, Schedules), *((hold, Holds) for hold in holds_behind(self._record, clearing))]
+        return all(len(self._record.table(k, kind)) == self._record.header(k).rows for k, kind in sealed)
 
     # What the record says of clearings
 

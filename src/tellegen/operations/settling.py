@@ -27,11 +27,12 @@ from tellegen.units import IntArray
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What an interval settled to: customers settled, those with estimates, rows of postings."""
+    """What an interval settled to: customers settled, those with estimates, rows of postings, who is on hold by it."""
 
     customers: int
     estimated: int
     postings: int
+    held: int = 0
 
 
 class Settling:
@@ -69,6 +70,7 @@ class Settling:
         parameters = self._state.book.at(self._state.date_of(interval)).settlement
         span = Span(self._writer.time(at), interval, 1, REAL_TIME)
         validated = [self._put_energy(k, connected, energy, span, cut) for k in range(len(self._record.feeders))]
+        held = self._put_holds(interval, connected, energy, at, validated)
         runs = self._runs.close(interval, connected, energy, cut, at) if self._runs.are_held(interval) else []
         posted: list[tuple[int, Postings]] = []
         for k, feeder in enumerate(self._record.feeders):
@@ -84,7 +86,20 @@ class Settling:
             )
         self._writer.commit(at)
         estimated = int(np.count_nonzero(energy.quality[: connected.customers]))
-        return Settled(connected.customers, estimated, sum(len(p) for _, p in posted)), posted
+        return Settled(connected.customers, estimated, sum(len(p) for _, p in posted), held), posted
+
+    def _put_holds(self, interval: int, connected: Connected, energy: Energy, at: int, validated: list[int]) -> int:
+        """Who claimed and did not deliver again and again is held from the next gate on; how many are."""
+        holds = self._state.to_hold(interval, energy)
+        if not len(holds):
+            return 0
+        first, until = int(holds.from_interval[0]), int(holds.until_interval[0])
+        span = Span(self._writer.time(at), first, until - first, REAL_TIME)
+        for k, feeder in enumerate(self._record.feeders):
+            here = np.isin(holds.customer, connected.customer[connected.on(k)])
+            if here.any():
+                self._writer.put(holds.take(here), span, feeder=feeder.name, causes=(validated[k],))
+        return len(holds)
 
     def _put_energy(self, feeder: int, connected: Connected, energy: Energy, span: Span, cut: int) -> int:
         here = connected.on(feeder)

@@ -14,6 +14,7 @@ from datetime import date
 import numpy as np
 
 from tellegen.operations.accounts import Accounts
+from tellegen.operations.delivery import Deliveries, awarded_by
 from tellegen.operations.meters import Meters, standing_of
 from tellegen.operations.positions import Position, scheduled_wh
 from tellegen.operations.sums import LineSums
@@ -33,6 +34,7 @@ from tellegen.records import (
     GateOutcome,
     Gates,
     Header,
+    Holds,
     Line,
     MeterStates,
     Postings,
@@ -49,6 +51,7 @@ from tellegen.records import (
 )
 from tellegen.records.market import DAY_AHEAD, MARKETS, PRICE_RUN, REAL_TIME
 from tellegen.rules import Rulebook
+from tellegen.rules.price_run import PriceRun
 from tellegen.units import IntArray
 
 GATE, READ = "gate/", "read/"
@@ -150,6 +153,7 @@ class State:
         self.final_until = NONE  # days before this interval are final
         self.meters = Meters()
         self.accounts = Accounts()
+        self.deliveries = Deliveries()
         self.days: dict[tuple[int, int], OpenDay] = {}  # by feeder and first interval of the day
         self.late: dict[tuple[int, int], LineSums] = {}  # posted of days that are closed, and not invoiced yet
         self.since_close: dict[tuple[int, int], LineSums] = {}  # posted of days since they were first closed
@@ -173,6 +177,7 @@ class State:
             Clearings.kind: self._clearing,
             Taps.kind: self._taps,
             Energy.kind: self._energy_of,
+            Holds.kind: self._holds,
             Edits.kind: self._edits,
             Unsettled.kind: self._corrected,
             MeterStates.kind: self._meter_states,
@@ -227,6 +232,25 @@ class State:
         """Who is connected in an interval, as known when a gate closed."""
         return self.topology.connected(interval, self.gate_at(market, first) - 1)
 
+    # Deliveries
+
+    def holding(self, interval: int) -> PriceRun | None:
+        """The rules of an interval, where they hold those back who claim and do not deliver."""
+        rules = self.book.at(self.date_of(interval)).price_run
+        return rules if rules is not None and rules.hold_hours else None
+
+    def held(self, interval: int) -> IntArray:
+        """Customers whose real-time orders for an interval do not count, ascending."""
+        return self.deliveries.held(interval) if self.holding(interval) is not None else np.zeros(0, dtype=np.int64)
+
+    def to_hold(self, interval: int, energy: Energy) -> Holds:
+        """Who is to be held as an interval settles, from the first gate that is not on record yet."""
+        rules = self.holding(interval)
+        if rules is None:
+            return Holds.empty()
+        following = 1 + max(first for market, first in self.gates if market == REAL_TIME)
+        return self.deliveries.over(interval, energy, rules, following)
+
     # Gates
 
     def _root_prices(self, index: int, header: Header, table: Table) -> None:
@@ -246,6 +270,9 @@ class State:
             feeders = len(self.topology.feeders)
             cleared = np.full((feeders, len(table) // feeders), NONE, dtype=np.int64)
             self.gates[key] = Gate(index, cut_of(header), table, cleared)
+            held = self.held(header.interval)
+            if held.size and header.market == REAL_TIME:
+                self.deliveries.show(header.interval, held, self.meters.last_net_wh(held))
             return
         rows = gate.rows.rows()
         place = {(row["feeder"].item(), int(row["interval"])): k for k, row in enumerate(rows)}
@@ -274,6 +301,8 @@ class State:
                 self.positions[key] = Position(day.start, len(periods(day)))
             customer, node = table.customer.astype(np.int64), table.node.astype(np.int64)
             self.positions[key].add(header.interval, customer, node, scheduled_wh(table), NONE)
+        elif self.holding(header.interval) is not None:
+            self.deliveries.award(header.interval, *awarded_by(table))
 
     def _clearing(self, index: int, header: Header, table: Table) -> None:
         assert isinstance(table, Clearings)
@@ -315,8 +344,13 @@ class State:
                 self.after_gap[interval] = ended
             readings = self._readings(interval, self.reads[interval])
             self.meters.apply(interval, readings, energy, self.connected(REAL_TIME, interval, interval))
+            self.deliveries.settle(interval, energy)
             self.settled = interval
             self.first = interval if self.first == NONE else self.first
+
+    def _holds(self, index: int, header: Header, table: Table) -> None:
+        assert isinstance(table, Holds)
+        self.deliveries.hold(table)
 
     def _edits(self, index: int, header: Header, table: Table) -> None:
         assert isinstance(table, Edits)
@@ -439,6 +473,7 @@ class State:
         self.requested = {who: day for who, day in self.requested.items() if who not in self.erased}
         self.accounts.forget(gone)
         self.meters.forget(gone)
+        self.deliveries.forget(gone)
         for position in self.positions.values():
             position.forget(gone)
         for sums in (*self.late.values(), *self.since_close.values()):

@@ -9,8 +9,9 @@ import numpy as np
 from tellegen.grid import Engine
 from tellegen.market import Agreements, can_start
 from tellegen.market.facts import CARRIED
+from tellegen.metering.load_profile import Quantity
 from tellegen.operations.book import Book
-from tellegen.operations.gate import Before, Delivered, GateTask, Period
+from tellegen.operations.gate import Before, Delivered, GateTask, Held, Period
 from tellegen.operations.positions import parties_of
 from tellegen.operations.price_run import MeteredPower
 from tellegen.operations.record import ShardRecord
@@ -18,7 +19,7 @@ from tellegen.operations.state import NONE, State, cut_of
 from tellegen.operations.topology import Connected, Feeder
 from tellegen.records import COLD, Awards, Clearings, Energy, Gates, Prices, RecordError, Starts, Taps
 from tellegen.records.market import DAY_AHEAD, PRICE_RUN, REAL_TIME
-from tellegen.units import IntArray
+from tellegen.units import INTERVALS_PER_HOUR, IntArray
 
 W_PER_KW = 1_000.0
 
@@ -97,6 +98,7 @@ class TaskMaker:
                     customer=everybody.customer[here],
                     node=everybody.node[here],
                     capacity_w=everybody.capacity_w[here],
+                    held=self._held(first, everybody, here, gate.cut) if market == REAL_TIME else Held.nobody(),
                 )
             )
         customer = connected[0] if len(connected) == 1 else np.unique(np.concatenate(connected))
@@ -119,6 +121,24 @@ class TaskMaker:
             taps=self._taps(wires, int(gate.rows.taps_from[row])),
             engine=self._engine,
         )
+
+    def _held(self, interval: int, connected: Connected, here: slice, cut: int) -> Held:
+        """Who of a feeder is on hold, at its usual metered use: as validation would estimate it, within its connection.
+
+        Parameters
+        ----------
+        cut : size of the intake's journal below which profiles of the past count.
+        """
+        state = self._state
+        rows = np.flatnonzero(np.isin(connected.customer[here], state.held(interval))) + here.start
+        if not rows.size:
+            return Held.nobody()
+        customer = connected.customer[rows]
+        known = self.record.past(cut).estimates(customer, interval)
+        profile_wh = known.profile[Quantity.WITHDRAWN] - known.profile[Quantity.INJECTED]
+        net_wh = np.where(known.profiled, profile_wh, state.deliveries.shown(interval, customer))
+        limits = -connected.export_limit_w[rows], connected.import_limit_w[rows]
+        return Held(customer, np.clip(net_wh * INTERVALS_PER_HOUR, *limits))
 
     def _taps(self, feeder: Feeder, entry: int) -> IntArray:
         """Where taps stand, in steps away from the network's document."""
@@ -175,7 +195,7 @@ class TaskMaker:
         )
         if metered.too_much_missing(rules.price_run.missing_ppm):
             return None
-        before = self._start(clearing)
+        before, held = self._start(clearing), np.intersect1d(state.held(interval), metered.customer)
         spread = int(state.run_spread_from[feeder])
         return GateTask(
             feeder=wires.name,
@@ -189,6 +209,7 @@ class TaskMaker:
                     customer=metered.customer,
                     node=metered.node,
                     capacity_w=connected.capacity_w[here],
+                    held=Held(held, np.zeros_like(held)),  # meters show what they do
                     delivered=Delivered(
                         before.awards.by_order(len(before.orders)),
                         before.prices,

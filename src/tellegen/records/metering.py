@@ -159,6 +159,7 @@ class Refusal(IntEnum):
     DUPLICATE = 9
     MALFORMED = 10
     BEYOND_CONNECTION = 11
+    NOT_DELIVERED = 14
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -106,6 +106,23 @@ class Mitigations(Table):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Holds(Table):
+    """Whose readings were beside its real-time awards again and again, and when none of its orders count for it.
+
+    A batch goes with the settlement that found it so; all its rows are about the intervals of the batch.
+    """
+
+    kind: ClassVar[str] = "holds"
+    subject: ClassVar[str | None] = "customer"
+
+    customer: NDArray[np.int32] = column("<i4", "1", "customer number")
+    from_interval: NDArray[np.int64] = column("<i8", "1", "first market interval in whose gate its orders do not count")
+    until_interval: NDArray[np.int64] = column("<i8", "1", "first one in which they do again")
+    deviation_wh: NDArray[np.int64] = column("<i8", "Wh", "between reading and net award, over the day before")
+    award_wh: NDArray[np.int64] = column("<i8", "Wh", "net awards of that day, either way")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Gates(Table):
     """One closure of a gate: a row for each feeder and period, with all that its clearing is a function of.
 

@@ -30,7 +30,7 @@ from tellegen.market.paper import Ladder
 from tellegen.metering.gap_energy import GapEnergy
 from tellegen.records.published import ADDRESS_BYTES_MAX
 from tellegen.rules.calendar import AdministrativePrice, TimetableParameters
-from tellegen.rules.price_run import PriceRun
+from tellegen.rules.price_run import HOLD_HOURS_MAX, PriceRun
 from tellegen.rules.root_prices import PriceProof
 from tellegen.rules.tariffs import ImbalanceRule, MarketPowerTest, ReactiveRule, RoundingRule, ShareKey
 from tellegen.units import MARKET_INTERVAL_S, MICROS, NANOS, known_zone
@@ -263,6 +263,9 @@ class PriceRunForm(_Section):
     growth_percent: Ppm = _RUN.growth_ppm
     within_connection: bool = _RUN.within_connection
     missing_percent: Annotated[Ppm, Field(le=1_000_000)] = _RUN.missing_ppm
+    hold_share_percent: Ppm = _RUN.hold_ppm
+    hold_wh: Annotated[int, Field(ge=0, le=1_000_000_000)] = _RUN.hold_wh
+    hold_hours: Annotated[int, Field(ge=0, le=HOLD_HOURS_MAX)] = _RUN.hold_hours
 
     @model_validator(mode="after")
     def _a_ladder(self) -> PriceRunForm:

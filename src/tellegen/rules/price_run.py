@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from tellegen.market.paper import Ladder
 
+HOLD_HOURS_MAX = 168
+"""Nobody is on hold for longer than a week by one judgement."""
+
 
 @dataclass(frozen=True, slots=True)
 class PriceRun:
@@ -27,6 +30,9 @@ class PriceRun:
     growth_ppm : by how much an order that was filled in full may be filled beyond its award.
     within_connection : orders of who asks for, or offers, more energy than its connection can carry are refused.
     missing_ppm : where more than this share of the meters on a feeder is missing, there is no run.
+    hold_ppm, hold_wh, hold_hours : whose readings were beside its awards by more than `hold_wh` within a day, and by
+        more than this share of them, stands at its usual metered use in the real-time gates of so many hours
+        (`operations.delivery`); 0: nobody does.
     """
 
     ladder: Ladder | None = field(default_factory=Ladder)
@@ -39,3 +45,6 @@ class PriceRun:
     growth_ppm: int = 0
     within_connection: bool = True
     missing_ppm: int = 200_000
+    hold_ppm: int = 500_000
+    hold_wh: int = 5_000
+    hold_hours: int = 24

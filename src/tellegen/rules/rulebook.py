@@ -299,4 +299,7 @@ def _price_run(form: RulebookForm) -> PriceRun | None:
         growth_ppm=said.growth_percent,
         within_connection=said.within_connection,
         missing_ppm=said.missing_percent,
+        hold_ppm=said.hold_share_percent,
+        hold_wh=said.hold_wh,
+        hold_hours=said.hold_hours,
     )

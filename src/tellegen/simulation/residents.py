@@ -80,6 +80,7 @@ class Residents:
         opening = setup.close_devices(self._state, setup.first)
         self._diary = WorldDiary("market", self._fleet, self._wires, opening)
         self._draw = np.random.Generator(np.random.PCG64([setup.scenario.seed, 4]))
+        self._held = np.zeros(self._n, dtype=np.bool_)
         self._ignoring = self._draw.random(self._n) < setup.scenario.plant.ignored_dispatch
         self._lived_until = setup.first
         self._on_wires: tuple[Actual, Response] | None = None  # what devices did, before bids could wait for the wires
@@ -148,6 +149,7 @@ class Residents:
         begin = np.searchsorted(self._offers.orders.customer, awarded.customer)
         self._awarded_mw[begin + awarded.order] = awarded.quantity_mw
         here = self._local_prices[:, -1].copy()  # where no price is known, the last one stands
+        self._held = np.isin(np.arange(1, self._n + 1), awarded.whose[awarded.held_until > 0])
         for status, energy_micros in zip(awarded.status, awarded.energy_micros, strict=True):
             here[awarded.whose[status >= 0] - 1] = energy_micros[status >= 0] / MICROS
         self._local_prices = np.concatenate([self._local_prices[:, 1:], here[:, None]], axis=1)
@@ -155,11 +157,11 @@ class Residents:
     # What happens
 
     def live(self, interval: int) -> None:
-        """Devices follow their awards, but for those that are deaf; the wires carry it by the time meters are read."""
+        """Devices follow their awards, but for the deaf and those on hold; the wires carry it when meters are read."""
         setup = self._setup
         assert self._offers is not None
         actual = setup.reality.at(interval)
-        deaf = self._ignoring | (self._draw.random(self._n) < setup.scenario.plant.lost_dispatch)
+        deaf = self._ignoring | self._held | (self._draw.random(self._n) < setup.scenario.plant.lost_dispatch)
         response = self._fleet.respond(interval, self._state, actual, self._offers, self._awarded_mw, deaf=deaf)
         self._state, self._lived_until = response.state, interval + 1
         self._on_wires = actual, response

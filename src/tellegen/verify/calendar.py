@@ -32,7 +32,7 @@ class Rules:
 
     `proof` is ``none``, ``hash`` or ``signature``, `publisher` a verifier key; both it and `source` may be empty.
     `day_ahead_min` counts minutes of the day before delivery; `order` sorts versions, the last that holds counts;
-    `runs`: real time settles by price runs.
+    `runs`: real time settles by price runs; `hold_hours`: for so long nobody's orders count who did not deliver.
     """
 
     order: tuple[date, date, str]
@@ -43,6 +43,7 @@ class Rules:
     patience_s: int
     window_days: int
     runs: bool
+    hold_hours: int
     sha256: bytes
     proof: str
     source: str
@@ -54,6 +55,7 @@ class Rules:
         try:
             form = tomllib.loads(content.decode())
             order, table, prices = form["order"], form.get("timetable", {}), form.get("root_prices", {})
+            run = form.get("price_run", {})
             proof = str(prices.get("proof", "none"))
             if proof not in PROOFS:
                 raise ValueError(f"proof {proof!r} is none of {', '.join(PROOFS)}")
@@ -66,7 +68,8 @@ class Rules:
                 wait_s=int(table.get("reading_wait_s", 60)),
                 patience_s=int(table.get("gate_deadline_s", 240)),
                 window_days=int(table.get("correction_window_days", 60)),
-                runs=form.get("price_run", {}).get("settles") is True,
+                runs=run.get("settles") is True,
+                hold_hours=int(run.get("hold_hours", 24)) if run.get("settles") is True else 0,
                 sha256=hashlib.sha256(content).digest(),
                 proof=proof,
                 source=str(prices.get("source", "")),

@@ -123,6 +123,7 @@ class _Verification:
             run_check("gates", of(MarketChecks.check_gates)),
             run_check("root prices", lambda: need(self._root_prices, "rulebook").check()),
             run_check("settlements", of(MarketChecks.check_settlements)),
+            run_check("holds", of(MarketChecks.check_holds)),
             run_check("closes", of(MarketChecks.check_closes)),
         ]
 

@@ -20,7 +20,10 @@ from tellegen.records import (
     GateOutcome,
     Gates,
     Header,
+    Refusal,
+    Refusals,
 )
+from tellegen.units import INTERVALS_PER_HOUR
 from tellegen.verify.calendar import Calendar
 from tellegen.verify.record import Entries, PublicRows
 from tellegen.verify.report import RefusedError
@@ -212,6 +215,40 @@ class MarketChecks:
         ]
         if energy not in header.causes or len(cleared) != 1:
             raise RefusedError(f"postings of entry {index} do not follow from the energy and the clearing of theirs")
+
+    # Holds
+
+    def check_holds(self) -> tuple[int, str]:
+        """Who is held goes with a settlement, from the next gate on, for as long as the rules say; nobody else is."""
+        holds: dict[int, range] = {}
+        gated, settled = -1, -1
+        for index, (header, _) in enumerate(self.entries):
+            if header.kind == "gates" and header.market == "real_time":
+                gated = max(gated, header.interval)
+            elif header.kind == "energy":
+                settled = header.interval
+            elif header.kind == "holds":
+                what = f"holds of entry {index}"
+                causes = [self.entries[cause][0] for cause in header.causes]
+                if [(of.kind, of.feeder, of.interval) for of in causes] != [("energy", header.feeder, settled)]:
+                    raise RefusedError(f"{what}: follow from no energy of {header.feeder} that has just settled")
+                hours = self.calendar.rules(self.calendar.day_of(settled)).hold_hours
+                if (header.interval, header.intervals) != (gated + 1, hours * INTERVALS_PER_HOUR):
+                    raise RefusedError(f"{what}: are not about the {hours} hours from interval {gated + 1} on")
+                holds[index] = range(header.interval, header.interval + header.intervals)
+        refused = 0
+        for batch in self.public:
+            table, header = batch.table, batch.header
+            if not isinstance(table, Refusals) or not (table.refusal == Refusal.NOT_DELIVERED).any():
+                continue
+            named = [holds[cause] for cause in header.causes if cause in holds]
+            if not named or any(header.interval not in during for during in named):
+                raise RefusedError(f"refusals of entry {batch.index}: of orders of nobody who is on hold then")
+            refused += 1
+        if not holds:
+            return 0, "none: nobody was found to claim and not to deliver"
+        told = f"{len(holds)} batches of holds go with settlements, each from the next gate on by the rulebook"
+        return len(holds), f"{told}; {refused} batches of refusals name theirs"
 
     # Closes
 

@@ -17,6 +17,7 @@ from tellegen.books import Ledger, fold
 from tellegen.market import OrderBook, clear, start_after
 from tellegen.operations.book import Book
 from tellegen.operations.corrections import cleared_at
+from tellegen.operations.holds import holds_behind
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.state import cut_of
 from tellegen.operations.topology import Feeder
@@ -248,9 +249,10 @@ class _Audit:
         return checked, worst
 
     def _optimal(self, interval: int) -> list[int]:
-        """Real-time clearings of an interval at an optimum."""
+        """Real-time clearings of an interval at an optimum, of whose books nobody is on hold."""
         found = self._market.find(kind=Clearings.kind, market=REAL_TIME, interval=interval)
-        return [k for k in found if self._record.table(k, Clearings).status[0] == ClearingStatus.OPTIMAL]
+        whole = [k for k in found if not holds_behind(self._record, k)]
+        return [k for k in whole if self._record.table(k, Clearings).status[0] == ClearingStatus.OPTIMAL]
 
     def _price_errors(self, index: int, feeder: Feeder) -> list[float]:
         record, header = self._record, self._market.entry(index)

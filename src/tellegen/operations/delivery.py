@@ -1,0 +1,214 @@
+"""Who claims and does not deliver: what meters showed beside awards over a day, and who stands at its usual use for it.
+
+No bill holds a real-time award, so claims that nobody means are free; they move the guide, and whoever answers it. They
+move it no longer once their author has shown what they are worth. Over the last day, as its intervals settled,
+
+    deviation = sum of abs(net reading - net award),        awards = sum of abs(net award)
+
+of the intervals in which it was awarded something and its meter was read. Whose deviation is beyond a quantity and a
+share of its awards is on hold from the next gate on, for a set time: its orders count for nothing, and the gate takes
+what its meter usually shows in their place. Net awards, because orders that cancel out would make any claim look small
+beside them. What was counted begins anew with a hold, so that it ends by itself, and comes again by new deeds alone.
+
+The last day is the running `BLOCK` intervals and the `BLOCKS` - 1 times so many before: it has no midnight across which
+claims could be spread. A customer costs 64 bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tellegen.records import Energy, Holds, Quality, Schedules
+from tellegen.registry import NumberIndex
+from tellegen.rules.price_run import PriceRun
+from tellegen.units import INTERVALS_PER_HOUR, MICROS, IntArray
+
+BLOCK, BLOCKS = 36, 8
+_SUM_MAX = 2**31 - 1
+"""Wh at which a sum of three hours stays."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Deviations:
+    """Beside their awards of an interval: int64[n] customers, and Wh of deviation and award, int64[2, n]."""
+
+    customer: IntArray
+    wh: IntArray
+
+
+class Deliveries:
+    """Customers' sums and holds, as they stand after the last interval that settled.
+
+    >>> deliveries = Deliveries()
+    >>> deliveries.award(0, [7], [-700])
+    >>> columns = {"customer": [7], "interval": [0], "import_wh": [0], "reactive_varh": [0], "rule": [0]}
+    >>> energy = Energy(**columns, export_wh=[100], quality=[Quality.MEASURED])
+    >>> deliveries.over(0, energy, PriceRun(hold_wh=500), 2).until_interval.tolist()
+    [290]
+    """
+
+    def __init__(self) -> None:
+        self._index = NumberIndex()
+        self._number: IntArray = np.zeros(0, dtype=np.int64)
+        self._sums: dict[int, NDArray[np.int32]] = {}  # int32[2, n] of each block
+        self._awarded: dict[int, list[tuple[IntArray, IntArray]]] = {}  # by interval: customers, net Wh of each feeder
+        self._shown: dict[int, tuple[IntArray, IntArray]] = {}
+        self.holds = Holds.empty()
+
+    # Holds
+
+    def held(self, interval: int) -> IntArray:
+        """Customers whose orders for an interval do not count, ascending."""
+        here = (self.holds.from_interval <= interval) & (interval < self.holds.until_interval)
+        return np.unique(self.holds.customer[here].astype(np.int64))
+
+    def hold(self, rows: Holds) -> None:
+        """Customers are on hold; what was counted of them begins anew."""
+        self.holds = Holds.concat([self.holds, rows])
+        place = self._index.places(rows.customer)
+        for sums in self._sums.values():
+            sums[:, place[place >= 0]] = 0
+
+    def show(self, interval: int, customer: IntArray, net_wh: IntArray) -> None:
+        """At the gate of an interval so much was what meters of customers on hold had shown last, int64[n]."""
+        self._shown[interval] = customer, net_wh
+
+    def shown(self, interval: int, customer: IntArray) -> IntArray:
+        """What the meters of customers had shown last at the gate of an interval, Wh, int64[n]; 0 where nothing had."""
+        who, net_wh = self._shown.get(interval, (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)))
+        at = np.searchsorted(who, customer)
+        found = at < who.size
+        found[found] = who[at[found]] == customer[found]
+        shown = np.zeros(customer.size, dtype=np.int64)
+        shown[found] = net_wh[at[found]]
+        return shown
+
+    # Sums
+
+    def award(self, interval: int, customer: ArrayLike, net_wh: ArrayLike) -> None:
+        """Net awards of a feeder's customers at the gate of an interval, withdrawal positive."""
+        row = np.asarray(customer, dtype=np.int64), np.asarray(net_wh, dtype=np.int64)
+        self._awarded.setdefault(interval, []).append(row)
+
+    def deviations(self, interval: int, energy: Energy) -> Deviations:
+        """Of those who were awarded something, were read, and are not on hold or about to be."""
+        awarded = self._awarded.get(interval, [])
+        customer = np.concatenate([np.zeros(0, dtype=np.int64), *(who for who, _ in awarded)])
+        net_wh = np.concatenate([np.zeros(0, dtype=np.int64), *(wh for _, wh in awarded)])
+        index = NumberIndex(energy.customer)
+        place = index.places(customer)
+        counts = place >= 0
+        counts[counts] = energy.quality[place[counts]] != Quality.ESTIMATED
+        if len(self.holds):
+            counts &= ~np.isin(customer, self.holds.customer[self.holds.until_interval > interval])
+        customer, net_wh, place = customer[counts], net_wh[counts], place[counts]
+        read_wh = energy.import_wh[place] - energy.export_wh[place]
+        return Deviations(customer, np.stack([np.abs(read_wh - net_wh), np.abs(net_wh)]))
+
+    def over(self, interval: int, energy: Energy, rules: PriceRun, first: int) -> Holds:
+        """Who is to be held once an interval has settled, customers ascending; changes nothing.
+
+        Parameters
+        ----------
+        energy : of everybody in the interval. first : first interval whose gate is not on record yet.
+        """
+        new = self.deviations(interval, energy)
+        place = self._index.places(new.customer)
+        known = np.flatnonzero(place >= 0)
+        total = np.minimum(new.wh, _SUM_MAX)
+        block = interval // BLOCK
+        for number, sums in self._sums.items():
+            if number > block - BLOCKS:
+                total[:, known] += sums[:, place[known]]
+        deviation, award = total
+        beyond = (deviation > rules.hold_wh) & (deviation * MICROS > award * rules.hold_ppm)
+        rows = np.flatnonzero(beyond)
+        rows = rows[np.argsort(new.customer[rows])]
+        from_interval = np.full(rows.size, first, dtype=np.int64)
+        return Holds(
+            customer=new.customer[rows].astype(np.int32),
+            from_interval=from_interval,
+            until_interval=from_interval + rules.hold_hours * INTERVALS_PER_HOUR,
+            deviation_wh=deviation[rows],
+            award_wh=award[rows],
+        )
+
+    def settle(self, interval: int, energy: Energy) -> None:
+        """An interval has settled: count it, and drop what is over."""
+        new = self.deviations(interval, energy)
+        block = interval // BLOCK
+        if new.customer.size:
+            place = self._index.add(new.customer)
+            size = len(self._index)
+            if size > self._number.size:
+                self._number = self._index.numbers()
+                grow = ((0, 0), (0, size))
+                self._sums = {k: np.pad(sums, grow)[:, :size] for k, sums in self._sums.items()}
+            sums = self._sums.setdefault(block, np.zeros((2, size), dtype=np.int32))
+            sums[:, place] = np.minimum(sums[:, place] + new.wh, _SUM_MAX)
+        self._sums = {k: sums for k, sums in self._sums.items() if k > block - BLOCKS}
+        self._awarded = {t: rows for t, rows in self._awarded.items() if t > interval}
+        self._shown = {t: rows for t, rows in self._shown.items() if t > interval}
+        self.holds = self.holds.take(self.holds.until_interval > interval)
+
+    def forget(self, customers: IntArray) -> None:
+        """Leave customers out that were erased, as if nothing about them had been on record."""
+        kept = np.flatnonzero(~np.isin(self._number, customers))
+        self._number = self._number[kept]
+        self._index = NumberIndex(self._number)
+        self._sums = {k: sums[:, kept] for k, sums in self._sums.items()}
+        self._awarded = {t: [_without(row, customers) for row in rows] for t, rows in self._awarded.items()}
+        self._shown = {t: _without(row, customers) for t, row in self._shown.items()}
+        self.holds = self.holds.take(~np.isin(self.holds.customer, customers))
+
+    # Snapshots
+
+    def parts(self) -> dict[str, NDArray[Any]]:
+        """Everything, as named arrays; none where nothing was ever awarded under such a rule."""
+        parts: dict[str, NDArray[Any]] = {"number": self._number}
+        parts |= {f"sum/{k}": sums for k, sums in sorted(self._sums.items())}
+        for interval, rows in sorted(self._awarded.items()):
+            for feeder, row in enumerate(rows):
+                parts[f"awarded/{interval}/{feeder}"] = np.stack(row)
+        parts |= {f"shown/{interval}": np.stack(row) for interval, row in sorted(self._shown.items())}
+        return parts | {f"hold/{name}": getattr(self.holds, name) for name in Holds.row_dtype().names or ()}
+
+    @classmethod
+    def of(cls, parts: Mapping[str, NDArray[Any]]) -> Deliveries:
+        """Inverse of `parts`; of a state that knew no holds, nothing."""
+        found = cls()
+        if not parts:
+            return found
+        found._number = parts["number"].copy()
+        found._index = NumberIndex(found._number)
+        found.holds = Holds(**{name: parts[f"hold/{name}"] for name in Holds.row_dtype().names or ()})
+        awarded: list[tuple[int, int]] = []
+        for name, array in parts.items():
+            kind, _, key = name.partition("/")
+            match kind:
+                case "sum":
+                    found._sums[int(key)] = array.copy()
+                case "shown":
+                    found._shown[int(key)] = array[0].copy(), array[1].copy()
+                case "awarded":
+                    interval, _, feeder = key.partition("/")
+                    awarded.append((int(interval), int(feeder)))
+        for key_of in sorted(awarded):
+            found.award(key_of[0], *parts["awarded/{}/{}".format(*key_of)].copy())
+        return found
+
+
+def awarded_by(schedules: Schedules) -> tuple[IntArray, IntArray]:
+    """Customers who were awarded energy, and how much of it net, Wh."""
+    rows = np.flatnonzero(schedules.energy_wh)
+    return schedules.customer[rows].astype(np.int64), schedules.energy_wh[rows]
+
+
+def _without(row: tuple[IntArray, IntArray], customers: IntArray) -> tuple[IntArray, IntArray]:
+    kept = ~np.isin(row[0], customers)
+    return row[0][kept], row[1][kept]
