@@ -18,6 +18,7 @@ from tellegen.rules import (
     render,
 )
 from tellegen.rules.calendar import MIDNIGHT_MIN
+from tellegen.rules.price_run import PriceRun
 
 DEFAULT = Rulebook.load()
 TEXT = DEFAULT.versions[0].content.decode()
@@ -245,3 +246,19 @@ def test_show_and_diff_state_what_the_acts_state():
     assert changed["network.withdrawal_per_kwh"] == ("0.080", "0.085")
     assert "taxes.sales_percent" not in changed
     assert diff(first, first) == ()
+
+
+def test_bounds_of_a_hold_are_read_and_a_wrong_one_is_named() -> None:
+    """Files that do not name them stand at the defaults; no hours at all turn the rule off."""
+    assert (DEFAULT.versions[0].price_run or PriceRun()).hold_hours == 24
+    run = book(_2016_01_01=f'{TEXT}hold_share_percent = "62.5"\nhold_wh = 800\nhold_hours = 0\n').versions[0].price_run
+    assert run is not None
+    assert (run.hold_ppm, run.hold_wh, run.hold_hours) == (625_000, 800, 0)
+    for line, place in (
+        ("hold_hours = 169", "hold_hours"),
+        ("hold_wh = -1", "hold_wh"),
+        ("hold_share_percent = 50", ""),
+    ):
+        with pytest.raises(InputError, match=rf"\[price_run\] {place}") as error:
+            book(_2016_01_01=f"{TEXT}{line}\n")
+        assert "\n" not in str(error.value)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tellegen.journal import Journal
 from tellegen.operations import timetable
-from tellegen.records import Clearings, CloseKind, Closes, GateOutcome, Gates, Header
+from tellegen.records import Clearings, CloseKind, Closes, GateOutcome, Gates, Header, Refusal, Refusals
 from tellegen.rules import Rulebook
 from tellegen.verify import RefusedError, verify_directory
 from tellegen.verify.calendar import Calendar
@@ -236,3 +236,47 @@ def test_a_day_closes_once_is_shared_anew_and_is_final() -> None:
 def test_a_close_out_of_order_is_found(public: tuple[PublicRows, ...]) -> None:
     with pytest.raises(RefusedError):
         checks(intake(DUE), *public).check_closes()
+
+
+# Holds of who did not deliver
+
+
+def holding(kind: str, interval: int = INTERVAL, *, causes: tuple[int, ...] = (), length: int = 1) -> Header:
+    return Header(kind, "", "F1", "real_time", interval, length, "market operator", DUE, causes, 1, "", "")
+
+
+GATED = [holding("gates", INTERVAL + k) for k in (0, 1)]
+HOLD = [*GATED, holding("energy"), holding("holds", INTERVAL + 2, causes=(2,), length=288)]
+
+
+def refusing(interval: int, *causes: int) -> PublicRows:
+    table = Refusals(row=[0], refusal=[Refusal.NOT_DELIVERED])
+    return PublicRows(9, holding("refusals", interval, causes=causes), table)
+
+
+def found(entries: list[Header], *public: PublicRows) -> int:
+    calendar = Calendar.of({d.name: d.content for d in Rulebook.load().documents()})
+    return MarketChecks([(each, b"") for each in entries], public, intake(DUE), calendar).check_holds()[0]
+
+
+def test_who_is_held_is_held_from_the_next_gate_for_as_long_as_the_rules_say() -> None:
+    assert found(GATED) == 0
+    assert found(HOLD, refusing(INTERVAL + 2, 3), refusing(INTERVAL + 289, 3)) == 1
+
+
+@pytest.mark.parametrize(
+    ("entries", "public", "problem"),
+    [
+        ([*HOLD[:3], holding("holds", INTERVAL + 1, causes=(2,), length=288)], (), "24 hours"),
+        ([*HOLD[:3], holding("holds", INTERVAL + 2, causes=(2,), length=289)], (), "24 hours"),
+        ([*HOLD[:3], holding("holds", INTERVAL + 2, length=288)], (), "no energy"),
+        ([*HOLD[:3], holding("energy", INTERVAL + 1), HOLD[3]], (), "no energy"),
+        (HOLD, (refusing(INTERVAL + 2),), "nobody who is on hold"),
+        (HOLD, (refusing(INTERVAL + 1, 3),), "nobody who is on hold"),
+        (HOLD, (refusing(INTERVAL + 290, 3),), "nobody who is on hold"),
+    ],
+)
+def test_a_hold_out_of_nowhere_is_found(entries: list[Header], public: tuple[PublicRows, ...], problem: str) -> None:
+    """Too soon, too long, of an older settlement or of none; orders refused without one, or beyond its end."""
+    with pytest.raises(RefusedError, match=problem):
+        found(entries, *public)

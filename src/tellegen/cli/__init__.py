@@ -41,6 +41,7 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 COMMANDS = (
     "day",
     "record",
+    "holds",
     "journal",
     "evidence",
     "archive",

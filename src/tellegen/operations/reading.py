@@ -18,6 +18,7 @@ from tellegen.errors import InputError
 from tellegen.operations.book import Book
 from tellegen.operations.booked import booked, erased_customers
 from tellegen.operations.facts import Cleared
+from tellegen.operations.holds import holds_in
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.state import cut_of
 from tellegen.operations.timetable import day_bounds, day_number, periods
@@ -32,6 +33,7 @@ from tellegen.records import (
     Energy,
     Gates,
     Header,
+    Holds,
     Orders,
     Postings,
     Prices,
@@ -85,6 +87,7 @@ class RecordedDay:
     postings : batches about the day with the journal index of each, differences included.
     statements : what closes have billed for it, in the order of the record.
     closes : with the journal index of each.
+    holds : rows of those that were in force in some interval of the day, in the order of the record.
     erased : customers whose rows can no longer be read.
     """
 
@@ -99,6 +102,7 @@ class RecordedDay:
     postings: tuple[tuple[int, Postings], ...]
     statements: Statements
     closes: tuple[tuple[int, Closes], ...]
+    holds: Holds
     erased: tuple[int, ...]
 
     def all_postings(self) -> Postings:
@@ -140,6 +144,7 @@ def read_day(record: ShardRecord, day: date, feeder: str | None = None, through:
         postings=tuple(reader.postings(range(whole.start, day_bounds(record.rulebook, last).stop))),
         statements=reader.statements(billed),
         closes=tuple((entry, table) for entry, _, table in reader.about(Closes)),
+        holds=reader.holds(),
         erased=reader.erased,
     )
 
@@ -212,6 +217,11 @@ class _Reader:
 
     def _cleared(self) -> list[tuple[int, Header, Clearings]]:
         return [each for each in self.about(Clearings) if each[1].interval in self.settled]
+
+    def holds(self) -> Holds:
+        entries = {*self._entries(Holds.kind, self.settled), *holds_in(self._record, self.bounds.start)}
+        mine = [entry for entry in sorted(entries) if self._record.header(entry).feeder in self._names]
+        return Holds.concat([self._record.table(entry, Holds) for entry in mine])
 
     # Energy and money
 

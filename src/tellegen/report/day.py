@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellegen.operations.facts import Cleared
-from tellegen.records import Energy, Orders, Postings, Readings, Starts, Statements
+from tellegen.records import Energy, Holds, Orders, Postings, Readings, Starts, Statements
 from tellegen.records.market import REAL_TIME
 from tellegen.units import IntArray
 
@@ -76,6 +76,10 @@ class DayOnRecord(Protocol):
     @property
     def statements(self) -> Statements:
         """What was invoiced, in the order of the record; nothing of erased customers."""
+
+    @property
+    def holds(self) -> Holds:
+        """Customers whose orders did not count in some interval, because they had claimed and not delivered."""
 
     @property
     def erased(self) -> tuple[int, ...]:

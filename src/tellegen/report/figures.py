@@ -60,6 +60,7 @@ def clearing_sections(day: DayOnRecord) -> Json:
 
     return {
         "statuses": {s.name.lower(): int((status == s).sum()) for s in ClearingStatus},
+        "homes_on_hold": int(np.unique(day.holds.customer).size),
         "binding_intervals": sum(int(r.period.clearing.binding[0]) > 0 for r in settling(day, REAL_TIME)),
         "evidence": {
             "max_violation_pu": largest("violation_nano_pu"),

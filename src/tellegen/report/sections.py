@@ -324,6 +324,7 @@ def evidence_section(summary: Summary) -> str:
         [
             ("Clearings ended", ended),
             ("Intervals with a binding limit", number(summary.binding_intervals)),
+            ("Homes on hold, for awards not delivered", number(summary.homes_on_hold)),
             ("Largest limit excess, pu", scientific(found.max_violation_pu)),
             ("Largest power-flow mismatch, pu", scientific(found.max_mismatch_pu)),
             ("Largest optimality residual", scientific(found.max_kkt)),

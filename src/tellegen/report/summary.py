@@ -192,6 +192,7 @@ class Summary(_Part):
     prices: dict[str, MarketPrices] = {}
     statuses: dict[str, int] = {}
     binding_intervals: int | None = None
+    homes_on_hold: int | None = None
     evidence: Evidence = Evidence()
     money: Money | None = None
     flows: list[Flow] = []

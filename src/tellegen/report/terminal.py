@@ -115,6 +115,9 @@ def _facts(summary: Summary) -> Table:
     if summary.statuses:
         statuses = in_order(summary.statuses, STATUSES)
         ended = ", ".join(f"{number(summary.statuses[status])} {in_words(status)}" for status in statuses)
+        if summary.homes_on_hold:
+            count = summary.homes_on_hold
+            ended += f"; {number(count)} home{'s' if count > 1 else ''} on hold for awards not delivered"
         table.add_row("Clearings", Text(ended))
     if summary.prices_source and not summary.about:  # it stands in the first lines
         table.add_row("Root prices", Text(summary.prices_source))

@@ -9,6 +9,7 @@ from enum import Enum
 import numpy as np
 
 from tellegen.operations.accounts import Accounts
+from tellegen.operations.delivery import Deliveries
 from tellegen.operations.meters import Meters
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.state import State
@@ -45,7 +46,7 @@ def folded_from_zero(record: ShardRecord) -> State:
 
 def _part(value: object) -> Part:
     match value:
-        case Accounts() | Meters():
+        case Accounts() | Deliveries() | Meters():
             return _part(value.parts())
         case np.ndarray():
             return (value.dtype.str, value.shape, value.tobytes())
