@@ -16,9 +16,10 @@ from tellegen.grid.document import network_to_json
 from tellegen.grid.synthetic import synthetic_feeder
 from tellegen.market import Agreements, Parameters, References
 from tellegen.operations.clearers import AHEAD, Clearers, Done, _Work
-from tellegen.operations.gate import Before, Cleared, GateTask, Period, Wires, clear_feeder
+from tellegen.operations.gate import Before, Cleared, GateTask, Held, Period, Wires, clear_feeder
+from tellegen.operations.price_run import inflexible
 from tellegen.operations.topology import RecordedWires
-from tellegen.records import OPERATOR, ClearingStatus, Orders, Product, Side
+from tellegen.records import OPERATOR, ClearingStatus, Orders, Product, Refusal, Side
 from tellegen.simulation.workload import ROOT_PRICE, BidForm, Binding, Situation, limits_that_bind, market_books
 
 FIRST, HOURS, CUSTOMERS = 4925928, 4, 40
@@ -75,6 +76,22 @@ def one_by_one(task: GateTask, cleared: tuple[Cleared, ...]) -> list[GateTask]:
         if done.clearing.status[0] <= ClearingStatus.RELAXED:
             start = before(done, period)
     return alone
+
+
+def test_who_is_held_stands_at_its_usual_use_and_is_awarded_nothing(street: tuple[Network, tuple[Period, ...]]) -> None:
+    """To the bit as if it had bid for that at any price; what it did bid for is refused, with the reason."""
+    network, (period, *_) = street
+    who, usual_w, mine = np.array([7]), np.array([-1_500]), period.orders.customer == 7
+    (held,) = clear_feeder(task_of(street, periods=(replace(period, held=Held(who, usual_w)),)), Wires(network))
+    usual = inflexible(who, period.node[who - 1], usual_w, Product.ENERGY)
+    book = replace(period, orders=Orders.concat([period.orders.take(~mine), usual]))
+    (plain,) = clear_feeder(task_of(street, periods=(book,)), Wires(network))
+    for name in ("schedules", "prices", "clearing", "starts"):
+        assert getattr(held, name).equals(getattr(plain, name)), name
+    assert held.schedules.energy_wh[held.schedules.customer == 7].tolist() == [-1_500]  # of an hour
+    assert 7 not in held.awards.customer
+    assert held.refused.row.tolist() == np.flatnonzero(mine).tolist()
+    assert set(held.refused.refusal.tolist()) == {Refusal.NOT_DELIVERED}
 
 
 # -- the record decides, not memory ----------------------------------------------------------------------------------

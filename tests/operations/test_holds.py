@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -71,15 +72,21 @@ def claim(play: Play, interval: int, quantity_w: int) -> None:
     assert play.take(batch) == 1
 
 
-def play_hours(folder: Path, book: Rulebook = BOOK, claimed_w: int = 0) -> None:
-    """Two hours; from some interval on the trickster claims more."""
+def play_hours(folder: Path, book: Rulebook = BOOK, claimed_w: int = 0, stops: tuple[int, ...] = ()) -> None:
+    """Two hours; from some interval on the trickster claims more.
+
+    stops : the market is closed after each of these intervals, and goes on from a snapshot and the record.
+    """
     play = Play(hamlet.found(folder / "shard", HamletPlan(FIRST, book, DAY.isoformat())))
-    with Market.open(play.path) as market:
-        market.take_prices(REAL_TIME, root_prices(range(FIRST, FIRST + INTERVALS)), play.clock.now())
-        play.everyday(range(FIRST, FIRST + INTERVALS))
-        for t in range(FIRST + CLAIMED_FROM, FIRST + INTERVALS) if claimed_w else ():
-            play.at(t * MARKET_INTERVAL_S - 10, lambda t=t: claim(play, t, claimed_w))  # type: ignore[misc]
-        play.operate(market, settle_at(book, FIRST + INTERVALS - 1) + 1)
+    play.everyday(range(FIRST, FIRST + INTERVALS))
+    for t in range(FIRST + CLAIMED_FROM, FIRST + INTERVALS) if claimed_w else ():
+        play.at(t * MARKET_INTERVAL_S - 10, lambda t=t: claim(play, t, claimed_w))  # type: ignore[misc]
+    for last in (*stops, FIRST + INTERVALS - 1):
+        with Market.open(play.path) as market:
+            market.take_prices(REAL_TIME, root_prices(range(FIRST, FIRST + INTERVALS)), play.clock.now())
+            play.operate(market, settle_at(book, last) + 1)
+            if last in stops[:1]:
+                market.snapshot(play.clock.now())
     play.close()
 
 
@@ -150,6 +157,17 @@ def test_what_the_market_knows_of_deliveries_follows_from_the_record(hours: Path
         kept = State(record.topology, record.rulebook, record.readings)
         restore(kept, state_parts(whole), whole.size)
         assert set(differing(parts_of(kept), parts_of(whole))) <= {"snapshot_at"}
+
+
+def test_a_market_that_stops_and_goes_on_holds_the_same_homes(hours: Path, tmp_path: Path) -> None:
+    """While sums grow, between a hold and its first gate, while it lasts, and right before its end."""
+    play_hours(tmp_path, stops=(FIRST + 1, FROM - 2, FROM - 1, FROM + 5, FROM + 10))
+    with ShardRecord.open(hours) as one, ShardRecord.open(tmp_path / "shard") as other:
+        rows = [[replace(each, entry=0) for each in all_holds(record)] for record in (one, other)]
+        assert rows[0] == rows[1]
+        for t in range(FIRST + 1, FIRST + INTERVALS):
+            for kind in (Prices, Schedules):
+                assert one.table(entry(one, kind, t), kind).equals(other.table(entry(other, kind, t), kind))
 
 
 def test_paper_sun_lures_nobody_once_its_author_is_held(hours: Path, luring: Path) -> None:
