@@ -262,6 +262,8 @@ class PriceRunForm(_Section):
     relief_w: Annotated[int, Field(ge=0, le=1_000_000)] = _RUN.relief_w
     growth_percent: Ppm = _RUN.growth_ppm
     within_connection: bool = _RUN.within_connection
+    within_devices: bool = _RUN.within_devices
+    attested: bool = _RUN.attested
     missing_percent: Annotated[Ppm, Field(le=1_000_000)] = _RUN.missing_ppm
 
     @model_validator(mode="after")
@@ -274,6 +276,13 @@ class PriceRunForm(_Section):
         if list(self.paper_spread_per_kwh) != sorted(self.paper_spread_per_kwh):
             raise ValueError("has paper_spread_per_kwh that falls; sort the steps from the inside out")
         return self
+
+
+class CreditForm(_Section):
+    """How much an account may owe before its orders of the day ahead are refused; a file without it sets no limit."""
+
+    limit_per_account: Annotated[int, BeforeValidator(_parse_nanos), Field(ge=0, le=10**9 * NANOS)]
+    price_per_kwh: Annotated[Tariffed, Field(gt=0)]
 
 
 class RulebookForm(_Section):
@@ -290,6 +299,7 @@ class RulebookForm(_Section):
     market_power: MarketPowerForm = MarketPowerForm()
     root_prices: RootPricesForm = RootPricesForm()
     price_run: PriceRunForm = PriceRunForm()
+    credit: CreditForm | None = None
 
     @model_validator(mode="after")
     def _admissible(self) -> RulebookForm:

@@ -26,6 +26,8 @@ class PriceRun:
         `relief_w`; up to as much as they drew or fed in, and `relief_w`.
     growth_ppm : by how much an order that was filled in full may be filled beyond its award.
     within_connection : orders of who asks for, or offers, more energy than its connection can carry are refused.
+    within_devices : orders for a device that is not registered, or beyond what it can do, are refused.
+    attested : so are those for a device for whose capacity nobody vouches.
     missing_ppm : where more than this share of the meters on a feeder is missing, there is no run.
     """
 
@@ -38,4 +40,6 @@ class PriceRun:
     relief_w: int = 500
     growth_ppm: int = 0
     within_connection: bool = True
+    within_devices: bool = True
+    attested: bool = True
     missing_ppm: int = 200_000
