@@ -310,6 +310,11 @@ class RulebookForm(_Section):
             raise ValueError(
                 "[timetable] administrative_price is outside the price floor and cap of [market]; move it inside"
             )
+        if low > self.retail.feed_in_per_kwh:
+            raise ValueError(
+                "[market] price_floor_per_kwh is above feed_in_per_kwh of [retail], so that sun would "
+                "earn no less than without a market however much there is; lower the floor"
+            )
         return self
 
 
