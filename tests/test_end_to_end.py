@@ -22,7 +22,20 @@ from tellegen.operations.corrections import edits_of
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.writer import folded
 from tellegen.privacy.recorder import Recorder
-from tellegen.records import NOBODY, Account, Edits, Energy, Orders, Postings, Prices, Readings, Schedules, Statements
+from tellegen.records import (
+    NOBODY,
+    Account,
+    Awards,
+    Edits,
+    Energy,
+    Orders,
+    Postings,
+    Prices,
+    Readings,
+    Refusals,
+    Schedules,
+    Statements,
+)
 from tellegen.report.publication import published_of
 from tellegen.rules import Rulebook
 from tellegen.simulation.scenario import read_scenario
@@ -141,6 +154,13 @@ def test_one_altered_balance_is_found(run_copy: Path, tellegen: Tellegen, change
     wrong = [check["name"] for check in json.loads(answer.out)["checks"] if not check["ok"]]
     assert wrong == ["books"]
     assert tellegen("verify", run_copy).status == 1
+
+
+def test_no_honest_order_is_refused(run_directory: Path) -> None:
+    """Homes order what their registered devices can do, and no more than they could pay for."""
+    with ShardRecord.open(run_directory) as record:
+        assert not record.journal.find(kind=Refusals.kind)
+        assert record.journal.find(kind=Awards.kind)
 
 
 def test_replaying_reproduces_every_clearing_and_writes_nothing(run_copy: Path, tellegen: Tellegen) -> None:

@@ -29,10 +29,10 @@ CONNECTIONS = """customer,device,asset,feeder,node,phases,from_interval,capacity
 """
 EXPORTED = (
     CONNECTIONS.splitlines()[0]
-    + """,reads_every,attested_by
-7,load,77,F1,3,0,0,9000,9000,4000,0,
-7,pv,900,F1,3,0,0,5000,0,5000,0,installer 4711
-8,load,78,F1,4,0,0,9000,9000,4000,12,
+    + """,reads_every,attested_by,credit
+7,load,77,F1,3,0,0,9000,9000,4000,0,,0
+7,pv,900,F1,3,0,0,5000,0,5000,0,installer 4711,0
+8,load,78,F1,4,0,0,9000,9000,4000,12,,-1
 """
 )
 
@@ -100,11 +100,14 @@ def test_connections_go_in_and_out_as_csv(tellegen: Tellegen, shard: Path, tmp_p
     lines = (tmp_path / "before.csv").read_text().splitlines()
     assert sorted(lines) == sorted(EXPORTED.splitlines())
     tellegen("registry", "export", shard, tmp_path / "now.csv")
-    assert "7,load,77,F2,5,0,100,9000,9000,4000,0," in (tmp_path / "now.csv").read_text()
+    assert "7,load,77,F2,5,0,100,9000,9000,4000,0,,0" in (tmp_path / "now.csv").read_text()
     shown = tellegen("registry", "show", shard, "--customer", 7)
     assert shown.out.startswith("customer 7: 3 rows\n  load ")
     assert "export 5000), attested by installer 4711, known" in shown.out
-    assert ", read every 60 minutes, attested by nobody" in tellegen("registry", "show", shard, "--customer", 8).out
+    assert (
+        ", read every 60 minutes, no credit, attested by nobody"
+        in tellegen("registry", "show", shard, "--customer", 8).out
+    )
     assert tellegen("registry", "show", shard, "--customer", 99).status == 1
 
 

@@ -103,4 +103,5 @@ def moved(bench: Bench) -> Connections:
         export_limit_w=np.full(2, 1000),
         reads_every=np.zeros(2, dtype=np.uint8),
         attested_by=np.zeros(2, dtype="S32"),
+        credit=np.zeros(2, dtype=np.int32),
     )

@@ -16,6 +16,7 @@ from tellegen.assess.faults.hamlet import NAMES, SUBSTATIONS, Hamlet, Move, foun
 from tellegen.assess.faults.hamlet_play import BOOK, FIRST, SHORT_DAY, Play, give_prices, short_day
 from tellegen.grid import Engine
 from tellegen.operations.book import Book
+from tellegen.operations.credit import Exposure
 from tellegen.operations.market import Market
 from tellegen.operations.refusals import NotYetError
 from tellegen.operations.rerun import rerun
@@ -186,6 +187,7 @@ def test_who_moves_to_another_feeder_within_the_day_brings_no_part_of_a_watt_hou
         rows["start"] = rows["spread_from"] = rows["taps_from"] = -1
         waiting = np.full((2, len(hours)), -1, dtype=np.int64)
         market.state.gates[DAY_AHEAD, next_day] = Gate(0, 0, Gates.from_rows(rows), waiting)
+        market.state.exposed[next_day] = Exposure(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
         maker = TaskMaker(market.record, market.state, Engine.SUPERLU)
         tasks = [maker.task(DAY_AHEAD, next_day, k, Book({})) for k in range(2)]
         brought = [dict(zip(task.customer.tolist(), task.carry[:, 0].tolist(), strict=True)) for task in tasks]

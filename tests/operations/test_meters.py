@@ -105,6 +105,7 @@ class Shard:
             import_limit_w=np.full(n, CAPACITY_W),
             export_limit_w=np.full(n, CAPACITY_W),
             reads_every=np.ones(n, dtype=np.int64),
+            credit=np.zeros(n, dtype=np.int64),
             start=np.array([0, n - 1]),
         )
 

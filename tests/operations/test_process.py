@@ -384,7 +384,7 @@ def test_each_gate_asks_for_the_reserve_that_holds_then(tmp_path: Path):
 
     clock.at(START + 610, append)
     clock.at(START + 910, mend)
-    run, events = operator(market, clock, reserves=ReserveFile(file, ("F1",)))
+    run, events = operator(market, clock, reserves=ReserveFile(file, ("F1",), BOOK))
     run.run(START + 1_200)
     day_ahead = next(asked for asked in market.asked if asked[0] == "day_ahead")
     assert day_ahead == ("day_ahead", "F1", [2_500] * 23, 0)  # of 24 hours the first begins before

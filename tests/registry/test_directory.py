@@ -54,6 +54,7 @@ def connection(
         export_limit_w=np.array([5_000]),
         reads_every=np.zeros(1, dtype=np.uint8),
         attested_by=np.zeros(1, dtype="S32"),
+        credit=np.zeros(1, dtype=np.int32),
     )
 
 

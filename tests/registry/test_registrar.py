@@ -184,6 +184,8 @@ def test_a_customer_that_is_switched_keeps_its_history(shard: Shard) -> None:
         ({"feeder": "a\x07"}, "feeder"),
         ({"from_interval": -1}, "from_interval"),
         ({"reads_every": 5}, "reads_every 5 will not do: it is market intervals that divide an hour"),
+        ({"credit": -2}, "credit -2 will not do"),
+        ({"device": Device.PV, "credit": 5}, "credit 5 will not do: it is the account's"),
         ({"attested_by": "a\x07"}, "attested_by"),
         ({"device": Device.PV, "reads_every": 3}, "reads_every 3 will not do: it is the meter's"),
         ({"device": Device.PV}, "customer 7 has no connection yet"),
@@ -211,7 +213,11 @@ def test_generations_of_code_keys_are_a_record(shard: Shard) -> None:
 
 
 def test_connections_come_back_from_csv_as_they_went(tmp_path: Path) -> None:
-    tables = [point(), point(reads_every=3, attested_by="installer 4711"), point(device=Device.PV, node=-1, feeder="")]
+    tables = [
+        point(),
+        point(reads_every=3, attested_by="installer 4711", credit=500),
+        point(device=Device.PV, node=-1, feeder=""),
+    ]
     write_csv(tmp_path / "c.csv", tables)
     assert read_csv(tmp_path / "c.csv").equals(Connections.concat(tables))
     assert "7,load,77,F1,3,0,0,9000,9000,4000" in (tmp_path / "c.csv").read_text()

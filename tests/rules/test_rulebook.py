@@ -114,6 +114,19 @@ def test_nobody_holds_two_offices():
         ('"0.080"', '"NaN"', "must be a decimal number in quotes"),
         ('sales_percent = "19"', 'vat = "19"', r"\[taxes\] sales_percent is missing"),
         (
+            'floor_per_kwh = "-1.00"',
+            'floor_per_kwh = "0.07"',
+            r"\[market\] price_floor_per_kwh is above feed_in_per_kwh of \[retail\]",
+        ),
+        ('limit_per_account = "1000"', "", r"\[credit\] limit_per_account is missing"),
+        ('limit_per_account = "1000"', 'limit_per_account = "-1"', r"\[credit\] limit_per_account is '-1'"),
+        (
+            '[credit]\nlimit_per_account = "1000"\nprice_per_kwh = "1.00"',
+            '[credit]\nlimit_per_account = "1"\nprice_per_kwh = "0"',
+            r"\[credit\] price_per_kwh",
+        ),
+        ("within_devices = true", 'within_devices = "yes"', r"\[price_run\] within_devices is 'yes'"),
+        (
             'sales_percent = "19"',
             'sales_percent = "19"\nvat = "19"',
             r"\[taxes\] vat is not known .*energy_per_kwh, sales",

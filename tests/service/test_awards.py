@@ -36,7 +36,7 @@ from tellegen.simulation.shard import GATEWAY, HEAD_END, ShardKeys, build_shard
 from tellegen.units import MARKET_INTERVAL_S
 
 NUMBERS = np.array([3, 2**40, -7], dtype=np.int64)
-AWARDED = Awarded("real_time", 7, True, *[NUMBERS] * 5, *[NUMBERS[None]] * 3, NUMBERS)  # type: ignore[arg-type]
+AWARDED = Awarded("real_time", 7, True, *[NUMBERS] * 5, *[NUMBERS[None]] * 3, NUMBERS[None] * 0, NUMBERS)  # type: ignore[arg-type]
 
 
 def read(source: str, market: str, interval: int) -> Awarded:

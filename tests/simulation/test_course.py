@@ -86,7 +86,7 @@ class StandIn:
     def awards(self, request: AwardsRequest, signature: bytes) -> Awarded:
         unknown = np.zeros((0, 0), dtype=np.int64)
         nothing = (NOTHING, NOTHING, NOTHING, NOTHING, NOTHING)
-        none = Awarded(request.market, request.interval, False, *nothing, unknown, unknown, unknown, NOTHING)
+        none = Awarded(request.market, request.interval, False, *nothing, *[unknown] * 4, NOTHING)
         return self.answers.get((request.market, request.interval), none)
 
     def published(self, market: str, interval: int) -> tuple[Published, ...]:
@@ -120,6 +120,7 @@ class StandIn:
             np.zeros((len(periods), n), dtype=np.int64),
             np.stack([energy for _, _, energy, _ in found]),
             np.stack([reactive for _, _, _, reactive in found]),
+            np.zeros((len(periods), n), dtype=np.int64),
             np.zeros(n, dtype=np.int64),
         )
 

@@ -162,3 +162,18 @@ def expected_sessions(past: Vehicles, first_interval: int, intervals: int, *, da
     then = (past.arrival >= first_interval - shift) & (past.arrival < first_interval - shift + intervals)
     rows = past.take(np.flatnonzero(seen & then))
     return replace(rows, arrival=rows.arrival + shift, deadline=rows.deadline + shift)
+
+
+def of_cars_away(expected: Vehicles, standing: Vehicles) -> Vehicles:
+    """Expected sessions but for those of cars that will still stand there: no car arrives twice.
+
+    Sessions of a home at the same power are of the same car.
+
+    >>> one = Vehicles(np.array([1]), np.array([11e3]), np.array([0.9]), np.array([250]), np.array([350]),
+    ...                np.array([9e3]), np.array([1.0]))
+    >>> [len(of_cars_away(replace(one, arrival=np.array([when])), one)) for when in (349, 350)]
+    [0, 1]
+    """
+    same_car = (expected.customer[:, None] == standing.customer) & (expected.power_w[:, None] == standing.power_w)
+    there = (same_car & (standing.deadline > expected.arrival[:, None])).any(axis=1)
+    return expected.take(~there)

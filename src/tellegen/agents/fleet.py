@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tellegen.agents import day_ahead, real_time
 from tellegen.agents.answers import answers
 from tellegen.agents.behaviour import DevicePowers, OffPeak, World, advance, dispatched, local_behaviour
-from tellegen.agents.charging import joined
+from tellegen.agents.charging import joined, of_cars_away
 from tellegen.agents.curves import Offers
 from tellegen.agents.devices import Batteries, HeatPumps, Inverters, Vehicles, WaterHeaters
 from tellegen.agents.homes import (
@@ -94,7 +94,8 @@ class Fleet:
         )
         sessions = replace(cars, energy_wh=state.remaining_wh).take(np.flatnonzero(known))
         if announced is not None:
-            sessions = joined(sessions, announced.take(np.flatnonzero(announced.arrival >= known_until)))
+            to_come = announced.take(np.flatnonzero(announced.arrival >= known_until))
+            sessions = joined(sessions, of_cars_away(to_come, sessions))
         return day_ahead.day_ahead_orders(self.homes, plan, state.soc_wh, sessions, self.tariff, self.parameters)
 
     def real_time_orders(

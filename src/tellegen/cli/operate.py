@@ -154,7 +154,9 @@ def operate(
                 clock,
                 stop,
                 prices=PriceFile(files.prices, standing.rulebook),
-                reserves=ReserveFile(files.reserves, standing.feeders) if files.reserves.exists() else None,
+                reserves=ReserveFile(files.reserves, standing.feeders, standing.rulebook)
+                if files.reserves.exists()
+                else None,
                 publish=lambda day, at: publish_days(directory, days_of_close(directory, day)),
                 upkeep=upkeep,
                 tell=progress.tell,

@@ -321,7 +321,7 @@ def show(
                 f"  {fact['device']:12s} {fact['asset']:>12}  feeder {fact['feeder'] or '-'}, node {fact['node']}, "
                 f"from interval {fact['from_interval']}, {fact['capacity_w']} W (import {fact['import_limit_w']}, "
                 f"export {fact['export_limit_w']}){_every(fact['reads_every'])}, "
-                f"attested by {fact['attested_by'] or 'nobody'}, known {fact['known_at']}"
+                f"{_credit(fact['credit'])}attested by {fact['attested_by'] or 'nobody'}, known {fact['known_at']}"
                 for fact in facts
             ]
             document: dict[str, Any] = {"customer": customer, "connections": facts}
@@ -544,6 +544,10 @@ def _fields(row: Connections) -> dict[str, Any]:
 
 def _every(intervals: int) -> str:
     return f", read every {intervals * MARKET_INTERVAL_S // 60} minutes" if intervals > 1 else ""
+
+
+def _credit(limit: int) -> str:
+    return "" if limit == 0 else "no credit, " if limit < 0 else f"credit {limit}, "
 
 
 def _role(title: str) -> Any:

@@ -22,6 +22,11 @@ REASONS = {
     Refusal.DUPLICATE: "an earlier row of this batch stands in its place: same meter and counter, or day, or customer",
     Refusal.MALFORMED: "the row cannot be read",
     Refusal.BEYOND_CONNECTION: "the customer's orders together are more than its connection carries; order less",
+    Refusal.BEYOND_DEVICE: "the customer's orders for a device are more than its registered limits; order less",
+    Refusal.BEYOND_CREDIT: "the customer's orders at their prices are worth more than its credit; pay, or order less",
+    Refusal.NOT_DELIVERED: "the customer claimed before what it did not deliver; its orders count again when its hold ends",
+    Refusal.NOT_REGISTERED: "the customer has no such device registered; register it (`tellegen registry import`)",
+    Refusal.NOT_ATTESTED: "nobody vouches for the device's capacity; register it again with `attested_by`",
 }
 """What is wrong with a refused row, and what would be right."""
 

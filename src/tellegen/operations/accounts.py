@@ -96,6 +96,10 @@ class Accounts:
         """What each owes since its last invoice, exactly; int64[n], nano-currency."""
         return self._read(self.unbilled, customers)
 
+    def unbilled_by_number(self) -> tuple[IntArray, IntArray]:
+        """Everybody's number, and what it owes since its last invoice."""
+        return self._number.copy(), self.unbilled.copy()
+
     def carried(self, customers: ArrayLike) -> IntArray:
         """Exact bills so far less what was invoiced of them; int64[n], nano-currency."""
         return -self._read(self.rounding, customers)

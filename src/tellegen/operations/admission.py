@@ -1,15 +1,53 @@
 """Which orders a gate takes: at their customers' own nodes, within the price limits of the rulebook, no more than their
-connections can carry, and none of who claimed and did not deliver (`operations.delivery`).
+connections can carry and their devices can do, and none of who claimed and did not deliver (`operations.delivery`).
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tellegen.market.facts import requires_reserve
-from tellegen.records import OPERATOR, Orders, Product, Refusal, Side
+from tellegen.operations.devices import Devices, key_of
+from tellegen.records import OPERATOR, Device, Orders, Product, Refusal, Side
+from tellegen.rules.price_run import PriceRun
 from tellegen.units import IntArray
+
+QUANTITY_MAX_W = 10**9
+"""So much of an order is counted, far beyond what any device can do: so sums and reactive power stay whole numbers."""
+_VAR_PER_KVAR = 1_000
+_UNBOUNDED = 2**61
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Limits:
+    """What bounds the quantities that customers order.
+
+    Attributes
+    ----------
+    capacity_w : int64[c], most energy that each customer may ask for, all its steps together, and offer; None: any.
+    carries_w : int64[c], what each one's connection carries, for orders of the connection itself (device LOAD).
+    devices : assets behind the orders; None: any quantity of any device is taken.
+    attested : an asset counts only where somebody vouches for it.
+    """
+
+    capacity_w: IntArray | None = None
+    carries_w: IntArray | None = None
+    devices: Devices | None = None
+    attested: bool = True
+
+    @classmethod
+    def of(cls, rules: PriceRun, capacity_w: IntArray | None, devices: Devices | None) -> Self:
+        """What some rules ask for."""
+        return cls(
+            capacity_w=capacity_w if rules.within_connection else None,
+            carries_w=capacity_w,
+            devices=devices if rules.within_devices else None,
+            attested=rules.attested,
+        )
 
 
 def refusals(
@@ -18,7 +56,7 @@ def refusals(
     node: IntArray,
     floor_micros: int,
     cap_micros: int,
-    capacity_w: IntArray | None = None,
+    limits: Limits | None = None,
     held: IntArray | None = None,
 ) -> NDArray[np.uint8]:
     """Why each row is not taken, `Refusal`; 0: it is.
@@ -29,7 +67,7 @@ def refusals(
     Parameters
     ----------
     customer, node : int64[c], who is connected, ascending, and where.
-    capacity_w : int64[c], most that each may ask for in energy, all its steps together, and offer; None: any quantity.
+    limits : of quantities; None: any are taken.
     held : customers who claimed and did not deliver; whatever else is wrong with their orders, that is why.
     """
     place = np.searchsorted(customer, orders.customer)
@@ -40,12 +78,19 @@ def refusals(
     operator = orders.customer == OPERATOR
     own = np.where(operator, requires_reserve(orders), own)
     refusal = np.zeros(len(orders), dtype=np.uint8)
-    if capacity_w is not None and customer.size:
-        for side in (Side.BUY, Side.SELL):
-            rows = np.flatnonzero(own & (orders.product == Product.ENERGY) & (orders.side == side))
-            total = np.zeros(customer.size, dtype=np.int64)
-            np.add.at(total, inside[rows], orders.quantity_w[rows])
-            refusal[(total > capacity_w)[inside] & ~operator] = Refusal.BEYOND_CONNECTION
+    if limits is not None and customer.size:
+        mine = own & ~operator
+        if limits.devices is not None:
+            found = _beyond_devices(orders, limits, limits.devices, inside)
+            found[~mine] = Refusal.NONE
+            worst = np.zeros(customer.size, dtype=np.uint8)
+            np.maximum.at(worst, inside[mine], found[mine])
+            refusal[mine] = worst[inside[mine]]
+        if limits.capacity_w is not None:
+            for side in (Side.BUY, Side.SELL):
+                rows = np.flatnonzero(mine & (orders.product == Product.ENERGY) & (orders.side == side))
+                total = _sums(customer.size, inside[rows], orders.quantity_w[rows])
+                refusal[(total > limits.capacity_w)[inside] & ~operator] = Refusal.BEYOND_CONNECTION
     bad = beyond_price_limits(orders, floor_micros, cap_micros)
     if not own.all():
         bad |= np.isin(orders.customer, orders.customer[~own])
@@ -53,6 +98,48 @@ def refusals(
     if held is not None and held.size:
         refusal[np.isin(orders.customer, held)] = Refusal.NOT_DELIVERED
     return refusal
+
+
+def _beyond_devices(orders: Orders, limits: Limits, devices: Devices, inside: IntArray) -> NDArray[np.uint8]:
+    """Why the device behind each order does not bear it, all that the customer orders for it together.
+
+    Energy is bounded by what a device may draw or feed in, reactive power, with what comes along with energy, by its
+    rated power, and reserve, which may turn one into the other, by the sum of the two.
+    """
+    row, load = devices.row_of(orders), orders.device == Device.LOAD
+    there = row >= 0
+    refusal = np.where(there | load, Refusal.NONE, Refusal.NOT_REGISTERED).astype(np.uint8)
+    if limits.attested:
+        refusal[there] = np.where(devices.attested[row[there]], Refusal.NONE, Refusal.NOT_ATTESTED)
+    # a connection is bounded as such (`within_connection`), but for its reactive power
+    import_w, export_w, rated_va = (np.where(load, _UNBOUNDED, 0) for _ in range(3))
+    if limits.carries_w is not None:
+        rated_va[load] = limits.carries_w[inside[load]]
+    import_w[there], export_w[there], rated_va[there] = (
+        of[row[there]] for of in (devices.import_w, devices.export_w, devices.capacity_w)
+    )
+    _, asset = np.unique(key_of(orders), return_inverse=True)
+    counted, energy = np.minimum(orders.quantity_w, QUANTITY_MAX_W), orders.product == Product.ENERGY
+    along = np.where(energy, counted * np.abs(orders.var_per_kw.astype(np.int64)) // _VAR_PER_KVAR, 0)
+    var = np.where(orders.product == Product.REACTIVE, counted, along)
+    var_side = np.where(energy, orders.side * np.sign(orders.var_per_kw), orders.side)
+    asked = [(var, var_side == side, rated_va) for side in Side]
+    asked += [(counted, energy & (orders.side == Side.BUY), import_w)]
+    asked += [(counted, energy & (orders.side == Side.SELL), export_w)]
+    asked += [
+        (counted, orders.product == each, import_w + export_w) for each in (Product.RESERVE_UP, Product.RESERVE_DOWN)
+    ]
+    for quantity, rows, bound in asked:
+        total = _sums(asset.max(initial=0) + 1, asset[rows], quantity[rows])
+        refusal[(total[asset] > bound) & (refusal == Refusal.NONE)] = Refusal.BEYOND_DEVICE
+    return refusal
+
+
+def _sums(size: int, place: IntArray, values: IntArray) -> IntArray:
+    """Sums of rows by place."""
+    total = np.zeros(size, dtype=np.int64)
+    np.add.at(total, place, values)
+    return total
 
 
 def beyond_price_limits(orders: Orders, floor_micros: int, cap_micros: int) -> NDArray[np.bool_]:

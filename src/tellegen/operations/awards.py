@@ -10,7 +10,7 @@ from tellegen.operations.holds import held_until
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.state import NONE, cut_of
 from tellegen.operations.timetable import day_ahead_at, day_bounds, day_of, periods, real_time_at
-from tellegen.records import Awards, Clearings, Gates, Prices
+from tellegen.records import Awards, Clearings, Gates, Orders, Prices, Refusal, Refusals
 from tellegen.records.market import DAY_AHEAD
 from tellegen.units import IntArray
 
@@ -36,7 +36,9 @@ def awarded_to(record: ShardRecord, source: str, market: str, first: int) -> Awa
         found.speak_for(bids.customer[mine[of_batch]])
     whose = np.sort(np.concatenate(found.customers)) if found.customers else np.zeros(0, dtype=np.int64)
     until = np.zeros(whose.size, dtype=np.int64)
-    status, energy, reactive = (np.full((len(hours), whose.size), fill, dtype=np.int64) for fill in (NONE, 0, 0))
+    status, energy, reactive, refusal = (
+        np.full((len(hours), whose.size), fill, dtype=np.int64) for fill in (NONE, 0, 0, Refusal.NONE)
+    )
     known_by = _gate_at(record, market, first) - 1
     for period, here in enumerate(hours):
         feeder, node, _, _ = record.topology.places(
@@ -51,6 +53,7 @@ def awarded_to(record: ShardRecord, source: str, market: str, first: int) -> Awa
             status[period, there] = int(record.table(clearing, Clearings).status[0])
             energy[period, there] = prices.energy[node[there]]
             reactive[period, there] = prices.reactive[node[there]]
+            refusal[period, there] = _refusals(record, clearing, book.orders(name, period), whose[there])
             found.take(record, clearing, whose, period)
             until = np.maximum(until, held_until(record, clearing, whose))
     customer, of_period, order, quantity = found.columns()
@@ -67,6 +70,7 @@ def awarded_to(record: ShardRecord, source: str, market: str, first: int) -> Awa
         energy_micros=energy,
         reactive_micros=reactive,
         held_until=until,
+        refusal=refusal,
     )
 
 
@@ -113,6 +117,21 @@ class _Found:
         if not self._parts:
             return [np.zeros(0, dtype=np.int64)] * 4
         return [np.concatenate(column) for column in zip(*self._parts, strict=True)]
+
+
+def _refusals(record: ShardRecord, clearing: int, orders: Orders, whose: IntArray) -> IntArray:
+    """Why the gate did not take each one's orders, int64[n] `Refusal`."""
+    found = np.zeros(whose.size, dtype=np.int64)
+    try:
+        refusals = record.table(record.cause(clearing, Refusals), Refusals)
+    except KeyError:  # all were taken
+        return found
+    refused = orders.customer[refusals.row].astype(np.int64)
+    place = np.searchsorted(whose, refused)
+    here = place < whose.size
+    here[here] = whose[place[here]] == refused[here]
+    found[place[here]] = refusals.refusal[here]
+    return found
 
 
 def _periods(record: ShardRecord, market: str, first: int) -> tuple[range, ...]:

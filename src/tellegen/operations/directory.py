@@ -230,6 +230,7 @@ def _connections(feeder: str, members: Sequence[Member], from_interval: int) -> 
         export_limit_w=capacity,
         reads_every=np.zeros(count, dtype=np.uint8),
         attested_by=np.full(count, b"", dtype="S32"),
+        credit=np.zeros(count, dtype=np.int32),
     )
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from tellegen.intake.sent import RowProblem
 from tellegen.records import Clearings, Prices, RecordError, Statement
 from tellegen.units import IntArray
@@ -80,6 +82,7 @@ class Awarded:
     whose : int64[m], customers that are spoken for, ascending.
     status : int64[periods, m], `records.ClearingStatus` of the feeder each hangs on; -1 where nothing is cleared.
     energy_micros, reactive_micros : int64[periods, m], price at each one's node, per kWh (kvarh).
+    refusal : int64[periods, m], `records.Refusal`: why orders of a period were not taken; 0: nothing was refused.
     held_until : int64[m], first interval in which each one's orders count again; 0: these counted. Who claimed and did
         not deliver is on hold until then: its orders are refused (`Refusal.NOT_DELIVERED`), and gates take what its
         meter usually shows.
@@ -96,7 +99,13 @@ class Awarded:
     status: IntArray
     energy_micros: IntArray
     reactive_micros: IntArray
+    refusal: IntArray
     held_until: IntArray
+
+    def refused(self) -> list[tuple[int, RowProblem]]:
+        """Customer, and period with the reason and what would be right, of each whose orders were not taken."""
+        found = np.argwhere(self.refusal).tolist()
+        return [(int(self.whose[k]), RowProblem.of(period, int(self.refusal[period, k]))) for period, k in found]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -106,7 +106,7 @@ def found_shard(path: Path, given: Founding, now: int) -> Founded:
     prices = None if given.prices is None else read_prices(given.prices, rulebook)
     name = loaded.network.name if given.feeder is None else given.feeder
     if given.reserves is not None:
-        read_reserves(given.reserves, (name,))
+        read_reserves(given.reserves, (name,), rulebook)
     secrets: dict[str, bytes] = {}
     members = tuple(_with_key(member, secrets) for member in members)
     senders = tuple(

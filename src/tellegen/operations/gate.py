@@ -11,6 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tellegen.errors import InputError
 from tellegen.grid import (
@@ -45,7 +46,9 @@ from tellegen.market import (
 from tellegen.market.clearing import Options
 from tellegen.market.facts import Facts
 from tellegen.market.paper import PAPER, beyond_limits, inflexible_w, paper_orders, without_paper
-from tellegen.operations.admission import refusals
+from tellegen.operations.admission import Limits, refusals
+from tellegen.operations.credit import Credit, beyond_credit
+from tellegen.operations.devices import Devices
 from tellegen.operations.price_run import MeteredPower, inflexible, run_orders
 from tellegen.records import (
     OPERATOR,
@@ -121,6 +124,7 @@ class Period:
     customer, node : int64[c], who is connected to the feeder in the period, ascending, and where.
     capacity_w : int64[c], what each one's connection can carry; None: orders of any quantity are taken.
     held : whose orders do not count, because it claimed and did not deliver.
+    devices : assets behind the orders, as registered; None: nobody asks for them.
     delivered : in a price run, after the interval; None: a gate, before it.
     """
 
@@ -132,6 +136,7 @@ class Period:
     node: IntArray
     delivered: Delivered | None = None
     capacity_w: IntArray | None = None
+    devices: Devices | None = None
     held: Held = field(default_factory=Held.nobody)
 
 
@@ -152,6 +157,7 @@ class GateTask:
     references, pivotal : published prices, and thresholds of the test for market power; where both are None nobody is
         tested.
     price_run : rules of paper, and of what counts in a price run; None: there is neither.
+    credit : what customers may still come to owe by all periods together; None: anything.
     taps : int64[r], steps of taps and capacitors away from the network's document as the first period begins
         (`grid.steps_moved`); empty where nothing moves.
     engine : who eliminates.
@@ -171,6 +177,7 @@ class GateTask:
     references: References | None = None
     pivotal: PivotalTest | None = None
     price_run: PriceRun | None = None
+    credit: Credit | None = None
     taps: IntArray = field(default_factory=lambda: _NO_STEPS)
     engine: Engine = Engine.SUPERLU
 
@@ -216,6 +223,11 @@ class Wires:
         self._case = network if isinstance(network, Case) else None
         self._network = network.network if isinstance(network, Case) else network
         self._known: OrderedDict[tuple[Engine, bytes], tuple[Case | None, Factors]] = OrderedDict()
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes the network has."""
+        return len(self._network.nodes)
 
     def at(self, steps: IntArray, engine: Engine) -> Factors:
         """Factors of the network with its taps so many steps from the document's.
@@ -265,15 +277,47 @@ def clear_feeder(task: GateTask, wires: Wires) -> tuple[Cleared, ...]:
             f"gate of {task.feeder}", "carry", f"has shape {task.carry.shape}, not {task.customer.size} x 4"
         )
     start = None if task.start is None else _start_of(task, task.start)
+    judged = _judged(task, wires)
     carry, taps = task.carry, task.taps
     done: list[Cleared] = []
-    for period in task.periods:
+    for period, refusal in zip(task.periods, judged, strict=True):
         if done and can_start(done[-1].clearing):
             last = done[-1]
             start = _start_of(task, Before(last.prices, last.starts, last.awards, task.periods[len(done) - 1].orders))
-        done.append(_clear_period(task, period, wires, start, carry, taps))
+        done.append(_clear_period(task, period, refusal, wires, start, carry, taps))
         carry, taps = done[-1].carry, done[-1].taps_after
     return tuple(done)
+
+
+def _placed(period: Period, nodes: int) -> tuple[IntArray, IntArray, IntArray | None]:
+    """Who is connected in a period, where, and by what capacity.
+
+    Who stands at a node that the network lacks cannot be traded with; that is the registry's to put right.
+    """
+    there = (period.node >= 0) & (period.node < nodes)
+    return period.customer[there], period.node[there], None if period.capacity_w is None else period.capacity_w[there]
+
+
+def _judged(task: GateTask, wires: Wires) -> list[NDArray[np.uint8]]:
+    """Why orders are not taken, `Refusal` of each row of each period's book."""
+    nodes = wires.nodes
+    floor, cap = round(task.parameters.price_floor * MICROS), round(task.parameters.price_cap * MICROS)
+    judged = []
+    for period in task.periods:
+        customer, node, capacity = _placed(period, nodes)
+        limits = None if task.price_run is None else Limits.of(task.price_run, capacity, period.devices)
+        judged.append(refusals(period.orders, customer, node, floor, cap, limits, period.held.customer))
+    if task.credit is None:
+        return judged
+    counted = [
+        np.flatnonzero((refusal == Refusal.NONE) & (period.orders.customer != OPERATOR))
+        for period, refusal in zip(task.periods, judged, strict=True)
+    ]
+    books = [(each.orders.take(rows), each.intervals) for each, rows in zip(task.periods, counted, strict=True)]
+    beyond = task.customer[beyond_credit(task.credit, task.customer, books)]
+    for refusal, rows, (orders, _) in zip(judged, counted, books, strict=True):
+        refusal[rows[np.isin(orders.customer, beyond)]] = Refusal.BEYOND_CREDIT
+    return judged
 
 
 def _start_of(task: GateTask, before: Before) -> Start:
@@ -288,21 +332,21 @@ def _start_of(task: GateTask, before: Before) -> Start:
 
 
 def _clear_period(
-    task: GateTask, period: Period, wires: Wires, start: Start | None, carry: IntArray, taps: IntArray
+    task: GateTask,
+    period: Period,
+    refusal: NDArray[np.uint8],
+    wires: Wires,
+    start: Start | None,
+    carry: IntArray,
+    taps: IntArray,
 ) -> Cleared:
-    factors, rules = wires.at(taps, task.engine), task.parameters
+    factors = wires.at(taps, task.engine)
     nodes = len(factors.network.nodes)
-    # who stands at a node that the network lacks cannot be traded with; that is the registry's to put right
-    there = (period.node >= 0) & (period.node < nodes)
-    customer, node = period.customer[there], period.node[there]
+    customer, node = _placed(period, nodes)[:2]
     # customers are numbered along the feeder here, so that what is carried is as short as the feeder
     at = np.searchsorted(task.customer, customer)
     if not np.array_equal(np.append(task.customer, OPERATOR)[at], customer):
         raise InputError(f"gate of {task.feeder}", f"interval {period.first}", "has customers that the task lacks")
-    floor, cap = round(rules.price_floor * MICROS), round(rules.price_cap * MICROS)
-    limited = task.price_run is not None and task.price_run.within_connection
-    capacity = period.capacity_w[there] if limited and period.capacity_w is not None else None
-    refusal = refusals(period.orders, customer, node, floor, cap, capacity, period.held.customer)
     rows = np.flatnonzero(refusal == Refusal.NONE)
     accepted = period.orders.take(rows)
     if period.delivered is not None and task.price_run is not None:

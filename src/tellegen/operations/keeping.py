@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellegen.operations.accounts import Accounts
+from tellegen.operations.credit import Exposure
 from tellegen.operations.delivery import Deliveries
 from tellegen.operations.meters import Meters
 from tellegen.operations.positions import QUANTITIES, Position
@@ -26,6 +27,8 @@ Columns = dict[str, NDArray[Any]]
 Key = tuple[int, int]
 PREFIX = "market."
 """Beginning of the names of the parts that are the market's own."""
+EXPOSED = "exposed"
+"""The part of what accounts owed as a gate closed that is being cleared."""
 
 
 def state_parts(state: State) -> dict[str, Columns]:
@@ -44,6 +47,7 @@ def state_parts(state: State) -> dict[str, Columns]:
             "since_close": _sums(state.since_close),
             "keys": _keys(state),
             "small": _small(state),
+            **_exposed(state),
         }.items()
     }
 
@@ -66,6 +70,8 @@ def restore(state: State, parts: Mapping[str, Mapping[str, NDArray[Any]]], size:
     state.late, state.since_close = _restored_sums(mine["late"]), _restored_sums(mine["since_close"])
     _restore_keys(state, mine["keys"])
     _restore_small(state, mine["small"])
+    if EXPOSED in mine:
+        _restore_exposed(state, mine[EXPOSED])
     state.size = size
 
 
@@ -182,6 +188,24 @@ def _restore_days(state: State, columns: Mapping[str, NDArray[Any]]) -> None:
     customer, connected = _split(columns["connected_customer"], lengths), _split(columns["connected"], lengths)
     for k, (key, sums) in enumerate(sorted(_restored_sums(columns).items())):
         state.days[key] = OpenDay(sums, customer[k], connected[k])
+
+
+def _exposed(state: State) -> dict[str, Columns]:
+    """Nothing where no day-ahead gate is being cleared."""
+    ordered = sorted(state.exposed_now().items())
+    columns: Columns = {
+        "first": np.array([first for first, _ in ordered], dtype=np.int64),
+        "customers": _lengths(each.number for _, each in ordered),
+        "customer": _joined([each.number for _, each in ordered]),
+        "nanos": _joined([each.nanos for _, each in ordered]),
+    }
+    return {EXPOSED: columns} if ordered else {}
+
+
+def _restore_exposed(state: State, columns: Mapping[str, NDArray[Any]]) -> None:
+    who, nanos = (_split(columns[name], columns["customers"]) for name in ("customer", "nanos"))
+    for k, first in enumerate(columns["first"].tolist()):
+        state.exposed[first] = Exposure(who[k], nanos[k])
 
 
 def _sums(by_key: Mapping[Key, LineSums]) -> Columns:

@@ -17,7 +17,9 @@ import numpy as np
 
 from tellegen.errors import InputError
 from tellegen.operations.growing import GrowingFile, bounded_bytes, interval_at, rows_of
+from tellegen.operations.timetable import day_of
 from tellegen.records import Product, Requirements
+from tellegen.rules import Rulebook
 from tellegen.units import MICROS, ROW_LIMIT
 
 COLUMNS = ("time", "product", "quantity_kw", "price", "feeder")
@@ -74,23 +76,24 @@ class ReserveFile(GrowingFile[Reserves]):
 
     Parameters
     ----------
-    feeders : those that a row may name.
+    feeders : those that a row may name. rulebook : whose price cap bounds what is paid.
     """
 
-    def __init__(self, path: Path, feeders: Collection[str]) -> None:
-        super().__init__(path, _WHAT, lambda: read_reserves(path, feeders, growing=True), Reserves())
+    def __init__(self, path: Path, feeders: Collection[str], rulebook: Rulebook) -> None:
+        super().__init__(path, _WHAT, lambda: read_reserves(path, feeders, rulebook, growing=True), Reserves())
 
 
-def read_reserves(path: Path, feeders: Collection[str], *, growing: bool = False) -> Reserves:
+def read_reserves(path: Path, feeders: Collection[str], rulebook: Rulebook, *, growing: bool = False) -> Reserves:
     """Read a reserve file; a header may name the columns. No row at all is right: nothing is asked for.
 
     Parameters
     ----------
-    feeders : those that a row may name. growing : as `tellegen.operations.growing.bounded_bytes`.
+    feeders : those that a row may name. rulebook : whose price cap bounds what is paid.
+    growing : as `tellegen.operations.growing.bounded_bytes`.
 
     Raises
     ------
-    InputError : not such a table, or a time, product and feeder twice; says where.
+    InputError : not such a table, a time, product and feeder twice, or a price above the cap; says where.
     """
     found: dict[tuple[int, Product, str], Asked] = {}
     for line, row in rows_of(path, bounded_bytes(path, _WHAT, growing=growing), (COLUMNS[:-1], COLUMNS)):
@@ -103,16 +106,29 @@ def read_reserves(path: Path, feeders: Collection[str], *, growing: bool = False
         feeder = row[4] if len(row) == len(COLUMNS) else ""
         if feeder and feeder not in feeders:
             raise InputError(path, f"line {line}, feeder '{feeder[:40]}'", f"is none of {', '.join(sorted(feeders))}")
+        price_micros, cap = _whole(path, line, COLUMNS[3], row[3], MICROS), _cap_from(rulebook, interval)
+        if price_micros > cap:
+            said = f"is above the rulebook's price cap of {Decimal(cap) / MICROS} per kWh, so that no gate may pay it"
+            remedy = "ask at the cap or below, or raise price_cap_per_kwh in a new version"
+            raise InputError(path, f"line {line}, {COLUMNS[3]} '{row[3][:40]}'", f"{said}; {remedy}")
         asked = Asked(
             interval,
             product,
             _whole(path, line, COLUMNS[2], row[2], W_PER_KW),
-            _whole(path, line, COLUMNS[3], row[3], MICROS),
+            price_micros,
             feeder,
         )
         if found.setdefault((interval, product, feeder), asked) is not asked:
             raise InputError(path, f"line {line}", "asks for what a line before it asks for; give one")
     return Reserves(tuple(found.values()))
+
+
+def _cap_from(rulebook: Rulebook, interval: int) -> int:
+    """The lowest price cap of the versions that hold in an interval or later, for a row holds until the next."""
+    day = day_of(rulebook, interval)
+    held = [rules for rules in rulebook.versions if rules.effective <= day][-1:]
+    later = [rules for rules in rulebook.versions if rules.effective > day]
+    return min(rules.tariff.price_cap_micros_per_kwh for rules in held + later)
 
 
 def _whole(path: Path, line: int, name: str, text: str, units: int) -> int:

@@ -7,14 +7,16 @@ looked up there by the cut that a record of the market names.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 
 import numpy as np
 
 from tellegen.operations.accounts import Accounts
+from tellegen.operations.credit import Exposure
 from tellegen.operations.delivery import Deliveries, awarded_by
+from tellegen.operations.devices import Devices
 from tellegen.operations.meters import Meters, standing_of
 from tellegen.operations.positions import Position, scheduled_wh
 from tellegen.operations.sums import LineSums
@@ -37,6 +39,7 @@ from tellegen.records import (
     Holds,
     Line,
     MeterStates,
+    Orders,
     Postings,
     Readings,
     Requirements,
@@ -146,6 +149,7 @@ class State:
         self.spread_from = np.full(feeders, NONE, dtype=np.int64)
         self.run_spread_from = np.full(feeders, NONE, dtype=np.int64)
         self.taps_from = np.full(feeders, NONE, dtype=np.int64)  # entry of where taps stand; NONE: as in the document
+        self.exposed: dict[int, Exposure] = {}  # by first interval of a day-ahead gate that is not complete
         self.positions: dict[tuple[int, int], Position] = {}  # by feeder and first interval of the day
         self.reads: dict[int, int] = {}
         self.first = NONE  # the first interval that was settled
@@ -251,6 +255,11 @@ class State:
         following = 1 + max(first for market, first in self.gates if market == REAL_TIME)
         return self.deliveries.over(interval, energy, rules, following)
 
+    def devices(self, market: str, first: int, orders: Sequence[Orders]) -> tuple[Devices, ...]:
+        """Assets behind the orders of each period of a gate, as known when it closed."""
+        begins = [hours.start for hours in self.periods(market, first)]
+        return self.topology.devices(orders, begins, self.gate_at(market, first) - 1)
+
     # Gates
 
     def _root_prices(self, index: int, header: Header, table: Table) -> None:
@@ -273,12 +282,26 @@ class State:
             held = self.held(header.interval)
             if held.size and header.market == REAL_TIME:
                 self.deliveries.show(header.interval, held, self.meters.last_net_wh(held))
+            if header.market == DAY_AHEAD:
+                self._expose(header.interval)
             return
         rows = gate.rows.rows()
         place = {(row["feeder"].item(), int(row["interval"])): k for k, row in enumerate(rows)}
         for row in table.rows():
             rows[place[row["feeder"].item(), int(row["interval"])]] = row
         gate.rows = Gates.from_rows(rows)
+
+    def _expose(self, first: int) -> None:
+        """What everybody owes as a day-ahead gate closes, where the rules give credit; kept until it is complete."""
+        self.exposed = self.exposed_now()
+        rule = self.book.at(self.date_of(first)).credit
+        if rule is not None:
+            self.exposed[first] = Exposure.of(self.accounts, self.positions.values(), self.settled, rule)
+
+    def exposed_now(self) -> dict[int, Exposure]:
+        """Exposures as of day-ahead gates that are not complete yet."""
+        gates = {first: gate for (market, first), gate in self.gates.items() if market == DAY_AHEAD}
+        return {t: e for t, e in self.exposed.items() if t in gates and not gates[t].is_complete(DAY_AHEAD)}
 
     def _gate_of(self, header: Header) -> tuple[Gate, int, int]:
         """The gate that a clearing belongs to, its feeder and its period."""
@@ -474,6 +497,7 @@ class State:
         self.accounts.forget(gone)
         self.meters.forget(gone)
         self.deliveries.forget(gone)
+        self.exposed = {first: each.without(gone) for first, each in self.exposed.items()}
         for position in self.positions.values():
             position.forget(gone)
         for sums in (*self.late.values(), *self.since_close.values()):

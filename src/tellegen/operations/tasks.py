@@ -11,14 +11,18 @@ from tellegen.market import Agreements, can_start
 from tellegen.market.facts import CARRIED
 from tellegen.metering.load_profile import Quantity
 from tellegen.operations.book import Book
+from tellegen.operations.credit import Credit
+from tellegen.operations.devices import Devices
 from tellegen.operations.gate import Before, Delivered, GateTask, Held, Period
 from tellegen.operations.positions import parties_of
 from tellegen.operations.price_run import MeteredPower
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.state import NONE, State, cut_of
 from tellegen.operations.topology import Connected, Feeder
-from tellegen.records import COLD, Awards, Clearings, Energy, Gates, Prices, RecordError, Starts, Taps
+from tellegen.records import COLD, Awards, Clearings, Energy, Gates, Orders, Prices, RecordError, Starts, Taps
 from tellegen.records.market import DAY_AHEAD, PRICE_RUN, REAL_TIME
+from tellegen.rules.credit import CreditRule
+from tellegen.rules.price_run import PriceRun
 from tellegen.units import INTERVALS_PER_HOUR, IntArray
 
 W_PER_KW = 1_000.0
@@ -81,6 +85,9 @@ class TaskMaker:
         """The task of one feeder at a gate that is on record."""
         state, record = self._state, self.record
         gate, wires = state.gates[market, first], record.feeders[feeder]
+        rules = state.book.at(state.date_of(first))
+        books = [book.orders(wires.name, k) for k in range(gate.periods)]
+        devices = self._devices(market, first, books, rules.price_run)
         periods = []
         connected = []
         for k, (hours, everybody) in enumerate(
@@ -94,11 +101,12 @@ class TaskMaker:
                     first=hours.start,
                     intervals=len(hours),
                     root_price_micros=int(gate.rows.root_price[row]),
-                    orders=book.orders(wires.name, k),
+                    orders=books[k],
                     customer=everybody.customer[here],
                     node=everybody.node[here],
                     capacity_w=everybody.capacity_w[here],
                     held=self._held(first, everybody, here, gate.cut) if market == REAL_TIME else Held.nobody(),
+                    devices=devices[k],
                 )
             )
         customer = connected[0] if len(connected) == 1 else np.unique(np.concatenate(connected))
@@ -109,15 +117,16 @@ class TaskMaker:
             market=market,
             periods=tuple(periods),
             network=wires.network_name,
-            parameters=state.book.at(state.date_of(first)).market,
+            parameters=rules.market,
             customer=customer,
             carry=self._carry(market, first, customer),
             root_limit_kw=wires.root_limit_kw,
             start=None if start == NONE else self._start(start),
             spread_micros=None if spread == NONE else self._last_spread(spread),
             agreements=agreements_of(self._everybody(market, first), feeder),
-            pivotal=state.book.at(state.date_of(first)).pivotal,
-            price_run=state.book.at(state.date_of(first)).price_run,
+            pivotal=rules.pivotal,
+            price_run=rules.price_run,
+            credit=self._credit(market, first, feeder, customer, rules.credit),
             taps=self._taps(wires, int(gate.rows.taps_from[row])),
             engine=self._engine,
         )
@@ -139,6 +148,26 @@ class TaskMaker:
         net_wh = np.where(known.profiled, profile_wh, state.deliveries.shown(interval, customer))
         limits = -connected.export_limit_w[rows], connected.import_limit_w[rows]
         return Held(customer, np.clip(net_wh * INTERVALS_PER_HOUR, *limits))
+
+    def _credit(
+        self, market: str, first: int, feeder: int, customer: IntArray, rule: CreditRule | None
+    ) -> Credit | None:
+        """What customers may still come to owe, by their limits as the gate's first period begins; None: anything."""
+        if market != DAY_AHEAD or rule is None:
+            return None
+        everybody = self._everybody(market, first)[0]
+        here = everybody.on(feeder)
+        own = np.zeros(customer.size, dtype=np.int64)
+        own[np.searchsorted(customer, everybody.customer[here])] = everybody.credit[here]
+        return Credit.of(rule, own, self._state.exposed[first].at(customer))
+
+    def _devices(
+        self, market: str, first: int, books: list[Orders], rules: PriceRun | None
+    ) -> tuple[Devices | None, ...]:
+        """What is registered of the devices behind the orders of a gate's periods; None where no rule asks."""
+        if rules is None or not rules.within_devices:
+            return (None,) * len(books)
+        return self._state.devices(market, first, books)
 
     def _taps(self, feeder: Feeder, entry: int) -> IntArray:
         """Where taps stand, in steps away from the network's document."""
@@ -210,6 +239,7 @@ class TaskMaker:
                     node=metered.node,
                     capacity_w=connected.capacity_w[here],
                     held=Held(held, np.zeros_like(held)),  # meters show what they do
+                    devices=self._devices(REAL_TIME, interval, [before.orders], rules.price_run)[0],
                     delivered=Delivered(
                         before.awards.by_order(len(before.orders)),
                         before.prices,

@@ -17,8 +17,9 @@ from tellegen.errors import InputError
 from tellegen.grid import Case, network_from_json, network_to_json, steps_moved
 from tellegen.grid.document import case_from_json, case_to_json, is_case
 from tellegen.grid.network import Network
+from tellegen.operations.devices import Devices, devices_behind
 from tellegen.privacy.recorder import Recorder, Span
-from tellegen.records import Document
+from tellegen.records import Document, Orders
 from tellegen.registry import Directory
 from tellegen.units import IntArray
 
@@ -178,6 +179,7 @@ class Connected:
     customer, node, meter, capacity_w : int64[n + feeders].
     import_limit_w, export_limit_w : int64[n + feeders], what the connection agreement allows.
     reads_every : int64[n + feeders], market intervals that one reading of each meter spans, from 1.
+    credit : int64[n + feeders], whole currency that each may owe; 0: the rulebook's limit, -1: nothing.
     start : int64[feeders + 1]; rows ``start[k]`` up to ``start[k + 1]`` are the customers on feeder k, in ascending
         order, and row ``start[-1] + k`` is its substation.
     """
@@ -189,6 +191,7 @@ class Connected:
     import_limit_w: IntArray
     export_limit_w: IntArray
     reads_every: IntArray
+    credit: IntArray
     start: IntArray
 
     @property
@@ -268,6 +271,7 @@ class Topology:
             import_limit_w=rows.import_limit_w[chosen],
             export_limit_w=rows.export_limit_w[chosen],
             reads_every=np.maximum(rows.reads_every[chosen], 1).astype(np.int64),
+            credit=rows.credit[chosen].astype(np.int64),
             start=start[: len(self.feeders) + 1],
         )
         self._latest[interval, known_by] = found
@@ -292,6 +296,10 @@ class Topology:
         feeder[at], node[at] = number[here], rows.node[here]
         meter[at], capacity[at] = rows.asset[here], rows.capacity_w[here]
         return feeder, node, np.where(feeder >= 0, meter, -1), capacity
+
+    def devices(self, orders: Sequence[Orders], interval: Sequence[int], known_by: int) -> tuple[Devices, ...]:
+        """Assets behind the orders of periods, each as it holds in an interval, as known by a time."""
+        return devices_behind(self._directory, orders, interval, known_by)
 
     def since(self, customer: IntArray) -> IntArray:
         """First interval from which each customer was ever connected, int64[k]."""

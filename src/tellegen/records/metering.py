@@ -159,7 +159,11 @@ class Refusal(IntEnum):
     DUPLICATE = 9
     MALFORMED = 10
     BEYOND_CONNECTION = 11
+    BEYOND_DEVICE = 12
+    BEYOND_CREDIT = 13
     NOT_DELIVERED = 14
+    NOT_REGISTERED = 15
+    NOT_ATTESTED = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)

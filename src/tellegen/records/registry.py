@@ -126,6 +126,7 @@ class Connections(Table):
     export_limit_w: NDArray[np.int64] = column("<i8", "W", "most that may be injected")
     reads_every: NDArray[np.uint8] = column("|u1", "intervals", "that one reading of the meter spans; 0: one")
     attested_by: NDArray[np.bytes_] = column("|S32", "ASCII", "who vouches for the capacity; empty: nobody")
+    credit: NDArray[np.int32] = column("<i4", "currency", "most that may be owed; 0: the rulebook's limit, -1: nothing")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

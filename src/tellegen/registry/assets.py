@@ -17,8 +17,9 @@ from tellegen.registry.identity import CUSTOMER_MAX, RegistryError
 from tellegen.units import INTERVALS_PER_HOUR
 
 COLUMNS = tuple(name for name in Connections.row_dtype().names or ())
-DEFAULTS = {"reads_every": 0, "attested_by": ""}
-"""Columns that may be left out: the meter is read every market interval, and nobody vouches for the capacity."""
+DEFAULTS = {"reads_every": 0, "attested_by": "", "credit": 0}
+"""Columns that may be left out: the meter is read every market interval, nobody vouches for the capacity, and the
+rulebook says how much may be owed."""
 ROWS_MAX = 2_000_000
 FEEDER_CHARACTERS_MAX = 32
 _TEXTS = ("feeder", "attested_by")
@@ -70,6 +71,12 @@ def check_connections(table: Connections, directory: Directory | None = None) ->
         ((power[2] < 0) | (power[2] > power[0]), "export_limit_w", "is from 0 to the capacity"),
         (INTERVALS_PER_HOUR % np.maximum(every, 1) != 0, "reads_every", "is market intervals that divide an hour"),
         ((every > 1) & (table.device != Device.LOAD), "reads_every", "is the meter's (device load); 0 for an asset"),
+        (table.credit < -1, "credit", "is whole currency; 0 for the rulebook's limit, -1 for none at all"),
+        (
+            (table.credit != 0) & (table.device != Device.LOAD),
+            "credit",
+            "is the account's (device load); 0 for an asset",
+        ),
         (_unprintable(table.attested_by), "attested_by", "is a name in printable ASCII, or empty"),
     ]
     for bad, name, right in faults:

@@ -52,7 +52,7 @@ Parts = Mapping[str, Mapping[str, NDArray[Any]]]
 
 _CONNECTIONS = {device: f"directory.connections.{device.name.lower()}" for device in Device}
 """Names of parts that are about customers."""
-_SHARED, _YOUNGER = ("feeder", "attested_by"), ("reads_every", "attested_by")
+_SHARED, _YOUNGER = ("feeder", "attested_by"), ("reads_every", "attested_by", "credit")
 """Columns of connections with texts that many rows share, and those that came later."""
 
 

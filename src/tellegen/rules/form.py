@@ -262,6 +262,8 @@ class PriceRunForm(_Section):
     relief_w: Annotated[int, Field(ge=0, le=1_000_000)] = _RUN.relief_w
     growth_percent: Ppm = _RUN.growth_ppm
     within_connection: bool = _RUN.within_connection
+    within_devices: bool = _RUN.within_devices
+    attested: bool = _RUN.attested
     missing_percent: Annotated[Ppm, Field(le=1_000_000)] = _RUN.missing_ppm
     hold_share_percent: Ppm = _RUN.hold_ppm
     hold_wh: Annotated[int, Field(ge=0, le=1_000_000_000)] = _RUN.hold_wh
@@ -279,6 +281,13 @@ class PriceRunForm(_Section):
         return self
 
 
+class CreditForm(_Section):
+    """How much an account may owe before its orders of the day ahead are refused; a file without it sets no limit."""
+
+    limit_per_account: Annotated[int, BeforeValidator(_parse_nanos), Field(ge=0, le=10**9 * NANOS)]
+    price_per_kwh: Annotated[Tariffed, Field(gt=0)]
+
+
 class RulebookForm(_Section):
     """One version of the rules, as its file states it."""
 
@@ -293,6 +302,7 @@ class RulebookForm(_Section):
     market_power: MarketPowerForm = MarketPowerForm()
     root_prices: RootPricesForm = RootPricesForm()
     price_run: PriceRunForm = PriceRunForm()
+    credit: CreditForm | None = None
 
     @model_validator(mode="after")
     def _admissible(self) -> RulebookForm:
@@ -302,6 +312,11 @@ class RulebookForm(_Section):
         if stated and not low <= self.timetable.administrative_price <= high:
             raise ValueError(
                 "[timetable] administrative_price is outside the price floor and cap of [market]; move it inside"
+            )
+        if low > self.retail.feed_in_per_kwh:
+            raise ValueError(
+                "[market] price_floor_per_kwh is above feed_in_per_kwh of [retail], so that sun would "
+                "earn no less than without a market however much there is; lower the floor"
             )
         return self
 

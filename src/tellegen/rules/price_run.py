@@ -29,6 +29,8 @@ class PriceRun:
         `relief_w`; up to as much as they drew or fed in, and `relief_w`.
     growth_ppm : by how much an order that was filled in full may be filled beyond its award.
     within_connection : orders of who asks for, or offers, more energy than its connection can carry are refused.
+    within_devices : orders for a device that is not registered, or beyond what it can do, are refused.
+    attested : so are those for a device for whose capacity nobody vouches.
     missing_ppm : where more than this share of the meters on a feeder is missing, there is no run.
     hold_ppm, hold_wh, hold_hours : whose readings were beside its awards by more than `hold_wh` within a day, and by
         more than this share of them, stands at its usual metered use in the real-time gates of so many hours
@@ -44,6 +46,8 @@ class PriceRun:
     relief_w: int = 500
     growth_ppm: int = 0
     within_connection: bool = True
+    within_devices: bool = True
+    attested: bool = True
     missing_ppm: int = 200_000
     hold_ppm: int = 500_000
     hold_wh: int = 5_000

@@ -23,6 +23,7 @@ from tellegen.market.paper import Ladder
 from tellegen.market.parameters import Parameters as MarketParameters
 from tellegen.records import Document
 from tellegen.rules.calendar import TimetableParameters
+from tellegen.rules.credit import CreditRule
 from tellegen.rules.form import RulebookForm, read_form
 from tellegen.rules.price_run import PriceRun
 from tellegen.rules.root_prices import RootPriceParameters
@@ -61,6 +62,7 @@ class Rules:
     timetable : when the market's verbs are due.
     pivotal : thresholds of the test for market power; None: nobody is tested.
     root_prices : what must prove a wholesale price.
+    credit : how much an account may owe; None: any amount.
     price_run : what counts when real time settles by a second clearing on meters; None: the gate's prices settle.
     trailing_days : days of metered withdrawal in the sharing keys of a day.
     sha256 : digest of the file, hex.
@@ -82,6 +84,7 @@ class Rules:
     pivotal: PivotalTest | None
     root_prices: RootPriceParameters
     price_run: PriceRun | None
+    credit: CreditRule | None
     trailing_days: int
     sha256: str
     content: bytes
@@ -218,6 +221,7 @@ def _compose(source: str, name: str, content: bytes) -> Rules:
             form.root_prices.proof, form.root_prices.source, form.root_prices.publisher_key
         ),
         price_run=_price_run(form),
+        credit=None if form.credit is None else CreditRule(form.credit.limit_per_account, form.credit.price_per_kwh),
         trailing_days=form.settlement.trailing_days,
         sha256=hashlib.sha256(content).hexdigest(),
         content=content,
@@ -298,6 +302,8 @@ def _price_run(form: RulebookForm) -> PriceRun | None:
         relief_w=said.relief_w,
         growth_ppm=said.growth_percent,
         within_connection=said.within_connection,
+        within_devices=said.within_devices,
+        attested=said.attested,
         missing_ppm=said.missing_percent,
         hold_ppm=said.hold_share_percent,
         hold_wh=said.hold_wh,

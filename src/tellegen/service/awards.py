@@ -86,7 +86,12 @@ def check_time(request: AwardsRequest, now: int) -> None:
 def document_of(awarded: Awarded) -> dict[str, Any]:
     """The answer, as JSON has it."""
     found = {each.name: getattr(awarded, each.name) for each in fields(awarded)}
-    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in found.items()}
+    said = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in found.items()}
+    reasons = [
+        {"customer": customer, "period": each.row, "reason": each.refusal.name.lower(), "detail": each.detail}
+        for customer, each in awarded.refused()
+    ]
+    return said | {"refused": reasons}
 
 
 def awarded_of(document: Any) -> Awarded:

@@ -84,6 +84,7 @@ class Community:
         ``first_interval - history_days * 288``. The reactive power that heat pumps draw in the data
         set is part of the base load.
     batteries, vehicles, heat_pumps, water_heaters, inverters : what customers own.
+    charging_w : float64[n], what the cars of each home can draw, all at once.
     devices : how many there are of each kind, ``pv``, ``batteries``, ``vehicles``, ``heat_pumps``, ``water_heaters``.
     """
 
@@ -102,6 +103,7 @@ class Community:
     heat_pumps: HeatPumps
     water_heaters: WaterHeaters
     inverters: Inverters
+    charging_w: FloatArray
     devices: Mapping[str, DeviceCount]
 
     @property
@@ -199,6 +201,8 @@ def build_community(
     for pump in pumps:
         load_kvar[pump.home] += reader.series(load, pump.row, f"{pump.profile}_qload") * q_mvar[pump.row] * KW_PER_MW
     digits = max(3, len(str(count)))
+    charging_w = np.zeros(count)
+    np.add.at(charging_w, np.array([car.home for car in cars], dtype=np.int64), [car.nominal_w for car in cars])
     return Community(
         case=case,
         customers=_connections(homes, np.random.default_rng([seed, 3])),
@@ -215,6 +219,7 @@ def build_community(
         heat_pumps=heat_pumps(pumps, reader),
         water_heaters=heaters,
         inverters=inverters(suns, reader),
+        charging_w=charging_w,
         devices={kind: DeviceCount(here[kind], count) for kind, count in given.items()},
     )
 

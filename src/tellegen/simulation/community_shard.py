@@ -16,6 +16,7 @@ from tellegen.privacy import Vault
 from tellegen.privacy.recorder import Recorder, Span
 from tellegen.records import Connections, Device, Document, Histories, Profiles
 from tellegen.registry import SIGNING_PURPOSE
+from tellegen.simulation.registered import homes_assets
 from tellegen.simulation.setup import Setup
 from tellegen.simulation.shard import SIMULATED, ShardKeys, build_shard
 from tellegen.units import MARKET_INTERVAL_S
@@ -75,11 +76,11 @@ def build_community_shard(setup: Setup, folder: Path, origin: str) -> ShardKeys:
 
 
 def connections(setup: Setup) -> Connections:
-    """Where everybody is connected, and the substation by a connection that carries them all."""
+    """Where everybody is connected, and the substation by a connection that carries them all; and their devices."""
     count = setup.node.size + 1
     fuse_w = np.asarray(setup.community.customers.fuse_w, dtype=np.int64)
     capacity = np.append(fuse_w, fuse_w.sum())
-    return Connections(
+    points = Connections(
         customer=np.arange(1, count + 1, dtype=np.int32),
         device=np.full(count, Device.LOAD, dtype=np.uint8),
         asset=np.roll(setup.meters, -1),
@@ -92,7 +93,9 @@ def connections(setup: Setup) -> Connections:
         export_limit_w=capacity,
         reads_every=np.zeros(count, dtype=np.uint8),
         attested_by=np.full(count, SIMULATED, dtype="S32"),
+        credit=np.zeros(count, dtype=np.int32),
     )
+    return Connections.concat([points, homes_assets(points, setup.fleet.homes, setup.community.charging_w)])
 
 
 def histories(setup: Setup) -> Histories:

@@ -110,7 +110,7 @@ def build_shard(
         name: who if isinstance(who, Connections) else _connected(name, np.asarray(who, dtype=np.int32), first_interval)
         for name, who in feeders.items()
     }
-    everybody = Connections.concat(list(members.values())).customer
+    everybody = np.unique(Connections.concat(list(members.values())).customer)
     known_at = first_interval * MARKET_INTERVAL_S if known_at is None else known_at
     with Vault.create(folder / "vault", everybody.tolist(), seed) as vault:
         master = vault.purpose_key(METER_PURPOSE)
@@ -121,7 +121,7 @@ def build_shard(
             senders.put(_admitted_senders(seed, known_at, gateways), Span(known_at, first_interval))
             for name, connected in members.items():
                 recorder, span = Recorder(journal, vault, name, live=True), Span(known_at, first_interval)
-                recorder.put(_admitted_customers(seed, connected.customer, known_at), span)
+                recorder.put(_admitted_customers(seed, np.unique(connected.customer), known_at), span)
                 recorder.put(connected, span)
                 journal.commit(known_at)
             journal.commit(known_at)
@@ -181,4 +181,5 @@ def _connected(feeder: str, customers: NDArray[np.int32], first_interval: int) -
         export_limit_w=np.full(count, FUSE_W),
         reads_every=np.zeros(count, dtype=np.uint8),
         attested_by=np.full(count, SIMULATED, dtype="S32"),
+        credit=np.zeros(count, dtype=np.int32),
     )

@@ -52,7 +52,8 @@ class Findings:
     Attributes
     ----------
     bids, readings : rows found accepted on record.
-    lost : rows that were sent and answered with a receipt, and are not on record as sent; refused : rows refused.
+    lost : rows that were sent and answered with a receipt, and are not on record as sent.
+    refused : rows refused, orders at gates too.
     unposted : customers, per interval, with energy or an award of it and no posting.
     trial_balance : sum of all balances, nano-currency. astray : accounts whose balance is not the fold of the postings.
     receipts : that were verified offline; row_receipts : of single rows. bad_receipts : that did not verify.
@@ -148,7 +149,7 @@ class _Audit:
         )
 
     def _on_record(self, sent: Sequence[Sent]) -> tuple[dict[str, int], int, int]:
-        """Rows accepted by kind, rows lost, rows refused: each batch's rows must hash to what its sender signed."""
+        """Rows accepted by kind, lost, and refused, by gates too: each batch must hash to what its sender signed."""
         refused = {
             self._intake.entry(index).causes[0]: self._intake.entry(index).rows
             for index in self._intake.find(kind=Refusals.kind)
@@ -165,7 +166,8 @@ class _Audit:
                 continue
             header = self._intake.entry(entries[0])
             accepted[header.kind] += header.rows - refused.get(entries[0], 0)
-        return accepted, lost, sum(refused.values())
+        at_gates = sum(self._market.entry(index).rows for index in self._market.find(kind=Refusals.kind))
+        return accepted, lost, sum(refused.values()) + at_gates
 
     def _body_sha256(self, index: int) -> str:
         header = self._intake.entry(index)

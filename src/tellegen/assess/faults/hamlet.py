@@ -45,6 +45,7 @@ from tellegen.records import (
 from tellegen.registry.shard import SIGNING_PURPOSE
 from tellegen.rules import Rulebook
 from tellegen.simulation.batches import SignedBatch, bids_batch, readings_batch
+from tellegen.simulation.registered import assets
 from tellegen.simulation.shard import METER_FIRST, SIMULATED, ShardKeys, build_shard
 from tellegen.units import MARKET_INTERVAL_S, IntArray
 
@@ -60,6 +61,7 @@ _SEED = b"hamlet"
 _SPAN = 1_200
 _BASE_WH = 10_000
 _CAPACITY_W = 25_000
+_ROOF_W = 5_000
 _SIGNATURE_BYTES = 64
 _ROOT_MICROS = 180_000
 
@@ -188,7 +190,11 @@ class Hamlet:
         who = STREETS[street]
         here = [-1 if c in self.plan.absent else nodes[place] for place, c in enumerate(who)]
         node = [*here, int(wires.source[0])]
-        return _connections([*who, SUBSTATIONS[street]], NAMES[street], node, self.plan.first - 1, 0)
+        points = _connections([*who, SUBSTATIONS[street]], NAMES[street], node, self.plan.first - 1, 0)
+        sellers = np.intersect1d(who, SELLERS).astype(np.int64)
+        # a house that nobody lives in yet has its panels all the same
+        roofs = replace(assets(points, Device.PV, sellers, 0, _ROOF_W), node=np.zeros(sellers.size, dtype=np.int32))
+        return Connections.concat([points, roofs])
 
     def connection(self, move: Move) -> Connections:
         """A move as it stands in the registry."""
@@ -365,4 +371,5 @@ def _connections(who: list[int], street: str, node: list[int], interval: int, me
         export_limit_w=capacity,
         reads_every=np.zeros(count, dtype=np.uint8),
         attested_by=np.full(count, SIMULATED, dtype="S32"),
+        credit=np.zeros(count, dtype=np.int32),
     )

@@ -17,6 +17,7 @@ from tellegen.grid.synthetic import Feeder, synthetic_feeder
 from tellegen.market import OrderBook
 from tellegen.operations.topology import Feeder as ShardFeeder
 from tellegen.records import Connections, Device
+from tellegen.simulation.registered import assets
 from tellegen.simulation.shard import SIMULATED, ShardKeys
 from tellegen.simulation.workload import Binding, Instance, limits_that_bind
 from tellegen.units import IntArray
@@ -196,7 +197,7 @@ class ShardPopulation:
     topologies: dict[int, Topology]
 
     def connections(self, first_interval: int) -> list[Connections]:
-        """Where everybody and the substations begin, one batch per feeder."""
+        """Where everybody, their devices and the substations begin, one batch per feeder."""
         batches = []
         for k, feeder in enumerate(self.feeders):
             here = np.flatnonzero(self.feeder == k)
@@ -204,7 +205,14 @@ class ShardPopulation:
             numbers = np.append(self.customer[here], feeder.substation)
             nodes, capacity = np.append(self.node[here], root), np.full(numbers.size, CAPACITY_W)
             capacity[-1] = SUBSTATION_W
-            batches.append(_connections(numbers, [feeder.name] * numbers.size, nodes, first_interval, capacity))
+            points = _connections(numbers, [feeder.name] * numbers.size, nodes, first_interval, capacity)
+            sun, stores = here[self.roof_kw[here] > 0], here[self.battery_kw[here] > 0]
+            sun_w, stores_w = 1e3 * self.roof_kw[sun], 1e3 * self.battery_kw[stores]
+            behind = [
+                assets(points, Device.PV, self.customer[sun], 0, sun_w),
+                assets(points, Device.BATTERY, self.customer[stores], stores_w, stores_w),
+            ]
+            batches.append(Connections.concat([points, *behind]))
         return batches
 
 
@@ -303,4 +311,5 @@ def _connections(
         export_limit_w=capacity_w,
         reads_every=np.zeros(count, dtype=np.uint8),
         attested_by=np.full(count, SIMULATED, dtype="S32"),
+        credit=np.zeros(count, dtype=np.int32),
     )
