@@ -32,7 +32,7 @@ from tellegen.records import (
     Postings,
     Prices,
     Readings,
-    Refusals,
+    RefusedOrders,
     Schedules,
     Statements,
 )
@@ -159,7 +159,7 @@ def test_one_altered_balance_is_found(run_copy: Path, tellegen: Tellegen, change
 def test_no_honest_order_is_refused(run_directory: Path) -> None:
     """Homes order what their registered devices can do, and no more than they could pay for."""
     with ShardRecord.open(run_directory) as record:
-        assert not record.journal.find(kind=Refusals.kind)
+        assert not record.journal.find(kind=RefusedOrders.kind)
         assert record.journal.find(kind=Awards.kind)
 
 

@@ -191,7 +191,7 @@ def test_refused_rows_are_named_and_awards_name_rows_of_the_book(street: tuple[N
     period = replace(periods[0], orders=replace(orders, price_micros=price), node=node)
     (cleared,) = clear_feeder(task_of(street, periods=(period,)), Wires(network))
     bad = np.isin(orders.customer, (3, 5, 7))
-    assert cleared.refused.row.tolist() == np.flatnonzero(bad).tolist()
+    assert cleared.refused.order.tolist() == np.flatnonzero(bad).tolist()
     assert not bad[cleared.awards.order].any()
     assert np.array_equal(orders.customer[cleared.awards.order], cleared.awards.customer)
     assert (cleared.awards.quantity_mw > 0).all()
@@ -234,7 +234,7 @@ def test_reserve_is_required_by_the_operator_and_paid_where_it_is_held(
     period = replace(periods[0], orders=orders, intervals=1)
     (cleared,) = clear_feeder(task_of(street, periods=(period,), agreements=agreements), Wires(network))
     held = dict(zip(cleared.schedules.customer.tolist(), cleared.schedules.reserve_up_wh.tolist(), strict=True))
-    assert cleared.refused.row.tolist() == [len(orders) - 1]  # nobody but the operator requires reserve
+    assert cleared.refused.order.tolist() == [len(orders) - 1]  # nobody but the operator requires reserve
     assert OPERATOR not in held
     assert (held[21], held[22]) == (2000 // 12, 1001 // 12)
     assert cleared.carry[21, 2] == 1_001_000 % 12_000

@@ -16,7 +16,7 @@ from tellegen.operations.awards import awarded_to
 from tellegen.operations.keeping import state_parts
 from tellegen.operations.market import Market
 from tellegen.operations.rerun import rerun
-from tellegen.records import Awards, Clearings, Connections, Device, Refusal, Refusals
+from tellegen.records import Awards, Clearings, Connections, Device, Refusal, RefusedOrders
 from tellegen.records.market import DAY_AHEAD, REAL_TIME
 from tellegen.simulation.shard import GATEWAY
 from tellegen.units import MARKET_INTERVAL_S
@@ -57,7 +57,7 @@ def awarded(market: Market, gate: str) -> set[int]:
 
 
 def refused(market: Market) -> int:
-    return sum(market.record.journal.entry(k).rows for k in market.record.journal.find(kind=Refusals.kind))
+    return sum(market.record.journal.entry(k).rows for k in market.record.journal.find(kind=RefusedOrders.kind))
 
 
 @pytest.fixture

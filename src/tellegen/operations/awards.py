@@ -10,7 +10,7 @@ from tellegen.operations.holds import held_until
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.state import NONE, cut_of
 from tellegen.operations.timetable import day_ahead_at, day_bounds, day_of, periods, real_time_at
-from tellegen.records import Awards, Clearings, Gates, Orders, Prices, Refusal, Refusals
+from tellegen.records import Awards, Clearings, Gates, Prices, Refusal, RefusedOrders
 from tellegen.records.market import DAY_AHEAD
 from tellegen.units import IntArray
 
@@ -53,7 +53,7 @@ def awarded_to(record: ShardRecord, source: str, market: str, first: int) -> Awa
             status[period, there] = int(record.table(clearing, Clearings).status[0])
             energy[period, there] = prices.energy[node[there]]
             reactive[period, there] = prices.reactive[node[there]]
-            refusal[period, there] = _refusals(record, clearing, book.orders(name, period), whose[there])
+            refusal[period, there] = _refusals(record, clearing, whose[there])
             found.take(record, clearing, whose, period)
             until = np.maximum(until, held_until(record, clearing, whose))
     customer, of_period, order, quantity = found.columns()
@@ -119,18 +119,17 @@ class _Found:
         return [np.concatenate(column) for column in zip(*self._parts, strict=True)]
 
 
-def _refusals(record: ShardRecord, clearing: int, orders: Orders, whose: IntArray) -> IntArray:
+def _refusals(record: ShardRecord, clearing: int, whose: IntArray) -> IntArray:
     """Why the gate did not take each one's orders, int64[n] `Refusal`."""
     found = np.zeros(whose.size, dtype=np.int64)
     try:
-        refusals = record.table(record.cause(clearing, Refusals), Refusals)
+        refused = record.table(record.cause(clearing, RefusedOrders), RefusedOrders)
     except KeyError:  # all were taken
         return found
-    refused = orders.customer[refusals.row].astype(np.int64)
-    place = np.searchsorted(whose, refused)
+    place = np.searchsorted(whose, refused.customer)
     here = place < whose.size
-    here[here] = whose[place[here]] == refused[here]
-    found[place[here]] = refusals.refusal[here]
+    here[here] = whose[place[here]] == refused.customer[here]
+    found[place[here]] = refused.refusal[here]
     return found
 
 

@@ -62,7 +62,7 @@ class Book:
     def orders(self, feeder: str, period: int) -> Orders:
         """The book of a feeder's period: rows sorted by customer, each one's in its own order.
 
-        Refusals name rows of it; awards do until they go on record, where they name rows of `own_rows`.
+        Awards and refusals name rows of it until they go on record, where they name rows of `own_rows`.
         """
         split = self._of(feeder)
         return split.orders.take(split.rows(period))

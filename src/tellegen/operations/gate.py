@@ -59,7 +59,7 @@ from tellegen.records import (
     Prices,
     Product,
     Refusal,
-    Refusals,
+    RefusedOrders,
     Schedules,
     Starts,
 )
@@ -189,7 +189,7 @@ class Cleared:
     Attributes
     ----------
     first : its first market interval.
-    refused : rows of the book that the market does not take.
+    refused : orders that the market does not take, counted as awards count them.
     carry : int64[n, 4], after the period, of the task's customers.
     findings : who was pivotal on what, where that was tested.
     taps, taps_after : int64[r], as the period was cleared, and where controls came to rest at its dispatch. Where they
@@ -197,7 +197,7 @@ class Cleared:
     """
 
     first: int
-    refused: Refusals
+    refused: RefusedOrders
     awards: Awards
     schedules: Schedules
     prices: Prices
@@ -358,7 +358,7 @@ def _clear_period(
         facts, _ = _facts(task, period, factors, orders, settled_at, start, np.zeros_like(carry))
         return Cleared(
             first=period.first,
-            refused=Refusals.empty(),
+            refused=RefusedOrders.empty(),
             awards=Awards.empty(),
             schedules=Schedules.empty(),
             prices=facts.prices.with_reserve_of(given.guide),
@@ -382,7 +382,9 @@ def _clear_period(
     refused = np.flatnonzero(refusal)
     return Cleared(
         first=period.first,
-        refused=Refusals(row=refused.astype(np.int32), refusal=refusal[refused]),
+        refused=RefusedOrders(
+            customer=period.orders.customer[refused], order=refused.astype(np.int32), refusal=refusal[refused]
+        ),
         awards=awards,
         schedules=replace(facts.schedules, customer=who),
         prices=facts.prices,

@@ -319,8 +319,9 @@ class Gating:
         """Put what was cleared on record; rows of the books."""
         for number, (period, done) in enumerate(zip(task.periods, cleared, strict=True)):
             said = done.awards
-            own = book.own_rows(task.feeder, number)[said.order].astype(np.int32)
-            recorded = replace(done, awards=replace(said, order=own))
+            own = book.own_rows(task.feeder, number).astype(np.int32)
+            refused = replace(done.refused, order=own[done.refused.order])
+            recorded = replace(done, awards=replace(said, order=own[said.order]), refused=refused)
             entry = self._put(gate, market, k, recorded, period.intervals, at)
             before = Before(done.prices, done.starts, said, period.orders)
             self._tasks.keep(entry, before, int(gate.rows.root_price[k * gate.periods + number]))

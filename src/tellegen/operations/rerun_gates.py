@@ -37,6 +37,7 @@ from tellegen.records import (
     Prices,
     RecordError,
     Refusals,
+    RefusedOrders,
     Schedules,
     Starts,
     Table,
@@ -190,9 +191,9 @@ class GatesAgain:
         if not self._is_whole(index):
             self._drop(waiting, header.feeder)
             return
-        recorded = waiting.recorded[place] = self._recorded(index, table)
-        waiting.besides[place] = self._cause(index, Taps), self._cause(index, Mitigations)
         period, own = waiting.task.periods[place], waiting.own_rows[place]
+        recorded = waiting.recorded[place] = self._recorded(index, table, period.orders, own)
+        waiting.besides[place] = self._cause(index, Taps), self._cause(index, Mitigations)
         row = None if header.market == PRICE_RUN else self._rows_of(own, period.orders, recorded.awards)
         if row is not None:
             counted = replace(recorded.awards, order=row)
@@ -219,11 +220,11 @@ class GatesAgain:
             self._waiting.pop((waiting.market, feeder, period.first), None)
         self._tallies[waiting.market].leave_out(_ERASED, len(waiting.task.periods))
 
-    def _recorded(self, index: int, table: Clearings) -> Cleared:
+    def _recorded(self, index: int, table: Clearings, orders: Orders, own: IntArray) -> Cleared:
         nothing = np.zeros(0, dtype=np.int64)
         return Cleared(
             first=self._record.header(index).interval,
-            refused=self._cause(index, Refusals) or Refusals.empty(),
+            refused=self._refused(index, orders, own),
             awards=self._cause(index, Awards) or Awards.empty(),
             schedules=self._cause(index, Schedules) or Schedules.empty(),
             prices=self._cause(index, Prices) or Prices.empty(),
@@ -234,6 +235,15 @@ class GatesAgain:
             taps=nothing,
             taps_after=nothing,
             taps_settled=True,
+        )
+
+    def _refused(self, clearing: int, orders: Orders, own: IntArray) -> RefusedOrders:
+        """What was refused; earlier versions recorded rows of the book."""
+        before = self._cause(clearing, Refusals)
+        if before is None:
+            return self._cause(clearing, RefusedOrders) or RefusedOrders.empty()
+        return RefusedOrders(
+            customer=orders.customer[before.row], order=own[before.row].astype(np.int32), refusal=before.refusal
         )
 
     def _cause(self, clearing: int, kind: type[T]) -> T | None:
@@ -266,8 +276,12 @@ class GatesAgain:
                 tally.compare(periods, periods, f"{waiting.task.feeder}: {done.lost}")
                 continue
             for place, again in enumerate(done.cleared):
-                own = waiting.own_rows[place][again.awards.order].astype(np.int32)
-                said = replace(again, awards=replace(again.awards, order=own))
+                own = waiting.own_rows[place].astype(np.int32)
+                said = replace(
+                    again,
+                    awards=replace(again.awards, order=own[again.awards.order]),
+                    refused=replace(again.refused, order=own[again.refused.order]),
+                )
                 where = f"{waiting.task.feeder}, interval {again.first}"
                 same = _same(said, waiting.recorded[place]) and _same_besides(waiting, place, again)
                 tally.compare(1, int(not same), where)

@@ -118,6 +118,18 @@ class Awards(Table):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class RefusedOrders(Table):
+    """Orders that a gate did not take, and why; who owes too much is told to nobody else."""
+
+    kind: ClassVar[str] = "refused_orders"
+    subject: ClassVar[str | None] = "customer"
+
+    customer: NDArray[np.int32] = column("<i4", "1", "customer number")
+    order: NDArray[np.int32] = column("<i4", "1", "row of the order in its customer's submission")
+    refusal: NDArray[np.uint8] = column("|u1", "Refusal", "why it was refused")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Schedules(Table):
     """Whole energy awarded to a customer in a market period; withdrawal positive.
 

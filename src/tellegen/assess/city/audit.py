@@ -32,6 +32,7 @@ from tellegen.records import (
     Prices,
     Readings,
     Refusals,
+    RefusedOrders,
     Submissions,
     bids_body,
 )
@@ -166,7 +167,7 @@ class _Audit:
                 continue
             header = self._intake.entry(entries[0])
             accepted[header.kind] += header.rows - refused.get(entries[0], 0)
-        at_gates = sum(self._market.entry(index).rows for index in self._market.find(kind=Refusals.kind))
+        at_gates = sum(self._market.entry(index).rows for index in self._market.find(kind=RefusedOrders.kind))
         return accepted, lost, sum(refused.values()) + at_gates
 
     def _body_sha256(self, index: int) -> str:
@@ -262,13 +263,18 @@ class _Audit:
         root_price = float(record.table(index, Clearings).root_price[0]) / MICROS
         hours = (range(header.interval, header.interval + 1),)
         gate = record.cause(index, Gates)
-        orders = Book.of(record, REAL_TIME, hours, cut_of(header), gate, {feeder.name}).orders(feeder.name, 0)
-        refused = [
-            record.table(k, Refusals).row
-            for k in self._market.find(kind=Refusals.kind, market=REAL_TIME, interval=header.interval)
-            if self._market.entry(k).feeder == header.feeder
-        ]
-        rows = np.setdiff1d(np.arange(len(orders)), np.concatenate(refused)) if refused else np.arange(len(orders))
+        book_on_record = Book.of(record, REAL_TIME, hours, cut_of(header), gate, {feeder.name})
+        orders = book_on_record.orders(feeder.name, 0)
+        refused = RefusedOrders.concat(
+            [
+                record.table(k, RefusedOrders)
+                for k in self._market.find(kind=RefusedOrders.kind, market=REAL_TIME, interval=header.interval)
+                if self._market.entry(k).feeder == header.feeder
+            ]
+        )
+        rows = np.setdiff1d(
+            np.arange(len(orders)), book_on_record.rows_of(feeder.name, 0, refused.customer, refused.order)
+        )
         book = OrderBook.from_orders(orders.take(rows))
         limit = feeder.root_limit_kw
         first = clear(feeder.network, book, root_price, root_limit_kw=limit)
