@@ -45,8 +45,10 @@ from tellegen.market import (
 from tellegen.market.clearing import Options
 from tellegen.market.facts import Facts
 from tellegen.market.paper import PAPER, beyond_limits, inflexible_w, paper_orders, without_paper
+from tellegen.market.withheld import Idle, Withheld, withheld
 from tellegen.operations.admission import refusals
 from tellegen.operations.price_run import MeteredPower, run_orders
+from tellegen.operations.relief import Knowledge, forgone, idle, together, undelivered
 from tellegen.records import (
     OPERATOR,
     Awards,
@@ -106,6 +108,7 @@ class Period:
     customer, node : int64[c], who is connected to the feeder in the period, ascending, and where.
     capacity_w : int64[c], what each one's connection can carry; None: orders of any quantity are taken.
     delivered : in a price run, after the interval; None: a gate, before it.
+    known : of relief, for the test of market power; None: nothing.
     """
 
     first: int
@@ -116,6 +119,7 @@ class Period:
     node: IntArray
     delivered: Delivered | None = None
     capacity_w: IntArray | None = None
+    known: Knowledge | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,7 +171,7 @@ class Cleared:
     first : its first market interval.
     refused : rows of the book that the market does not take.
     carry : int64[n, 4], after the period, of the task's customers.
-    findings : who was pivotal on what, where that was tested.
+    findings : who was pivotal on what, where that was tested; withheld : who kept relief back.
     taps, taps_after : int64[r], as the period was cleared, and where controls came to rest at its dispatch. Where they
         go round in circles (`taps_settled` is false) they stay.
     """
@@ -181,6 +185,7 @@ class Cleared:
     clearing: Clearings
     carry: IntArray
     findings: tuple[Finding, ...]
+    withheld: tuple[Withheld, ...]
     taps: IntArray
     taps_after: IntArray
     taps_settled: bool
@@ -294,7 +299,7 @@ def _clear_period(
         book, awarded = period.orders.take(theirs), given.awarded_mw[theirs]
         orders = run_orders(book, awarded, given.metered, period.root_price_micros, task.price_run)
         settled_at = np.union1d(node, given.sold_at)
-        facts, _ = _facts(task, period, factors, orders, settled_at, start, np.zeros_like(carry))
+        facts, findings, kept_back = _facts(task, period, factors, orders, settled_at, start, np.zeros_like(carry))
         return Cleared(
             first=period.first,
             refused=Refusals.empty(),
@@ -304,12 +309,13 @@ def _clear_period(
             starts=Starts.empty(),  # no run starts from another
             clearing=facts.clearing,
             carry=carry,
-            findings=(),
+            findings=findings,
+            withheld=kept_back,
             taps=taps,
             taps_after=taps,
             taps_settled=True,
         )
-    facts, findings = _facts(task, period, factors, accepted, np.unique(node), start, carry)
+    facts, findings, kept_back = _facts(task, period, factors, accepted, np.unique(node), start, carry)
     awarded = facts.awards.order
     awards = replace(facts.awards, customer=accepted.customer[awarded], order=rows[awarded].astype(np.int32))
     who = task.customer[facts.schedules.customer - 1].astype(np.int32)
@@ -327,6 +333,7 @@ def _clear_period(
         clearing=facts.clearing,
         carry=facts.carry,
         findings=findings,
+        withheld=kept_back,
         taps=taps,
         taps_after=after,
         taps_settled=settled,
@@ -341,7 +348,7 @@ def _facts(
     settled: IntArray,
     start: Start | None,
     carry: IntArray,
-) -> tuple[Facts, tuple[Finding, ...]]:
+) -> tuple[Facts, tuple[Finding, ...], tuple[Withheld, ...]]:
     """What comes of some orders, with paper at the nodes where somebody settles."""
     rules, network = task.parameters, factors.network
     book = OrderBook.from_orders(orders)
@@ -358,7 +365,7 @@ def _facts(
     )
     ladder = None if task.price_run is None else task.price_run.ladder
     if ladder is None:
-        outcome, findings = _cleared(task, network, book, period.root_price_micros, options)
+        outcome, findings, kept_back = _cleared(task, period, network, book, orders, period.root_price_micros, options)
     else:
         floor, cap = round(rules.price_floor * MICROS), round(rules.price_cap * MICROS)
         root_micros = min(max(period.root_price_micros, floor), cap)  # else paper would trade with the root
@@ -366,7 +373,7 @@ def _facts(
         for _ in range(PAPER_TRIES):
             paper = OrderBook.from_orders(paper_orders(settled, fixed, root_micros, floor, cap, ladder))
             both = OrderBook.concat(book, replace(paper, participant=np.full(len(paper), PAPER)))
-            outcome, findings = _cleared(task, network, both, root_micros, options)
+            outcome, findings, kept_back = _cleared(task, period, network, both, orders, root_micros, options)
             beyond = beyond_limits(outcome, settled, rules)
             if outcome.status is ClearingStatus.FALLBACK or not beyond.any():
                 break
@@ -384,7 +391,7 @@ def _facts(
         intervals=period.intervals,
         carry=carry,
     )
-    return facts, findings
+    return facts, findings, kept_back
 
 
 def _really_flowing(outcome: Clearing, book: OrderBook, factors: Factors) -> Clearing:
@@ -401,13 +408,43 @@ def _really_flowing(outcome: Clearing, book: OrderBook, factors: Factors) -> Cle
 
 
 def _cleared(
-    task: GateTask, network: Network, book: OrderBook, root_price_micros: int, options: Options
-) -> tuple[Clearing, tuple[Finding, ...]]:
+    task: GateTask,
+    period: Period,
+    network: Network,
+    book: OrderBook,
+    orders: Orders,
+    root_price_micros: int,
+    options: Options,
+) -> tuple[Clearing, tuple[Finding, ...], tuple[Withheld, ...]]:
+    """The outcome of a book, whose first rows are the orders; with market power cured and found, where it is tested."""
     root_price = root_price_micros / MICROS
     if task.references is None and task.pivotal is None:
-        return clear(network, book, root_price, **options), ()
-    mitigated = clear_mitigated(network, book, root_price, references=task.references, test=task.pivotal, **options)
-    return mitigated.clearing, mitigated.findings
+        return clear(network, book, root_price, **options), (), ()
+    test, known = task.pivotal or PivotalTest(), period.known
+    worth = None
+    if known is not None:
+        worth = np.full(len(book), np.nan)
+        worth[: len(orders)] = forgone(orders, known, root_price_micros, test)
+    mitigated = clear_mitigated(
+        network, book, root_price, references=task.references, test=test, forgone=worth, **options
+    )
+    kept_back: tuple[Withheld, ...] = ()
+    if known is not None and mitigated.clearing.limits:
+        kept_back = withheld(mitigated.run, mitigated.book, _idle(task, period, root_price_micros, test), test)
+    return mitigated.clearing, mitigated.findings, kept_back
+
+
+def _idle(task: GateTask, period: Period, root_price_micros: int, test: PivotalTest) -> Idle:
+    """What could have been sold and was not offered; in a price run also what was awarded and not delivered."""
+    assert period.known is not None
+    orders = period.orders.take(np.flatnonzero(period.orders.customer != OPERATOR))
+    unoffered = idle(orders, period.known, period.customer, period.node, root_price_micros, test)
+    given, rules = period.delivered, task.price_run
+    if given is None or rules is None:
+        return unoffered
+    awarded = given.awarded_mw[period.orders.customer != OPERATOR]
+    short = undelivered(orders, awarded, given.metered, period.known, root_price_micros, test, rules)
+    return together(unoffered, short)
 
 
 def _demand_kva(nodes: int, awards: Awards, orders: Orders) -> ComplexArray:

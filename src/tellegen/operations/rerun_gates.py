@@ -13,8 +13,8 @@ from tellegen.market.engine import engine_name
 from tellegen.operations.administrative import administrative_clearing, stand_in
 from tellegen.operations.book import Book
 from tellegen.operations.clearers import Clearers
+from tellegen.operations.findings import market_power
 from tellegen.operations.gate import Before, Cleared, GateTask
-from tellegen.operations.gating import mitigations
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.runs import guide_of
 from tellegen.operations.state import Gate, State
@@ -39,6 +39,7 @@ from tellegen.records import (
     Starts,
     Table,
     Taps,
+    Withholdings,
 )
 from tellegen.records.market import CLEARED, PRICE_RUN, REAL_TIME
 from tellegen.units import IntArray
@@ -58,7 +59,7 @@ class _Waiting:
     task: GateTask
     own_rows: list[IntArray]
     recorded: dict[int, Cleared] = field(default_factory=dict)
-    besides: dict[int, tuple[Taps | None, Mitigations | None]] = field(default_factory=dict)
+    besides: dict[int, tuple[Taps | None, list[Table]]] = field(default_factory=dict)
 
 
 class GatesAgain:
@@ -188,7 +189,8 @@ class GatesAgain:
             self._drop(waiting, header.feeder)
             return
         recorded = waiting.recorded[place] = self._recorded(index, table)
-        waiting.besides[place] = self._cause(index, Taps), self._cause(index, Mitigations)
+        found = [self._cause(index, kind) for kind in (Mitigations, Withholdings)]
+        waiting.besides[place] = self._cause(index, Taps), [each for each in found if each is not None]
         period, own = waiting.task.periods[place], waiting.own_rows[place]
         row = None if header.market == PRICE_RUN else self._rows_of(own, period.orders, recorded.awards)
         if row is not None:
@@ -228,6 +230,7 @@ class GatesAgain:
             clearing=table,
             carry=nothing,
             findings=(),
+            withheld=(),
             taps=nothing,
             taps_after=nothing,
             taps_settled=True,
@@ -271,12 +274,13 @@ class GatesAgain:
 
 
 def _same_besides(waiting: _Waiting, place: int, again: Cleared) -> bool:
-    """Whether taps moved to the same places, and the same customers were pivotal."""
-    taps, held = waiting.besides[place]
+    """Whether taps moved to the same places, and market power was found of the same customers."""
+    taps, recorded = waiting.besides[place]
     moved = waiting.market == REAL_TIME and not np.array_equal(again.taps, again.taps_after)
     same_taps = not moved if taps is None else np.array_equal(taps.step, again.taps_after)
-    found = mitigations(again.findings) if again.findings else None
-    return same_taps and (held is found if held is None or found is None else held.equals(found))
+    found = market_power(again)
+    same = [each.kind for each in found] == [each.kind for each in recorded]
+    return same_taps and same and all(a.equals(b) for a, b in zip(found, recorded, strict=True))
 
 
 _DIFFER = "with another price, award, schedule, start or loss"

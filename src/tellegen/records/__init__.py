@@ -51,6 +51,7 @@ from tellegen.records.operation import (
     Ticks,
     Unsettled,
     UnsettledReason,
+    Withholdings,
 )
 from tellegen.records.published import PriceSources, PublishedPrices, price_message
 from tellegen.records.registry import (
@@ -112,6 +113,7 @@ TABLES: dict[str, type[Table]] = {
         Taps,
         Ticks,
         Unsettled,
+        Withholdings,
     )
 }
 """Every table that may stand on record, by kind."""
@@ -186,6 +188,7 @@ __all__ = [
     "Unsettled",
     "UnsettledReason",
     "ValidationRule",
+    "Withholdings",
     "bid_message",
     "bids_body",
     "column",
