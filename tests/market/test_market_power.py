@@ -201,7 +201,7 @@ def test_who_sells_from_a_store_is_held_to_what_its_energy_is_worth_elsewhere(li
 def test_a_pivotal_seller_gains_no_more_than_the_margin_of_the_root_price_on_its_own_energy(
     line: Network, asked: float
 ) -> None:
-    """Margin and conduct threshold together are a tenth: so the rulebook has them. Beside it, what it would have been."""
+    """Margin and conduct threshold together are a tenth: so the rulebook has them. Beside it: without the test."""
     test = PivotalTest(margin=0.05, conduct_share=0.05, conduct_price=0.025, impact_share=0.05, impact_price=0.025)
     honest = clear(line, pocket(big_price=ROOT, small_price=0.2), ROOT)
 
@@ -215,7 +215,7 @@ def test_a_pivotal_seller_gains_no_more_than_the_margin_of_the_root_price_on_its
 
 
 def test_relief_that_a_pivotal_home_does_not_offer_is_found(line: Network) -> None:
-    """Of the big seller's 9 kW 1 is offered: paper at 5.00 holds the line, and its other 8 would have been paid that."""
+    """Of the big seller's 9 kW 1 is offered: paper at 5.00 holds the line, which its other 8 would have got."""
     paper = OrderBook.of(1, -1, 5.0, 20.0, participant=PAPER)
     book = OrderBook.concat(pocket(big_kw=1.0, big_price=0.3), paper)
     test = PivotalTest()

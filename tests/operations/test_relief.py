@@ -86,7 +86,11 @@ def cleared(
 
 
 def delivered_run(
-    wires: Wires, asked: int, test: PivotalTest | None, device: Device = Device.BATTERY, later: np.ndarray = NOTHING_LATER
+    wires: Wires,
+    asked: int,
+    test: PivotalTest | None,
+    device: Device = Device.BATTERY,
+    later: np.ndarray = NOTHING_LATER,
 ) -> int:
     """The settled price behind the line where everybody does as the gate awarded."""
     orders = book(asked, device=device)

@@ -14,6 +14,7 @@ import pytest
 from tellegen.assess.faults import hamlet
 from tellegen.assess.faults.hamlet import NAMES, STREETS, SUBSTATIONS, Hamlet, Move
 from tellegen.assess.faults.hamlet_play import BOOK, DAY, FIRST, SHORT_DAY, Play, give_prices, short_day
+from tellegen.operations.findings import found_of
 from tellegen.operations.market import Market
 from tellegen.operations.rerun import rerun
 from tellegen.operations.timetable import close_at
@@ -117,7 +118,9 @@ def rules_with(test: str, *, run: bool) -> Rulebook:
     first = BOOK.versions[0]
     text = first.content.decode()
     assert text.count('test = "pivotal"') == text.count("settles = false") == 1
-    text = text.replace('test = "pivotal"', f'test = "{test}"').replace("settles = false", f"settles = {str(run).lower()}")
+    text = text.replace('test = "pivotal"', f'test = "{test}"').replace(
+        "settles = false", f"settles = {str(run).lower()}"
+    )
     files = {f"{rules.effective}.toml": rules.content for rules in BOOK.versions}
     return Rulebook.parse(files | {f"{first.effective}.toml": text.encode()}, "market power")
 
@@ -180,13 +183,17 @@ def test_the_price_run_holds_what_a_pivotal_seller_delivered_to_its_reference(tm
             assert isinstance(found, Mitigations)
             assert (found.customer.tolist(), found.mitigated.tolist()) == ([SELLER], [1])
             assert prices.energy.max() == pytest.approx(1.05 * root, rel=0.05)
+            shown = [each for each in found_of(market.record) if each.market == PRICE_RUN and each.customer == SELLER]
+            assert [(each.what, each.clearings, each.first) for each in shown] == [("held", 1, BID)]
+            assert (shown[0].asked_micros, shown[0].reference_micros) == (400_000, round(1.05 * root))
     assert all(check.ok for check in rerun(play.path))
     assert verify_directory(play.path).ok
 
 
 def test_reserve_is_bought_for_the_grid_and_billed_to_it(tmp_path: Path) -> None:
     """From what is asked for to the customer's statement and the tables that are published."""
-    with hamlet_of(tmp_path) as (play, market):
+    plan = replace(SHORT_DAY, rulebook=rules_with("none", run=False))  # each of two sellers is pivotal
+    with hamlet_of(tmp_path, plan) as (play, market):
         short_day(play)
         asked = Requirements(
             interval=np.array([BID]),

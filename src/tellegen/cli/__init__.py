@@ -48,6 +48,7 @@ COMMANDS = (
     "operate",
     "serve",
     "prices",
+    "market_power",
     "registry",
     "meters",
     "grid",

@@ -1,6 +1,8 @@
-"""What a test of market power found, as it goes on record with its clearing."""
+"""What a test of market power found, as it goes on record with its clearing, and as it is read from there."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +10,7 @@ from numpy.typing import NDArray
 from tellegen.market import Finding
 from tellegen.market.withheld import Withheld
 from tellegen.operations.gate import Cleared
+from tellegen.operations.record import ShardRecord
 from tellegen.records import Mitigations, Table, Withholdings
 from tellegen.units import MICROS, ROW_LIMIT, IntArray
 
@@ -57,3 +60,73 @@ def _names(limits: list[str]) -> NDArray[np.bytes_]:
 
 def _whole(values: list[float], scale: int) -> IntArray:
     return np.array([round(max(min(value * scale, ROW_LIMIT - 1), 1 - ROW_LIMIT)) for value in values], dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """All that was found of one customer on one limit in one market; one line of a report.
+
+    Attributes
+    ----------
+    what : "held", "pivotal" (and within its reference, or a buyer) or "withheld". clearings : in which it was.
+    first, last : market intervals of the first and the last of them.
+    asked_micros, reference_micros : the dearest offer and what it was held to; of what was withheld, the highest
+        price at its node and what its energy was worth elsewhere.
+    idle_w : the most that was kept back.
+    """
+
+    what: str
+    customer: int
+    limit: str
+    market: str
+    clearings: int
+    first: int
+    last: int
+    asked_micros: int
+    reference_micros: int
+    idle_w: int
+
+
+def found_of(record: ShardRecord) -> list[Found]:
+    """What tests of market power have put on record, by customer and limit; rows of erased customers are missing."""
+    lines: dict[tuple[str, int, str, str], Found] = {}
+    for kind in (Mitigations, Withholdings):
+        entries = record.journal.find(kind=kind.kind)
+        for entry, table in record.tables(entries):
+            header = record.header(entry)
+            for one in _rows_of(table, header.market, header.interval):
+                key = one.what, one.customer, one.limit, one.market
+                before = lines.get(key)
+                lines[key] = one if before is None else _both(before, one)
+    return sorted(lines.values(), key=lambda each: (each.customer, each.what, each.limit, each.market))
+
+
+def _rows_of(table: Table, market: str, interval: int) -> list[Found]:
+    rows = []
+    if isinstance(table, Mitigations):
+        for customer, limit, asked, reference, held in zip(
+            *(getattr(table, name).tolist() for name in _HELD), strict=True
+        ):
+            what = "held" if held else "pivotal"
+            rows.append(Found(what, customer, limit.decode(), market, 1, interval, interval, asked, reference, 0))
+    elif isinstance(table, Withholdings):
+        for customer, limit, price, worth, idle in zip(
+            *(getattr(table, name).tolist() for name in _KEPT_BACK), strict=True
+        ):
+            rows.append(Found("withheld", customer, limit.decode(), market, 1, interval, interval, price, worth, idle))
+    return rows
+
+
+def _both(one: Found, two: Found) -> Found:
+    dearest = max(one, two, key=lambda each: each.asked_micros - each.reference_micros)
+    return replace(
+        dearest,
+        clearings=one.clearings + (two.first > one.last),
+        first=one.first,
+        last=two.last,
+        idle_w=max(one.idle_w, two.idle_w),
+    )
+
+
+_HELD = ("customer", "limit", "offered_micros", "reference_micros", "mitigated")
+_KEPT_BACK = ("customer", "limit", "price_micros", "worth_micros", "idle_w")
