@@ -98,7 +98,7 @@ def delivered_run(
     award = gate.awards.by_order(len(orders)) // 1000
     net = 18_500, -int(award[1]), -int(award[2])
     run = cleared(wires, orders, net_w=net, test=test, guide=gate, later=later)
-    held = {finding.participant for finding in run.findings if finding.mitigated}
+    held = {finding.participant for finding in run.found.findings if finding.mitigated}
     assert held <= {STORE}
     return int(run.prices.energy[1])
 
@@ -128,8 +128,8 @@ def test_a_store_is_held_to_what_its_energy_is_worth_later(wires: Wires) -> None
 def test_relief_that_is_not_offered_is_found_at_the_gate_with_what_it_did_to_the_price(wires: Wires) -> None:
     """It raises the price by a quarter of a euro or more; the finding names home, limit and how much was kept back."""
     full, short = cleared(wires, book()), cleared(wires, book(offered_w=0))
-    assert not full.withheld
-    (found,) = short.withheld
+    assert not full.found.withheld
+    (found,) = short.found.withheld
     assert (found.participant, found.idle_kw) == (STORE, 9.0)
     assert found.limit == "rating of line 0 at node 0"
     assert short.prices.energy[1] - full.prices.energy[1] >= 250_000
@@ -141,16 +141,16 @@ def test_relief_that_was_awarded_and_is_not_delivered_is_found_by_the_run(wires:
     orders = book()
     gate = cleared(wires, orders)
     kept = cleared(wires, orders, net_w=(18_500, -2_500, -6_000), guide=gate)
-    assert not kept.withheld
+    assert not kept.found.withheld
     run = cleared(wires, orders, net_w=(18_500, 0, -6_000), guide=gate)
-    (found,) = run.withheld
+    (found,) = run.found.withheld
     assert found.participant == STORE
     assert found.idle_kw == pytest.approx(2.5, abs=0.01)
     assert run.prices.energy[1] - kept.prices.energy[1] >= 250_000
 
 
 def test_nobody_withholds_where_the_price_is_less_than_its_energy_is_worth(wires: Wires) -> None:
-    assert not cleared(wires, book(offered_w=0), later=np.array([0, 2_000_000])).withheld
+    assert not cleared(wires, book(offered_w=0), later=np.array([0, 2_000_000])).found.withheld
 
 
 def test_a_roof_is_measured_by_what_other_roofs_offer() -> None:

@@ -1,4 +1,4 @@
-"""What a test of market power found, as it goes on record with its clearing, and as it is read from there."""
+"""What a clearing found besides prices and awards, as it goes on record with it, and as it is read from there."""
 
 from __future__ import annotations
 
@@ -11,32 +11,38 @@ from tellegen.market import Finding
 from tellegen.market.withheld import Withheld
 from tellegen.operations.gate import Cleared
 from tellegen.operations.record import ShardRecord
-from tellegen.records import Mitigations, Table, Withholdings
+from tellegen.records import Mitigations, Relaxations, Table, Withholdings
 from tellegen.units import MICROS, ROW_LIMIT, IntArray
 
 LIMIT_BYTES_MAX = 64
 
 
-def market_power(cleared: Cleared) -> list[Table]:
-    """The tables of what was found; none where nothing was."""
-    found: list[Table] = []
-    if cleared.findings:
-        found.append(mitigations(cleared.findings))
-    if cleared.withheld:
-        found.append(withholdings(cleared.withheld))
+FINDINGS = (Mitigations, Withholdings, Relaxations)
+"""Tables that a clearing names besides what it settles from."""
+
+
+def findings(cleared: Cleared) -> list[Table]:
+    """The tables of what was found, in the order of `FINDINGS`; none where nothing was."""
+    said, found = cleared.found, list[Table]()
+    if said.findings:
+        found.append(mitigations(said.findings))
+    if said.withheld:
+        found.append(withholdings(said.withheld))
+    if len(said.gave_way):
+        found.append(said.gave_way)
     return found
 
 
-def mitigations(findings: tuple[Finding, ...]) -> Mitigations:
+def mitigations(pivotal: tuple[Finding, ...]) -> Mitigations:
     """Who was pivotal on what."""
     return Mitigations(
-        customer=np.array([each.participant for each in findings], dtype=np.int32),
-        product=np.array([int(each.product) for each in findings], dtype=np.uint8),
-        side=np.array([int(each.side) for each in findings], dtype=np.int8),
-        limit=_names([each.limit for each in findings]),
-        offered_micros=_whole([each.offered for each in findings], MICROS),
-        reference_micros=_whole([each.reference for each in findings], MICROS),
-        mitigated=np.array([each.mitigated for each in findings], dtype=np.uint8),
+        customer=np.array([each.participant for each in pivotal], dtype=np.int32),
+        product=np.array([int(each.product) for each in pivotal], dtype=np.uint8),
+        side=np.array([int(each.side) for each in pivotal], dtype=np.int8),
+        limit=_names([each.limit for each in pivotal]),
+        offered_micros=_whole([each.offered for each in pivotal], MICROS),
+        reference_micros=_whole([each.reference for each in pivotal], MICROS),
+        mitigated=np.array([each.mitigated for each in pivotal], dtype=np.uint8),
     )
 
 

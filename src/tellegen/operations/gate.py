@@ -44,9 +44,10 @@ from tellegen.market import (
 )
 from tellegen.market.clearing import Options
 from tellegen.market.facts import Facts
-from tellegen.market.paper import PAPER, beyond_limits, inflexible_w, paper_orders, without_paper
+from tellegen.market.paper import PAPER, PaperTaken, beyond_limits, inflexible_w, paper_orders, without_paper
 from tellegen.market.withheld import Idle, Withheld, withheld
 from tellegen.operations.admission import refusals
+from tellegen.operations.giving_way import gave_way
 from tellegen.operations.price_run import MeteredPower, run_orders
 from tellegen.operations.relief import Knowledge, forgone, idle, together, undelivered
 from tellegen.records import (
@@ -59,6 +60,7 @@ from tellegen.records import (
     Product,
     Refusal,
     Refusals,
+    Relaxations,
     Schedules,
     Starts,
 )
@@ -163,6 +165,21 @@ class GateTask:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """What a clearing found besides prices and awards.
+
+    Attributes
+    ----------
+    findings : who was pivotal on what, where that was tested; withheld : who kept relief back.
+    gave_way : limits that could not hold and paper that was taken, with their shadow prices.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    withheld: tuple[Withheld, ...] = ()
+    gave_way: Relaxations = field(default_factory=Relaxations.empty)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Cleared:
     """What goes on record of one period.
 
@@ -171,7 +188,7 @@ class Cleared:
     first : its first market interval.
     refused : rows of the book that the market does not take.
     carry : int64[n, 4], after the period, of the task's customers.
-    findings : who was pivotal on what, where that was tested; withheld : who kept relief back.
+    found : what was found besides.
     taps, taps_after : int64[r], as the period was cleared, and where controls came to rest at its dispatch. Where they
         go round in circles (`taps_settled` is false) they stay.
     """
@@ -184,8 +201,7 @@ class Cleared:
     starts: Starts
     clearing: Clearings
     carry: IntArray
-    findings: tuple[Finding, ...]
-    withheld: tuple[Withheld, ...]
+    found: Found
     taps: IntArray
     taps_after: IntArray
     taps_settled: bool
@@ -299,7 +315,7 @@ def _clear_period(
         book, awarded = period.orders.take(theirs), given.awarded_mw[theirs]
         orders = run_orders(book, awarded, given.metered, period.root_price_micros, task.price_run)
         settled_at = np.union1d(node, given.sold_at)
-        facts, findings, kept_back = _facts(task, period, factors, orders, settled_at, start, np.zeros_like(carry))
+        facts, found = _facts(task, period, factors, orders, settled_at, start, np.zeros_like(carry))
         return Cleared(
             first=period.first,
             refused=Refusals.empty(),
@@ -309,13 +325,12 @@ def _clear_period(
             starts=Starts.empty(),  # no run starts from another
             clearing=facts.clearing,
             carry=carry,
-            findings=findings,
-            withheld=kept_back,
+            found=found,
             taps=taps,
             taps_after=taps,
             taps_settled=True,
         )
-    facts, findings, kept_back = _facts(task, period, factors, accepted, np.unique(node), start, carry)
+    facts, found = _facts(task, period, factors, accepted, np.unique(node), start, carry)
     awarded = facts.awards.order
     awards = replace(facts.awards, customer=accepted.customer[awarded], order=rows[awarded].astype(np.int32))
     who = task.customer[facts.schedules.customer - 1].astype(np.int32)
@@ -332,8 +347,7 @@ def _clear_period(
         starts=facts.starts,
         clearing=facts.clearing,
         carry=facts.carry,
-        findings=findings,
-        withheld=kept_back,
+        found=found,
         taps=taps,
         taps_after=after,
         taps_settled=settled,
@@ -348,7 +362,7 @@ def _facts(
     settled: IntArray,
     start: Start | None,
     carry: IntArray,
-) -> tuple[Facts, tuple[Finding, ...], tuple[Withheld, ...]]:
+) -> tuple[Facts, Found]:
     """What comes of some orders, with paper at the nodes where somebody settles."""
     rules, network = task.parameters, factors.network
     book = OrderBook.from_orders(orders)
@@ -365,7 +379,8 @@ def _facts(
     )
     ladder = None if task.price_run is None else task.price_run.ladder
     if ladder is None:
-        outcome, findings, kept_back = _cleared(task, period, network, book, orders, period.root_price_micros, options)
+        outcome, found = _cleared(task, period, network, book, orders, period.root_price_micros, options)
+        taken = PaperTaken.none()
     else:
         floor, cap = round(rules.price_floor * MICROS), round(rules.price_cap * MICROS)
         root_micros = min(max(period.root_price_micros, floor), cap)  # else paper would trade with the root
@@ -373,12 +388,13 @@ def _facts(
         for _ in range(PAPER_TRIES):
             paper = OrderBook.from_orders(paper_orders(settled, fixed, root_micros, floor, cap, ladder))
             both = OrderBook.concat(book, replace(paper, participant=np.full(len(paper), PAPER)))
-            outcome, findings, kept_back = _cleared(task, period, network, both, orders, root_micros, options)
+            outcome, found = _cleared(task, period, network, both, orders, root_micros, options)
             beyond = beyond_limits(outcome, settled, rules)
             if outcome.status is ClearingStatus.FALLBACK or not beyond.any():
                 break
             # the last step there is used up: what it must carry stands elsewhere
             fixed = np.where(beyond, PAPER_GROWS * (fixed + ladder.last_w), fixed)
+        taken = PaperTaken.of(outcome, paper, len(orders))
         outcome = without_paper(outcome, len(orders))
         if outcome.status is ClearingStatus.RELAXED:
             outcome = _really_flowing(outcome, book, factors)
@@ -391,7 +407,7 @@ def _facts(
         intervals=period.intervals,
         carry=carry,
     )
-    return facts, findings, kept_back
+    return facts, replace(found, gave_way=gave_way(outcome, network, taken))
 
 
 def _really_flowing(outcome: Clearing, book: OrderBook, factors: Factors) -> Clearing:
@@ -415,11 +431,11 @@ def _cleared(
     orders: Orders,
     root_price_micros: int,
     options: Options,
-) -> tuple[Clearing, tuple[Finding, ...], tuple[Withheld, ...]]:
+) -> tuple[Clearing, Found]:
     """The outcome of a book, whose first rows are the orders; with market power cured and found, where it is tested."""
     root_price = root_price_micros / MICROS
     if task.references is None and task.pivotal is None:
-        return clear(network, book, root_price, **options), (), ()
+        return clear(network, book, root_price, **options), Found()
     test, known = task.pivotal or PivotalTest(), period.known
     worth = None
     if known is not None:
@@ -431,7 +447,7 @@ def _cleared(
     kept_back: tuple[Withheld, ...] = ()
     if known is not None and mitigated.clearing.limits:
         kept_back = withheld(mitigated.run, mitigated.book, _idle(task, period, root_price_micros, test), test)
-    return mitigated.clearing, mitigated.findings, kept_back
+    return mitigated.clearing, Found(mitigated.findings, kept_back)
 
 
 def _idle(task: GateTask, period: Period, root_price_micros: int, test: PivotalTest) -> Idle:

@@ -13,7 +13,7 @@ from tellegen.market.engine import engine_name
 from tellegen.operations.administrative import administrative_clearing, stand_in
 from tellegen.operations.book import Book
 from tellegen.operations.clearers import Beside, Clearers
-from tellegen.operations.findings import market_power
+from tellegen.operations.findings import findings
 from tellegen.operations.gate import Before, Cleared, GateTask
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.refusals import MarketError, NotYetError
@@ -332,7 +332,7 @@ class Gating:
         tables = [done.awards, done.schedules, done.prices, done.starts]
         if len(done.refused):
             tables.insert(0, done.refused)
-        tables += market_power(done)
+        tables += findings(done)
         # day-ahead, they move from hour to hour of what is planned; those of the wires are where real time left them
         if market == REAL_TIME and not np.array_equal(done.taps, done.taps_after):
             tables.append(Taps(step=done.taps_after.astype(np.int32)))

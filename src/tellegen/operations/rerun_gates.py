@@ -13,8 +13,8 @@ from tellegen.market.engine import engine_name
 from tellegen.operations.administrative import administrative_clearing, stand_in
 from tellegen.operations.book import Book
 from tellegen.operations.clearers import Clearers
-from tellegen.operations.findings import market_power
-from tellegen.operations.gate import Before, Cleared, GateTask
+from tellegen.operations.findings import FINDINGS, findings
+from tellegen.operations.gate import Before, Cleared, Found, GateTask
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.runs import guide_of
 from tellegen.operations.state import Gate, State
@@ -30,7 +30,6 @@ from tellegen.records import (
     GateOutcome,
     Gates,
     Header,
-    Mitigations,
     Orders,
     Prices,
     RecordError,
@@ -39,7 +38,6 @@ from tellegen.records import (
     Starts,
     Table,
     Taps,
-    Withholdings,
 )
 from tellegen.records.market import CLEARED, PRICE_RUN, REAL_TIME
 from tellegen.units import IntArray
@@ -189,7 +187,7 @@ class GatesAgain:
             self._drop(waiting, header.feeder)
             return
         recorded = waiting.recorded[place] = self._recorded(index, table)
-        found = [self._cause(index, kind) for kind in (Mitigations, Withholdings)]
+        found = [self._cause(index, kind) for kind in FINDINGS]
         waiting.besides[place] = self._cause(index, Taps), [each for each in found if each is not None]
         period, own = waiting.task.periods[place], waiting.own_rows[place]
         row = None if header.market == PRICE_RUN else self._rows_of(own, period.orders, recorded.awards)
@@ -229,8 +227,7 @@ class GatesAgain:
             starts=self._cause(index, Starts) or Starts.empty(),
             clearing=table,
             carry=nothing,
-            findings=(),
-            withheld=(),
+            found=Found(),
             taps=nothing,
             taps_after=nothing,
             taps_settled=True,
@@ -274,11 +271,11 @@ class GatesAgain:
 
 
 def _same_besides(waiting: _Waiting, place: int, again: Cleared) -> bool:
-    """Whether taps moved to the same places, and market power was found of the same customers."""
+    """Whether taps moved to the same places, and the same was found: market power, and what gave way."""
     taps, recorded = waiting.besides[place]
     moved = waiting.market == REAL_TIME and not np.array_equal(again.taps, again.taps_after)
     same_taps = not moved if taps is None else np.array_equal(taps.step, again.taps_after)
-    found = market_power(again)
+    found = findings(again)
     same = [each.kind for each in found] == [each.kind for each in recorded]
     return same_taps and same and all(a.equals(b) for a, b in zip(found, recorded, strict=True))
 

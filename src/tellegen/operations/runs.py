@@ -17,7 +17,7 @@ from tellegen.market.engine import engine_name
 from tellegen.operations.administrative import administrative_clearing, stand_in
 from tellegen.operations.clearers import Clearers
 from tellegen.operations.facts import Cleared
-from tellegen.operations.findings import market_power
+from tellegen.operations.findings import findings
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.state import GATE, NONE, Gate, State
 from tellegen.operations.tasks import TaskMaker
@@ -92,7 +92,7 @@ class PriceRuns:
             found: list[Table] = []
             if run.outcome(k) is GateOutcome.CLOSED:
                 cleared = done[k].cleared[0]
-                prices, clearing, found = cleared.prices, cleared.clearing, market_power(cleared)
+                prices, clearing, found = cleared.prices, cleared.clearing, findings(cleared)
             else:
                 prices, root = stand_in(self._record, self._state, run, k, interval, guide_of(self._record, gate, k))
                 clearing = administrative_clearing(root)
