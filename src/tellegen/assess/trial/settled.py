@@ -26,7 +26,7 @@ from tellegen.units import INTERVALS_PER_HOUR, MICROS, IntArray
 
 SILENT = 0.1
 SHARES = (0.0, 0.0, 0.3, 0.8, 1.0, 1.0, 1.0, 1.2)
-"""Homes deliver one of these shares of their awards; a tenth of them something else, up to twice their largest order."""
+"""Homes deliver such a share of their awards; a tenth of them something else, up to twice their largest order."""
 FUSE_W, W_PER_KW = 10**7, 1_000
 
 
