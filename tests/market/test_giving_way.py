@@ -149,6 +149,15 @@ def test_rounds_that_run_out_end_in_administrative_prices(build: Build) -> None:
     assert outcome.award_kw.tolist() == [DEMAND_KW]
     assert outcome.starts is None
     assert outcome.limits == outcome.relaxations == ()
+    dear = clear(
+        network,
+        must_serve(network),
+        ROOT,
+        v_min=0.999,
+        last_spread=1e3 * spread,
+        parameters=Parameters(iterations_max=0, price_cap=5.0),
+    )
+    np.testing.assert_allclose(dear.prices.energy, np.minimum(ROOT + 1e3 * spread, 5.0))
 
 
 def test_without_a_power_flow_the_wires_carry_what_they_can(build: Build) -> None:

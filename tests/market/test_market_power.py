@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tellegen.errors import InputError
 from tellegen.grid.network import LimitKind, Network
 from tellegen.market import (
+    Clearing,
     LimitType,
     Mitigated,
     OrderBook,
@@ -19,6 +21,8 @@ from tellegen.market import (
     clear,
     clear_mitigated,
 )
+from tellegen.market.paper import PAPER
+from tellegen.market.withheld import Idle, withheld
 from tellegen.records import ClearingStatus, Product, Side
 
 HOMES, BIG, SMALL, THIRD = 1, 2, 3, 4
@@ -115,8 +119,11 @@ def test_customers_who_can_be_turned_down_are_competition_unless_the_rule_says_h
     assert near.findings[0].needed_kw == pytest.approx(8.0, abs=1e-3)
 
 
-def test_a_buyer_who_alone_can_take_what_may_not_be_exported_is_held_too(line: Network) -> None:
-    """16 kW of must-run sun behind a line of 10 kVA: 6 must be used there, and only one customer is large enough."""
+def test_nobody_is_made_to_buy(line: Network) -> None:
+    """16 kW of must-run sun behind a line of 10 kVA: 6 must be used there, and only one customer is large enough.
+
+    Its bid stays as it is, and so does what it gets; that it is pivotal is found.
+    """
     book = OrderBook.of(
         1, [-1, 1, 1], [np.nan, -0.5, 0.2], [16.0, 8.0, 4.0], participant=[HOMES, BIG, SMALL]
     )  # fmt: skip
@@ -125,11 +132,11 @@ def test_a_buyer_who_alone_can_take_what_may_not_be_exported_is_held_too(line: N
     assert (finding.participant, finding.side) == (BIG, Side.BUY)
     assert finding.needed_kw == pytest.approx(6.0, abs=1e-3)
     assert finding.others_kw == pytest.approx(4.0, abs=1e-3)
-    assert finding.reference == pytest.approx(0.27)
-    assert outcome.before.prices.energy[1] == pytest.approx(-0.5)
-    assert outcome.clearing.prices.energy[1] == pytest.approx(0.27)
-    np.testing.assert_allclose(outcome.before.award_kw, [16.0, 2.0, 4.0], atol=1e-3)
-    np.testing.assert_allclose(outcome.clearing.award_kw, [16.0, 6.0, 0.0], atol=1e-3)
+    assert not finding.mitigated
+    assert outcome.clearing is outcome.before
+    assert outcome.book is book
+    assert outcome.clearing.prices.energy[1] == pytest.approx(-0.5)
+    np.testing.assert_allclose(outcome.clearing.award_kw, [16.0, 2.0, 4.0], atol=1e-3)
 
 
 def test_reserve_that_is_required_is_a_limit_like_any_other(line: Network) -> None:
@@ -156,10 +163,77 @@ def test_a_voltage_limit_is_tested_with_its_exact_derivatives(street: Callable[.
     assert outcome.clearing.prices.energy[12] < outcome.before.prices.energy[12] - 2
 
 
-def test_mitigation_that_moves_no_price_is_not_done(line: Network) -> None:
-    none = clear_mitigated(line, pocket(), ROOT, test=PivotalTest(impact_min=5.0))
-    assert none.clearing is none.before
-    assert [finding.mitigated for finding in none.findings] == [False]
+def test_offers_are_held_beyond_the_lower_of_two_conduct_thresholds(line: Network) -> None:
+    """References of 0.315: half a tenth of the root's price may be added to it, or 0.002 where that is less."""
+    thresholds = PivotalTest(margin=0.05, conduct_share=0.05, conduct_price=0.025)
+    for asked, test, held in (
+        (0.329, thresholds, False),
+        (0.331, thresholds, True),
+        (0.319, replace(thresholds, conduct_price=0.002), True),
+        (0.316, replace(thresholds, conduct_price=0.002), False),
+    ):
+        outcome = clear_mitigated(line, pocket(big_price=asked), ROOT, test=test)
+        (finding,) = outcome.findings
+        assert finding.mitigated == held
+        assert outcome.clearing.prices.energy[1] == pytest.approx(0.315 if held else asked)
+
+
+def test_mitigation_that_lowers_no_price_by_enough_is_not_done(line: Network) -> None:
+    """Held to 0.33, an offer of 0.36 lowers the price by 0.03."""
+    for impact, done in ((0.02, True), (0.04, False)):
+        test = PivotalTest(impact_share=1.0, impact_price=impact)
+        outcome = clear_mitigated(line, pocket(big_price=0.36), ROOT, test=test)
+        assert [finding.mitigated for finding in outcome.findings] == [done]
+        assert (outcome.clearing is outcome.before) == (not done)
+        assert outcome.clearing.prices.energy[1] == pytest.approx(0.33 if done else 0.36)
+
+
+def test_who_sells_from_a_store_is_held_to_what_its_energy_is_worth_elsewhere(line: Network) -> None:
+    forgone = np.array([np.nan, 0.55, np.nan])
+    outcome = clear_mitigated(line, pocket(), ROOT, forgone=forgone)
+    assert outcome.findings[0].reference == pytest.approx(0.55)
+    assert outcome.clearing.prices.energy[1] == pytest.approx(0.55)
+    # cheaper energy elsewhere lowers nobody's reference
+    assert clear_mitigated(line, pocket(), ROOT, forgone=0.1 * forgone).findings[0].reference == 0.33
+
+
+@pytest.mark.parametrize("asked", [0.3, 0.32, 0.33, 0.4, 1.0, 5.0])
+def test_a_pivotal_seller_gains_no_more_than_the_margin_of_the_root_price_on_its_own_energy(
+    line: Network, asked: float
+) -> None:
+    """Margin and conduct threshold together are a tenth: so the rulebook has them. Beside it: without the test."""
+    test = PivotalTest(margin=0.05, conduct_share=0.05, conduct_price=0.025, impact_share=0.05, impact_price=0.025)
+    honest = clear(line, pocket(big_price=ROOT, small_price=0.2), ROOT)
+
+    def gain(outcome: Clearing) -> float:
+        return float(outcome.award_kw[1] * (outcome.prices.energy[1] - honest.prices.energy[1]))
+
+    book = pocket(big_price=asked, small_price=0.2)
+    free, held = clear(line, book, ROOT), clear_mitigated(line, book, ROOT, test=test).clearing
+    assert gain(free) == pytest.approx(2.0 * (asked - ROOT), abs=1e-3)
+    assert gain(held) <= 0.1 * ROOT * float(held.award_kw[1]) + 1e-6
+
+
+def test_relief_that_a_pivotal_home_does_not_offer_is_found(line: Network) -> None:
+    """Of the big seller's 9 kW 1 is offered: paper at 5.00 holds the line, which its other 8 would have got."""
+    paper = OrderBook.of(1, -1, 5.0, 20.0, participant=PAPER)
+    book = OrderBook.concat(pocket(big_kw=1.0, big_price=0.3), paper)
+    test = PivotalTest()
+    outcome = clear_mitigated(line, book, ROOT, test=test)
+    assert outcome.clearing.prices.energy[1] == pytest.approx(5.0)
+
+    def found(kw: float, worth: float, node: int = 1) -> list[tuple[int, float]]:
+        rest = Idle(np.array([BIG]), np.array([node]), np.array([kw]), np.array([worth]))
+        return [(each.participant, each.idle_kw) for each in withheld(outcome.run, outcome.book, rest, test)]
+
+    assert found(8.0, 0.3) == [(BIG, 8.0)]
+    assert found(8.0, 5.2) == [], "its energy is worth more elsewhere"
+    assert found(8.0, 0.1, node=0) == [], "there it relieves nothing"
+    # where others can do it nobody has withheld anything
+    full = clear_mitigated(line, pocket(big_kw=1.0, small_kw=9.0, small_price=1.0), ROOT, test=test)
+    rest = Idle(np.array([BIG]), np.array([1]), np.array([8.0]), np.array([0.3]))
+    assert full.clearing.limits
+    assert withheld(full.run, full.book, rest, test) == ()
 
 
 def test_splitting_an_offer_among_steps_changes_nothing(line: Network) -> None:

@@ -173,8 +173,8 @@ def test_who_is_pivotal_is_held_to_its_reference(street: tuple[Network, tuple[Pe
     tested = replace(plain, references=References.of([2], Product.ENERGY, 0.4))
     wires = Wires(replace(network, v_min=network.v_min * 0))
     (free,), (held,) = (clear_feeder(task, wires) for task in (plain, tested))
-    assert [(finding.participant, finding.mitigated) for finding in held.findings] == [(2, True)]
-    assert not free.findings
+    assert [(finding.participant, finding.mitigated) for finding in held.found.findings] == [(2, True)]
+    assert not free.found.findings
     assert free.prices.energy[orders.node[1]] == 2_000_000
     assert held.prices.energy[orders.node[1]] == 400_000
 

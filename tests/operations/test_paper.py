@@ -10,10 +10,12 @@ import pytest
 from tellegen.grid.synthetic import synthetic_feeder
 from tellegen.market import Parameters
 from tellegen.market.facts import CARRIED
+from tellegen.operations.administrative import administrative_prices
 from tellegen.operations.gate import Cleared, Delivered, GateTask, Period, Wires, clear_feeder
 from tellegen.operations.price_run import MeteredPower
 from tellegen.records import ClearingStatus, Orders, Product
 from tellegen.records.market import PRICE_RUN, REAL_TIME
+from tellegen.rules.calendar import TimetableParameters
 from tellegen.rules.price_run import PriceRun
 from tellegen.simulation.workload import ROOT_PRICE, Binding, limits_that_bind, market_books
 
@@ -94,6 +96,16 @@ def test_paper_that_is_taken_makes_a_clearing_relaxed(street: tuple[Wires, np.nd
     assert int(gate.prices.energy[node].max()) <= CAP
     assert set(gate.awards.quantity_mw.tolist()) == {25_000_000}, "price-takers are served; paper is nobody's award"
     assert len(gate.schedules) == node.size
+    # what it stood for is evidence: where, how much, at what price; it is the root's energy, and the difference rent
+    evidence = gate.found.gave_way
+    paper = evidence.take(evidence.node >= 0)
+    assert len(paper) > 0
+    assert set(paper.node.tolist()) <= set(node.tolist())
+    assert (paper.paper_w < 0).all(), "it sells where homes draw too much"
+    assert paper.price_micros.tolist() == gate.prices.energy[paper.node].tolist()
+    assert all(name.startswith(b"paper at node ") for name in paper.limit)
+    rent = int(gate.clearing.rent_nanos[0])
+    assert rent >= int((-paper.paper_w * (paper.price_micros - ROOT)).sum()) // 12 > 0
 
 
 def test_a_feeder_without_customers_has_its_run_where_reserve_is_required(street: tuple[Wires, np.ndarray]) -> None:
@@ -110,6 +122,21 @@ def test_a_feeder_without_customers_has_its_run_where_reserve_is_required(street
     )
     assert int(run.clearing.status[0]) == ClearingStatus.OPTIMAL
     assert run.prices.reserve_up.tolist() == gate.prices.reserve_up.tolist()
+
+
+def test_an_administrative_price_lies_within_cap_and_floor_by_rule(street: tuple[Wires, np.ndarray]) -> None:
+    """The last difference from the root's price may have been of scarcity; the record says what it came to."""
+    _, node = street
+    rows = np.zeros(node.size, dtype=Orders.row_dtype())
+    rows["customer"], rows["node"], rows["side"] = np.arange(1, node.size + 1), node, 1
+    rows["price_taker"], rows["quantity_w"] = 1, 25_000
+    last = cleared(street, REAL_TIME, Orders.from_rows(rows), None).prices
+    for root in (CAP - 100_000, ROOT):
+        stands = administrative_prices(TimetableParameters(), len(last), root, (last, ROOT), None, (FLOOR, CAP))
+        assert FLOOR <= int(stands.energy.min()) <= int(stands.energy.max()) <= CAP
+        beyond = last.energy - ROOT + root
+        assert np.maximum(stands.high, stands.energy).tolist() == np.maximum(beyond, stands.energy).tolist()
+        assert (stands.root + stands.losses).tolist() == stands.energy.tolist()
 
 
 @pytest.mark.parametrize("root", [6_000_000, -1_500_000])

@@ -14,6 +14,7 @@ import pytest
 from tellegen.assess.faults import hamlet
 from tellegen.assess.faults.hamlet import NAMES, STREETS, SUBSTATIONS, Hamlet, Move
 from tellegen.assess.faults.hamlet_play import BOOK, DAY, FIRST, SHORT_DAY, Play, give_prices, short_day
+from tellegen.operations.findings import found_of
 from tellegen.operations.market import Market
 from tellegen.operations.rerun import rerun
 from tellegen.operations.timetable import close_at
@@ -35,7 +36,7 @@ from tellegen.records import (
     Statements,
     sign_bids,
 )
-from tellegen.records.market import REAL_TIME
+from tellegen.records.market import PRICE_RUN, REAL_TIME
 from tellegen.report.days import publish_days
 from tellegen.rules import Rulebook
 from tellegen.simulation.batches import bids_batch
@@ -72,12 +73,12 @@ def bid(play: Play, *rows: tuple[int, Product, Side, int | None, int], interval:
     assert play.take(bids_batch(village.keys, signed, orders, NAMES[0], REAL_TIME, interval, interval)) == len(signed)
 
 
-def said(market: Market, kind: type, interval: int = BID) -> object:
+def said(market: Market, kind: type, interval: int = BID, market_name: str = REAL_TIME) -> object:
     """What was put on record of the first street in an interval."""
     journal = market.record.journal
     (entry,) = (
         k
-        for k in journal.find(kind=kind.kind, market=REAL_TIME, interval=interval)
+        for k in journal.find(kind=kind.kind, market=market_name, interval=interval)
         if journal.entry(k).feeder == NAMES[0]
     )
     return market.record.table(entry, kind)
@@ -112,19 +113,22 @@ def test_nobody_is_awarded_more_than_its_connection_agreement_allows(
         assert sold == min(limit_w, 3_000) * 1_000
 
 
-def rules_with(**section: str) -> Rulebook:
-    text = (
-        BOOK.versions[0].content.decode() + "\n[market_power]\n" + "".join(f"{k} = {v}\n" for k, v in section.items())
+def rules_with(test: str, *, run: bool) -> Rulebook:
+    """The rules with or without the test of market power, and the price run; without, there is no paper either."""
+    first = BOOK.versions[0]
+    text = first.content.decode()
+    assert text.count('test = "pivotal"') == text.count("settles = false") == 1
+    text = text.replace('test = "pivotal"', f'test = "{test}"').replace(
+        "settles = false", f"settles = {str(run).lower()}"
     )
-    text = text.replace("settles = true", "settles = false")  # paper would be the others' supply
     files = {f"{rules.effective}.toml": rules.content for rules in BOOK.versions}
-    return Rulebook.parse(files | {f"{BOOK.versions[0].effective}.toml": text.encode()}, "market power")
+    return Rulebook.parse(files | {f"{first.effective}.toml": text.encode()}, "market power")
 
 
 @pytest.mark.parametrize("test", ["none", "pivotal"])
 def test_who_alone_can_relieve_the_root_is_held_to_the_reference(tmp_path: Path, test: str) -> None:
     """Behind a root of 10 kW 18 are asked; without the 9 kW of one seller 2 cannot be had."""
-    plan = replace(SHORT_DAY, rulebook=rules_with(test=f'"{test}"'))
+    plan = replace(SHORT_DAY, rulebook=rules_with(test, run=False))
     with hamlet_of(tmp_path, plan, root_limit_kw=ROOT_KW) as (play, market):
         play.clock.wait(FIRST * MARKET_INTERVAL_S)
         bid(
@@ -146,14 +150,50 @@ def test_who_alone_can_relieve_the_root_is_held_to_the_reference(tmp_path: Path,
         mine = found.customer == 2
         assert found.mitigated[mine].tolist() == [1]
         assert found.offered_micros[mine].tolist() == [2_000_000]
-        assert found.reference_micros[mine].tolist() == [round(1.1 * root)]
+        assert found.reference_micros[mine].tolist() == [round(1.05 * root)]
         assert prices.energy.max() < 400_000
     assert {check.name: check for check in rerun(play.path)}["real-time clearings"].ok
 
 
+@pytest.mark.parametrize("test", ["none", "pivotal"])
+def test_the_price_run_holds_what_a_pivotal_seller_delivered_to_its_reference(tmp_path: Path, test: str) -> None:
+    """What settles is what its energy costs elsewhere, not what it asked; the record says so, and replays."""
+    plan = replace(SHORT_DAY, rulebook=rules_with(test, run=True))
+    with hamlet_of(tmp_path, plan, root_limit_kw=ROOT_KW) as (play, market):
+        here = BID - FIRST + 1
+        play.hamlet._wh[:, here] = 0
+        play.hamlet._wh[1, here], play.hamlet._wh[SELLER, here] = 1_500, 750  # 18 kW and 9
+        short_day(play)
+        play.at(
+            BID * MARKET_INTERVAL_S - 10,
+            lambda: bid(
+                play,
+                (1, Product.ENERGY, Side.BUY, None, 18_000),
+                (SELLER, Product.ENERGY, Side.SELL, 400_000, 12_000),
+            ),
+        )
+        play.operate(market, (BID + 3) * MARKET_INTERVAL_S)
+        prices = said(market, Prices, market_name=PRICE_RUN)
+        assert isinstance(prices, Prices)
+        root = market.state.root_prices[REAL_TIME, BID]
+        if test == "none":
+            assert prices.energy.max() == pytest.approx(400_000, rel=0.05)
+        else:
+            found = said(market, Mitigations, market_name=PRICE_RUN)
+            assert isinstance(found, Mitigations)
+            assert (found.customer.tolist(), found.mitigated.tolist()) == ([SELLER], [1])
+            assert prices.energy.max() == pytest.approx(1.05 * root, rel=0.05)
+            shown = [each for each in found_of(market.record) if each.market == PRICE_RUN and each.customer == SELLER]
+            assert [(each.what, each.clearings, each.first) for each in shown] == [("held", 1, BID)]
+            assert (shown[0].asked_micros, shown[0].reference_micros) == (400_000, round(1.05 * root))
+    assert all(check.ok for check in rerun(play.path))
+    assert verify_directory(play.path).ok
+
+
 def test_reserve_is_bought_for_the_grid_and_billed_to_it(tmp_path: Path) -> None:
     """From what is asked for to the customer's statement and the tables that are published."""
-    with hamlet_of(tmp_path) as (play, market):
+    plan = replace(SHORT_DAY, rulebook=rules_with("none", run=False))  # each of two sellers is pivotal
+    with hamlet_of(tmp_path, plan) as (play, market):
         short_day(play)
         asked = Requirements(
             interval=np.array([BID]),

@@ -49,6 +49,7 @@ COMMANDS = (
     "operate",
     "serve",
     "prices",
+    "market_power",
     "registry",
     "meters",
     "grid",

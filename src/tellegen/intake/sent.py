@@ -24,7 +24,7 @@ REASONS = {
     Refusal.BEYOND_CONNECTION: "the customer's orders together are more than its connection carries; order less",
     Refusal.BEYOND_DEVICE: "the customer's orders for a device are more than its registered limits; order less",
     Refusal.BEYOND_CREDIT: "the customer's orders at their prices are worth more than its credit; pay, or order less",
-    Refusal.NOT_DELIVERED: "the customer claimed before what it did not deliver; its orders count again when its hold ends",
+    Refusal.NOT_DELIVERED: "the customer did not deliver what it claimed before; orders count again when its hold ends",
     Refusal.NOT_REGISTERED: "the customer has no such device registered; register it (`tellegen registry import`)",
     Refusal.NOT_ATTESTED: "nobody vouches for the device's capacity; register it again with `attested_by`",
 }

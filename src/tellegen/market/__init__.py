@@ -11,10 +11,11 @@ from tellegen.market.clearing import clear
 from tellegen.market.engine import engine_name
 from tellegen.market.facts import Facts, awards, price_table, schedules, to_records
 from tellegen.market.limits import LimitType
-from tellegen.market.market_power import Finding, Mitigated, PivotalTest, References, clear_mitigated
+from tellegen.market.market_power import Finding, Mitigated, References, clear_mitigated
 from tellegen.market.optima import Choice
 from tellegen.market.outcome import BindingLimit, Clearing, Evidence
 from tellegen.market.parameters import Parameters
+from tellegen.market.pivotal import PivotalTest
 from tellegen.market.pricing import Prices
 from tellegen.market.start import Start, can_start, start_after, start_of
 from tellegen.market.steps import Scenario

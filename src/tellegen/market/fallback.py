@@ -37,8 +37,11 @@ def fallback_of(
             spread[book.connections.node[a:b]] @ book.connections.share[a:b]
             for a, b in pairwise(book.connections.start.tolist())
         ]
+    # It is the price of no optimum, so a rule bounds it; where there is paper the root's price lies within the bounds.
+    rules = task.parameters
+    low, high = min(rules.price_floor, task.root_price), max(rules.price_cap, task.root_price)
     parts = np.zeros((4, size))
-    parts[0], parts[2] = task.root_price, spread
+    parts[0], parts[2] = task.root_price, np.clip(task.root_price + spread, low, high) - task.root_price
     reactive = np.zeros((4, size))
     reactive[0] = task.root_reactive_price
     nodal = Prices.of(parts, reactive, np.zeros((2, size)), np.zeros(2))

@@ -10,9 +10,12 @@ order k at the optimum, in kW at the limit per kW of the order, q_k what may be 
 
 A participant without whom the supply is short of what is needed is *pivotal*. (Orders that load the limit may be turned
 down, also at any price, so they need no relief; reserve that is required may not.) The joint test leaves out the
-largest other suppliers besides, two of them in the three-pivotal-supplier test of PJM's market. Offers of who is
-pivotal that relieve the limit are moved to a reference price, sellers' down and buyers' up, and the market is cleared
-again.
+largest other suppliers besides, two of them in the three-pivotal-supplier test of PJM's market.
+
+Whoever is pivotal and sells what relieves the limit is held to its reference price, once its offer exceeds that by more
+than the conduct threshold, and only if that lowers some price by more than the impact threshold (both as in the
+mitigation of New York's and New England's markets); then the market is cleared again. Who buys is never moved: nobody
+is made to consume. That it was pivotal is found all the same.
 """
 
 from __future__ import annotations
@@ -29,49 +32,12 @@ from tellegen.grid.network import FloatArray, IntArray, Network
 from tellegen.market.book import OrderBook
 from tellegen.market.clearing import InFull, Options, clear_in_full
 from tellegen.market.limits import LimitType
-from tellegen.market.operating_point import slopes_at
 from tellegen.market.outcome import Clearing
-from tellegen.market.paper import PAPER
-from tellegen.market.steps import Effect
+from tellegen.market.pivotal import PivotalTest, pivotal_groups, priced_limits
 from tellegen.records import Product, Side
 
-SUPPLIERS_MAX = 10
-ROUNDS_MAX = 10
-SMALL_KW = 1e-6
-"""What is short by less is not short."""
-
-
-@dataclass(frozen=True, slots=True)
-class PivotalTest:
-    """Parameters of the test and of the mitigation that follows from it.
-
-    Attributes
-    ----------
-    jointly : how many suppliers are left out together: 1 for one pivotal supplier, 3 for the three-pivotal test.
-    residual_min : supply that must be left, as a multiple of what is needed.
-    shift_min : orders that move the limit by less than this share of their own power are no relief.
-    price_reach : currency/kWh by which the price at an order's place would have to move for it to count as others'
-        relief; infinite: at any price.
-    margin : of the default reference, as a share of the root price's magnitude.
-    impact_min : currency/kWh; where mitigation would move no price of those mitigated by more, it is not done.
-    rounds_max : clearings after the first: a limit that binds only once others are mitigated is tested too.
-    """
-
-    jointly: int = 1
-    residual_min: float = 1.0
-    shift_min: float = 0.01
-    price_reach: float = np.inf
-    margin: float = 0.1
-    impact_min: float = 0.0
-    rounds_max: int = 3
-
-    def __post_init__(self) -> None:
-        for name, low, high in (("jointly", 1, SUPPLIERS_MAX), ("rounds_max", 1, ROUNDS_MAX), ("shift_min", 0.0, 1.0)):
-            if not low <= getattr(self, name) <= high:
-                raise InputError("market power test", name, f"must be {low} to {high}")
-        for name in ("residual_min", "price_reach", "margin", "impact_min"):
-            if not getattr(self, name) >= 0:
-                raise InputError("market power test", name, "must not be negative")
+_SAME = 1e-9
+"""Prices are whole micro-currency on record; what differs by less is one price."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,8 +108,8 @@ class Finding:
     own_kw, others_kw : relief that this participant offers, and what is left without it (and those left out besides).
     besides : participants left out together with it in the joint test.
     product, side : of its orders; rows : where they stand in the book.
-    offered : the price among them farthest from the reference; reference : the price they were held to.
-    mitigated : whether some of them were moved.
+    offered : the price among them farthest from the reference; reference : the price that sellers are held to.
+    mitigated : whether some of them were moved; never of a buyer.
     price_before, price_after : mean price at its orders, as first cleared and as cleared last.
     """
 
@@ -174,13 +140,15 @@ class Finding:
 class Mitigated:
     """A clearing after mitigation; the same as `before` where nobody was mitigated.
 
-    `book` is the book as it was cleared last, `findings` say who was pivotal on what.
+    `book` is the book as it was cleared last, `findings` say who was pivotal on what, `run` is what is behind the
+    clearing.
     """
 
     clearing: Clearing
     before: Clearing
     findings: tuple[Finding, ...]
     book: OrderBook
+    run: InFull
 
 
 def clear_mitigated(
@@ -190,15 +158,18 @@ def clear_mitigated(
     *,
     references: References | None = None,
     test: PivotalTest | None = None,
+    forgone: FloatArray | None = None,
     **options: Unpack[Options],
 ) -> Mitigated:
-    """Clear; test who is pivotal on the limits that bind; hold those to references and clear again.
+    """Clear; test who is pivotal on the limits that bind; hold sellers among those to references and clear again.
 
     Parameters
     ----------
     network, book, root_price, options : as for `market.clear`.
     references : published prices; the default rule for who has none.
     test : thresholds.
+    forgone : float64[orders], currency/kWh, what else a seller of energy could do with it is worth so much: its
+        reference is no lower. NaN, or None: nothing is known of that.
 
     Raises
     ------
@@ -223,140 +194,100 @@ def clear_mitigated(
     (np.float64(2.0), np.float64(0.33))
     """
     rules, known = test or PivotalTest(), references or References.none()
+    worth = np.full(len(book), np.nan) if forgone is None else forgone
     first = run = clear_in_full(network, book, root_price, **options)
     moved, found = book, dict[tuple[object, ...], Finding]()
     for _ in range(rules.rounds_max):
-        fresh = [f for f in _findings(run, moved, known, rules) if _key(f) not in found or f.mitigated]
         # What was offered is what was offered first, whatever the round in which it comes up.
-        for f in fresh:
-            offered = _farthest(book, f.rows, f.side)
-            beyond = (offered - f.reference) * f.side < 0
-            found.setdefault(_key(f), replace(f, offered=offered, mitigated=beyond))
-        if not any(f.mitigated for f in fresh):
+        fresh = [
+            f for f in _findings(run, moved, book.price, known, rules, worth) if _key(f) not in found or f.mitigated
+        ]
+        found |= {_key(f): f for f in fresh if _key(f) not in found}
+        held = _held(moved, fresh, rules.conduct(root_price))
+        if np.array_equal(held.price, moved.price, equal_nan=True):
             break
-        moved = _held(moved, fresh)
-        run = clear_in_full(network, moved, root_price, **options)
+        again = clear_in_full(network, held, root_price, **options)
+        if again.found is None and run.found is not None:
+            break  # no optimum there: prices of one, even if dear, before prices of none
+        moved, run = held, again
     before, after = (r.clearing.prices.of_orders(book) for r in (first, run))
-    findings = [
-        replace(f, price_before=float(before[list(f.rows)].mean()), price_after=float(after[list(f.rows)].mean()))
+    if moved is not book and not (before - after).max(initial=0.0) > rules.impact(root_price):
+        moved, run, after = book, first, before
+    findings = tuple(
+        replace(
+            f,
+            mitigated=bool((moved.price[list(f.rows)] != book.price[list(f.rows)]).any()),
+            price_before=float(before[list(f.rows)].mean()),
+            price_after=float(after[list(f.rows)].mean()),
+        )
         for f in found.values()
-    ]
-    if findings and max(abs(f.effect) for f in findings) < rules.impact_min:
-        findings = [replace(f, mitigated=False, price_after=f.price_before) for f in findings]
-        return Mitigated(first.clearing, first.clearing, tuple(findings), book)
-    return Mitigated(run.clearing, first.clearing, tuple(findings), moved)
+    )
+    return Mitigated(run.clearing, first.clearing, findings, moved, run)
 
 
 def _key(finding: Finding) -> tuple[object, ...]:
-    return finding.participant, finding.limit, finding.product, finding.side
+    return finding.participant, finding.limit, finding.product, finding.side, finding.reference
 
 
-def _farthest(book: OrderBook, rows: Sequence[int], side: Side) -> float:
-    price = book.price[list(rows)]
-    return float(price.max() if side == Side.SELL else price.min())
-
-
-def _held(book: OrderBook, findings: Sequence[Finding]) -> OrderBook:
+def _held(book: OrderBook, findings: Sequence[Finding], conduct: float) -> OrderBook:
+    """The book with each offer that exceeds its reference by more than the conduct threshold at its reference."""
     price = book.price.copy()
     for finding in findings:
-        rows = list(finding.rows)
-        bound = np.minimum if finding.side == Side.SELL else np.maximum
-        price[rows] = bound(price[rows], finding.reference)
+        if finding.mitigated:
+            rows = list(finding.rows)
+            beyond = price[rows] > finding.reference + conduct + _SAME
+            price[rows] = np.where(beyond, finding.reference, price[rows])
     return replace(book, price=price)
 
 
-def _findings(run: InFull, book: OrderBook, references: References, rules: PivotalTest) -> list[Finding]:
-    """Pivotal participants on each limit with a price, in the order of limits and participants."""
-    task, found = run.task, run.found
-    if found is None:
-        return []
-    steps, limits = task.steps, task.limits
-    examined = (found.dual > 0) & (limits.kind[found.rows] < LimitType.EXPORT)
-    tested, duals = found.rows[examined], found.dual[examined]
-    if not tested.size:
-        return []
-    slopes = slopes_at(task, found.point, tested)
-    # Neither paper nor what is shed is an order: both would not be there if it could be served otherwise.
-    orders = steps.member[: run.energised.size]
-    live = np.flatnonzero((orders >= 0) & (book.participant[run.energised] != PAPER))
-    shed = np.ones(steps.width.size, dtype=bool)
-    shed[steps.member[live]] = False
-    step = steps.member[live]
-    most = steps.share[live] * steps.width[step]
-    taken = steps.share[live] * found.point.y[step]
-    rows = run.energised[live]
-    who, offers = book.participant[rows], ~book.price_taker[rows]
-    required = np.isin(steps.channels.effect[steps.channel[step]], (Effect.REQUIRE_UP, Effect.REQUIRE_DOWN))
-    # How far the price at each order's place would have to move before more of it is taken, or less.
-    dear = _gain(run)[step]
+def _findings(
+    run: InFull, book: OrderBook, offered: FloatArray, references: References, rules: PivotalTest, forgone: FloatArray
+) -> list[Finding]:
+    """Pivotal participants on each limit with a price, in the order of limits and participants.
+
+    Parameters
+    ----------
+    offered : float64[orders], prices as they were offered, before any were held.
+    """
+    task = run.task
+    conduct = rules.conduct(task.root_price)
     listed: list[Finding] = []
-    powers = limits.kw_per_unit(tested)
-    for row, slope, power, dual in zip(tested.tolist(), slopes.rows, powers.tolist(), duals.tolist(), strict=True):
-        every = steps.spread(slope) * power
-        shift = every[step]
-        excess = float(found.point.values[row]) * power - float(every[shed] @ found.point.y[shed])
-        loads = (shift > 0) & (required | (-dear > rules.price_reach))
-        relief = np.where((shift < -rules.shift_min) & (dear <= rules.price_reach), -shift * most, 0.0)
-        own_relief = np.where(shift < -rules.shift_min, -shift * most, 0.0)
-        needed = excess - float(shift @ taken) + float(shift[loads] @ most[loads])
-        for group in _pivotal(who, relief, own_relief, needed, rules):
+    for at in priced_limits(run, book, rules):
+        for group in pivotal_groups(at.who, at.relief, at.own_relief, at.needed_kw, rules):
             # A price-taker's flexible part has a price of its own, which is not an offer.
-            mine = rows[(who == group[0]) & (own_relief > 0) & offers].tolist()
-            kinds = {k: (int(book.product[k]), int(book.side[k])) for k in mine}
-            for product, side in sorted(set(kinds.values())):
-                named = tuple(k for k in mine if kinds[k] == (product, side))
+            mine = at.book_row[(at.who == group[0]) & (at.own_relief > 0)]
+            mine = mine[~book.price_taker[mine]]
+            kinds = {}
+            for k in mine.tolist():
+                product, side = int(book.product[k]), int(book.side[k])
                 reference = references.price_of(
                     group[0], product, side, root=task.root_price, root_reactive=task.root_reactive_price,
                     margin=rules.margin,
                 )  # fmt: skip
-                offered = _farthest(book, named, Side(side))
+                if side == Side.SELL and product == Product.ENERGY:
+                    reference = float(np.fmax(reference, forgone[k]))
+                kinds[k] = product, side, reference
+            for product, side, reference in sorted(set(kinds.values())):
+                named = [k for k in mine.tolist() if kinds[k] == (product, side, reference)]
+                price = float(offered[named].max() if side == Side.SELL else offered[named].min())
                 listed.append(
                     Finding(
                         participant=group[0],
-                        limit=limits.name(row),
-                        kind=LimitType(limits.kind[row]),
-                        dual_price=dual / power,
-                        needed_kw=needed,
-                        own_kw=float(own_relief[who == group[0]].sum()),
-                        others_kw=float(relief[~np.isin(who, group)].sum()),
+                        limit=task.limits.name(at.row),
+                        kind=LimitType(task.limits.kind[at.row]),
+                        dual_price=at.dual_price,
+                        needed_kw=at.needed_kw,
+                        own_kw=float(at.own_relief[at.who == group[0]].sum()),
+                        others_kw=float(at.relief[~np.isin(at.who, group)].sum()),
                         besides=group[1:],
                         product=Product(product),
                         side=Side(side),
-                        rows=named,
-                        offered=offered,
+                        rows=tuple(named),
+                        offered=price,
                         reference=reference,
-                        mitigated=(offered - reference) * side < 0,
+                        mitigated=side == Side.SELL and price > reference + conduct + _SAME,
                         price_before=np.nan,
                         price_after=np.nan,
                     )
                 )
     return listed
-
-
-def _gain(run: InFull) -> FloatArray:
-    """Marginal cost of each variable less its price, float64[m]: <= 0 what is taken, >= 0 what is not."""
-    task, found = run.task, run.found
-    assert found is not None
-    slopes = slopes_at(task, found.point, found.rows)
-    price = slopes.cost + found.dual @ slopes.rows
-    return np.asarray(task.steps.price + task.steps.slope * found.point.y + task.steps.spread(price))
-
-
-def _pivotal(
-    who: IntArray, relief: FloatArray, own_relief: FloatArray, needed: float, rules: PivotalTest
-) -> list[tuple[int, ...]]:
-    """Participants without whom relief is short, each with those that the joint test leaves out besides."""
-    if needed <= SMALL_KW:
-        return []
-    names, place = np.unique(who, return_inverse=True)
-    supply = np.bincount(place, relief, minlength=names.size)
-    own = np.bincount(place, own_relief, minlength=names.size)
-    order = np.argsort(-supply, kind="stable")
-    found = []
-    for k in np.flatnonzero((own > 0) & (names >= 0)).tolist():
-        # Nobody's orders (-1) are no supplier, they are always there.
-        besides = [j for j in order.tolist() if j != k and names[j] >= 0 and supply[j] > 0][: rules.jointly - 1]
-        left = float(supply.sum() - supply[k] - supply[besides].sum())
-        if left < rules.residual_min * needed - SMALL_KW:
-            found.append((int(names[k]), *(int(names[j]) for j in besides)))
-    return found

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tellegen.market.book import OrderBook
 from tellegen.market.outcome import Clearing
 from tellegen.market.parameters import Parameters
 from tellegen.records import OPERATOR, ClearingStatus, Device, Orders, Product, Side
@@ -93,6 +94,28 @@ def inflexible_w(orders: Orders, nodes: int) -> IntArray:
         for rows in (taker & (orders.side == Side.BUY), taker & (orders.side == Side.SELL))
     )
     return np.asarray(np.ceil(np.maximum(drawn, fed)), dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PaperTaken:
+    """Where paper was taken: node int64[n], ascending; kw float64[n], what nobody withdraws there positive."""
+
+    node: IntArray
+    kw: NDArray[np.float64]
+
+    @classmethod
+    def none(cls) -> PaperTaken:
+        """There was none."""
+        return cls(np.zeros(0, dtype=np.int64), np.zeros(0))
+
+    @classmethod
+    def of(cls, clearing: Clearing, paper: OrderBook, orders: int) -> PaperTaken:
+        """Of a clearing whose book has so many orders before the paper."""
+        node, place = np.unique(paper.node, return_inverse=True)
+        signed = paper.side * clearing.award_kw[orders:]
+        kw = np.bincount(place, signed, minlength=node.size).astype(np.float64)
+        taken = np.abs(kw) > TAKEN_KW
+        return cls(node[taken], kw[taken])
 
 
 def without_paper(clearing: Clearing, orders: int) -> Clearing:

@@ -45,11 +45,14 @@ from tellegen.market import (
 )
 from tellegen.market.clearing import Options
 from tellegen.market.facts import Facts
-from tellegen.market.paper import PAPER, beyond_limits, inflexible_w, paper_orders, without_paper
+from tellegen.market.paper import PAPER, PaperTaken, beyond_limits, inflexible_w, paper_orders, without_paper
+from tellegen.market.withheld import Idle, Withheld, withheld
 from tellegen.operations.admission import Limits, refusals
 from tellegen.operations.credit import Credit, beyond_credit
 from tellegen.operations.devices import Devices
+from tellegen.operations.giving_way import gave_way
 from tellegen.operations.price_run import MeteredPower, inflexible, run_orders
+from tellegen.operations.relief import Knowledge, forgone, idle, together, undelivered
 from tellegen.records import (
     OPERATOR,
     Awards,
@@ -60,6 +63,7 @@ from tellegen.records import (
     Product,
     Refusal,
     RefusedOrders,
+    Relaxations,
     Schedules,
     Starts,
 )
@@ -126,6 +130,7 @@ class Period:
     held : whose orders do not count, because it claimed and did not deliver.
     devices : assets behind the orders, as registered; None: nobody asks for them.
     delivered : in a price run, after the interval; None: a gate, before it.
+    known : of relief, for the test of market power; None: nothing.
     """
 
     first: int
@@ -138,6 +143,7 @@ class Period:
     capacity_w: IntArray | None = None
     devices: Devices | None = None
     held: Held = field(default_factory=Held.nobody)
+    known: Knowledge | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -183,6 +189,21 @@ class GateTask:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """What a clearing found besides prices and awards.
+
+    Attributes
+    ----------
+    findings : who was pivotal on what, where that was tested; withheld : who kept relief back.
+    gave_way : limits that could not hold and paper that was taken, with their shadow prices.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    withheld: tuple[Withheld, ...] = ()
+    gave_way: Relaxations = field(default_factory=Relaxations.empty)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Cleared:
     """What goes on record of one period.
 
@@ -191,7 +212,7 @@ class Cleared:
     first : its first market interval.
     refused : orders that the market does not take, counted as awards count them.
     carry : int64[n, 4], after the period, of the task's customers.
-    findings : who was pivotal on what, where that was tested.
+    found : what was found besides.
     taps, taps_after : int64[r], as the period was cleared, and where controls came to rest at its dispatch. Where they
         go round in circles (`taps_settled` is false) they stay.
     """
@@ -204,7 +225,7 @@ class Cleared:
     starts: Starts
     clearing: Clearings
     carry: IntArray
-    findings: tuple[Finding, ...]
+    found: Found
     taps: IntArray
     taps_after: IntArray
     taps_settled: bool
@@ -355,7 +376,7 @@ def _clear_period(
         book, awarded = period.orders.take(theirs), given.awarded_mw[theirs]
         orders = run_orders(book, awarded, given.metered, period.root_price_micros, task.price_run)
         settled_at = np.union1d(node, given.sold_at)
-        facts, _ = _facts(task, period, factors, orders, settled_at, start, np.zeros_like(carry))
+        facts, found = _facts(task, period, factors, orders, settled_at, start, np.zeros_like(carry))
         return Cleared(
             first=period.first,
             refused=RefusedOrders.empty(),
@@ -365,13 +386,13 @@ def _clear_period(
             starts=Starts.empty(),  # no run starts from another
             clearing=facts.clearing,
             carry=carry,
-            findings=(),
+            found=found,
             taps=taps,
             taps_after=taps,
             taps_settled=True,
         )
     both = Orders.concat([accepted, _usual(period.held, customer, node)])
-    facts, findings = _facts(task, period, factors, both, np.unique(node), start, carry)
+    facts, found = _facts(task, period, factors, both, np.unique(node), start, carry)
     ordered = facts.awards.take(facts.awards.order < len(accepted))
     awarded = ordered.order
     awards = replace(ordered, customer=accepted.customer[awarded], order=rows[awarded].astype(np.int32))
@@ -391,7 +412,7 @@ def _clear_period(
         starts=facts.starts,
         clearing=facts.clearing,
         carry=facts.carry,
-        findings=findings,
+        found=found,
         taps=taps,
         taps_after=after,
         taps_settled=settled,
@@ -413,7 +434,7 @@ def _facts(
     settled: IntArray,
     start: Start | None,
     carry: IntArray,
-) -> tuple[Facts, tuple[Finding, ...]]:
+) -> tuple[Facts, Found]:
     """What comes of some orders, with paper at the nodes where somebody settles."""
     rules, network = task.parameters, factors.network
     book = OrderBook.from_orders(orders)
@@ -430,7 +451,8 @@ def _facts(
     )
     ladder = None if task.price_run is None else task.price_run.ladder
     if ladder is None:
-        outcome, findings = _cleared(task, network, book, period.root_price_micros, options)
+        outcome, found = _cleared(task, period, network, book, orders, period.root_price_micros, options)
+        taken = PaperTaken.none()
     else:
         floor, cap = round(rules.price_floor * MICROS), round(rules.price_cap * MICROS)
         root_micros = min(max(period.root_price_micros, floor), cap)  # else paper would trade with the root
@@ -438,12 +460,13 @@ def _facts(
         for _ in range(PAPER_TRIES):
             paper = OrderBook.from_orders(paper_orders(settled, fixed, root_micros, floor, cap, ladder))
             both = OrderBook.concat(book, replace(paper, participant=np.full(len(paper), PAPER)))
-            outcome, findings = _cleared(task, network, both, root_micros, options)
+            outcome, found = _cleared(task, period, network, both, orders, root_micros, options)
             beyond = beyond_limits(outcome, settled, rules)
             if outcome.status is ClearingStatus.FALLBACK or not beyond.any():
                 break
             # the last step there is used up: what it must carry stands elsewhere
             fixed = np.where(beyond, PAPER_GROWS * (fixed + ladder.last_w), fixed)
+        taken = PaperTaken.of(outcome, paper, len(orders))
         outcome = without_paper(outcome, len(orders))
         if outcome.status is ClearingStatus.RELAXED:
             outcome = _really_flowing(outcome, book, factors)
@@ -456,7 +479,7 @@ def _facts(
         intervals=period.intervals,
         carry=carry,
     )
-    return facts, findings
+    return facts, replace(found, gave_way=gave_way(outcome, network, taken))
 
 
 def _really_flowing(outcome: Clearing, book: OrderBook, factors: Factors) -> Clearing:
@@ -473,13 +496,43 @@ def _really_flowing(outcome: Clearing, book: OrderBook, factors: Factors) -> Cle
 
 
 def _cleared(
-    task: GateTask, network: Network, book: OrderBook, root_price_micros: int, options: Options
-) -> tuple[Clearing, tuple[Finding, ...]]:
+    task: GateTask,
+    period: Period,
+    network: Network,
+    book: OrderBook,
+    orders: Orders,
+    root_price_micros: int,
+    options: Options,
+) -> tuple[Clearing, Found]:
+    """The outcome of a book, whose first rows are the orders; with market power cured and found, where it is tested."""
     root_price = root_price_micros / MICROS
     if task.references is None and task.pivotal is None:
-        return clear(network, book, root_price, **options), ()
-    mitigated = clear_mitigated(network, book, root_price, references=task.references, test=task.pivotal, **options)
-    return mitigated.clearing, mitigated.findings
+        return clear(network, book, root_price, **options), Found()
+    test, known = task.pivotal or PivotalTest(), period.known
+    worth = None
+    if known is not None:
+        worth = np.full(len(book), np.nan)
+        worth[: len(orders)] = forgone(orders, known, root_price_micros, test)
+    mitigated = clear_mitigated(
+        network, book, root_price, references=task.references, test=test, forgone=worth, **options
+    )
+    kept_back: tuple[Withheld, ...] = ()
+    if known is not None and mitigated.clearing.limits:
+        kept_back = withheld(mitigated.run, mitigated.book, _idle(task, period, root_price_micros, test), test)
+    return mitigated.clearing, Found(mitigated.findings, kept_back)
+
+
+def _idle(task: GateTask, period: Period, root_price_micros: int, test: PivotalTest) -> Idle:
+    """What could have been sold and was not offered; in a price run also what was awarded and not delivered."""
+    assert period.known is not None
+    orders = period.orders.take(np.flatnonzero(period.orders.customer != OPERATOR))
+    unoffered = idle(orders, period.known, period.customer, period.node, root_price_micros, test)
+    given, rules = period.delivered, task.price_run
+    if given is None or rules is None:
+        return unoffered
+    awarded = given.awarded_mw[period.orders.customer != OPERATOR]
+    short = undelivered(orders, awarded, given.metered, period.known, root_price_micros, test, rules)
+    return together(unoffered, short)
 
 
 def _demand_kva(nodes: int, awards: Awards, orders: Orders) -> ComplexArray:

@@ -9,11 +9,11 @@ from functools import partial
 import numpy as np
 
 from tellegen.grid import Engine
-from tellegen.market import Finding
 from tellegen.market.engine import engine_name
 from tellegen.operations.administrative import administrative_clearing, stand_in
 from tellegen.operations.book import Book
 from tellegen.operations.clearers import Beside, Clearers
+from tellegen.operations.findings import findings
 from tellegen.operations.gate import Before, Cleared, GateTask
 from tellegen.operations.holds import holds_in
 from tellegen.operations.record import ShardRecord
@@ -23,9 +23,9 @@ from tellegen.operations.tasks import TaskMaker
 from tellegen.operations.timetable import day_ahead_deadline, real_time_deadline
 from tellegen.operations.writer import Writer
 from tellegen.privacy.recorder import Span
-from tellegen.records import PREVIOUS, Clearings, GateOutcome, Gates, Mitigations, Prices, Refusal, Table, Taps
+from tellegen.records import PREVIOUS, Clearings, GateOutcome, Gates, Prices, Refusal, Table, Taps
 from tellegen.records.market import DAY_AHEAD, REAL_TIME
-from tellegen.units import MICROS, ROW_LIMIT, IntArray
+from tellegen.units import IntArray
 
 FEEDERS_A_COMMIT = 64
 """Feeders whose clearings are made final together: a crash costs no more than these."""
@@ -336,8 +336,7 @@ class Gating:
             held = (done.refused.refusal == Refusal.NOT_DELIVERED).any()
             because = (gate.entry, *(holds_in(self._record, done.first) if held else ()))
             causes.append(self._writer.put(done.refused, span, feeder=feeder, name=name, causes=because))
-        if done.findings:
-            tables.append(mitigations(done.findings))
+        tables += findings(done)
         # day-ahead, they move from hour to hour of what is planned; those of the wires are where real time left them
         if market == REAL_TIME and not np.array_equal(done.taps, done.taps_after):
             tables.append(Taps(step=done.taps_after.astype(np.int32)))
@@ -372,20 +371,3 @@ class Gating:
         whole = np.concatenate(prices)
         spread = (int(whole.min()), round(float(whole.mean())), int(whole.max())) if whole.size else (0, 0, 0)
         return GateClosed(bids, orders, status, binding, root, *spread)
-
-
-def mitigations(findings: tuple[Finding, ...]) -> Mitigations:
-    """Who was pivotal on what, as it stands on record."""
-
-    def micros(price: float) -> int:
-        return round(max(min(price * MICROS, ROW_LIMIT - 1), 1 - ROW_LIMIT))
-
-    return Mitigations(
-        customer=np.array([each.participant for each in findings], dtype=np.int32),
-        product=np.array([int(each.product) for each in findings], dtype=np.uint8),
-        side=np.array([int(each.side) for each in findings], dtype=np.int8),
-        limit=np.array([each.limit.encode("ascii", "replace")[:64] for each in findings], dtype="S64"),
-        offered_micros=np.array([micros(each.offered) for each in findings]),
-        reference_micros=np.array([micros(each.reference) for each in findings]),
-        mitigated=np.array([each.mitigated for each in findings], dtype=np.uint8),
-    )

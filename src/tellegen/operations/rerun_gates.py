@@ -13,8 +13,8 @@ from tellegen.market.engine import engine_name
 from tellegen.operations.administrative import administrative_clearing, stand_in
 from tellegen.operations.book import Book
 from tellegen.operations.clearers import Clearers
-from tellegen.operations.gate import Before, Cleared, GateTask
-from tellegen.operations.gating import mitigations
+from tellegen.operations.findings import FINDINGS, findings
+from tellegen.operations.gate import Before, Cleared, Found, GateTask
 from tellegen.operations.holds import holds_behind
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.runs import guide_of
@@ -32,7 +32,6 @@ from tellegen.records import (
     Gates,
     Header,
     Holds,
-    Mitigations,
     Orders,
     Prices,
     RecordError,
@@ -61,7 +60,7 @@ class _Waiting:
     task: GateTask
     own_rows: list[IntArray]
     recorded: dict[int, Cleared] = field(default_factory=dict)
-    besides: dict[int, tuple[Taps | None, Mitigations | None]] = field(default_factory=dict)
+    besides: dict[int, tuple[Taps | None, list[Table]]] = field(default_factory=dict)
 
 
 class GatesAgain:
@@ -193,7 +192,8 @@ class GatesAgain:
             return
         period, own = waiting.task.periods[place], waiting.own_rows[place]
         recorded = waiting.recorded[place] = self._recorded(index, table, period.orders, own)
-        waiting.besides[place] = self._cause(index, Taps), self._cause(index, Mitigations)
+        found = [self._cause(index, kind) for kind in FINDINGS]
+        waiting.besides[place] = self._cause(index, Taps), [each for each in found if each is not None]
         row = None if header.market == PRICE_RUN else self._rows_of(own, period.orders, recorded.awards)
         if row is not None:
             counted = replace(recorded.awards, order=row)
@@ -231,7 +231,7 @@ class GatesAgain:
             starts=self._cause(index, Starts) or Starts.empty(),
             clearing=table,
             carry=nothing,
-            findings=(),
+            found=Found(),
             taps=nothing,
             taps_after=nothing,
             taps_settled=True,
@@ -288,12 +288,13 @@ class GatesAgain:
 
 
 def _same_besides(waiting: _Waiting, place: int, again: Cleared) -> bool:
-    """Whether taps moved to the same places, and the same customers were pivotal."""
-    taps, held = waiting.besides[place]
+    """Whether taps moved to the same places, and the same was found: market power, and what gave way."""
+    taps, recorded = waiting.besides[place]
     moved = waiting.market == REAL_TIME and not np.array_equal(again.taps, again.taps_after)
     same_taps = not moved if taps is None else np.array_equal(taps.step, again.taps_after)
-    found = mitigations(again.findings) if again.findings else None
-    return same_taps and (held is found if held is None or found is None else held.equals(found))
+    found = findings(again)
+    same = [each.kind for each in found] == [each.kind for each in recorded]
+    return same_taps and same and all(a.equals(b) for a, b in zip(found, recorded, strict=True))
 
 
 _DIFFER = "with another price, award, schedule, start or loss"

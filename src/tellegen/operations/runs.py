@@ -17,13 +17,14 @@ from tellegen.market.engine import engine_name
 from tellegen.operations.administrative import administrative_clearing, stand_in
 from tellegen.operations.clearers import Clearers
 from tellegen.operations.facts import Cleared
+from tellegen.operations.findings import findings
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.state import GATE, NONE, Gate, State
 from tellegen.operations.tasks import TaskMaker
 from tellegen.operations.topology import Connected
 from tellegen.operations.writer import Writer
 from tellegen.privacy.recorder import Span
-from tellegen.records import Clearings, Energy, GateOutcome, Gates, Prices
+from tellegen.records import Clearings, Energy, GateOutcome, Gates, Prices, Table
 from tellegen.records.market import PRICE_RUN, REAL_TIME
 
 
@@ -88,13 +89,18 @@ class PriceRuns:
         run = Gate(entry, cut, rows, np.full_like(gate.cleared, NONE))
         priced = []
         for k, feeder in enumerate(self._record.feeders):
+            found: list[Table] = []
             if run.outcome(k) is GateOutcome.CLOSED:
-                prices, clearing = done[k].cleared[0].prices, done[k].cleared[0].clearing
+                cleared = done[k].cleared[0]
+                prices, clearing, found = cleared.prices, cleared.clearing, findings(cleared)
             else:
                 prices, root = stand_in(self._record, self._state, run, k, interval, guide_of(self._record, gate, k))
                 clearing = administrative_clearing(root)
-            put = self._writer.put(prices, span, feeder=feeder.name, name=name, causes=(entry,))
-            causes = (entry, put, int(gate.cleared[k, 0]))
+            put = [
+                self._writer.put(table, span, feeder=feeder.name, name=name, causes=(entry,))
+                for table in (prices, *found)
+            ]
+            causes = (entry, *put, int(gate.cleared[k, 0]))
             priced.append(
                 Priced(self._writer.put(clearing, span, feeder=feeder.name, name=name, causes=causes), prices, clearing)
             )

@@ -17,8 +17,9 @@ from tellegen.operations.gate import Before, Delivered, GateTask, Held, Period
 from tellegen.operations.positions import parties_of
 from tellegen.operations.price_run import MeteredPower
 from tellegen.operations.record import ShardRecord
+from tellegen.operations.relief import NO_PRICE, Knowledge
 from tellegen.operations.state import NONE, State, cut_of
-from tellegen.operations.topology import Connected, Feeder
+from tellegen.operations.topology import Assets, Connected, Feeder
 from tellegen.records import COLD, Awards, Clearings, Energy, Gates, Orders, Prices, RecordError, Starts, Taps
 from tellegen.records.market import DAY_AHEAD, PRICE_RUN, REAL_TIME
 from tellegen.rules.credit import CreditRule
@@ -75,6 +76,8 @@ class TaskMaker:
         self._before: dict[int, Before] = {}
         self._spread: dict[int, IntArray] = {}
         self._connected: dict[str, tuple[int, list[Connected], IntArray]] = {}
+        self._assets: tuple[int, int, Assets] | None = None
+        self._highest: dict[int, tuple[tuple[int, ...], IntArray]] = {}
 
     def keep(self, clearing: int, before: Before, root_price: int) -> None:
         """Remember what a clearing put on record, for the gate after it."""
@@ -107,6 +110,9 @@ class TaskMaker:
                     capacity_w=everybody.capacity_w[here],
                     held=self._held(first, everybody, here, gate.cut) if market == REAL_TIME else Held.nobody(),
                     devices=devices[k],
+                    known=None
+                    if rules.pivotal is None
+                    else self._known(market, first, feeder, k, everybody.customer[here]),
                 )
             )
         customer = connected[0] if len(connected) == 1 else np.unique(np.concatenate(connected))
@@ -246,6 +252,9 @@ class TaskMaker:
                         metered,
                         self._sold_at(feeder, interval),
                     ),
+                    known=None
+                    if rules.pivotal is None
+                    else self._known(REAL_TIME, interval, feeder, 0, metered.customer),
                 ),
             ),
             network=wires.network_name,
@@ -255,10 +264,42 @@ class TaskMaker:
             root_limit_kw=wires.root_limit_kw,
             start=before if self.starts_run(clearing) != COLD else None,
             spread_micros=None if spread == NONE else self._last_spread(spread),
+            pivotal=rules.pivotal,
             price_run=rules.price_run,
             taps=self._taps(wires, int(gate.rows.taps_from[feeder])),
             engine=self._engine,
         )
+
+    def _known(self, market: str, first: int, feeder: int, period: int, customer: IntArray) -> Knowledge:
+        """What the record said of relief when a gate closed; a price run goes by its gate's."""
+        state, gate = self._state, self._state.gates[market, first]
+        interval = state.periods(market, first)[period].start
+        if market == DAY_AHEAD:
+            row = feeder * gate.periods
+            later = gate.rows.root_price[row + period + 1 : row + gate.periods].max(initial=NO_PRICE)
+            highest = np.array([later], dtype=np.int64)
+        else:
+            highest = self._later(interval, feeder, gate.entry)
+        known_by = state.gate_at(market, first) - 1
+        if self._assets is None or self._assets[:2] != (interval, known_by):
+            self._assets = interval, known_by, state.topology.assets(interval, known_by)
+        return Knowledge(highest, self._assets[2].of(customer))
+
+    def _later(self, interval: int, feeder: int, known_by: int) -> IntArray:
+        """Highest price of a day-ahead hour to come at each node, as on record below an entry of the journal."""
+        day = self._state.day_range(interval)
+        hours = []
+        for start, after in ((day.start, interval), (day.stop, day.stop - 1)):
+            position = self._state.positions.get((feeder, start))
+            if position is not None:
+                begun = (after - start) // INTERVALS_PER_HOUR + 1
+                hours += [hour for hour in position.clearing[begun:].tolist() if NONE < hour < known_by]
+        kept = self._highest.get(feeder)
+        if kept is None or kept[0] != tuple(hours):
+            tables = [self.record.table(self.record.cause(hour, Prices), Prices).energy for hour in hours]
+            highest = np.max(tables, axis=0) if tables else np.array([NO_PRICE], dtype=np.int64)
+            kept = self._highest[feeder] = tuple(hours), highest
+        return kept[1]
 
     def _sold_at(self, feeder: int, interval: int) -> IntArray:
         """Nodes at which positions settle in an interval."""

@@ -19,10 +19,12 @@ from tellegen.grid.document import case_from_json, case_to_json, is_case
 from tellegen.grid.network import Network
 from tellegen.operations.devices import Devices, devices_behind
 from tellegen.privacy.recorder import Recorder, Span
-from tellegen.records import Document, Orders
+from tellegen.records import Device, Document, Orders
 from tellegen.registry import Directory
 from tellegen.units import IntArray
 
+SELLING = (Device.PV, Device.BATTERY, Device.VEHICLE)
+"""Devices that may feed in."""
 LATEST_MAX = 2
 """Intervals of which it is kept who is connected."""
 _LIST = "feeders"
@@ -221,6 +223,26 @@ class Connected:
         return np.concatenate([np.repeat(np.arange(self.feeders), np.diff(self.start)), np.arange(self.feeders)])
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Assets:
+    """Devices that may feed in, as the registry has them: int64[n] each, customers ascending; export_w > 0."""
+
+    customer: IntArray
+    device: IntArray
+    export_w: IntArray
+
+    @classmethod
+    def none(cls) -> Assets:
+        """Nothing is registered."""
+        return cls(*np.zeros((3, 0), dtype=np.int64))
+
+    def of(self, customer: IntArray) -> Assets:
+        """Those of some customers (ascending)."""
+        place = np.minimum(np.searchsorted(customer, self.customer), max(customer.size - 1, 0))
+        mine = customer[place] == self.customer if customer.size else np.zeros(self.customer.size, dtype=bool)
+        return Assets(self.customer[mine], self.device[mine], self.export_w[mine])
+
+
 class Topology:
     """The feeders of a shard, and who hangs on them in an interval as known by a time.
 
@@ -278,6 +300,15 @@ class Topology:
         if len(self._latest) > LATEST_MAX:
             self._latest.popitem(last=False)
         return found
+
+    def assets(self, interval: int, known_by: int) -> Assets:
+        """What devices behind connections may feed in, in an interval as known by a time; of every customer."""
+        found = [self._directory.assets(device, interval, known_by) for device in SELLING]
+        customer = np.concatenate([rows.customer.astype(np.int64) for rows in found])
+        order = np.argsort(customer, kind="stable")
+        device = np.concatenate([rows.device for rows in found])
+        export_w = np.concatenate([rows.export_limit_w for rows in found])
+        return Assets(customer[order], device[order].astype(np.int64), export_w[order])
 
     def places(
         self, customer: IntArray, interval: IntArray, known_by: IntArray

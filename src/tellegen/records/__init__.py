@@ -45,6 +45,7 @@ from tellegen.records.operation import (
     Holds,
     Mitigations,
     Profiles,
+    Relaxations,
     Requirements,
     RootPrices,
     Snapshots,
@@ -53,6 +54,7 @@ from tellegen.records.operation import (
     Ticks,
     Unsettled,
     UnsettledReason,
+    Withholdings,
 )
 from tellegen.records.published import PriceSources, PublishedPrices, price_message
 from tellegen.records.registry import (
@@ -105,6 +107,7 @@ TABLES: dict[str, type[Table]] = {
         Gates,
         Requirements,
         Mitigations,
+        Relaxations,
         Histories,
         Holds,
         Profiles,
@@ -116,6 +119,7 @@ TABLES: dict[str, type[Table]] = {
         Taps,
         Ticks,
         Unsettled,
+        Withholdings,
     )
 }
 """Every table that may stand on record, by kind."""
@@ -173,6 +177,7 @@ __all__ = [
     "Refusal",
     "Refusals",
     "RefusedOrders",
+    "Relaxations",
     "Requirements",
     "Revocations",
     "Role",
@@ -192,6 +197,7 @@ __all__ = [
     "Unsettled",
     "UnsettledReason",
     "ValidationRule",
+    "Withholdings",
     "bid_message",
     "bids_body",
     "column",

@@ -123,6 +123,36 @@ class Holds(Table):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Withholdings(Table):
+    """Who could have relieved a limit, was paid enough for it and did not, though nobody else could (law 7)."""
+
+    kind: ClassVar[str] = "withholdings"
+    subject: ClassVar[str | None] = "customer"
+
+    customer: NDArray[np.int32] = column("<i4", "1", "customer number")
+    limit: NDArray[np.bytes_] = column("|S64", "ASCII", "name of the limit")
+    limit_micros: NDArray[np.int64] = column("<i8", "micro-currency/kWh", "price of the limit")
+    needed_w: NDArray[np.int64] = column("<i8", "W", "relief that the limit asks, at the limit")
+    others_w: NDArray[np.int64] = column("<i8", "W", "relief that all others offer, at the limit")
+    idle_w: NDArray[np.int64] = column("<i8", "W", "what was kept back, at the device")
+    worth_micros: NDArray[np.int64] = column("<i8", "micro-currency/kWh", "what that energy is worth elsewhere")
+    price_micros: NDArray[np.int64] = column("<i8", "micro-currency/kWh", "price at its node")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Relaxations(Table):
+    """What gave way in a clearing, and its shadow price: limits that could not hold, and paper that was taken."""
+
+    kind: ClassVar[str] = "relaxations"
+
+    limit: NDArray[np.bytes_] = column("|S64", "ASCII", "name of the limit; of paper, of its node")
+    node: NDArray[np.int32] = column("<i4", "1", "node at which paper was taken; -1: a limit of the network")
+    paper_w: NDArray[np.int64] = column("<i8", "W", "paper taken there, what nobody withdraws positive; else 0")
+    excess_nano: NDArray[np.int64] = column("<i8", "1e-9 of its unit", "by how much the limit is exceeded; else 0")
+    price_micros: NDArray[np.int64] = column("<i8", "micro-currency/kWh", "of the limit, or of energy at the node")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Gates(Table):
     """One closure of a gate: a row for each feeder and period, with all that its clearing is a function of.
 

@@ -218,7 +218,12 @@ class MarketPowerForm(_Section):
     test: Annotated[MarketPowerTest, Field(strict=False)] = MarketPowerTest.NONE
     jointly: Annotated[int, Field(ge=1, le=3)] = 1
     residual_percent: Annotated[Ppm, Field(gt=0)] = 1_000_000
-    reference_margin_percent: Ppm = 100_000
+    reference_margin_percent: Ppm = 50_000
+    conduct_percent: Ppm = 50_000
+    conduct_per_kwh: Tariffed = 25_000
+    impact_percent: Ppm = 50_000
+    impact_per_kwh: Tariffed = 25_000
+    storage_efficiency_percent: Annotated[Ppm, Field(gt=0, le=1_000_000)] = 900_000
 
 
 class RootPricesForm(_Section):

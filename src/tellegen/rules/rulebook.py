@@ -18,9 +18,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from tellegen.errors import InputError
-from tellegen.market.market_power import PivotalTest
 from tellegen.market.paper import Ladder
 from tellegen.market.parameters import Parameters as MarketParameters
+from tellegen.market.pivotal import PivotalTest
 from tellegen.records import Document
 from tellegen.rules.calendar import TimetableParameters
 from tellegen.rules.credit import CreditRule
@@ -284,7 +284,14 @@ def _pivotal(form: RulebookForm) -> PivotalTest | None:
     if said.test is MarketPowerTest.NONE:
         return None
     return PivotalTest(
-        jointly=said.jointly, residual_min=said.residual_percent / MICROS, margin=said.reference_margin_percent / MICROS
+        jointly=said.jointly,
+        residual_min=said.residual_percent / MICROS,
+        margin=said.reference_margin_percent / MICROS,
+        conduct_share=said.conduct_percent / MICROS,
+        conduct_price=said.conduct_per_kwh / MICROS,
+        impact_share=said.impact_percent / MICROS,
+        impact_price=said.impact_per_kwh / MICROS,
+        storage_efficiency=said.storage_efficiency_percent / MICROS,
     )
 
 

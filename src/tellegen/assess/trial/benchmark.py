@@ -27,6 +27,7 @@ from tellegen.assess.trial.circuit import Circuit
 from tellegen.assess.trial.grounds import ground_of, names
 from tellegen.assess.trial.judge import judge, place_demand
 from tellegen.assess.trial.questions import ALLOWED, Answer, Question
+from tellegen.assess.trial.settled import settled_errors
 from tellegen.errors import InputError, TellegenError, WorkerError
 from tellegen.grid.threads import one_thread
 from tellegen.market import Clearing, Scenario
@@ -68,6 +69,7 @@ def try_book(ground: str, number: int, *, everything: bool = False) -> Tried:
         if everything or number % QUOTIENT_EACH == 0:
             answers += quotient_errors(market, outcome)
         answers += _replayed(ground, market, outcome)
+    answers += settled_errors(market, number)
     return Tried(name, outcome.status.name, tuple(_worst(answers)), spent)
 
 

@@ -27,6 +27,9 @@ class Question(StrEnum):
     WARM_DISPATCH = "warm and cold: dispatch"
     ELSEWHERE = "several optima, warm and cold end at two: worth"
     REPLAY = "voltages in OpenDSS"
+    WITHIN = "with meters: prices of gate and run within cap and floor"
+    RUN_ENDS = "with meters: gate and run end without a fallback"
+    RENT = "with meters: rent of the run and no-load losses at the root's price"
 
 
 ALLOWED = {
@@ -46,6 +49,9 @@ ALLOWED = {
     Question.WARM_DISPATCH: 1e-6,
     Question.ELSEWHERE: np.inf,
     Question.REPLAY: 1e-6,
+    Question.WITHIN: 0.0,
+    Question.RUN_ENDS: np.inf,
+    Question.RENT: 1e-4,
 }
 """Largest error that passes: pu of power (FLOW), pu of voltage (BRANCH, REPLAY), pu of a limit (HELD), currency/kWh
 (BIDS; the engine asks 1e-6 of itself), else a share of the size of prices, powers or turnover."""

@@ -1,0 +1,169 @@
+"""Market power behind a line of 10 kVA, as gates and price runs cure it and find it: amounts before and after.
+
+18.5 kW are drawn there at any price, 6 come from a roof, and a battery of 9 kW alone can bring the last 2.5. Without it
+paper brings them, 2 kW at 0.25 above the root's price and the rest at 0.75.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from tellegen.grid.network import Branches, Network
+from tellegen.market import Parameters, PivotalTest
+from tellegen.market.facts import CARRIED
+from tellegen.operations.gate import Cleared, Delivered, GateTask, Period, Wires, clear_feeder
+from tellegen.operations.price_run import MeteredPower
+from tellegen.operations.relief import NO_PRICE, Knowledge, forgone, idle
+from tellegen.operations.topology import Assets
+from tellegen.records import Device, Orders, Product, Side
+from tellegen.records.market import PRICE_RUN, REAL_TIME
+from tellegen.rules import Rulebook
+from tellegen.rules.price_run import PriceRun
+
+HOME, STORE, ROOF = 1, 2, 3
+ROOT, HONEST = 300_000, 301_000
+CUSTOMER = np.array([HOME, STORE, ROOF])
+NODE = np.array([1, 1, 1])
+ASSETS = Assets(np.array([STORE, ROOF]), np.array([Device.BATTERY, Device.PV]), np.array([9_000, 8_000]))
+NOTHING_LATER = np.array([NO_PRICE])
+RULES = Rulebook.load().versions[-1].pivotal
+assert RULES is not None
+TEST: PivotalTest = RULES
+MARGIN = TEST.margin + TEST.conduct_share
+
+
+@pytest.fixture(scope="module")
+def wires() -> Wires:
+    y = 1e6 * sp.csr_matrix(np.array([[1, -1], [-1, 1]], dtype=complex))
+    line = Branches(("line 0",), np.array([0]), y[:1], np.array([10.0]), np.array([1]))
+    one = np.array([1 + 0j])
+    ends = np.full(2, 0.4), y, np.array([0]), one, np.full(2, 0.8), np.full(2, 1.1)
+    return Wires(Network("two", ("0", "1"), np.zeros(2, int), 1.0, *ends, line))
+
+
+def book(asked: int = HONEST, offered_w: int = 9_000, device: Device = Device.BATTERY) -> Orders:
+    rows = np.zeros(3, dtype=Orders.row_dtype())
+    rows["customer"], rows["node"], rows["product"] = CUSTOMER, NODE, Product.ENERGY
+    rows["device"] = [Device.LOAD, device, Device.PV]
+    rows["side"], rows["price_taker"] = [Side.BUY, Side.SELL, Side.SELL], [1, 0, 0]
+    rows["price_micros"], rows["quantity_w"] = [0, asked, 200_000], [18_500, offered_w, 6_000]
+    return Orders.from_rows(rows[rows["quantity_w"] > 0])
+
+
+def cleared(
+    wires: Wires,
+    orders: Orders,
+    *,
+    net_w: tuple[int, int, int] | None = None,
+    test: PivotalTest | None = TEST,
+    later: np.ndarray = NOTHING_LATER,
+    guide: Cleared | None = None,
+) -> Cleared:
+    """The gate's clearing, or the run's on what meters show."""
+    delivered = None
+    if net_w is not None:
+        assert guide is not None
+        fuse, none = np.full(3, 20_000), np.zeros(3, dtype=np.int64)
+        metered = MeteredPower(CUSTOMER, NODE, np.array(net_w), none, none.astype(bool), fuse, fuse)
+        delivered = Delivered(guide.awards.by_order(len(orders)), guide.prices, metered)
+    known = Knowledge(later, ASSETS)
+    task = GateTask(
+        feeder="F1",
+        market=REAL_TIME if net_w is None else PRICE_RUN,
+        periods=(Period(12, 1, ROOT, orders, CUSTOMER, NODE, delivered, known=known),),
+        network="two",
+        parameters=Parameters(price_cap=5.0, price_floor=-1.0),
+        customer=CUSTOMER,
+        carry=np.zeros((3, CARRIED), dtype=np.int64),
+        pivotal=test,
+        price_run=PriceRun(),
+    )
+    return clear_feeder(task, wires)[0]
+
+
+def delivered_run(
+    wires: Wires,
+    asked: int,
+    test: PivotalTest | None,
+    device: Device = Device.BATTERY,
+    later: np.ndarray = NOTHING_LATER,
+) -> int:
+    """The settled price behind the line where everybody does as the gate awarded."""
+    orders = book(asked, device=device)
+    gate = cleared(wires, orders, test=test, later=later)
+    award = gate.awards.by_order(len(orders)) // 1000
+    net = 18_500, -int(award[1]), -int(award[2])
+    run = cleared(wires, orders, net_w=net, test=test, guide=gate, later=later)
+    held = {finding.participant for finding in run.found.findings if finding.mitigated}
+    assert held <= {STORE}
+    return int(run.prices.energy[1])
+
+
+@pytest.mark.parametrize("asked", [310_000, 329_000, 331_000, 400_000, 549_000, 1_000_000, 5_000_000])
+def test_asking_too_much_earns_a_pivotal_home_no_more_than_the_margin(wires: Wires, asked: int) -> None:
+    """Micro-currency for each kWh that it sells: without the test all that it asks, up to where paper comes in."""
+    free, held, honest = (
+        delivered_run(wires, *each, device=Device.PV) for each in ((asked, None), (asked, TEST), (HONEST, TEST))
+    )
+    assert honest == pytest.approx(HONEST, abs=50)
+    assert free == pytest.approx(asked, abs=50) or free >= 549_000
+    assert held - ROOT <= MARGIN * ROOT + 50
+    assert held == pytest.approx(asked if asked <= (1 + MARGIN) * ROOT else (1 + TEST.margin) * ROOT, abs=50)
+
+
+def test_a_store_is_held_to_what_its_energy_is_worth_later(wires: Wires) -> None:
+    """0.50 of an hour to come, as day-ahead prices on record say; with none, what it costs to fill it again."""
+    later = np.array([0, 500_000])
+    assert delivered_run(wires, 900_000, TEST, later=later) == pytest.approx(500_000, abs=50)
+    assert delivered_run(wires, 900_000, TEST) == pytest.approx(ROOT / 0.9, abs=50)
+    worth = forgone(book(), Knowledge(later, ASSETS), ROOT, TEST)
+    assert np.isnan(worth[[0, 2]]).all(), "a roof forgoes nothing"
+    assert worth[1] == 0.5
+
+
+def test_relief_that_is_not_offered_is_found_at_the_gate_with_what_it_did_to_the_price(wires: Wires) -> None:
+    """It raises the price by a quarter of a euro or more; the finding names home, limit and how much was kept back."""
+    full, short = cleared(wires, book()), cleared(wires, book(offered_w=0))
+    assert not full.found.withheld
+    (found,) = short.found.withheld
+    assert (found.participant, found.idle_kw) == (STORE, 9.0)
+    assert found.limit == "rating of line 0 at node 0"
+    assert short.prices.energy[1] - full.prices.energy[1] >= 250_000
+    assert found.price * 1e6 == pytest.approx(short.prices.energy[1], abs=1)
+
+
+def test_relief_that_was_awarded_and_is_not_delivered_is_found_by_the_run(wires: Wires) -> None:
+    """And what others pay for it, who had bought 2.5 kW beyond what the line carries."""
+    orders = book()
+    gate = cleared(wires, orders)
+    kept = cleared(wires, orders, net_w=(18_500, -2_500, -6_000), guide=gate)
+    assert not kept.found.withheld
+    run = cleared(wires, orders, net_w=(18_500, 0, -6_000), guide=gate)
+    (found,) = run.found.withheld
+    assert found.participant == STORE
+    assert found.idle_kw == pytest.approx(2.5, abs=0.01)
+    assert run.prices.energy[1] - kept.prices.energy[1] >= 250_000
+
+
+def test_nobody_withholds_where_the_price_is_less_than_its_energy_is_worth(wires: Wires) -> None:
+    assert not cleared(wires, book(offered_w=0), later=np.array([0, 2_000_000])).found.withheld
+
+
+def test_a_roof_is_measured_by_what_other_roofs_offer() -> None:
+    """At night none of them offers, and none has kept anything back; at noon one that offers nothing has."""
+    customer = np.arange(1, 5)
+    assets = Assets(customer, np.full(4, Device.PV), np.full(4, 10_000))
+    rows = np.zeros(3, dtype=Orders.row_dtype())
+    rows["customer"], rows["node"], rows["device"] = [1, 2, 3], [1, 2, 3], Device.PV
+    rows["side"], rows["quantity_w"] = Side.SELL, [8_000, 6_000, 7_000]
+    known = Knowledge(NOTHING_LATER, assets)
+    noon = idle(Orders.from_rows(rows), known, customer, customer, ROOT, TEST)
+    assert (noon.participant.tolist(), noon.kw.tolist()) == ([4], [3.5])
+    night = idle(Orders.empty(), known, customer, customer, ROOT, TEST)
+    assert not night.participant.size
+    kept = replace(known, assets=Assets.none())
+    assert not idle(Orders.from_rows(rows), kept, customer, customer, ROOT, TEST).participant.size
