@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tellegen.operations.connected import Connected
 
 from tellegen.metering import MeteringError
 from tellegen.metering.gap_energy import GapEnergy
@@ -16,6 +15,7 @@ from tellegen.metering.past import Estimates, Past
 from tellegen.metering.reentry import NOWHERE, Places
 from tellegen.metering.refold import Refolded, refold
 from tellegen.operations.meters import Meters
+from tellegen.operations.topology import Connected
 from tellegen.records import Edits, Energy, Histories, Profiles, Quality, Readings, ValidationRule
 from tellegen.units import IntArray
 

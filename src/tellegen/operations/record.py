@@ -19,14 +19,15 @@ from tellegen.journal import Journal, height_for
 from tellegen.journal.database import SQLITE, Databases
 from tellegen.journal.storage import FILES, Storage
 from tellegen.metering.past import Past
-from tellegen.operations.topology import Feeder, Topology, read_feeders
+from tellegen.operations.registers import SpanEnds, registers_of
+from tellegen.operations.topology import Connected, Feeder, Topology, read_feeders
 from tellegen.privacy import Archive, Vault
 from tellegen.privacy.recorder import Recorder
 from tellegen.privacy.snapshots import Restored, SnapshotFolder
 from tellegen.records import Header, Histories, Profiles, Readings, Table
 from tellegen.registry import KINDS, Directory
 from tellegen.rules import Rulebook
-from tellegen.units import MARKET_INTERVAL_S
+from tellegen.units import MARKET_INTERVAL_S, IntArray
 
 MARKET_KEY = "market signing"
 """Purpose of the key of the vault that signs for the market's journal."""
@@ -68,10 +69,12 @@ class ShardRecord:
     topology: Topology
     snapshots: SnapshotFolder
     kept: Restored
+    span_ends: SpanEnds
     _archive: Archive
     _storage: Storage
     _held: ExitStack = field(repr=False)
     _seen: int = 0
+    _registers: tuple[int, int, Connected, Readings] | None = field(default=None, repr=False)
     _recent: OrderedDict[int, Table] = field(default_factory=OrderedDict, repr=False)
     _found: OrderedDict[tuple[str, str | None, int], tuple[int, dict[str, list[int]]]] = field(
         default_factory=OrderedDict, repr=False
@@ -112,12 +115,13 @@ class ShardRecord:
             kept = snapshots.read_newest() if use_snapshot else Restored()
             parts = kept.parts if kept.entry >= 0 else None
             directory = Directory.of(intake, vault, parts, kept.intake_size)
+            submitted = Submitted(intake, vault)
             record = cls(
                 path=folder,
                 vault=vault,
                 intake=intake,
                 journal=journal,
-                submitted=Submitted(intake, vault),
+                submitted=submitted,
                 directory=directory,
                 feeders=feeders,
                 rulebook=read_rulebook(shard),
@@ -126,6 +130,7 @@ class ShardRecord:
                 topology=Topology(feeders, directory),
                 snapshots=snapshots,
                 kept=kept,
+                span_ends=SpanEnds(submitted),
                 _archive=Archive(folder / MARKET, vault),
                 _storage=storage,
                 _held=held.pop_all(),
@@ -186,6 +191,18 @@ class ShardRecord:
     def readings(self, interval: int, size: int) -> Readings:
         """Readings about an interval that count, below a size of the intake's journal."""
         return self.submitted.readings(interval, size).readings
+
+    def registers(self, interval: int, size: int, connected: Connected) -> Readings:
+        """Readings about an interval, those of coarse meters as `operations.registers` makes them."""
+        if self._registers is None or self._registers[:2] != (interval, size) or self._registers[2] is not connected:
+            found = registers_of(connected, interval, lambda about, whose: self._sent(about, size, whose))
+            self._registers = interval, size, connected, found
+        return self._registers[3]
+
+    def _sent(self, interval: int, size: int, customer: IntArray | None) -> Readings:
+        if customer is None:
+            return self.readings(interval, size)
+        return self.span_ends.readings(interval, size, customer).readings
 
     def histories(self) -> Histories:
         """What is known of customers from before they joined."""

@@ -60,8 +60,8 @@ class Settling:
         cut = self._cut(interval, at)
         stages = self._writer.stages
         with stages("collect"):
-            readings = self._record.readings(interval, cut)
             connected = self._state.connected(REAL_TIME, interval, interval)
+            readings = self._record.registers(interval, cut, connected)
         self._install(interval, connected, cut, at)
         with stages("validate"):
             estimates = past.estimates(connected.customer, interval)
@@ -98,7 +98,7 @@ class Settling:
         meters = self._state.meters
         if not meters.is_new(connected):
             return
-        read = meters.bases(interval, self._record.readings(interval - 1, cut), connected)
+        read = meters.bases(interval, self._record.registers(interval - 1, cut, connected), connected)
         if read.customer.size:
             span = Span(self._writer.time(at), interval - 1, 1, REAL_TIME)
             self._writer.put(meter_states(read), span, name=f"{READ}{cut}")
