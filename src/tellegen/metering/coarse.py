@@ -24,7 +24,6 @@ from tellegen.records import Readings
 from tellegen.records.latest import latest
 from tellegen.units import INTERVALS_PER_HOUR, IntArray
 
-
 SPANS = tuple(every for every in range(1, INTERVALS_PER_HOUR + 1) if INTERVALS_PER_HOUR % every == 0)
 """How many market intervals a meter's own may have."""
 

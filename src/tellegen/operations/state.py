@@ -133,9 +133,7 @@ class State:
         (`ShardRecord.registers`).
     """
 
-    def __init__(
-        self, topology: Topology, book: Rulebook, readings: Callable[[int, int, Connected], Readings]
-    ) -> None:
+    def __init__(self, topology: Topology, book: Rulebook, readings: Callable[[int, int, Connected], Readings]) -> None:
         self.topology, self.book, self._readings = topology, book, readings
         feeders = len(topology.feeders)
         self.size = 0

@@ -278,11 +278,10 @@ class Topology:
     def places(
         self, customer: IntArray, interval: IntArray, known_by: IntArray
     ) -> tuple[IntArray, IntArray, IntArray, IntArray, IntArray]:
-        """Feeder, node, meter, capacity (W) and span of customers in an interval each, int64[k]; feeder -1: not connected.
+        """Feeder, node, meter, capacity (W) and span of customers in an interval each, int64[k].
 
-        A span is how many market intervals one reading of the meter covers.
-
-        Substations are customers too.
+        Feeder -1: not connected. A span is how many market intervals one reading of the meter covers. Substations are
+        customers too.
         """
         rows, present = self._directory.connections(customer, interval, known_by)
         feeder, node, meter = (np.full(customer.size, -1, dtype=np.int64) for _ in range(3))

@@ -69,6 +69,11 @@ class TimetableParameters:
     snapshot_every: int = 12
 
     @property
+    def longest_meter_intervals(self) -> int:
+        """Market intervals of the longest interval of a meter."""
+        return 60 * self.longest_meter_minutes // MARKET_INTERVAL_S
+
+    @property
     def settles_after_s(self) -> int:
         """Seconds from the end of an interval until it settles.
 

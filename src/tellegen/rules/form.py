@@ -196,8 +196,8 @@ class TimetableForm(_Section):
     def _possible(self) -> TimetableForm:
         if self.longest_meter_minutes not in METER_MINUTES:
             raise ValueError(
-                f"has longest_meter_minutes {self.longest_meter_minutes}; intervals of meters are whole market intervals "
-                f"that divide the hour: {', '.join(map(str, METER_MINUTES))}"
+                f"has longest_meter_minutes {self.longest_meter_minutes}; a meter's interval is whole market intervals "
+                f"and divides the hour: {', '.join(map(str, METER_MINUTES))}"
             )
         most = self.reading_wait_s + 60 * self.longest_meter_minutes
         if self.gate_deadline_s > most:

@@ -31,8 +31,8 @@ class Rules:
     """What one version of the rulebook says of times, and of the proof of wholesale prices.
 
     `proof` is ``none``, ``hash`` or ``signature``, `publisher` a verifier key; both it and `source` may be empty.
-    `wait_s`: from the end of an interval until it settles; `day_ahead_min` counts minutes of the day before delivery; `order` sorts versions, the last that holds counts;
-    `runs`: real time settles by price runs.
+    `wait_s`: from the end of an interval until it settles; `day_ahead_min` counts minutes of the day before delivery;
+    `order` sorts versions, the last that holds counts; `runs`: real time settles by price runs.
     """
 
     order: tuple[date, date, str]
