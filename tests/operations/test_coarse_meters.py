@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from playing import FIRST, Street
+from playing import FIRST, Street, quarter_hours
 
 from tellegen.operations.corrections import believed
 from tellegen.operations.record import ShardRecord
@@ -18,20 +18,10 @@ from tellegen.operations.timetable import settle_at
 from tellegen.operations.writer import folded
 from tellegen.records import Clearings, ClearingStatus, Energy, GateOutcome, Gates, Quality, Readings
 from tellegen.records.market import PRICE_RUN
-from tellegen.rules import Rulebook
 from tellegen.verify import verify_directory
 
 INTERVALS, LATE_END, QUARTER = 24, FIRST + 8, 3
 """Two hours; the end of the third quarter, of which some readings come late."""
-
-
-def quarter_hours() -> Rulebook:
-    """The default rules, by which intervals wait for meters of a quarter of an hour."""
-    said = {
-        each.name: each.content.replace(b"longest_meter_minutes = 5", b"longest_meter_minutes = 15")
-        for each in Rulebook.load().versions
-    }
-    return Rulebook.parse(said, "quarter hours")
 
 
 def in_time(interval: int, readings: Readings) -> NDArray[np.bool_]:

@@ -76,8 +76,8 @@ class Known(Protocol):
 class Folded:
     """Rows that a fold made, of which energy is on record: what they are now, and what stands there.
 
-    `quality` is what each row is now; `base` is the interval of the register before a gap that ends in the row, -1 where
-    none does.
+    `quality` is what each row is now; `base` is the interval of the register before a gap that ends in the row, -1
+    where none does.
     """
 
     customer: IntArray

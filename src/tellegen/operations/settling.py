@@ -20,7 +20,7 @@ from tellegen.operations.timetable import settle_at
 from tellegen.operations.topology import Connected
 from tellegen.operations.writer import Writer
 from tellegen.privacy.recorder import Span
-from tellegen.records import OPERATOR, Energy, Postings
+from tellegen.records import OPERATOR, Energy, Postings, Quality
 from tellegen.records.market import REAL_TIME
 from tellegen.units import IntArray
 
@@ -83,7 +83,7 @@ class Settling:
                 (self._writer.put(postings, span, feeder=feeder.name, causes=(validated[k], clearing)), postings)
             )
         self._writer.commit(at)
-        estimated = int(np.count_nonzero(energy.quality[: connected.customers]))
+        estimated = int(np.count_nonzero(energy.quality[: connected.customers] == Quality.ESTIMATED))
         return Settled(connected.customers, estimated, sum(len(p) for _, p in posted)), posted
 
     def _put_energy(self, feeder: int, connected: Connected, energy: Energy, span: Span, cut: int) -> int:

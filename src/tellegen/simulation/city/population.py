@@ -80,6 +80,7 @@ class City:
     shards : processes of each kind. warm_up : intervals that are played before those that are measured.
     coarse, silent : shares of the customers whose meters read every quarter of an hour, and of those whose readings
         never come.
+    price_run : whether real time settles by price runs; else at the prices of the gates.
     """
 
     meters: int
@@ -91,6 +92,7 @@ class City:
     warm_up: int = 1
     coarse: float = 0.0
     silent: float = 0.0
+    price_run: bool = True
 
     def __post_init__(self) -> None:
         least = self.shards * FEEDER_CUSTOMERS_MIN
