@@ -3,8 +3,8 @@
 ``begin .. (bulk) .. day-ahead gate at noon .. (bulk) .. tail with readings | midnight: close .. warm-up, intervals``
 
 The measured intervals end with an hour, so that a run of corrections comes behind them; with a multiple of twelve the
-day that closes ends with the warm-up. Where intervals wait for meters of a quarter of an hour, what settles while one is
-measured is an earlier one, so there are as many more to warm up.
+day that closes ends with the warm-up. Where intervals wait for meters of a quarter of an hour, what settles while one
+is measured is an earlier one, so there are as many more to warm up.
 """
 
 from __future__ import annotations
