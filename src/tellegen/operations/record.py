@@ -39,8 +39,9 @@ NAMES, FIRST_DAY, LAST_INTERVAL = "names", "first day", "last interval"
 """Names of documents: customers' names by number, the day whose market is the first, and the last market interval of a
 market that ends: nothing is cleared or settled after it, days close by what came before, and late facts go on moving
 money until their days are final."""
-RECENT_MAX = 100
-"""Tables kept per feeder: those of the hours of a day, and of what waits for its readings."""
+RECENT_MAX = 24
+"""Tables kept per feeder: those of what waits for its readings, and of its price runs. Those of the hours of a day, whose
+prices are as long as a feeder, are read again once an hour."""
 INTERVALS_FOUND_MAX = 100
 """Intervals and kinds of which it is kept where they stand on record."""
 T = TypeVar("T", bound=Table)
