@@ -40,8 +40,8 @@ NAMES, FIRST_DAY, LAST_INTERVAL = "names", "first day", "last interval"
 market that ends: nothing is cleared or settled after it, days close by what came before, and late facts go on moving
 money until their days are final."""
 RECENT_MAX = 24
-"""Tables kept per feeder: those of what waits for its readings, and of its price runs. Those of the hours of a day, whose
-prices are as long as a feeder, are read again once an hour."""
+"""Tables kept per feeder: those of what waits for its readings, and of its price runs. Those of the hours of a day,
+whose prices are as long as a feeder, are read again once an hour."""
 INTERVALS_FOUND_MAX = 100
 """Intervals and kinds of which it is kept where they stand on record."""
 T = TypeVar("T", bound=Table)

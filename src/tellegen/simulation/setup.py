@@ -48,8 +48,8 @@ class Setup:
     limits : the same network with the limits that count as violated.
     tonight : int64[m], cars that stand until the morning after; the last m rows of the fleet's cars are those of the
         night before, in the same order.
-    reads_every : int64[n], market intervals that one reading of each home's meter spans. silent : bool[n], whose readings
-        never come.
+    reads_every : int64[n], market intervals that one reading of each home's meter spans.
+    silent : bool[n], whose readings never come.
     past_net_wh : int64[days, 288, n], what the meters counted on the days before, net withdrawal.
     """
 
