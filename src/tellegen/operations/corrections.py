@@ -57,8 +57,10 @@ def late_readings(record: ShardRecord, state: State, size: int) -> Late:
     found: list[tuple[IntArray, IntArray]] = []
     named: list[tuple[int, IntArray, int]] = []
     batches: dict[int, list[int]] = {}
+    longest = max(rules.timetable.longest_meter_intervals for rules in state.book.versions)
+    spans = [every for every in SPANS if every <= longest]  # longer ones would open batches that came in time
     for entry, interval in record.submitted.late(state.corrected_until, size):
-        if any(_settled_without(state, entry, interval, every) for every in SPANS):
+        if any(_settled_without(state, entry, interval, every) for every in spans):
             batches.setdefault(interval, []).append(entry)
     for interval, entries in sorted(batches.items()):
         counted = record.submitted.readings(interval, size, {record.intake.entry(e).feeder for e in entries})
