@@ -114,6 +114,11 @@ class Submitted:
         self._last_bids: tuple[object, dict[str, Bids]] = None, {}
         self._last_readings: tuple[object, CountedReadings] = None, CountedReadings.none()
 
+    @property
+    def erased(self) -> list[int]:
+        """Customers whose rows cannot be read any more, ascending."""
+        return self._vault.erased
+
     # What the market asks
 
     def refresh(self) -> int:

@@ -75,7 +75,7 @@ class ShardRecord:
     _storage: Storage
     _held: ExitStack = field(repr=False)
     _seen: int = 0
-    _registers: tuple[int, int, Connected, Readings] | None = field(default=None, repr=False)
+    _registers: tuple[tuple[int, int, list[int]], Connected, Readings] | None = field(default=None, repr=False)
     _recent: OrderedDict[int, Table] = field(default_factory=OrderedDict, repr=False)
     _found: OrderedDict[tuple[str, str | None, int], tuple[int, dict[str, list[int]]]] = field(
         default_factory=OrderedDict, repr=False
@@ -195,10 +195,11 @@ class ShardRecord:
 
     def registers(self, interval: int, size: int, connected: Connected) -> Readings:
         """Readings about an interval, those of coarse meters as `operations.registers` makes them."""
-        if self._registers is None or self._registers[:2] != (interval, size) or self._registers[2] is not connected:
+        key = interval, size, self.submitted.erased
+        if self._registers is None or self._registers[0] != key or self._registers[1] is not connected:
             found = registers_of(connected, interval, lambda about, whose: self._sent(about, size, whose))
-            self._registers = interval, size, connected, found
-        return self._registers[3]
+            self._registers = key, connected, found
+        return self._registers[2]
 
     def _sent(self, interval: int, size: int, customer: IntArray | None) -> Readings:
         if customer is None:

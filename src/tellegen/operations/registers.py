@@ -50,13 +50,15 @@ class SpanEnds:
     def __init__(self, submitted: Submitted) -> None:
         self._submitted = submitted
         self._customer: IntArray = np.zeros(0, dtype=np.int64)
+        self._erased: list[int] = []
         self._kept: OrderedDict[int, tuple[int, CountedReadings]] = OrderedDict()
 
     def readings(self, end: int, size: int, customer: IntArray) -> CountedReadings:
         """Readings of some customers (ascending) about an interval, below a size of the intake's journal."""
-        if not np.array_equal(customer, self._customer):
+        erased = self._submitted.erased
+        if erased != self._erased or not np.array_equal(customer, self._customer):
             self._kept.clear()
-            self._customer = customer
+            self._customer, self._erased = customer, erased
         since, known = self._kept.pop(end, (0, CountedReadings.none()))
         if since > size:
             since, known = 0, CountedReadings.none()
