@@ -8,7 +8,7 @@ import pytest
 
 from tellegen.assess.city.costs import Hardware
 from tellegen.assess.city.course import Course
-from tellegen.assess.city.report import figures, scaling_figure
+from tellegen.assess.city.report import beside_figures, figures, scaling_figure
 from tellegen.assess.city.run import play
 from tellegen.errors import InputError
 from tellegen.records import ClearingStatus
@@ -126,3 +126,37 @@ def test_a_small_city_plays_its_intervals_and_loses_nothing(tmp_path: Path) -> N
     assert made["late and corrected readings that were not settled"].met is True
     assert made["day-ahead, every bid new: bids sent to prices published"].conditions["hours"] == 24
     json.dumps([figure.as_json() for figure in made.values()])
+
+
+def test_a_city_that_waits_for_quarters_of_an_hour_warms_up_for_longer() -> None:
+    """What settles while an interval is measured is the one two before, and has been bid for and read as well."""
+    fine, coarse = Course.of(400, 3, coarse=0.0), Course.of(400, 3, coarse=0.1)
+    assert (fine.behind, coarse.behind) == (0, 2)
+    assert coarse.city.rounds.stop == fine.city.rounds.stop
+    assert len(coarse.city.rounds) == len(fine.city.rounds) + 2
+    with pytest.raises(InputError, match="--coarse 120 must be 0 to 100 per cent"):
+        Course.of(400, 3, coarse=1.2)
+
+
+def test_a_small_city_of_coarse_and_silent_meters_loses_nothing(tmp_path: Path) -> None:
+    """With price runs and without, late quarters settled."""
+    for package in ("uvicorn", "httptools", "msgspec"):
+        pytest.importorskip(package)
+    runs = []
+    for price_run in (True, False):
+        folder = tmp_path / str(price_run)
+        folder.mkdir()
+        course = Course.of(
+            400, 1, shards=1, day_ahead=False, close=False, coarse=0.25, silent=0.05, price_run=price_run
+        )
+        runs.append(play(course, folder, lambda words: None))
+    for run in runs:
+        found = run.findings
+        assert (found.lost, found.refused, found.unposted, found.bad_receipts) == (0, 0, 0, 0)
+        assert (found.trial_balance, found.astray) == (0, 0)
+        assert 12 <= run.intervals[0].estimated <= 40  # 20 or so are silent; who is late besides, 4 at most
+        made = {figure.name: figure for figure in figures(run, Hardware.read())}
+        assert made["late and corrected readings that were not settled"].met is True
+    with_runs, without = (run.findings.clearings for run in runs)
+    assert with_runs > without
+    assert [figure.unit for figure in beside_figures(*runs)] == ["ratio"] * 3

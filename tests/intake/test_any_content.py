@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from intake_bench import FIRST, NOW, Bench, readings, refused
+from intake_bench import FIRST, NOW, Bench, moved, readings, refused
 
 from tellegen.intake.limits import Reason
 from tellegen.intake.registry_changes import SentChanges, check_changes
@@ -20,10 +23,17 @@ from tellegen.simulation.shard import HEAD_END
 def test_changes_of_any_content_are_read_or_refused(content: bytes, kind: bytes) -> None:
     try:
         sent = SentChanges.from_bytes(kind + content)
-        check_changes(sent.table, Directory(), NOW)
+        check_changes(sent.table, Directory(), NOW, lambda interval: 1)
     except (RecordError, RegistryError):
         return
     assert sent.rows
+
+
+def test_a_meter_that_reads_less_often_than_the_rules_wait_is_refused(bench: Bench) -> None:
+    table = replace(moved(bench), reads_every=np.array([1, 3], dtype=np.uint8))
+    check_changes(table, bench.intake.directory, NOW, lambda interval: 3)
+    with pytest.raises(RecordError, match=r"row 1: reads_every is longer than the rules wait for .* enact rules"):
+        check_changes(table, bench.intake.directory, NOW, lambda interval: 1)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)

@@ -105,7 +105,7 @@ class Days:
 def state(tmp_path: Path) -> Iterator[State]:
     set_up(City(400, 1, FIRST, shards=1), 0, tmp_path)
     with ShardRecord.open(tmp_path) as record:
-        yield State(record.topology, record.rulebook, lambda interval, cut: Readings.empty())
+        yield State(record.topology, record.rulebook, lambda interval, cut, connected: Readings.empty())
 
 
 def sizes(state: State) -> dict[str, int]:
@@ -133,7 +133,7 @@ def test_what_is_asked_for_in_reserve_is_kept_until_its_day_is_closed(state: Sta
         days.put(days.rows(Requirements, interval=interval), days.names[0], interval, market)
     asked = {(REAL_TIME, FIRST + 400): (0, 2), (DAY_AHEAD, FIRST + 288): (1,)}
     assert state.requirements == asked
-    again = State(state.topology, state.book, lambda interval, cut: Readings.empty())
+    again = State(state.topology, state.book, lambda interval, cut, connected: Readings.empty())
     restore(again, state_parts(state), state.size)
     days.play()
     assert again.requirements == state.requirements == asked

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tellegen.operations.connected import Connected
 
 from tellegen.metering import MeteringError
+from tellegen.metering.coarse import moved_by, span_registers
 from tellegen.metering.gap_energy import GapEnergy
 from tellegen.metering.past import Estimates, Past
 from tellegen.metering.reentry import NOWHERE, Places
 from tellegen.metering.refold import Refolded, refold
 from tellegen.operations.meters import Meters
+from tellegen.operations.registers import registers_of
+from tellegen.operations.topology import Connected
 from tellegen.records import Edits, Energy, Histories, Profiles, Quality, Readings, ValidationRule
 from tellegen.units import IntArray
 
@@ -29,6 +32,7 @@ PROFILES = Profiles(
     import_wh=np.arange(288) % 7 * 10,
     export_wh=np.zeros(288, dtype=np.int64),
 )
+ENERGIES = ("import_wh", "export_wh", "reactive_varh")
 HISTORIES = Histories(customer=np.array([1, 2]), trailing_wh=np.array([9, 9]), longest_still=np.array([1, 3]))
 
 
@@ -50,9 +54,10 @@ class Shard:
     """A record of readings and energy, as the operator keeps it, and the live state of its meters.
 
     `exchanged` and `away` say for some customers from which interval another meter is there, and in which intervals
-    there is no connection.
+    there is no connection; `every`, how many intervals one reading of theirs spans.
     """
 
+    every: dict[int, int] = field(default_factory=dict)
     exchanged: dict[int, int] = field(default_factory=dict)
     away: dict[int, range] = field(default_factory=dict)
     gap_energy: GapEnergy = GapEnergy.ESTIMATED
@@ -70,9 +75,17 @@ class Shard:
 
     def readings(self, customer: IntArray, interval: IntArray) -> tuple[Readings, IntArray]:
         self.asked += 1
-        wanted = set(zip(customer.tolist(), interval.tolist(), strict=True))
+        every = np.array([self.every.get(c, 1) for c in customer.tolist()], dtype=np.int64)
+        fine, coarse = np.flatnonzero(every == 1), np.flatnonzero(every > 1)
+        wanted = set(zip(customer[fine].tolist(), interval[fine].tolist(), strict=True))
         found = [m for m in self.taken if (m.customer, m.interval) in wanted]
-        return table(found), np.array([m.interval for m in found], dtype=np.int64)
+        meter = self.places(customer[coarse], interval[coarse]).meter
+        shared, pair = span_registers(customer[coarse], meter, interval[coarse], every[coarse], self.about)
+        about = np.array([m.interval for m in found], dtype=np.int64)
+        return Readings.concat([table(found), shared]), np.append(about, interval[coarse[pair]])
+
+    def about(self, interval: int) -> Readings:
+        return table([m for m in self.taken if m.interval == interval])
 
     def energy(self, customer: IntArray, interval: IntArray) -> tuple[Energy, IntArray]:
         pairs = zip(customer.tolist(), interval.tolist(), strict=True)
@@ -81,7 +94,8 @@ class Shard:
 
     def places(self, customer: IntArray, interval: IntArray) -> Places:
         meter = [self.meter(c, t) for c, t in zip(customer.tolist(), interval.tolist(), strict=True)]
-        return Places(np.array(meter, dtype=np.int64), np.full(customer.size, CAPACITY_W))
+        every = np.array([self.every.get(c, 1) for c in customer.tolist()], dtype=np.int64)
+        return Places(np.array(meter, dtype=np.int64), np.full(customer.size, CAPACITY_W), every)
 
     def estimates(self, customer: IntArray, interval: IntArray) -> Estimates:
         return self.past.estimates(customer, interval)
@@ -104,14 +118,14 @@ class Shard:
             capacity_w=np.full(n, CAPACITY_W),
             import_limit_w=np.full(n, CAPACITY_W),
             export_limit_w=np.full(n, CAPACITY_W),
-            reads_every=np.ones(n, dtype=np.int64),
+            reads_every=np.array([self.every.get(c, 1) for c in here]),
             credit=np.zeros(n, dtype=np.int64),
             start=np.array([0, n - 1]),
         )
 
     def settle(self, interval: int) -> Energy:
         connected = self.connected(interval)
-        readings = table([m for m in self.taken if m.interval == interval])
+        readings = registers_of(connected, interval, lambda about, whose: self.about(about))
         estimates = self.past.estimates(connected.customer, interval)
         before = self.meters.parts()
         energy = self.meters.judge(interval, readings, connected, estimates)
@@ -126,8 +140,9 @@ class Shard:
 
     def take(self, message: Message, settled: int) -> None:
         self.taken.append(message)
-        if message.interval <= settled:
-            self.due.add((message.customer, message.interval))
+        every = self.every.get(message.customer, 1)
+        moved = moved_by(message.interval, every) if every > 1 else [message.interval]
+        self.due |= {(message.customer, t) for t in moved if FIRST <= t <= settled}
 
     def correct(self, until: int) -> Refolded:
         due = np.array(sorted(self.due), dtype=np.int64).reshape(-1, 2)
@@ -278,6 +293,81 @@ def test_a_meter_that_stands_still_is_folded_until_it_moves() -> None:
     assert [rule for _, rule in shard.of(2)][4:7] == [NONE, ValidationRule.ZERO, ValidationRule.ZERO]
 
 
+def quarters(registers: dict[int, int | None], delay: int = 2) -> list[Message]:
+    """Registers of customer 3 at the end of quarters of an hour; quarter 0 ends with `FIRST` + 1."""
+    return [
+        Message(3, 31, k + 1, FIRST + 1 + 3 * k, (wh, 7 * wh, -wh), delay=delay)
+        for k, wh in registers.items()
+        if wh is not None
+    ]
+
+
+def late(shard: Shard, messages: list[Message], until: int) -> None:
+    for message in messages:
+        shard.take(message, until)
+    shard.correct(until)
+
+
+def test_a_quarter_of_an_hour_is_shared_evenly_and_to_the_watt_hour() -> None:
+    shard = Shard(every={3: 3})
+    for message in quarters({0: 1000, 1: 1100, 2: 1104}):
+        shard.take(message, FIRST - 1)
+    for interval in range(FIRST, FIRST + 8):
+        shard.settle(interval)
+    assert shard.of(3)[1:] == [(0, AFTER_GAP), *((wh, NONE) for wh in (33, 33, 34, 1, 1, 2))]
+    rows = [shard.rows[3, FIRST + 2 + k][0] for k in range(6)]
+    assert {int(row.quality[0]) for row in rows} == {Quality.PROFILED}
+    assert [sum(int(getattr(row, name)[0]) for row in rows) for name in ("export_wh", "reactive_varh")] == [728, -104]
+
+
+def test_what_a_coarse_meter_sends_within_its_span_counts_for_nothing() -> None:
+    shard = Shard(every={3: 3})
+    for message in [*quarters({0: 1000, 1: 1090}), Message(3, 31, 99, FIRST + 2, (1089, 7000, -1000))]:
+        shard.take(message, FIRST - 1)
+    for interval in range(FIRST, FIRST + 5):
+        shard.settle(interval)
+    assert [wh for wh, _ in shard.of(3)[2:]] == [30, 30, 30]
+
+
+def test_a_late_quarter_is_missing_and_moves_energy_when_it_comes() -> None:
+    """Its own span and the next, whose registers begin with it."""
+    shard = Shard(every={3: 3})
+    messages = quarters({0: 1000, 1: 1090, 2: 1200, 3: 1290})
+    for message in messages[:2] + messages[3:]:
+        shard.take(message, FIRST - 1)
+    for interval in range(FIRST, FIRST + 11):
+        shard.settle(interval)
+    assert shard.of(3)[2:] == [(30, NONE)] * 3 + [(30, MISSING)] * 5 + [(30, AFTER_GAP)]
+    late(shard, messages[2:3], FIRST + 10)
+    assert shard.of(3)[5:] == [(36, NONE), (37, NONE), (37, NONE)] + [(30, NONE)] * 3
+    assert {int(shard.rows[3, FIRST + 5 + k][0].quality[0]) for k in range(6)} == {Quality.PROFILED}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 990), st.integers(0, 25)), min_size=2, max_size=9),
+    st.sampled_from([2, 3, 4, 6, 12]),
+    st.integers(1, 7),
+)
+def test_spans_sum_to_their_registers_whenever_readings_come(
+    spans: list[tuple[int, int]], every: int, correct_every: int
+) -> None:
+    """In time or late, once they are there; nobody's energy is lost or made up within a span."""
+    shard, register, messages = Shard(every={3: every}), 50, []
+    end = FIRST + every - 1 - FIRST % every
+    for k, (moved, delay) in enumerate([(0, 0), *spans]):
+        register += moved
+        messages.append(Message(3, 31, k + 1, end + k * every, (register, 2 * register, -register), delay=delay))
+    until = messages[-1].interval
+    shard.play(messages, until, correct_every)
+    for before, after in pairwise(messages):
+        rows = [shard.rows[3, t][0] for t in range(before.interval + 1, after.interval + 1)]
+        assert {int(row.quality[0]) for row in rows} == {Quality.PROFILED}
+        shares = [[int(getattr(row, name)[0]) for row in rows] for name in ENERGIES]
+        assert [sum(each) for each in shares] == [b - a for a, b in zip(before.registers, after.registers, strict=True)]
+        assert all(max(each) - min(each) <= 1 for each in shares)
+
+
 def test_who_is_forgotten_has_no_meter() -> None:
     shard = Shard().play(day(3, [700, 730]), FIRST + 1)
     shard.meters.forget(np.array([3]))
@@ -357,12 +447,14 @@ STEP = st.tuples(st.sampled_from([0, 0, 1, 40, 40, 300, 1000]), st.sampled_from(
 @st.composite
 def worlds(draw: st.DrawFn) -> tuple[Shard, list[Message], int]:
     """Meters that run, stop, jump, are changed and reconnected; each reading with a delay, some about one interval."""
-    length = draw(st.integers(3, 14))
+    length = draw(st.integers(3, 26))
     until = FIRST + length - 1
     inside = st.integers(FIRST, until)
     shard = Shard(gap_energy=draw(st.sampled_from(GapEnergy)))
     messages = []
     for customer in (1, 2, SUBSTATION):
+        if customer != SUBSTATION:
+            shard.every[customer] = draw(st.sampled_from([1, 2, 3, 4, 12]))
         if draw(st.booleans()):
             shard.exchanged[customer] = draw(inside)
         if customer != SUBSTATION and draw(st.booleans()):
@@ -377,7 +469,7 @@ def worlds(draw: st.DrawFn) -> tuple[Shard, list[Message], int]:
                 serial, registers = meter, [interval % 7, 0, 0]
             registers = [registers[0] + import_wh, registers[1] + export_wh, registers[2] + import_wh - 20]
             counter += 1
-            if fault == "never":
+            if fault == "never" or (interval + 1) % shard.every.get(customer, 1):
                 continue
             if fault == "reset":
                 registers = [0, 0, 0]

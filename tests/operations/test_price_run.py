@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tellegen.operations.awarded import AwardedPower, SpanAwards
 from tellegen.operations.price_run import MeteredPower, run_orders
 from tellegen.records import Orders, Product, Side
 from tellegen.rules.price_run import PriceRun
@@ -104,6 +105,30 @@ def test_relief_of_who_keeps_to_its_awards_stays_on_offer_up_to_its_connection()
     assert said(run(book, [4_000, 0, 0], metered([0]))) == [], "who does not keep to them offers none"
     without = run(book, [4_000, 0, 0], metered([-4_000]), replace(RULES, relief=False))
     assert said(without) == [(1, "ENERGY", -1, 130_000, 4_000)]
+
+
+def test_a_coarse_meter_is_judged_by_the_mean_of_its_span() -> None:
+    """9 kW awarded in one of three intervals, a meter that shows 3 kW in each: it did as it was told."""
+    book = orders_of([(1, Side.SELL, 90_000, 9_000), (1, Side.SELL, 130_000, 5_000)])
+    shown = metered([-3_000])
+    assert said(run(book, [0, 0], shown)) == [(1, "ENERGY", -1, None, 3_000)]
+    gates = [AwardedPower.of(book, np.array([award, 0]), np.array([1])) for award in (9_000_000, 0, 0)]
+    coarse = replace(shown, spans=SpanAwards(np.array([0]), AwardedPower.mean(gates)))
+    assert said(run(book, [0, 0], coarse)) == [
+        (1, "ENERGY", -1, None, 3_000),
+        (1, "ENERGY", -1, 130_000, 3_500),  # relief, as much again as it showed, and 500 W
+    ]
+
+
+def test_what_was_awarded_counts_by_customer_and_kind() -> None:
+    energy = orders_of([(2, Side.BUY, 90_000, 4_000), (5, Side.SELL, 90_000, 4_000), (5, Side.BUY, 1, 4_000)])
+    reactive = orders_of([(5, Side.SELL, 0, 700)], Product.REACTIVE)
+    orders = Orders.concat([replace(energy, var_per_kw=np.full(3, 250, dtype=np.int32)), reactive])
+    found = AwardedPower.of(orders, np.array([1_000_000, 4_000_000, 500_000, 700_000]), np.array([4, 5]))
+    assert (found.bought_w.tolist(), found.sold_w.tolist()) == ([0, 500], [0, 4_000])
+    assert (found.net_w.tolist(), found.net_var.tolist()) == ([0, -3_500], [0, -1_000 + 125 - 700])
+    assert found.gross_var.tolist() == [0, 700]
+    assert found.of_customers(np.array([4, 5]), np.array([1, 5, 9])).sold_w.tolist() == [0, 4_000, 0]
 
 
 def test_who_idles_has_no_relief_to_offer_but_a_little() -> None:

@@ -195,16 +195,19 @@ def test_what_no_rule_governs_is_no_day():
     minute=st.sampled_from(["00:00", "02:30", "12:00", "23:59", "24:00"]),
     waits=st.tuples(st.integers(0, 3600), st.integers(0, 3600)),
     leads=st.tuples(st.integers(0, 3600), st.integers(0, 3600)),
+    longest=st.tuples(st.sampled_from([5, 15, 60]), st.sampled_from([5, 15, 60])),
     every=st.integers(1, 288),
 )
 @settings(max_examples=40, deadline=None)
-def test_the_timetable_can_be_cut_anywhere(data, zone, day, minute, waits, leads, every):
+def test_the_timetable_can_be_cut_anywhere(data, zone, day, minute, waits, leads, longest, every):
     """due(a, b) + due(b, c) == due(a, c): who looks twice misses nothing, and does nothing twice."""
     kept = {"day_ahead_local": f'"{minute}"', "snapshot_every": every, "correction_window_days": 3}
     kept |= {"correction_days": "[1, 3]"}
     rules = book(
-        _2016_01_01=version(zone, reading_wait_s=waits[0], gate_lead_s=leads[0], **kept),
-        **{str(day): version(reading_wait_s=waits[1], gate_lead_s=leads[1], **kept)},
+        _2016_01_01=version(
+            zone, reading_wait_s=waits[0], longest_meter_minutes=longest[0], gate_lead_s=leads[0], **kept
+        ),
+        **{str(day): version(reading_wait_s=waits[1], longest_meter_minutes=longest[1], gate_lead_s=leads[1], **kept)},
     )
     middle = day_bounds(rules, day).start * MARKET_INTERVAL_S
     a, b, c = sorted(data.draw(st.lists(st.integers(middle - 200_000, middle + 200_000), min_size=3, max_size=3)))
@@ -286,6 +289,22 @@ def test_intervals_settle_in_order_where_the_wait_becomes_shorter():
     found = [each for each in due(rules, settle_at(rules, last) - 1, settle_at(rules, last))]
     verbs = [each.verb for each in found if each.verb is not Verb.CLOSE_REAL_TIME]
     assert verbs == [Verb.SETTLE] * 12 + [Verb.CORRECT, Verb.CLOSE_DAY, Verb.PUBLISH, Verb.FINALISE, Verb.SNAPSHOT]
+
+
+@pytest.mark.parametrize("minutes", [5, 15, 60])
+def test_an_interval_settles_once_the_longest_meter_interval_that_holds_it_was_read(minutes: int) -> None:
+    """Five minutes after it ended at the soonest, and by a constant: the intervals of an hour settle one by one."""
+    rules = book(_2016_01_01=version(reading_wait_s=300, longest_meter_minutes=minutes))
+    first, span = day_bounds(rules, date(2016, 7, 1)).start, minutes // 5
+    for interval in range(first, first + 24):
+        read = (interval - interval % span + span) * MARKET_INTERVAL_S
+        assert read + 300 <= settle_at(rules, interval) < read + 300 + minutes * 60
+        assert settle_at(rules, interval + 1) - settle_at(rules, interval) == MARKET_INTERVAL_S
+
+
+def test_a_longest_meter_interval_that_fits_no_hour_is_named() -> None:
+    with pytest.raises(InputError, match=r"longest_meter_minutes 25; .* divides the hour: 5, 10, 15, 20, 30, 60"):
+        book(_2016_01_01=version(longest_meter_minutes=25))
 
 
 def test_a_day_is_shared_anew_at_the_ages_that_its_rules_name():

@@ -8,6 +8,7 @@ import pytest
 import shards
 from hypothesis import given
 from hypothesis import strategies as st
+from playing import quarter_hours
 
 from tellegen.journal import Journal
 from tellegen.operations import timetable
@@ -68,7 +69,7 @@ def test_what_is_the_operator_s_own_needs_no_manifest(shard_copy: Path) -> None:
 
 # The calendar, which verification derives for itself
 
-BOOKS = [Rulebook.load(), shards.short_days()]
+BOOKS = [Rulebook.load(), shards.short_days(), quarter_hours()]
 
 
 @given(st.sampled_from(BOOKS), st.integers(0, 900), st.integers(0, 400))

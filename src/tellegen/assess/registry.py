@@ -69,6 +69,8 @@ class Options:
         it, the price file of the machine, and where the journals are written.
     day_ahead, close, day_intervals : of the city: whether it bids day-ahead, whether a day is closed, and how many
         intervals of that are settled.
+    coarse_percent, silent_percent, beside_gates : of the city: how many of the meters read every quarter of an hour,
+        and how many are never heard of; whether the same city is played without price runs before it.
     progress : told in words what is being measured.
     """
 
@@ -85,6 +87,9 @@ class Options:
     day_ahead: bool = True
     close: bool = True
     day_intervals: int = 288
+    coarse_percent: float = 0.0
+    silent_percent: float = 0.0
+    beside_gates: bool = False
     hardware: Path | None = None
     folder: Path | None = None
     progress: Callable[[str], None] = lambda words: None

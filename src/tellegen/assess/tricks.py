@@ -197,7 +197,7 @@ class Stage:
             energy = energy.take(np.argsort(energy.customer, kind="stable"))
             customer = energy.customer.astype(np.int64)
             when = np.full(customer.size, number, dtype=np.int64)
-            _, node, _, capacity = record.topology.places(customer, when, np.full(customer.size, 2**62))
+            _, node, _, capacity, _ = record.topology.places(customer, when, np.full(customer.size, 2**62))
             price = int(found.period.clearing.root_price[0])
             self._known[number] = _Interval(number, found.orders, found.period.prices, price, energy, node, capacity)
         return self._known[number]

@@ -51,6 +51,17 @@ def bench(
     day_intervals: Annotated[
         int, typer.Option(help="For `city`: of the day that is closed, how many intervals are settled.")
     ] = 288,
+    coarse: Annotated[
+        float,
+        typer.Option(min=0, max=100, help="For `city`: per cent of the meters that read every quarter of an hour."),
+    ] = 0.0,
+    silent: Annotated[
+        float, typer.Option(min=0, max=100, help="For `city`: per cent of the meters that are never heard of.")
+    ] = 0.0,
+    beside_gates: Annotated[
+        bool,
+        typer.Option("--beside-gates", help="For `city`: play it without price runs first, and print the ratio."),
+    ] = False,
     scaling: Annotated[bool, typer.Option("--scaling", help="For `city`: play smaller ones first.")] = False,
     hardware: Annotated[
         Path | None, typer.Option(help="For `city`: a file that states the machine's price, as docs/city.md shows.")
@@ -82,6 +93,9 @@ def bench(
         day_ahead=day_ahead,
         close=close,
         day_intervals=day_intervals,
+        coarse_percent=coarse,
+        silent_percent=silent,
+        beside_gates=beside_gates,
         scaling=scaling,
         hardware=hardware,
         folder=folder,

@@ -13,7 +13,7 @@ from tellegen.privacy import Vault
 from tellegen.privacy.recorder import Recorder
 from tellegen.rules import Rulebook
 from tellegen.rules.days import day_bounds, day_of
-from tellegen.units import MARKET_INTERVAL_S
+from tellegen.units import INTERVALS_PER_HOUR, MARKET_INTERVAL_S
 
 WINDOW_INTERVALS = 288
 TICK_S = 5
@@ -59,6 +59,15 @@ class Calendar:
             return day_bounds(self._rulebook, day_of(self._rulebook, interval)).start
         except InputError:
             return interval
+
+    def longest_meter_intervals(self, interval: int) -> int:
+        """For how long an interval of a meter the market waits; where no rules say so, an hour."""
+        if self._rulebook is None:
+            return INTERVALS_PER_HOUR
+        try:
+            return self._rulebook.at(day_of(self._rulebook, interval)).timetable.longest_meter_intervals
+        except InputError:
+            return INTERVALS_PER_HOUR
 
     def _at(self, now: int) -> tuple[int, int, int]:
         day = now // 86_400

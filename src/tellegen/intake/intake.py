@@ -302,7 +302,7 @@ class Intake:
     def _change(self, table: Table, statement: Statement, signature: bytes, now: int) -> Taken:
         """Put a change of the registry on record; it holds for whatever is taken after it."""
         try:
-            check_changes(table, self.directory, now)
+            check_changes(table, self.directory, now, self._calendar.longest_meter_intervals)
             if isinstance(table, Connections):
                 self.vault.enrol(table.customer.tolist())
         except (RecordError, RegistryError, VaultError) as error:

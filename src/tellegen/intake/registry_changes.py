@@ -6,6 +6,7 @@ under its own key, the one that signs checkpoints; so the intake needs no author
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,12 @@ REGISTRAR = SOURCE
 """Source of these changes; no certificate makes anybody else it."""
 TABLES: dict[str, type[Table]] = {table.kind: table for table in (Admissions, Revocations, Connections, KeyGenerations)}
 """What can be changed, by kind."""
+
+
+_UNWAITED = (
+    "reads_every is longer than the rules wait for (longest_meter_minutes of [timetable]): it would always be missing; "
+    "enact rules that wait, or install a meter that reads as often"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,12 +63,13 @@ class SentChanges:
         return len(self.table)
 
 
-def check_changes(table: Table, directory: Directory, known_at: int) -> None:
+def check_changes(table: Table, directory: Directory, known_at: int, longest: Callable[[int], int]) -> None:
     """Check that rows can stand on record.
 
     Parameters
     ----------
     known_at : when they go there, seconds since the epoch.
+    longest : for how many market intervals of a meter the rules of an interval wait.
 
     Raises
     ------
@@ -70,6 +78,9 @@ def check_changes(table: Table, directory: Directory, known_at: int) -> None:
     match table:
         case Connections():
             check_connections(table, directory)
+            begins, of = np.unique(table.from_interval, return_inverse=True)
+            waited = np.array([longest(interval) for interval in begins.tolist()])
+            _check(table.reads_every <= waited[of], _UNWAITED)
         case Admissions():
             named = (table.name != b"") == ~np.isin(table.role, (Role.METER, Role.PARTICIPANT))
             good = np.isin(table.role, list(Role)) & named & (table.number >= 0)

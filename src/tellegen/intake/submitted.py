@@ -69,6 +69,27 @@ class CountedReadings:
     entry: IntArray
     row: IntArray
 
+    @classmethod
+    def none(cls) -> CountedReadings:
+        """No readings."""
+        return cls(Readings.empty(), _NOTHING, _NOTHING)
+
+    def take(self, where: NDArray[np.generic]) -> CountedReadings:
+        """Rows by integer index or mask."""
+        return CountedReadings(self.readings.take(where), self.entry[where], self.row[where])
+
+    def of(self, customer: IntArray) -> CountedReadings:
+        """Rows of some customers."""
+        return self.take(np.isin(self.readings.customer, customer))
+
+    def and_also(self, later: CountedReadings) -> CountedReadings:
+        """These, then those that were recorded later."""
+        return CountedReadings(
+            Readings.concat([self.readings, later.readings]),
+            np.concatenate([self.entry, later.entry]),
+            np.concatenate([self.row, later.row]),
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Batch:
@@ -91,10 +112,12 @@ class Submitted:
         self._journal, self._vault, self._archive = journal, vault, Archive(journal.folder.parent, vault)
         # a gate's bids are asked for when it closes and when awards are fetched, readings by settlement and by the fold
         self._last_bids: tuple[object, dict[str, Bids]] = None, {}
-        self._last_readings: tuple[object, CountedReadings] = (
-            None,
-            CountedReadings(Readings.empty(), _NOTHING, _NOTHING),
-        )
+        self._last_readings: tuple[object, CountedReadings] = None, CountedReadings.none()
+
+    @property
+    def erased(self) -> list[int]:
+        """Customers whose rows cannot be read any more, ascending."""
+        return self._vault.erased
 
     # What the market asks
 
@@ -151,6 +174,15 @@ class Submitted:
         if self._last_readings[0] != key:
             self._last_readings = key, self._read_readings(self._about(Readings.kind, interval, size, feeders=feeders))
         return self._last_readings[1]
+
+    def readings_since(self, interval: int, since: int, size: int) -> CountedReadings:
+        """Readings about an interval that count, from one size of the journal up to another; nothing is kept of them.
+
+        Raises
+        ------
+        JournalError : as `bids`.
+        """
+        return self._read_readings([index for index in self._about(Readings.kind, interval, size) if index >= since])
 
     def _read_readings(self, found: list[int]) -> CountedReadings:
         batches = dict(self._batches(found))

@@ -19,7 +19,7 @@ from tellegen.metering.load_profile import Quantity
 from tellegen.metering.past import Estimates
 from tellegen.metering.runs import BoolArray
 from tellegen.metering.standing import Standing, exchanged
-from tellegen.metering.validation import Limits, MeterState, RuleArray, Sent, advanced, bridges, judged
+from tellegen.metering.validation import Limits, MeterState, RuleArray, Sent, advanced, bridges, judged, quality_of
 from tellegen.records import Energy, Quality, Readings, ValidationRule
 from tellegen.records.latest import latest
 from tellegen.units import IntArray, check_rows
@@ -38,14 +38,16 @@ class Places:
     ----------
     meter : serial number of the meter installed; `NOWHERE`: not connected.
     capacity_w : of the connection.
+    reads_every : market intervals that one reading of the meter spans.
     """
 
     meter: IntArray
     capacity_w: IntArray
+    reads_every: IntArray
 
     def take(self, where: IntArray) -> Places:
         """Some of the pairs."""
-        return Places(self.meter[where], self.capacity_w[where])
+        return Places(self.meter[where], self.capacity_w[where], self.reads_every[where])
 
 
 class Known(Protocol):
@@ -55,7 +57,10 @@ class Known(Protocol):
         """The first interval of which a customer has energy on record, int64[k]."""
 
     def readings(self, customer: IntArray, interval: IntArray) -> tuple[Readings, IntArray]:
-        """All readings about the pairs that count, late ones included, in the order of the record; their intervals."""
+        """All readings about the pairs that count, late ones included, in the order of the record; their intervals.
+
+        Those of coarse meters as `metering.coarse` makes them.
+        """
 
     def energy(self, customer: IntArray, interval: IntArray) -> tuple[Energy, IntArray]:
         """What is believed of the pairs now, in any order, where there is a row; and its version."""
@@ -71,13 +76,15 @@ class Known(Protocol):
 class Folded:
     """Rows that a fold made, of which energy is on record: what they are now, and what stands there.
 
-    `base` is the interval of the register before a gap that ends in the row, -1 where none does.
+    `quality` is what each row is now; `base` is the interval of the register before a gap that ends in the row, -1
+    where none does.
     """
 
     customer: IntArray
     interval: IntArray
     energy_wh: IntArray
     rule: IntArray
+    quality: IntArray
     base: IntArray
     moved: IntArray
     believed_wh: IntArray
@@ -89,7 +96,7 @@ class Folded:
     def none(cls) -> Folded:
         """No rows."""
         flat, three = np.zeros(0, dtype=np.int64), np.zeros((3, 0), dtype=np.int64)
-        return cls(flat, flat, three, flat, flat, three, three, flat, flat, flat)
+        return cls(flat, flat, three, flat, flat, flat, three, three, flat, flat, flat)
 
     @classmethod
     def joined(cls, parts: list[Folded]) -> Folded:
@@ -103,11 +110,6 @@ class Folded:
     def pinned(self) -> BoolArray:
         """What a person put on record."""
         return np.asarray(self.believed_quality == Quality.CORRECTED)
-
-    @property
-    def quality(self) -> IntArray:
-        """What each row is now, `Quality`."""
-        return np.where(self.rule == ValidationRule.NONE, Quality.MEASURED, Quality.ESTIMATED)
 
 
 class Fold:
@@ -142,7 +144,7 @@ class Fold:
             row, column = np.nonzero(interval >= since[looking, None])
             who, when = self.customer[looking[row]], interval[row, column]
             energy, _ = self._known.energy(who, when)
-            good = (energy.quality == Quality.MEASURED) & (energy.rule == ValidationRule.NONE)
+            good = _was_read(energy.quality) & (energy.rule == ValidationRule.NONE)
             energy = energy.take(good & ((energy.import_wh != 0) | (energy.export_wh != 0)))
             energy = energy.take(np.lexsort((energy.interval, energy.customer)))
             energy = energy.take(latest([energy.customer]))
@@ -232,6 +234,7 @@ class Fold:
                     about[here][there],
                     wh[:, there],
                     rule[there].astype(np.int64),
+                    quality_of(rule[there], places.reads_every[here[there]]),
                     base[there],
                     moved[:, there],
                     believed.wh[:, here[there]],
@@ -275,7 +278,7 @@ class _Believed:
 
     def agrees(self, at: IntArray, wh: IntArray, rule: RuleArray) -> BoolArray:
         """Whether an interval comes out measured, as it stands, with something flowing: an anchor in both worlds."""
-        stands = self.there[at] & (self.quality[at] == Quality.MEASURED) & (self.rule[at] == ValidationRule.NONE)
+        stands = self.there[at] & _was_read(self.quality[at]) & (self.rule[at] == ValidationRule.NONE)
         moving = (wh[: Quantity.REACTIVE] != 0).any(axis=0)
         return np.asarray(stands & (rule == ValidationRule.NONE) & moving & (wh == self.wh[:, at]).all(axis=0))
 
@@ -292,6 +295,11 @@ def _step(
     ends = bridges(interval, sent, state, rule, limits)
     base = np.where(ends, state.accepted_at, -1).astype(np.int64)
     return (wh, rule, base, np.where(ends, moved, 0)), advanced(interval, sent, state, rule)
+
+
+def _was_read(quality: NDArray[np.integer]) -> BoolArray:
+    """Whether energy is a difference of registers, be it over a longer interval of the meter."""
+    return np.asarray((quality == Quality.MEASURED) | (quality == Quality.PROFILED))
 
 
 def _wh(energy: Energy) -> IntArray:

@@ -111,7 +111,7 @@ def _edits(rows: Folded, wh: IntArray, changed: IntArray, late: IntArray) -> Edi
         reactive_varh=wh[Quantity.REACTIVE, at],
         quality=quality,
         rule=np.where(rows.pinned, rows.believed_rule, rows.rule)[at],
-        editor=np.where(quality == Quality.MEASURED, Editor.METER, Editor.RULE),
+        editor=np.where((quality == Quality.MEASURED) | (quality == Quality.PROFILED), Editor.METER, Editor.RULE),
         reason=np.full(at.size, EditReason.LATE_READING),
     )
 

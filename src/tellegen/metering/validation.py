@@ -266,13 +266,20 @@ def advanced(interval: int | IntArray, sent: Sent, state: MeterState, rule: Rule
 
 
 def energy_of(
-    interval: int, customer: IntArray, sent: Sent, state: MeterState, rule: RuleArray, estimate: IntArray
+    interval: int,
+    customer: IntArray,
+    sent: Sent,
+    state: MeterState,
+    rule: RuleArray,
+    estimate: IntArray,
+    every: int | IntArray = 1,
 ) -> Energy:
     """Energy of an interval: what the registers moved where that was measured, else the estimate.
 
     Parameters
     ----------
     estimate : int64[3, n], by `Quantity`, Wh and varh.
+    every : market intervals that one reading of each meter spans.
 
     Raises
     ------
@@ -290,9 +297,15 @@ def energy_of(
         import_wh=wh[Quantity.WITHDRAWN],
         export_wh=wh[Quantity.INJECTED],
         reactive_varh=wh[Quantity.REACTIVE],
-        quality=np.where(measured, Quality.MEASURED, Quality.ESTIMATED).astype(np.uint8),
+        quality=quality_of(rule, every).astype(np.uint8),
         rule=rule,
     )
+
+
+def quality_of(rule: IntArray | RuleArray, every: int | IntArray) -> IntArray:
+    """Standing of energy, `Quality`: measured, or shared over a meter's span, where no rule was broken."""
+    good = np.where(np.asarray(every) > 1, Quality.PROFILED, Quality.MEASURED)
+    return np.where(rule == ValidationRule.NONE, good, Quality.ESTIMATED)
 
 
 def validate(

@@ -90,7 +90,7 @@ def settled_afresh(record: ShardRecord, state: State, feeder: int, day: date, ed
         root = rows.customer == record.feeders[feeder].substation
         theirs = rows.take(~root)
         customer = theirs.customer.astype(np.int64)
-        _, node, _, _ = located(record, state, customer, np.full(customer.size, interval, dtype=np.int64))
+        _, node, *_ = located(record, state, customer, np.full(customer.size, interval, dtype=np.int64))
         party = party_keys(customer, node)
         order = np.argsort(party, kind="stable")
         metered = Metered(party[order], theirs.take(order), rows.take(root))

@@ -41,9 +41,7 @@ def awarded_to(record: ShardRecord, source: str, market: str, first: int) -> Awa
     )
     known_by = _gate_at(record, market, first) - 1
     for period, here in enumerate(hours):
-        feeder, node, _, _ = record.topology.places(
-            whose, np.full(whose.size, here.start), np.full(whose.size, known_by)
-        )
+        feeder, node, *_ = record.topology.places(whose, np.full(whose.size, here.start), np.full(whose.size, known_by))
         for k in np.unique(feeder[feeder >= 0]).tolist():
             name, there = record.feeders[k].name, np.flatnonzero(feeder == k)
             clearing = _clearing(record, name, market, here.start)

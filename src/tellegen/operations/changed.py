@@ -75,7 +75,7 @@ class _Changed:
         substation = record.feeders[feeder].substation
         theirs = edits.take(edits.customer != substation)
         customer = theirs.customer.astype(np.int64)
-        _, node, _, _ = located(record, state, customer, theirs.interval)
+        _, node, *_ = located(record, state, customer, theirs.interval)
         keys = party_keys(customer, node)
         pair = _pairs(customer, theirs.interval)
         order = np.argsort(pair)

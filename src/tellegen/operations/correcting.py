@@ -33,7 +33,8 @@ class Corrected:
 
     Attributes
     ----------
-    readings : late ones that could move money. unsettled : those that could not, named on record.
+    readings : late ones that could move money, one for each interval whose energy they move.
+    unsettled : those that could not, named on record.
     edits : new versions of energy. postings : rows of differences. days_shared : feeders' days shared anew.
     """
 

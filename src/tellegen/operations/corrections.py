@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tellegen.metering.coarse import SPANS, moved_by, span_registers
 from tellegen.metering.past import Estimates, Past
 from tellegen.metering.reentry import Places
 from tellegen.operations.facts import Cleared
 from tellegen.operations.record import ShardRecord
-from tellegen.operations.state import State
+from tellegen.operations.state import State, cut_of
 from tellegen.records import (
     OPERATOR,
     Clearings,
@@ -56,33 +57,66 @@ def late_readings(record: ShardRecord, state: State, size: int) -> Late:
     found: list[tuple[IntArray, IntArray]] = []
     named: list[tuple[int, IntArray, int]] = []
     batches: dict[int, list[int]] = {}
-    # registers at the start of the first interval were there when that was settled
-    cuts = state.reads | {state.first - 1: state.reads.get(state.first, 0)}
+    longest = max(rules.timetable.longest_meter_intervals for rules in state.book.versions)
+    spans = [every for every in SPANS if every <= longest]  # longer ones would open batches that came in time
     for entry, interval in record.submitted.late(state.corrected_until, size):
-        if interval <= state.settled and entry >= cuts.get(interval, 0):
+        if any(_settled_without(state, entry, interval, every) for every in spans):
             batches.setdefault(interval, []).append(entry)
     for interval, entries in sorted(batches.items()):
         counted = record.submitted.readings(interval, size, {record.intake.entry(e).feeder for e in entries})
-        here = np.isin(counted.entry, entries)
-        customer = counted.readings.customer[here].astype(np.int64)
+        counted = counted.take(np.isin(counted.entry, entries))
+        customer = counted.readings.customer.astype(np.int64)
+        _, _, installed, _, every = located(record, state, customer, np.full(customer.size, interval, dtype=np.int64))
+        moved, whose = _pairs(state, counted.entry, interval, every)
+        late = np.zeros(customer.size, dtype=np.bool_)
+        late[whose] = True
         reason = np.zeros(customer.size, dtype=np.int64)
         if interval < state.first:  # no rule need have governed it
             reason[:] = UnsettledReason.UNKNOWN_INSTALLATION
         elif state.is_final(state.day_range(interval).start):
             reason[:] = UnsettledReason.FINAL_DAY
         else:
-            installed = located(record, state, customer, np.full(customer.size, interval, dtype=np.int64))[2]
-            reason[installed != counted.readings.meter[here]] = UnsettledReason.UNKNOWN_INSTALLATION
+            reason[installed != counted.readings.meter] = UnsettledReason.UNKNOWN_INSTALLATION
         reason[np.isin(customer, list(state.erased))] = UnsettledReason.ERASED
-        found.append((customer[reason == 0], np.full(int((reason == 0).sum()), interval, dtype=np.int64)))
-        for why in np.unique(reason[reason > 0]).tolist():
-            rows = np.flatnonzero(here)[reason == why]
+        found.append((customer[whose][reason[whose] == 0], moved[reason[whose] == 0]))
+        for why in np.unique(reason[late & (reason > 0)]).tolist():
+            rows = np.flatnonzero(late & (reason == why))
             named.append((why, np.stack([counted.entry[rows], counted.row[rows]]), rows.size))
     if found:
         customers, intervals = (np.concatenate(part) for part in zip(*found, strict=True))
     places = np.concatenate([part for _, part, _ in named], axis=1) if named else np.zeros((2, 0), dtype=np.int64)
     why = np.repeat([reason for reason, _, _ in named], [count for _, _, count in named]) if named else np.zeros(0)
     return Late(customers, intervals, Unsettled(entry=places[0], row=places[1], reason=why.astype(np.uint8)))
+
+
+def _pairs(state: State, entry: IntArray, interval: int, every: IntArray) -> tuple[IntArray, IntArray]:
+    """Intervals that readings about one would have moved, int64[k], and the row of each."""
+    found = []
+    for entry_, every_ in np.unique(np.stack([entry, every]), axis=1).T.tolist():
+        moved = np.array(_settled_without(state, entry_, interval, every_), dtype=np.int64)
+        rows = np.flatnonzero((entry == entry_) & (every == every_))
+        found.append(np.stack([np.tile(moved, rows.size), np.repeat(rows, moved.size)]))
+    pairs: IntArray = np.concatenate([np.zeros((2, 0), dtype=np.int64), *found], axis=1)
+    return pairs[0], pairs[1]
+
+
+def _settled_without(state: State, entry: int, interval: int, every: int) -> list[int]:
+    """Intervals that have been settled without an entry, though a reading in it about an interval moves their energy.
+
+    A meter that is read each interval has its register at the end of one. Registers at the start of the first interval
+    were there when that was settled.
+    """
+    first = state.first - 1
+    if every == 1:
+        moved = range(interval, interval + 1)
+    else:
+        around = moved_by(interval, every)
+        moved = range(max(around.start, first), around.stop)
+    return [
+        t
+        for t in moved
+        if t <= state.settled and entry >= (state.reads.get(state.first, 0) if t == first else state.reads.get(t, 0))
+    ]
 
 
 class OnRecord:
@@ -119,17 +153,33 @@ class OnRecord:
         return np.maximum(self._record.topology.since(customer), self._state.first - 1)
 
     def readings(self, customer: IntArray, interval: IntArray) -> tuple[Readings, IntArray]:
-        """All readings about the pairs that count, in the order of the record; their intervals."""
-        feeder = self._located(customer, interval)[0]
+        """All readings about the pairs that count, in the order of the record; their intervals.
+
+        Those of coarse meters are as `metering.coarse` makes them.
+        """
+        feeder, _, meter, _, every = self._located(customer, interval)
         tables, about = [Readings.empty()], [np.zeros(0, dtype=np.int64)]
-        for t in np.unique(interval).tolist():
-            asked = interval == t
-            names = {self._record.feeders[k].name for k in np.unique(feeder[asked]).tolist() if k >= 0}
-            rows = self._readings(t, names)
-            rows = rows.take(np.isin(rows.customer, customer[asked]))
+        for t in np.unique(interval[every == 1]).tolist():
+            asked = (interval == t) & (every == 1)
+            rows = self._sent(t, customer[asked], feeder[asked])
             tables.append(rows)
             about.append(np.full(len(rows), t, dtype=np.int64))
+        coarse = np.flatnonzero(every > 1)
+        if coarse.size:
+            who = np.unique(customer[coarse])
+
+            def fetch(end: int) -> Readings:
+                return self._sent(end, who, self._located(who, np.full(who.size, end, dtype=np.int64))[0])
+
+            rows, pair = span_registers(customer[coarse], meter[coarse], interval[coarse], every[coarse], fetch)
+            tables.append(rows)
+            about.append(interval[coarse[pair]])
         return Readings.concat(tables), np.concatenate(about)
+
+    def _sent(self, interval: int, customer: IntArray, feeder: IntArray) -> Readings:
+        """Readings about an interval of some customers on some feeders."""
+        rows = self._readings(interval, {self._record.feeders[k].name for k in np.unique(feeder).tolist() if k >= 0})
+        return rows.take(np.isin(rows.customer, customer))
 
     def energy(self, customer: IntArray, interval: IntArray) -> tuple[Energy, IntArray]:
         """What is believed of the pairs, and its version."""
@@ -162,7 +212,7 @@ class OnRecord:
         """Readings that count of those who are asked about, from batches about some feeders at least."""
         seen, kept = self._read.get(interval, (set(), Readings.empty()))
         if not feeders <= seen:
-            counted = self._record.submitted.readings(interval, self._size, feeders - seen)
+            counted = self._record.submitted.readings(interval, self._size_about(interval), feeders - seen)
             wanted = self._asked_about(counted.readings.customer.astype(np.int64))
             late = self._late_of_final(interval)
             if late:
@@ -171,6 +221,13 @@ class OnRecord:
             kept = Readings.concat([kept, counted.readings.take(wanted)])
             self._read[interval] = seen | feeders, kept
         return kept
+
+    def _size_about(self, interval: int) -> int:
+        """What is about a time before the market counts if it was there when the first interval settled."""
+        first = self._state.first
+        if interval >= first:
+            return self._size
+        return cut_of(self._record.header(self._record.about(Energy, self._record.feeders[0].name, first)[0]))
 
     def _asked_about(self, customer: IntArray) -> NDArray[np.bool_]:
         at = np.searchsorted(self._whose, customer)
@@ -189,21 +246,21 @@ class OnRecord:
 
     def places(self, customer: IntArray, interval: IntArray) -> Places:
         """Where the customers were read."""
-        _, _, meter, capacity = self._located(customer, interval)
-        return Places(meter, capacity)
+        _, _, meter, capacity, every = self._located(customer, interval)
+        return Places(meter, capacity, every)
 
     def estimates(self, customer: IntArray, interval: IntArray) -> Estimates:
         """What to assume of the customers."""
         return self._past.estimates(customer, interval)
 
-    def _located(self, customer: IntArray, interval: IntArray) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+    def _located(self, customer: IntArray, interval: IntArray) -> tuple[IntArray, ...]:
         return located(self._record, self._state, customer, interval)
 
 
 def located(
     record: ShardRecord, state: State, customer: IntArray, interval: IntArray
-) -> tuple[IntArray, IntArray, IntArray, IntArray]:
-    """Feeder, node, meter and capacity of customers in intervals, as known when the gates of these closed.
+) -> tuple[IntArray, IntArray, IntArray, IntArray, IntArray]:
+    """Feeder, node, meter, capacity and span of customers in intervals, as known when the gates of these closed.
 
     Before the market's first interval there was no gate, nor need a rule have governed: its first gate stands for them.
     """

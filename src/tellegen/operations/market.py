@@ -87,7 +87,7 @@ class Market:
     ) -> None:
         self.record, self.stages = record, Stages()
         self._timed, self._clearers = timed, clearers
-        self.state = State(record.topology, record.rulebook, record.readings)
+        self.state = State(record.topology, record.rulebook, record.registers)
         if record.kept.entry >= 0:
             restore(self.state, record.kept.parts, record.kept.market_size)
         self._writer = Writer(record, self.state, self.stages)

@@ -68,7 +68,7 @@ class Meters:
 
         Parameters
         ----------
-        before : readings about the interval before that count.
+        before : readings about the interval before that count, as `registers_of` gives them.
         """
         rows = np.flatnonzero(self._unknown(connected))
         rows = rows[np.argsort(connected.customer[rows], kind="stable")]
@@ -94,7 +94,7 @@ class Meters:
         Parameters
         ----------
         interval : intervals are judged in their order, each after the one before was applied.
-        readings : those about the interval that count, in the order of the record.
+        readings : those about the interval that count, as `registers_of` gives them.
         connected : who is on the feeders.
         estimates : of everybody in `connected`, in its order.
 
@@ -107,7 +107,7 @@ class Meters:
         limits = Limits.of(connected.capacity_w, estimates.longest_still)
         rule = judged(interval, sent, state, limits)
         assumed = estimates.energy(state.measured.astype(np.int64))
-        return energy_of(interval, connected.customer, sent, state, rule, assumed)
+        return energy_of(interval, connected.customer, sent, state, rule, assumed, connected.reads_every)
 
     def apply(self, interval: int, readings: Readings, energy: Energy, connected: Connected) -> None:
         """Go on to the state after an interval, as it stands on record.

@@ -114,7 +114,7 @@ class Ordering:
         day = self._day(form, source)
         energy = _energy(form, number, source)
         interval, customer = energy.interval, energy.customer.astype(np.int64)
-        feeder, _, _, capacity = located(record, self._state, customer, interval)
+        feeder, _, _, capacity, _ = located(record, self._state, customer, interval)
         if (feeder < 0).any():
             start = interval_start(int(interval[np.argmax(feeder < 0)])).isoformat()
             raise InputError(source, f"customer '{form.customer}'", f"was not connected in the interval from {start}")

@@ -16,11 +16,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tellegen.operations.awarded import MW_PER_W, AwardedPower, SpanAwards
 from tellegen.records import Device, Energy, Orders, Product, Quality, Side
 from tellegen.rules.price_run import PriceRun
 from tellegen.units import INTERVALS_PER_HOUR, MICROS, IntArray
-
-MW_PER_W = 1_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,6 +33,7 @@ class MeteredPower:
         from orders, awards or prices.
     missing : bool[n], nothing that counts was read.
     import_w, export_w : int64[n], the most that the connection may draw and feed in.
+    spans : whose meters are coarse: what they show is the mean of a span, and so is what they were awarded.
     """
 
     customer: IntArray
@@ -43,9 +43,17 @@ class MeteredPower:
     missing: NDArray[np.bool_]
     import_w: IntArray
     export_w: IntArray
+    spans: SpanAwards | None = None
 
     @classmethod
-    def of(cls, energy: Energy, node: IntArray, import_w: IntArray, export_w: IntArray) -> MeteredPower:
+    def of(
+        cls,
+        energy: Energy,
+        node: IntArray,
+        import_w: IntArray,
+        export_w: IntArray,
+        spans: SpanAwards | None = None,
+    ) -> MeteredPower:
         """From energy of an interval by customer, ascending."""
         return cls(
             customer=energy.customer.astype(np.int64),
@@ -55,6 +63,7 @@ class MeteredPower:
             missing=energy.quality == Quality.ESTIMATED,
             import_w=import_w,
             export_w=export_w,
+            spans=spans,
         )
 
     def too_much_missing(self, missing_ppm: int) -> bool:
@@ -80,8 +89,9 @@ def run_orders(
     energy = orders.product == Product.ENERGY
     award = awarded_mw // MW_PER_W
     signed = award * orders.side
-    sold = np.where(energy, signed, 0)
-    net_award = _sums(at, sold, metered)
+    awarded = AwardedPower.of(orders, awarded_mw, metered.customer)
+    if metered.spans is not None:
+        awarded = awarded.replaced(metered.spans.rows, metered.spans.awards)
     priced = orders.price_taker == 0
     believed = ~metered.missing[at]
 
@@ -96,19 +106,16 @@ def run_orders(
     reactive = np.zeros(len(orders), dtype=np.int64)
     if rules.reactive_stays:
         of_var = orders.product == Product.REACTIVE
-        asked_var = np.where(of_var, signed, sold * orders.var_per_kw // MW_PER_W)
-        apart = np.abs(metered.net_var - _sums(at, asked_var, metered))
-        gross_var = _sums(at, np.where(of_var, award, 0), metered)
-        kept = apart <= gross_var * rules.relief_share_ppm // MICROS + rules.relief_w
+        apart = np.abs(metered.net_var - awarded.net_var)
+        kept = apart <= awarded.gross_var * rules.relief_share_ppm // MICROS + rules.relief_w
         stays = of_var & priced & (award > 0) & believed & kept[at]
         reactive = np.where(stays, np.minimum(award + award * rules.reactive_more_ppm // MICROS, orders.quantity_w), 0)
     fixed_var = metered.net_var - _sums(at, with_energy + np.where(reactive > 0, signed, 0), metered)
 
     relief = np.zeros(len(orders), dtype=np.int64)
     if rules.relief:
-        kept = (
-            np.abs(metered.net_w - net_award) <= np.abs(net_award) * rules.relief_share_ppm // MICROS + rules.relief_w
-        )
+        apart = np.abs(metered.net_w - awarded.net_w)
+        kept = apart <= np.abs(awarded.net_w) * rules.relief_share_ppm // MICROS + rules.relief_w
         price = orders.price_micros
         helps = np.where(orders.side == Side.SELL, price >= root_price_micros, price <= root_price_micros)
         open_w = np.where(energy & priced & believed & kept[at] & helps, orders.quantity_w - award, 0)

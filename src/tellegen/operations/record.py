@@ -19,14 +19,15 @@ from tellegen.journal import Journal, height_for
 from tellegen.journal.database import SQLITE, Databases
 from tellegen.journal.storage import FILES, Storage
 from tellegen.metering.past import Past
-from tellegen.operations.topology import Feeder, Topology, read_feeders
+from tellegen.operations.registers import SpanEnds, registers_of
+from tellegen.operations.topology import Connected, Feeder, Topology, read_feeders
 from tellegen.privacy import Archive, Vault
 from tellegen.privacy.recorder import Recorder
 from tellegen.privacy.snapshots import Restored, SnapshotFolder
 from tellegen.records import Header, Histories, Profiles, Readings, Table
 from tellegen.registry import KINDS, Directory
 from tellegen.rules import Rulebook
-from tellegen.units import MARKET_INTERVAL_S
+from tellegen.units import MARKET_INTERVAL_S, IntArray
 
 MARKET_KEY = "market signing"
 """Purpose of the key of the vault that signs for the market's journal."""
@@ -38,8 +39,9 @@ NAMES, FIRST_DAY, LAST_INTERVAL = "names", "first day", "last interval"
 """Names of documents: customers' names by number, the day whose market is the first, and the last market interval of a
 market that ends: nothing is cleared or settled after it, days close by what came before, and late facts go on moving
 money until their days are final."""
-RECENT_MAX = 100
-"""Tables kept per feeder: those of the hours of a day, and of what waits for its readings."""
+RECENT_MAX = 24
+"""Tables kept per feeder: those of what waits for its readings, and of its price runs. Those of the hours of a day,
+whose prices are as long as a feeder, are read again once an hour."""
 INTERVALS_FOUND_MAX = 100
 """Intervals and kinds of which it is kept where they stand on record."""
 T = TypeVar("T", bound=Table)
@@ -68,11 +70,13 @@ class ShardRecord:
     topology: Topology
     snapshots: SnapshotFolder
     kept: Restored
+    span_ends: SpanEnds
     _archive: Archive
     _storage: Storage
     _held: ExitStack = field(repr=False)
     _seen: int = 0
     _past: tuple[tuple[tuple[int, ...], ...], Past] | None = field(default=None, repr=False)
+    _registers: tuple[tuple[int, int, list[int]], Connected, Readings] | None = field(default=None, repr=False)
     _recent: OrderedDict[int, Table] = field(default_factory=OrderedDict, repr=False)
     _found: OrderedDict[tuple[str, str | None, int], tuple[int, dict[str, list[int]]]] = field(
         default_factory=OrderedDict, repr=False
@@ -113,12 +117,13 @@ class ShardRecord:
             kept = snapshots.read_newest() if use_snapshot else Restored()
             parts = kept.parts if kept.entry >= 0 else None
             directory = Directory.of(intake, vault, parts, kept.intake_size)
+            submitted = Submitted(intake, vault)
             record = cls(
                 path=folder,
                 vault=vault,
                 intake=intake,
                 journal=journal,
-                submitted=Submitted(intake, vault),
+                submitted=submitted,
                 directory=directory,
                 feeders=feeders,
                 rulebook=read_rulebook(shard),
@@ -127,6 +132,7 @@ class ShardRecord:
                 topology=Topology(feeders, directory),
                 snapshots=snapshots,
                 kept=kept,
+                span_ends=SpanEnds(submitted),
                 _archive=Archive(folder / MARKET, vault),
                 _storage=storage,
                 _held=held.pop_all(),
@@ -187,6 +193,19 @@ class ShardRecord:
     def readings(self, interval: int, size: int) -> Readings:
         """Readings about an interval that count, below a size of the intake's journal."""
         return self.submitted.readings(interval, size).readings
+
+    def registers(self, interval: int, size: int, connected: Connected) -> Readings:
+        """Readings about an interval, those of coarse meters as `operations.registers` makes them."""
+        key = interval, size, self.submitted.erased
+        if self._registers is None or self._registers[0] != key or self._registers[1] is not connected:
+            found = registers_of(connected, interval, lambda about, whose: self._sent(about, size, whose))
+            self._registers = key, connected, found
+        return self._registers[2]
+
+    def _sent(self, interval: int, size: int, customer: IntArray | None) -> Readings:
+        if customer is None:
+            return self.readings(interval, size)
+        return self.span_ends.readings(interval, size, customer).readings
 
     def histories(self) -> Histories:
         """What is known of customers from before they joined."""

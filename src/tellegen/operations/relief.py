@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from tellegen.market import PivotalTest
 from tellegen.market.withheld import Idle
-from tellegen.operations.price_run import MW_PER_W, MeteredPower
+from tellegen.operations.awarded import MW_PER_W
+from tellegen.operations.price_run import MeteredPower
 from tellegen.operations.topology import Assets
 from tellegen.records import Device, Orders, Product, Side
 from tellegen.rules.price_run import PriceRun

@@ -47,7 +47,7 @@ def rerun(path: Path | str, *, processes: int = 0) -> list[Replayed]:
     """
     with ShardRecord.open(path, use_snapshot=False) as record:
         books = _books(record)
-        state = State(record.topology, record.rulebook, record.readings)
+        state = State(record.topology, record.rulebook, record.registers)
         with GatesAgain(record, state, processes) as gates:
             days, money, snapshots = Days(record, state), MoneyAgain(record, state), SnapshotsAgain(record, state)
             holds = HoldsAgain(record, state)

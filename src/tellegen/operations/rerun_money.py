@@ -23,6 +23,7 @@ from tellegen.operations.forward import SoldAhead
 from tellegen.operations.meters import Meters
 from tellegen.operations.positions import party_keys
 from tellegen.operations.record import ShardRecord
+from tellegen.operations.registers import registers_of
 from tellegen.operations.rerun_sums import DaySums, close_again
 from tellegen.operations.state import CLOSE, State, cut_of
 from tellegen.operations.tally import Tally
@@ -125,9 +126,9 @@ class MoneyAgain:
         parameters = state.book.at(state.date_of(first)).settlement
         for interval in intervals:
             connected = state.connected(REAL_TIME, interval, interval)
-            readings = self._readings(interval)
+            readings = self._registers(interval, interval, connected)
             if meters.is_new(connected):
-                meters.replace(meters.bases(interval, self._readings(interval - 1), connected))
+                meters.replace(meters.bases(interval, self._registers(interval - 1, interval, connected), connected))
             energy = meters.judge(interval, readings, connected, past.estimates(connected.customer, interval))
             meters.apply(interval, readings, energy, connected)
             cleared = self._cleared(interval)
@@ -149,10 +150,16 @@ class MoneyAgain:
 
     # Energy
 
-    def _readings(self, interval: int) -> Readings:
-        """All that were settled sooner or later."""
-        size = max(self._reads.get(interval, self._reads[min(self._reads)]), self._state.corrected_until)
-        counted = self._record.submitted.readings(interval, size)
+    def _registers(self, about: int, interval: int, connected: Connected) -> Readings:
+        """All about an interval that were settled sooner or later with one, or the next."""
+        size = max(self._reads[interval], self._state.corrected_until)
+        return registers_of(connected, about, lambda end, whose: self._readings(end, size, whose))
+
+    def _readings(self, interval: int, size: int, customer: IntArray | None) -> Readings:
+        if customer is None:
+            counted = self._record.submitted.readings(interval, size)
+        else:
+            counted = self._record.span_ends.readings(interval, size, customer)
         if not self._unsettled or not len(counted.readings):
             return counted.readings
         places = zip(counted.entry.tolist(), counted.row.tolist(), strict=True)

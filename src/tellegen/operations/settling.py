@@ -20,7 +20,7 @@ from tellegen.operations.timetable import settle_at
 from tellegen.operations.topology import Connected
 from tellegen.operations.writer import Writer
 from tellegen.privacy.recorder import Span
-from tellegen.records import OPERATOR, Energy, Postings
+from tellegen.records import OPERATOR, Energy, Postings, Quality
 from tellegen.records.market import REAL_TIME
 from tellegen.units import IntArray
 
@@ -61,8 +61,8 @@ class Settling:
         cut = self._cut(interval, at)
         stages = self._writer.stages
         with stages("collect"):
-            readings = self._record.readings(interval, cut)
             connected = self._state.connected(REAL_TIME, interval, interval)
+            readings = self._record.registers(interval, cut, connected)
         self._install(interval, connected, cut, at)
         with stages("validate"):
             estimates = past.estimates(connected.customer, interval)
@@ -85,7 +85,7 @@ class Settling:
                 (self._writer.put(postings, span, feeder=feeder.name, causes=(validated[k], clearing)), postings)
             )
         self._writer.commit(at)
-        estimated = int(np.count_nonzero(energy.quality[: connected.customers]))
+        estimated = int(np.count_nonzero(energy.quality[: connected.customers] == Quality.ESTIMATED))
         return Settled(connected.customers, estimated, sum(len(p) for _, p in posted), held), posted
 
     def _put_holds(self, interval: int, connected: Connected, energy: Energy, at: int, validated: list[int]) -> int:
@@ -113,7 +113,7 @@ class Settling:
         meters = self._state.meters
         if not meters.is_new(connected):
             return
-        read = meters.bases(interval, self._record.readings(interval - 1, cut), connected)
+        read = meters.bases(interval, self._record.registers(interval - 1, cut, connected), connected)
         if read.customer.size:
             span = Span(self._writer.time(at), interval - 1, 1, REAL_TIME)
             self._writer.put(meter_states(read), span, name=f"{READ}{cut}")

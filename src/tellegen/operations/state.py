@@ -135,10 +135,11 @@ class State:
     Parameters
     ----------
     topology : the shard's feeders. book : its rules.
-    readings : those that count of an interval, below a size of the intake's journal.
+    readings : those that count of an interval, below a size of the intake's journal, of who is connected
+        (`ShardRecord.registers`).
     """
 
-    def __init__(self, topology: Topology, book: Rulebook, readings: Callable[[int, int], Readings]) -> None:
+    def __init__(self, topology: Topology, book: Rulebook, readings: Callable[[int, int, Connected], Readings]) -> None:
         self.topology, self.book, self._readings = topology, book, readings
         feeders = len(topology.feeders)
         self.size = 0
@@ -365,8 +366,9 @@ class State:
             ended = energy.customer[energy.rule == ValidationRule.AFTER_GAP].astype(np.int64)
             if ended.size:
                 self.after_gap[interval] = ended
-            readings = self._readings(interval, self.reads[interval])
-            self.meters.apply(interval, readings, energy, self.connected(REAL_TIME, interval, interval))
+            connected = self.connected(REAL_TIME, interval, interval)
+            readings = self._readings(interval, self.reads[interval], connected)
+            self.meters.apply(interval, readings, energy, connected)
             self.deliveries.settle(interval, energy)
             self.settled = interval
             self.first = interval if self.first == NONE else self.first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from tellegen.grid import Engine
 from tellegen.market import Agreements, can_start
 from tellegen.market.facts import CARRIED
 from tellegen.metering.load_profile import Quantity
+from tellegen.operations.awarded import AwardedPower, SpanAwards
 from tellegen.operations.book import Book
 from tellegen.operations.credit import Credit
 from tellegen.operations.devices import Devices
@@ -20,13 +22,26 @@ from tellegen.operations.record import ShardRecord
 from tellegen.operations.relief import NO_PRICE, Knowledge
 from tellegen.operations.state import NONE, State, cut_of
 from tellegen.operations.topology import Assets, Connected, Feeder
-from tellegen.records import COLD, Awards, Clearings, Energy, Gates, Orders, Prices, RecordError, Starts, Taps
+from tellegen.records import (
+    COLD,
+    Awards,
+    Clearings,
+    ClearingStatus,
+    Energy,
+    Gates,
+    Orders,
+    Prices,
+    RecordError,
+    Starts,
+    Taps,
+)
 from tellegen.records.market import DAY_AHEAD, PRICE_RUN, REAL_TIME
 from tellegen.rules.credit import CreditRule
 from tellegen.rules.price_run import PriceRun
 from tellegen.units import INTERVALS_PER_HOUR, IntArray
 
 W_PER_KW = 1_000.0
+_NOTHING = np.zeros(0, dtype=np.int64)
 
 
 def before_of(record: ShardRecord, state: State, clearing: int) -> Before:
@@ -75,6 +90,7 @@ class TaskMaker:
         self.record, self._state, self._engine = record, state, engine
         self._before: dict[int, Before] = {}
         self._spread: dict[int, IntArray] = {}
+        self._awards: OrderedDict[int, tuple[IntArray, AwardedPower]] = OrderedDict()
         self._connected: dict[str, tuple[int, list[Connected], IntArray]] = {}
         self._assets: tuple[int, int, Assets] | None = None
         self._highest: dict[int, tuple[tuple[int, ...], IntArray]] = {}
@@ -225,8 +241,13 @@ class TaskMaker:
             raise RecordError(
                 f"interval {interval} of {wires.name}: energy of customers who are not all there any more"
             )
+        metered_by = connected.customer[here]
         metered = MeteredPower.of(
-            energy, connected.node[here], connected.import_limit_w[here], connected.export_limit_w[here]
+            energy,
+            connected.node[here],
+            connected.import_limit_w[here],
+            connected.export_limit_w[here],
+            self._span_awards(feeder, interval, metered_by, connected.reads_every[here]),
         )
         if metered.too_much_missing(rules.price_run.missing_ppm):
             return None
@@ -300,6 +321,42 @@ class TaskMaker:
             highest = np.max(tables, axis=0) if tables else np.array([NO_PRICE], dtype=np.int64)
             kept = self._highest[feeder] = tuple(hours), highest
         return kept[1]
+
+    def _span_awards(self, feeder: int, interval: int, customer: IntArray, every: IntArray) -> SpanAwards | None:
+        """What coarse meters on a feeder were awarded, as means over the intervals of their spans that were cleared.
+
+        Who came from another feeder within a span was awarded nothing before on this one.
+        """
+        coarse = np.flatnonzero(every > 1)
+        if not coarse.size:
+            return None
+        whose = customer[coarse]
+        means = AwardedPower.of(Orders.empty(), _NOTHING, whose)
+        for span in np.unique(every[coarse]).tolist():
+            first = interval - interval % span
+            awarded = [self._awarded(feeder, t, whose) for t in range(first, first + span)]
+            here = np.flatnonzero(every[coarse] == span)
+            mean = AwardedPower.mean([each for each in awarded if each is not None])
+            means = means.replaced(here, mean.take(here))
+        return SpanAwards(coarse, means)
+
+    def _awarded(self, feeder: int, interval: int, customer: IntArray) -> AwardedPower | None:
+        """What some customers (ascending) were awarded at the gate of an interval; None where it was not cleared."""
+        record = self.record
+        entries = record.about(Clearings, record.feeders[feeder].name, interval, REAL_TIME)
+        if not entries or int(record.table(entries[-1], Clearings).status[0]) == ClearingStatus.ADMINISTRATIVE:
+            return None
+        key = entries[-1]
+        if key not in self._awards:
+            before = self._start(key)
+            whose = np.unique(before.orders.customer).astype(np.int64)
+            awards = before.awards.by_order(len(before.orders))
+            self._awards[key] = whose, AwardedPower.of(before.orders, awards, whose)
+            kept = self._state.book.at(self._state.date_of(interval)).timetable.longest_meter_intervals + 1
+            while len(self._awards) > kept * len(record.feeders):
+                self._awards.popitem(last=False)
+        whose, awarded = self._awards[key]
+        return awarded.of_customers(whose, customer)
 
     def _sold_at(self, feeder: int, interval: int) -> IntArray:
         """Nodes at which positions settle in an interval."""

@@ -6,7 +6,8 @@ verb                                due
 open a day                          `OPEN_LEAD_S` before its day-ahead gate
 close the day-ahead gate of a day   at the rules' local time on the day before
 close the gate of an interval       `gate_lead_s` before its start
-settle an interval                  `reading_wait_s` after its end, on a price run of that time where the rules hold one
+settle an interval                  `settles_after_s` after its end (the longest meter interval that may hold it, and
+                                    `reading_wait_s`), on a price run of that time where the rules hold one
 correct                             each hour, with the settlement that ends it; and with the last one of a day
 close, publish a day                with the settlement of its last interval
 finalise a day                      when the day `correction_window_days` later closes
@@ -180,8 +181,8 @@ def _gate_at(own: TimetableParameters, interval: int, before: tuple[TimetablePar
 
 
 def _settle_at(own: TimetableParameters, interval: int, before: tuple[TimetableParameters, int] | None) -> int:
-    at = (interval + 1) * MARKET_INTERVAL_S + own.reading_wait_s
-    return at if before is None else max(at, (before[1] + 1) * MARKET_INTERVAL_S + before[0].reading_wait_s)
+    at = (interval + 1) * MARKET_INTERVAL_S + own.settles_after_s
+    return at if before is None else max(at, (before[1] + 1) * MARKET_INTERVAL_S + before[0].settles_after_s)
 
 
 # The timetable

@@ -312,21 +312,23 @@ class Topology:
 
     def places(
         self, customer: IntArray, interval: IntArray, known_by: IntArray
-    ) -> tuple[IntArray, IntArray, IntArray, IntArray]:
-        """Feeder, node, meter and capacity (W) of customers in an interval each, int64[k]; feeder -1: not connected.
+    ) -> tuple[IntArray, IntArray, IntArray, IntArray, IntArray]:
+        """Feeder, node, meter, capacity (W) and span of customers in an interval each, int64[k].
 
-        Substations are customers too.
+        Feeder -1: not connected. A span is how many market intervals one reading of the meter covers. Substations are
+        customers too.
         """
         rows, present = self._directory.connections(customer, interval, known_by)
         feeder, node, meter = (np.full(customer.size, -1, dtype=np.int64) for _ in range(3))
-        capacity = np.zeros(customer.size, dtype=np.int64)
+        capacity, every = np.zeros(customer.size, dtype=np.int64), np.ones(customer.size, dtype=np.int64)
         names, place = np.unique(rows.feeder, return_inverse=True)
         number = np.array([self.number.get(bytes(name).decode("ascii"), -1) for name in names], dtype=np.int64)[place]
         here = rows.node >= 0
         at = np.flatnonzero(present)[here]
         feeder[at], node[at] = number[here], rows.node[here]
         meter[at], capacity[at] = rows.asset[here], rows.capacity_w[here]
-        return feeder, node, np.where(feeder >= 0, meter, -1), capacity
+        every[at] = np.maximum(rows.reads_every[here], 1)
+        return feeder, node, np.where(feeder >= 0, meter, -1), capacity, every
 
     def devices(self, orders: Sequence[Orders], interval: Sequence[int], known_by: int) -> tuple[Devices, ...]:
         """Assets behind the orders of periods, each as it holds in an interval, as known by a time."""

@@ -102,7 +102,7 @@ class Writer:
 
 def folded(record: ShardRecord) -> State:
     """The state that a record comes to, for whoever only reads it."""
-    state = State(record.topology, record.rulebook, record.readings)
+    state = State(record.topology, record.rulebook, record.registers)
     if record.kept.entry >= 0:
         restore(state, record.kept.parts, record.kept.market_size)
     Writer(record, state, Stages()).fold()

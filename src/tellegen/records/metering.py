@@ -18,6 +18,8 @@ class Quality(IntEnum):
     MEASURED = 0
     ESTIMATED = 1
     CORRECTED = 2
+    PROFILED = 3
+    """Measured over a longer interval of the meter, and shared evenly over it."""
 
 
 class ValidationRule(IntEnum):
@@ -99,7 +101,7 @@ class Energy(Table):
     import_wh: NDArray[np.int64] = column("<i8", "Wh", "withdrawn in the interval")
     export_wh: NDArray[np.int64] = column("<i8", "Wh", "injected in the interval")
     reactive_varh: NDArray[np.int64] = column("<i8", "varh", "net reactive withdrawal")
-    quality: NDArray[np.uint8] = column("|u1", "Quality", "measured, estimated or corrected")
+    quality: NDArray[np.uint8] = column("|u1", "Quality", "measured, estimated, corrected or profiled")
     rule: NDArray[np.uint8] = column("|u1", "ValidationRule", "check that rejected the reading")
 
 
@@ -121,7 +123,7 @@ class Edits(Table):
     import_wh: NDArray[np.int64] = column("<i8", "Wh", "withdrawn in the interval")
     export_wh: NDArray[np.int64] = column("<i8", "Wh", "injected in the interval")
     reactive_varh: NDArray[np.int64] = column("<i8", "varh", "net reactive withdrawal")
-    quality: NDArray[np.uint8] = column("|u1", "Quality", "measured, estimated or corrected")
+    quality: NDArray[np.uint8] = column("|u1", "Quality", "measured, estimated, corrected or profiled")
     rule: NDArray[np.uint8] = column("|u1", "ValidationRule", "check that the replaced version failed; 0: none")
     editor: NDArray[np.uint8] = column("|u1", "Editor", "a rule, a person, or the meter itself, late")
     reason: NDArray[np.uint8] = column("|u1", "EditReason", "where the new quantities come from")

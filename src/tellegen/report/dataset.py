@@ -279,6 +279,7 @@ def _add_readings(
         ranks = {member.name.lower(): int(member) for member in Quality}
         net = net.with_columns(pl.col("quality").replace_strict(ranks, default=int(Quality.ESTIMATED)))
     quality = np.nan_to_num(_matrix(net, "quality", rows, len(entries), window))
+    quality[quality == Quality.PROFILED] = Quality.MEASURED  # a reading stands behind it as well
     for row, entry in enumerate(entries):
         entry["metered"] = pack_series(_rounded(net_wh[row]), 0.012)  # Wh in 5 minutes to mean kW
         if quality[row].any():

@@ -37,6 +37,7 @@ from tellegen.units import MARKET_INTERVAL_S, MICROS, NANOS, known_zone
 
 _DECIMAL = re.compile(r"-?\d{1,9}(\.\d{1,9})?")
 _LOCAL_TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d|24:00")
+METER_MINUTES = (5, 10, 15, 20, 30, 60)
 BYTES_MAX = 65_536
 """A rulebook file is a page of text."""
 
@@ -180,6 +181,7 @@ class TimetableForm(_Section):
     gate_lead_s: Wait = _DEFAULT.gate_lead_s
     gate_deadline_s: Annotated[Wait, Field(gt=0)] = _DEFAULT.gate_deadline_s
     reading_wait_s: Wait = _DEFAULT.reading_wait_s
+    longest_meter_minutes: int = _DEFAULT.longest_meter_minutes
     tick_s: Annotated[int, Field(ge=1, le=MARKET_INTERVAL_S)] = _DEFAULT.tick_s
     correction_window_days: WindowDays = _DEFAULT.correction_window_days
     correction_days: Annotated[tuple[WindowDays, ...], Field(strict=False, max_length=32)] = _DEFAULT.correction_days
@@ -192,10 +194,16 @@ class TimetableForm(_Section):
 
     @model_validator(mode="after")
     def _possible(self) -> TimetableForm:
-        if self.gate_deadline_s > MARKET_INTERVAL_S + self.reading_wait_s:
+        if self.longest_meter_minutes not in METER_MINUTES:
             raise ValueError(
-                "has a gate_deadline_s after the interval settles; at most reading_wait_s and the interval's "
-                f"{MARKET_INTERVAL_S} s, here {MARKET_INTERVAL_S + self.reading_wait_s}"
+                f"has longest_meter_minutes {self.longest_meter_minutes}; a meter's interval is whole market intervals "
+                f"and divides the hour: {', '.join(map(str, METER_MINUTES))}"
+            )
+        most = self.reading_wait_s + 60 * self.longest_meter_minutes
+        if self.gate_deadline_s > most:
+            raise ValueError(
+                "has a gate_deadline_s after the interval settles; at most reading_wait_s and longest_meter_minutes, "
+                f"here {most} s"
             )
         days = self.correction_days
         if list(days) != sorted(set(days)) or any(day > self.correction_window_days for day in days):

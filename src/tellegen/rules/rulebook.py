@@ -269,6 +269,7 @@ def _timetable(form: RulebookForm) -> TimetableParameters:
         gate_lead_s=form.timetable.gate_lead_s,
         gate_deadline_s=form.timetable.gate_deadline_s,
         reading_wait_s=form.timetable.reading_wait_s,
+        longest_meter_minutes=form.timetable.longest_meter_minutes,
         tick_s=form.timetable.tick_s,
         correction_window_days=form.timetable.correction_window_days,
         correction_days=form.timetable.correction_days,

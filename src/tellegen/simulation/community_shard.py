@@ -91,7 +91,7 @@ def connections(setup: Setup) -> Connections:
         capacity_w=capacity,
         import_limit_w=capacity,
         export_limit_w=capacity,
-        reads_every=np.zeros(count, dtype=np.uint8),
+        reads_every=np.append(setup.reads_every, 1).astype(np.uint8),
         attested_by=np.full(count, SIMULATED, dtype="S32"),
         credit=np.zeros(count, dtype=np.int32),
     )

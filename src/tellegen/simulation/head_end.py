@@ -1,7 +1,8 @@
 """The meters of a simulated feeder and the head-end that reads them; one of them may fail for some hours.
 
-A meter that fails shows registers that stand still. Its memory goes on counting, and is read out later: the true
-readings of the same intervals, under counters of their own.
+Meters of a quarter of an hour send when one ends, silent ones never. A meter that fails shows registers that stand
+still. Its memory goes on counting, and is read out later: the true readings of the same intervals, under counters of
+their own.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class HeadEnd:
         self._codes = DeviceCodes(keys.meter_master, self._serial)
         self._counter = 0
         self._sequence = 0
+        self._every, self._silent = np.append(1, setup.reads_every), np.append(False, setup.silent)
         fault = setup.scenario.fault
         self._faulty = setup.community.names.index(fault.customer) + 1 if fault else 0
         first = setup.first + fault.start_hour * INTERVALS_PER_HOUR if fault else 0
@@ -62,7 +64,7 @@ class HeadEnd:
             shown_registers[:, self._faulty] = self._stuck
             shown = self._readings(shown_registers, voltage_pu)
         self._counter += 1
-        return self._batch(shown, interval)
+        return self._batch(shown.take(~self._silent & ((interval + 1) % self._every == 0)), interval)
 
     def late(self) -> tuple[SignedBatch, ...]:
         """What the memory of the meter that failed holds: its true readings, interval by interval."""

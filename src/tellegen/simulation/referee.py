@@ -87,7 +87,7 @@ class Referee:
 
     def __init__(self, setup: Setup, folder: Path) -> None:
         self._setup, self._record = setup, ShardRecord.open(folder)
-        self._state = State(self._record.topology, self._record.rulebook, self._record.readings)
+        self._state = State(self._record.topology, self._record.rulebook, self._record.registers)
         self._fold = Writer(self._record, self._state, Stages())
         self._plant = Plant(self._setup.community.case, perturb=0.0)
         self._rounds: list[ClearedRound] = []

@@ -73,6 +73,13 @@ class Fault(_Section):
     hours: int = Field(default=3, ge=1, le=12)
 
 
+class Meters(_Section):
+    """Shares of the homes whose meters read every quarter of an hour, and of those whose readings never come."""
+
+    quarter_hour: float = Field(default=0.0, ge=0.0, le=1.0)
+    silent: Share = 0.0
+
+
 class Scenario(_Section):
     """A simulated market day, as its TOML file says.
 
@@ -87,6 +94,7 @@ class Scenario(_Section):
     community: CommunityScales = CommunityScales()
     prices: Prices = Prices()
     plant: PlantErrors = PlantErrors()
+    meters: Meters = Meters()
     fault: Fault | None = None
     rulebook: Path | None = None
 

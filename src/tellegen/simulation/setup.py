@@ -32,6 +32,9 @@ from tellegen.units import INTERVALS_PER_HOUR
 PRICE_HISTORY_DAYS = 8
 FEEDER_CHARACTERS_MAX = 32
 SUBSTATION_METER = 1
+QUARTER_HOUR = 3
+"""Market intervals that a reading of a coarse meter spans."""
+_METERS = 19
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +48,8 @@ class Setup:
     limits : the same network with the limits that count as violated.
     tonight : int64[m], cars that stand until the morning after; the last m rows of the fleet's cars are those of the
         night before, in the same order.
+    reads_every : int64[n], market intervals that one reading of each home's meter spans.
+    silent : bool[n], whose readings never come.
     past_net_wh : int64[days, 288, n], what the meters counted on the days before, net withdrawal.
     """
 
@@ -60,6 +65,8 @@ class Setup:
     reality: Reality
     tonight: NDArray[np.int64]
     past_net_wh: NDArray[np.int64]
+    reads_every: NDArray[np.int64]
+    silent: NDArray[np.bool_]
 
     @property
     def first(self) -> int:
@@ -155,6 +162,7 @@ def prepare(scenario: Scenario) -> Setup:
         ),
     )
     _check_fault(scenario, community, intervals)
+    every, silent = _meters(scenario, rules, len(community.names))
     limits = _with_limits(community.case.network, scenario.feeder.v_min_pu, scenario.feeder.v_max_pu)
     margin = scenario.feeder.margin_pu
     return Setup(
@@ -170,6 +178,8 @@ def prepare(scenario: Scenario) -> Setup:
         reality=reality,
         tonight=tonight,
         past_net_wh=_past_net_wh(fleet, reality, community),
+        reads_every=every,
+        silent=silent,
     )
 
 
@@ -228,6 +238,20 @@ def _past_net_wh(fleet: Fleet, reality: Reality, community: Community) -> NDArra
         np.add.at(net_kw, devices.customer - 1, power_kw)
     energy = np.rint(net_kw * 1000.0 / INTERVALS_PER_HOUR).astype(np.int64)
     return np.ascontiguousarray(energy.T.reshape(community.history_days, 288, -1))
+
+
+def _meters(scenario: Scenario, rules: Rules, homes: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """How often each home's meter is read, and whose readings never come."""
+    longest = rules.timetable.longest_meter_intervals
+    if scenario.meters.quarter_hour and longest < QUARTER_HOUR:
+        raise InputError(
+            scenario.name,
+            "key 'meters.quarter_hour'",
+            "needs rules that wait for such meters; give a rulebook with longest_meter_minutes = 15 or more",
+        )
+    rng = np.random.default_rng([scenario.seed, _METERS])
+    every = np.where(rng.random(homes) < scenario.meters.quarter_hour, QUARTER_HOUR, 1)
+    return every, np.asarray(rng.random(homes) < scenario.meters.silent)
 
 
 def _check_fault(scenario: Scenario, community: Community, intervals: int) -> None:

@@ -31,8 +31,9 @@ class Rules:
     """What one version of the rulebook says of times, and of the proof of wholesale prices.
 
     `proof` is ``none``, ``hash`` or ``signature``, `publisher` a verifier key; both it and `source` may be empty.
-    `day_ahead_min` counts minutes of the day before delivery; `order` sorts versions, the last that holds counts;
-    `runs`: real time settles by price runs; `hold_hours`: for so long nobody's orders count who did not deliver.
+    `wait_s`: from the end of an interval until it settles; `day_ahead_min` counts minutes of the day before delivery;
+    `order` sorts versions, the last that holds counts; `runs`: real time settles by price runs; `hold_hours`: for so
+    long nobody's orders count who did not deliver.
     """
 
     order: tuple[date, date, str]
@@ -65,7 +66,10 @@ class Rules:
                 zone=ZoneInfo(order["time_zone"]),
                 day_ahead_min=60 * int(hours) + int(minutes),
                 lead_s=int(table.get("gate_lead_s", 0)),
-                wait_s=int(table.get("reading_wait_s", 60)),
+                # the longest interval of a meter ends as much later as it is longer than the market's
+                wait_s=int(table.get("reading_wait_s", 60))
+                + 60 * int(table.get("longest_meter_minutes", 5))
+                - MARKET_INTERVAL_S,
                 patience_s=int(table.get("gate_deadline_s", 240)),
                 window_days=int(table.get("correction_window_days", 60)),
                 runs=run.get("settles") is True,

@@ -14,6 +14,7 @@ from tellegen.assess.city.report import (
     REAL,
     SYNTHETIC,
     WHO_AUTHENTICATES,
+    beside_figures,
     cost_per_meter_us,
     figures,
     scaling_figure,
@@ -29,7 +30,7 @@ NEEDED = ("uvicorn", "httptools", "msgspec", "numba")
 
 
 def measure(options: Options, report: Report) -> None:
-    """Play a city and report; with scaling, smaller ones before it."""
+    """Play a city and report; before it, where asked, the same one without price runs, and smaller ones."""
     absent = [name for name in NEEDED if find_spec(name) is None]
     if absent:
         raise InputError("bench city", f"package {absent[0]}", "is not installed; pip install 'tellegen[service,fast]'")
@@ -40,8 +41,11 @@ def measure(options: Options, report: Report) -> None:
     for size in SCALING_METERS if options.scaling else ():
         if size < meters:
             costs[size] = cost_per_meter_us(_played(size, min(intervals, 3), options))
+    gates = _played(meters, intervals, options, price_run=False) if options.beside_gates else None
     run = _played(meters, intervals, options)
     report.figures += figures(run, hardware)
+    if gates is not None:
+        report.figures += beside_figures(run, gates)
     if costs:
         report.figures.append(scaling_figure({**costs, meters: cost_per_meter_us(run)}))
     report.notes += [
@@ -53,13 +57,16 @@ def measure(options: Options, report: Report) -> None:
     ]
 
 
-def _played(meters: int, intervals: int, options: Options) -> CityRun:
+def _played(meters: int, intervals: int, options: Options, *, price_run: bool = True) -> CityRun:
     course = Course.of(
         meters,
         intervals,
         day_intervals=QUICK_DAY if options.quick else options.day_intervals,
         day_ahead=options.day_ahead,
         close=options.close,
+        coarse=options.coarse_percent / 100.0,
+        silent=options.silent_percent / 100.0,
+        price_run=price_run,
     )
     with tempfile.TemporaryDirectory(prefix="tellegen-city-", dir=options.folder) as folder:
         return play(course, Path(folder), options.progress)

@@ -2,13 +2,14 @@
 
 ``begin .. (bulk) .. day-ahead gate at noon .. (bulk) .. tail with readings | midnight: close .. warm-up, intervals``
 
-The measured intervals end with an hour, so that a run of corrections comes right behind them; with a multiple of
-twelve the day that closes ends with the warm-up interval.
+The measured intervals end with an hour, so that a run of corrections comes behind them; with a multiple of twelve the
+day that closes ends with the warm-up. Where intervals wait for meters of a quarter of an hour, what settles while one
+is measured is an earlier one, so there are as many more to warm up.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from tellegen.errors import InputError
@@ -30,6 +31,7 @@ class Course:
 
     Attributes
     ----------
+    behind : how many intervals after one it settles, besides the wait for its readings.
     since : time before which nothing is due. closing : intervals of the day that is closed which are settled.
     whole : intervals in which every reading comes and nobody bids: the one before the first and the first, and those
         around others in which some are held back.
@@ -39,6 +41,7 @@ class Course:
     """
 
     city: City
+    behind: int
     book: Rulebook
     since: int
     closing: range
@@ -58,27 +61,34 @@ class Course:
         day_intervals: int = 288,
         day_ahead: bool = True,
         close: bool = True,
+        coarse: float = 0.0,
+        silent: float = 0.0,
+        price_run: bool = True,
     ) -> Course:
         """Lay out a run.
 
         Parameters
         ----------
         day_intervals : of the day that is closed, how many are settled; the market begins with the first of them.
+        coarse, silent, price_run : as in `City`.
 
         Raises
         ------
         InputError : too few or too many.
         """
-        book, measured = city_rules(), CLOSING_DAY + timedelta(days=1)
+        city = City(meters, intervals, 0, shards=shards, coarse=coarse, silent=silent, price_run=price_run)
+        book, measured = city_rules(city), CLOSING_DAY + timedelta(days=1)
+        behind = book.at(measured).timetable.longest_meter_intervals - 1
+        warm_up = 1 + behind
         bounds, delivery = day_bounds(book, CLOSING_DAY), day_bounds(book, measured)
-        silent = -intervals % INTERVALS_PER_HOUR
+        rest = -intervals % INTERVALS_PER_HOUR
         if not close:
-            first = delivery.start + UNCLOSED_HOURS * INTERVALS_PER_HOUR + silent - 1
+            first = delivery.start + UNCLOSED_HOURS * INTERVALS_PER_HOUR + rest - warm_up
             begin, closing, tail = first - 1, range(0), range(0)
             around = set[int]()
         else:
-            first = delivery.start + silent - 1
-            stop = min(delivery.start - 1, first)
+            first = delivery.start + rest - warm_up
+            stop = min(delivery.start - warm_up, first)
             if not intervals + 6 <= day_intervals <= len(bounds):
                 words = (
                     f"must be {intervals + 6} to {len(bounds)}: readings come in as many as are measured, and some more"
@@ -89,7 +99,8 @@ class Course:
             # two before each: what comes first after a silence is a base, and late readings fold from the one behind it
             around = {tail.start - 2, tail.start - 1, tail.stop, first - 2, first - 1} - {first, *tail}
         return cls(
-            city=City(meters, intervals, first, shards=shards, before=first - begin),
+            city=replace(city, first_interval=first, before=first - begin, warm_up=warm_up),
+            behind=behind,
             book=book,
             since=day_ahead_at(book, CLOSING_DAY if close else measured) - OPEN_LEAD_S - 1,
             closing=closing,

@@ -120,7 +120,7 @@ class Interval:
 
     @property
     def settled(self) -> list[Settled]:
-        """What it settled to, shard by shard."""
+        """What settled with its readings, shard by shard."""
         return [d.outcome for shard in self.readings.did for d in shard if isinstance(d.outcome, Settled)]
 
     @property
@@ -154,7 +154,7 @@ class CityRun:
 
     Attributes
     ----------
-    warm_up : the interval before the first, in which nothing is known of any feeder yet; no figure counts it.
+    warm_up : the intervals before the first, in which nothing is known of any feeder yet; no figure counts them.
     day_ahead, made_day_ahead_s : the gate of a day, and what the making of its bids cost; None: not played.
     day_intervals : of the day that is closed, those that were settled. upkeep : opening, closing, corrections.
     bulk : what was made of the day before in bulk; with_readings : its intervals in which readings came.
@@ -163,7 +163,7 @@ class CityRun:
 
     city: City
     feeders: int
-    warm_up: Interval
+    warm_up: list[Interval]
     intervals: list[Interval]
     findings: Findings
     set_up_s: float

@@ -44,9 +44,12 @@ def figures(run: CityRun, hardware: Hardware) -> list[Figure]:
         "feeders whose limits bind": limits,
         "orders": played[-1].orders,
         "rows of postings": played[-1].postings,
+        "meters of a quarter of an hour": city.coarse,
+        "meters never heard of": city.silent,
+        "real time settles": "by price runs" if city.price_run else "at the prices of gates",
     }
     walls = [each.wall_s for each in played]
-    peak = max(_peak_bytes(each) for each in (run.warm_up, *played))
+    peak = _largest_peak(run)
     platform_s = float(np.median([_platform_s(each) for each in played]))
     made = [
         Figure("interval, bids sent to books balanced: longest", max(walls), "s", TARGET_S if full else None, {}, said),
@@ -64,7 +67,7 @@ def figures(run: CityRun, hardware: Hardware) -> list[Figure]:
         *_written(played),
         Figure("peak memory of the platform's processes together", peak, "B", TARGET_BYTES if full else None),
         *(
-            Figure(f"on disk after {len(played) + 1} intervals: {part}", float(b), "B")
+            Figure(f"on disk after {len(run.warm_up) + len(played)} intervals: {part}", float(b), "B")
             for part, b in run.disk_bytes.items()
         ),
         _latency("receipts of bids, 1,000 a request, as fast as they go", [p.bids for p in played]),
@@ -216,8 +219,34 @@ def cost_per_meter_us(run: CityRun) -> float:
     return float(np.median([_platform_s(each) for each in run.intervals])) / run.city.meters * 1e6
 
 
+def beside_figures(run: CityRun, gates: CityRun) -> list[Figure]:
+    """A city with its price runs beside the same one that settles at the prices of its gates.
+
+    Parameters
+    ----------
+    gates : the one without runs, played before it in the same command.
+    """
+    walls = [float(np.median([each.wall_s for each in one.intervals])) for one in (run, gates)]
+    cost = [cost_per_meter_us(one) for one in (run, gates)]
+    said: dict[str, str | float] = {"s with runs": walls[0], "s without": walls[1]}
+    used: dict[str, str | float] = {"CPU-us per meter with runs": cost[0], "CPU-us per meter without": cost[1]}
+    peak = [_largest_peak(one) for one in (run, gates)]
+    held: dict[str, str | float] = {"B with runs": peak[0], "B without": peak[1]}
+    return [
+        Figure(
+            "an interval with its price run against one without, wall", walls[0] / walls[1], "ratio", 1.35, {}, said
+        ),
+        Figure("an interval with its price run against one without, CPU", cost[0] / cost[1], "ratio", None, {}, used),
+        Figure("peak memory with price runs against without", peak[0] / peak[1], "ratio", None, {}, held),
+    ]
+
+
 def _platform_s(played: Interval) -> float:
     return sum(phase.intake.cpu_s + phase.market.cpu_s for phase in (played.bids, played.readings))
+
+
+def _largest_peak(run: CityRun) -> int:
+    return max(_peak_bytes(each) for each in (*run.warm_up, *run.intervals))
 
 
 def _peak_bytes(played: Interval) -> int:

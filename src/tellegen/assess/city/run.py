@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from tellegen.assess.city.audit import Findings, audit
-from tellegen.assess.city.course import Course, start_of
+from tellegen.assess.city.course import CLOSING_DAY, Course, start_of
 from tellegen.assess.city.intakes import IntakeServer
 from tellegen.assess.city.market_desk import Did, MarketDesk
 from tellegen.assess.city.phases import Bulk, CityRun, Interval, Phase, Upkeep, summed, together
 from tellegen.journal.clock import Told
-from tellegen.operations.timetable import Verb, periods
+from tellegen.operations.timetable import Verb, periods, settle_at
 from tellegen.records.market import DAY_AHEAD, REAL_TIME
 from tellegen.service.client import Delivery
 from tellegen.simulation.city.actors import Actor, Chained, chained
@@ -27,8 +27,8 @@ from tellegen.units import MICROS
 
 BID_S, DAY_AHEAD_BID_S = 150, 240
 """Bids are sent so long before their gate."""
-READ_S, SETTLE_S = 1, 60
-"""Readings are sent so long after their interval, which settles so long after it."""
+READ_S = 1
+"""Readings are sent so long after their interval."""
 PRICES = (0.20, 0.30)
 ROW_RECEIPTS_MAX = 1_000
 CLEARINGS_AGAIN = 3
@@ -75,8 +75,8 @@ def play(course: Course, folder: Path, progress: Callable[[str], None]) -> CityR
     return CityRun(
         city=city,
         feeders=table.played[0].binding.size,
-        warm_up=table.played[0],
-        intervals=table.played[1:],
+        warm_up=table.played[: city.warm_up],
+        intervals=table.played[city.warm_up :],
         findings=findings,
         set_up_s=set_up_s,
         bulk=table.bulk,
@@ -116,6 +116,7 @@ class _Table:
         self._course, self._city = course, course.city
         self._load, self._intakes, self._market = load, intakes, market
         self._progress = progress
+        self._wait_s = course.book.at(CLOSING_DAY).timetable.reading_wait_s
         self._prices = generator(course.city.seed, Draw.PRICES)
         self.receipts: list[list[tuple[int, str]]] = [[] for _ in load]
         self.played: list[Interval] = []
@@ -147,11 +148,13 @@ class _Table:
             else:  # readings of the interval before it come when its bids are in
                 for _, step in (each for each in steps if each[0] >= bid_at):
                     step()
-                self._catch_up(start_of(interval) + SETTLE_S)  # or the bids that are measured first would settle it
+                self._catch_up(start_of(interval) + self._wait_s)  # or the bids that are measured first would settle it
             waiting = interval, *bids
         assert waiting is not None
         self._catch_up(start_of(rounds.stop))
         self._book(*waiting)
+        if course.behind:
+            self.upkeep += self._advance(settle_at(course.book, rounds[-1]))
 
     # The measured intervals
 
@@ -177,8 +180,9 @@ class _Table:
         made_s = sum(self._each(self._load, "make_readings", interval, False, late))
         self._progress(f"{name}: readings to books")
         end = start_of(interval + 1)
-        readings = self._phase(end + READ_S, end + SETTLE_S, {}, Verb.SETTLE)
-        played = Interval(bids, readings, made_bids_s, made_s, asked, self._advance(end + SETTLE_S))
+        settles = end + self._wait_s
+        readings = self._phase(end + READ_S, settles, {}, Verb.SETTLE)
+        played = Interval(bids, readings, made_bids_s, made_s, asked, self._advance(settles))
         self.played.append(played)
         self.upkeep += played.upkeep
         self._progress(
@@ -217,7 +221,7 @@ class _Table:
         """The day ends before the intervals that are measured."""
         at = self._course.close_at
         assert at is not None
-        self._catch_up(at - SETTLE_S)
+        self._catch_up(at - self._wait_s)
         self._progress("closing the day before")
         self._ask(at, {}, Verb.SETTLE)
         self.upkeep += self._advance(at)
@@ -278,8 +282,8 @@ class _Table:
         return [float(seconds) for seconds in _answers(actors)]
 
     def _name(self, interval: int) -> str:
-        place = interval - self._city.first_interval
-        return f"interval {place} of {self._city.intervals}" if place else "warm-up interval"
+        place = interval - self._city.first_interval - self._city.warm_up + 1
+        return f"interval {place} of {self._city.intervals}" if place > 0 else "warm-up interval"
 
     def _price(self) -> int:
         return round(float(self._prices.uniform(*PRICES)) * MICROS)

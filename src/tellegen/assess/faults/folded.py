@@ -34,7 +34,7 @@ def differing(one: Mapping[str, Part], two: Mapping[str, Part]) -> list[str]:
 def folded_from_zero(record: ShardRecord) -> State:
     """The state that follows from the first record on, whatever snapshots there are."""
     record.refresh()
-    state = State(record.topology, record.rulebook, record.readings)
+    state = State(record.topology, record.rulebook, record.registers)
     stop = len(record.journal)
     for start in range(0, stop, FOLD_ENTRIES):
         chunk = range(start, min(start + FOLD_ENTRIES, stop))

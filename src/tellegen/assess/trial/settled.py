@@ -17,8 +17,9 @@ from tellegen.assess.trial.questions import Answer, Question
 from tellegen.grid import GridError, Network, solve_powerflow
 from tellegen.market import Parameters, PivotalTest
 from tellegen.market.facts import CARRIED
+from tellegen.operations.awarded import MW_PER_W
 from tellegen.operations.gate import Cleared, Delivered, GateTask, Period, Wires, clear_feeder
-from tellegen.operations.price_run import MW_PER_W, MeteredPower
+from tellegen.operations.price_run import MeteredPower
 from tellegen.records import ClearingStatus, Device, Orders, Product
 from tellegen.records.market import PRICE_RUN, REAL_TIME
 from tellegen.rules.price_run import PriceRun

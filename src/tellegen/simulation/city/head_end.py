@@ -1,7 +1,8 @@
 """The head-end of the city: every meter's register after an interval, coded; some come late, some are read again.
 
 Devices follow the awards a few per cent off, in registers that count whole Wh. A reading that comes late is the one
-that was due, with its own counter; a correction is another register under a newer counter, and counts instead.
+that was due, with its own counter; a correction is another register under a newer counter, and counts instead. Meters
+of a quarter of an hour send when one ends; of silent ones nothing ever comes.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tellegen.metering import DeviceCodes
 from tellegen.records import Readings, Route
@@ -85,9 +87,11 @@ class HeadEnd:
         )
         tagged = self._codes.tag(untagged, interval)
         hangs = np.concatenate([feeder, np.arange(count)])
-        comes = np.arange(moved.size)
+        p = self._population
+        sends = np.append(~p.silent & ((interval + 1) % p.reads_every == 0), np.ones(count, dtype=np.bool_))
+        comes = np.flatnonzero(sends)
         if not all_come:
-            comes = self._hold_back(interval, tagged, hangs, np.maximum(moved, 0))
+            comes = self._hold_back(interval, tagged, hangs, np.maximum(moved, 0), sends)
         # substations first: a feeder's first batch has its own
         comes = np.concatenate([comes[comes >= net.size], comes[comes < net.size]])
         return self._batches(interval, tagged.take(comes), hangs[comes])
@@ -97,18 +101,20 @@ class HeadEnd:
         later = self._later.pop(interval)
         return self._batches(interval, later.readings, later.feeder)
 
-    def _hold_back(self, interval: int, tagged: Readings, hangs: IntArray, withdrawn: IntArray) -> IntArray:
+    def _hold_back(
+        self, interval: int, tagged: Readings, hangs: IntArray, withdrawn: IntArray, sends: NDArray[np.bool_]
+    ) -> IntArray:
         """Rows that come in time; the others are kept."""
         n = self._population.customer.size
         rng = generator(self._city.seed, Draw.HELD_BACK, self._shard, interval)
         held, again = round(HELD_BACK * n), round(READ_AGAIN * n)
         drawn = rng.choice(n, held + again, replace=False)
-        late, twice = drawn[:held], drawn[held:]
+        late, twice = (some[sends[some]] for some in (drawn[:held], drawn[held:]))
         first = tagged.take(twice)
         second = replace(first, counter=first.counter + 1, import_wh=first.import_wh - withdrawn[twice] // 2)
         rows = Readings.concat([tagged.take(late), self._codes.tag(second, interval)])
-        self._later[interval] = _Later(rows, hangs[drawn])
-        comes = np.ones(len(tagged), dtype=np.bool_)
+        self._later[interval] = _Later(rows, hangs[np.concatenate([late, twice])])
+        comes = sends.copy()
         comes[late] = False
         return np.flatnonzero(comes)
 

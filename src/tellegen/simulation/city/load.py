@@ -44,7 +44,7 @@ class LoadDesk:
     """
 
     def __init__(self, city: City, shard: int, folder: Path, told: Told) -> None:
-        population, keys = set_up(city, shard, folder, city_rules())
+        population, keys = set_up(city, shard, folder, city_rules(city))
         places = Whereabouts(population, all_moves(city, shard, population))
         self._gateways = Gateways(city, shard, population, keys, places)
         self._head_end = HeadEnd(city, shard, population, keys, places)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tellegen.errors import InputError
 from tellegen.grid.network import FloatArray, Network
@@ -44,6 +45,8 @@ BINDING_DEPTH = 0.4
 MOVING_SHARE = 0.01
 """Of the customers, each interval."""
 CAPACITY_W = 25_000
+QUARTER_HOUR = 3
+"""Market intervals that a reading of a coarse meter spans."""
 SUBSTATION_W = 2**31 - 1
 
 
@@ -59,6 +62,7 @@ class Draw(Enum):
     PRICES = 7
     HELD_BACK = 8
     PAST = 9
+    METERS = 10
 
 
 def generator(seed: int, draw: Draw, *more: int) -> np.random.Generator:
@@ -73,8 +77,11 @@ class City:
     Attributes
     ----------
     meters : customers, one meter each. intervals : market intervals that are measured.
-    first_interval : the one before these, played to warm up. before : how many the market settles before that.
-    shards : processes of each kind.
+    first_interval : the first that is played, to warm up. before : how many the market settles before that.
+    shards : processes of each kind. warm_up : intervals that are played before those that are measured.
+    coarse, silent : shares of the customers whose meters read every quarter of an hour, and of those whose readings
+        never come.
+    price_run : whether real time settles by price runs; else at the prices of the gates.
     """
 
     meters: int
@@ -83,6 +90,10 @@ class City:
     seed: int = 1
     shards: int = 2
     before: int = 0
+    warm_up: int = 1
+    coarse: float = 0.0
+    silent: float = 0.0
+    price_run: bool = True
 
     def __post_init__(self) -> None:
         least = self.shards * FEEDER_CUSTOMERS_MIN
@@ -90,6 +101,9 @@ class City:
             raise InputError("bench city", f"--meters {self.meters}", f"must be {least} to 4,000,000")
         if not 1 <= self.intervals <= 288:
             raise InputError("bench city", f"--intervals {self.intervals}", "must be 1 to 288")
+        for name, share in (("coarse", self.coarse), ("silent", self.silent)):
+            if not 0.0 <= share <= 1.0:
+                raise InputError("bench city", f"--{name} {100 * share:g}", "must be 0 to 100 per cent of the meters")
 
     @property
     def begin(self) -> int:
@@ -98,8 +112,8 @@ class City:
 
     @property
     def rounds(self) -> range:
-        """Intervals that are played: one to warm up, then those that are measured."""
-        return range(self.first_interval, self.first_interval + self.intervals + 1)
+        """Intervals that are played: some to warm up, then those that are measured."""
+        return range(self.first_interval, self.first_interval + self.warm_up + self.intervals)
 
     def feeder_sizes(self) -> IntArray:
         """Customers of each feeder, int64[feeders]; feeder k is of topology ``k % topologies``."""
@@ -182,6 +196,8 @@ class ShardPopulation:
     feeders : as the market knows them. kind : int64[feeders], topology of each.
     customer, feeder, node : int64[n], ascending customer numbers; place of its feeder in `feeders`, and node there.
     peak_kw, kvar_per_kw, roof_kw, battery_kw : float64[n]; 0 where there is no roof or no battery.
+    reads_every : int64[n], market intervals that one reading of the meter spans.
+    silent : bool[n], whether no reading ever comes.
     topologies : by kind.
     """
 
@@ -194,6 +210,8 @@ class ShardPopulation:
     kvar_per_kw: FloatArray
     roof_kw: FloatArray
     battery_kw: FloatArray
+    reads_every: IntArray
+    silent: NDArray[np.bool_]
     topologies: dict[int, Topology]
 
     def connections(self, first_interval: int) -> list[Connections]:
@@ -205,7 +223,8 @@ class ShardPopulation:
             numbers = np.append(self.customer[here], feeder.substation)
             nodes, capacity = np.append(self.node[here], root), np.full(numbers.size, CAPACITY_W)
             capacity[-1] = SUBSTATION_W
-            points = _connections(numbers, [feeder.name] * numbers.size, nodes, first_interval, capacity)
+            every = np.append(self.reads_every[here], 1)
+            points = _connections(numbers, [feeder.name] * numbers.size, nodes, first_interval, capacity, every)
             sun, stores = here[self.roof_kw[here] > 0], here[self.battery_kw[here] > 0]
             sun_w, stores_w = 1e3 * self.roof_kw[sun], 1e3 * self.battery_kw[stores]
             behind = [
@@ -228,7 +247,8 @@ class Moves:
         """The moves as they stand in the registry."""
         names = [population.feeders[k].name for k in self.feeder.tolist()]
         capacity = np.full(self.who.size, CAPACITY_W)
-        return _connections(population.customer[self.who], names, self.node, interval, capacity)
+        every = population.reads_every[self.who]
+        return _connections(population.customer[self.who], names, self.node, interval, capacity, every)
 
 
 def shard_population(city: City, shard: int) -> ShardPopulation:
@@ -251,6 +271,7 @@ def shard_population(city: City, shard: int) -> ShardPopulation:
         ratio.append((kind.peak_kvar / kind.peak_kw)[:count])
     rng = generator(city.seed, Draw.EQUIPMENT, shard)
     n = int(sizes[mine].sum())
+    meters = generator(city.seed, Draw.METERS, shard)
     return ShardPopulation(
         feeders=tuple(feeders),
         kind=mine % kinds,
@@ -261,6 +282,8 @@ def shard_population(city: City, shard: int) -> ShardPopulation:
         kvar_per_kw=np.concatenate(ratio),
         roof_kw=np.where(rng.random(n) < 0.2, rng.uniform(3.0, 9.0, n), 0.0),
         battery_kw=np.where(rng.random(n) < 0.1, rng.uniform(2.0, 5.0, n), 0.0),
+        reads_every=np.where(meters.random(n) < city.coarse, QUARTER_HOUR, 1),
+        silent=meters.random(n) < city.silent,
         topologies=topologies,
     )
 
@@ -295,7 +318,12 @@ def all_moves(city: City, shard: int, population: ShardPopulation) -> dict[int, 
 
 
 def _connections(
-    customer: IntArray, feeders: Sequence[str], node: IntArray, interval: int, capacity_w: IntArray
+    customer: IntArray,
+    feeders: Sequence[str],
+    node: IntArray,
+    interval: int,
+    capacity_w: IntArray,
+    every: IntArray,
 ) -> Connections:
     count = customer.size
     return Connections(
@@ -309,7 +337,7 @@ def _connections(
         capacity_w=capacity_w,
         import_limit_w=capacity_w,
         export_limit_w=capacity_w,
-        reads_every=np.zeros(count, dtype=np.uint8),
+        reads_every=every.astype(np.uint8),
         attested_by=np.full(count, SIMULATED, dtype="S32"),
         credit=np.zeros(count, dtype=np.int32),
     )

@@ -28,14 +28,17 @@ DAILY_KWH = (6.0, 15.0)
 """What a customer has withdrawn a day before it joined."""
 
 
-def city_rules() -> Rulebook:
-    """The default rules, with the day-ahead gate at noon."""
+def city_rules(city: City) -> Rulebook:
+    """The default rules, with the day-ahead gate at noon, and as the city's meters and prices want them."""
+    changes = [(b'day_ahead_local = "24:00"', b'day_ahead_local = "12:00"')]
+    if city.coarse:
+        changes.append((b"longest_meter_minutes = 5", b"longest_meter_minutes = 15"))
+    if not city.price_run:
+        changes.append((b"settles = true", b"settles = false"))
     said = {rules.name: rules.content for rules in Rulebook.load().versions}
-    noon = {
-        name: content.replace(b'day_ahead_local = "24:00"', b'day_ahead_local = "12:00"')
-        for name, content in said.items()
-    }
-    return Rulebook.parse(noon, source="rulebook of the city")
+    for old, new in changes:
+        said = {name: content.replace(old, new) for name, content in said.items()}
+    return Rulebook.parse(said, source="rulebook of the city")
 
 
 def shard_seed(city: City, shard: int) -> bytes:
