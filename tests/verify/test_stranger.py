@@ -375,3 +375,12 @@ def test_a_folder_reads_no_more_than_it_is_told(tmp_path: Path) -> None:
 def test_a_hostile_rulebook_is_an_answer(text: str) -> None:
     check = run_check("rules", lambda: (1, str(Rules.parse("2026-01-01.toml", date(2026, 1, 1), text.encode()))))
     assert not check.ok
+
+
+def test_a_vault_beside_the_record_is_said_and_not_looked_at(run: Run) -> None:
+    os.mkfifo(run[0] / "vault" / "pipe")
+    report = verify_directory(run[0])
+    assert report.ok
+    assert "vault/ holds the operator's secrets" in report.checks[-1].detail
+    shutil.rmtree(run[0] / "vault")
+    assert verify_directory(run[0]).checks[-1].detail == "nothing"

@@ -195,13 +195,13 @@ def _time(seconds: int) -> str:
 
 
 def _write(path: Path, editing: Editing) -> None:
+    from tellegen.journal.storage import write_private
+
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(EDIT_COLUMNS)
     writer.writerows(_edit_rows(editing))
-    part = path.with_name(path.name + ".part")
-    part.write_text(text.getvalue(), encoding="utf-8")
-    part.replace(path)
+    write_private(path, text.getvalue())
 
 
 def _document(

@@ -123,6 +123,7 @@ class _Verification:
         yield run_check("recorded postings", self._check_recorded_postings)
         yield run_check("statements", self._check_statements)
         yield run_check("books", self._check_books)
+        yield run_check("not looked at", self._passed_over)
 
     def _facts(self) -> LogChecks:
         """The journal in which prices, postings and statements stand."""
@@ -165,6 +166,14 @@ class _Verification:
         checks, file = need(self._root_prices, "rulebook"), need(self._price_file, "the file")
         self._comparison = checks.compare(file)
         return judged(self._comparison)
+
+    def _passed_over(self) -> tuple[int, str]:
+        """What lies there and cannot be checked from outside; a vault is no part of what one hands on."""
+        there = [name for name in sorted(published.OWN) if self._run.has(name)]
+        told = ", ".join(f"{name}/" for name in there) if there else "nothing"
+        if "vault" in there:
+            told += "; vault/ holds the operator's secrets: give this directory to nobody, copy it without"
+        return len(there), told
 
     # What is published
 

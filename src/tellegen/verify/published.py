@@ -23,8 +23,10 @@ from tellegen.verify.unpacked import unpacked
 POSTINGS = "tables/postings.parquet"
 STATEMENTS = "tables/statements.parquet"
 BOOKS = "books.sqlite"
-UNPUBLISHED = frozenset({"journal", "market", "vault", "archive", "registry", "keys", "state"})
-"""Folders that no manifest lists: journals are signed by themselves, the others are the operator's own."""
+OWN = frozenset({"vault", "registry", "keys", "state"})
+"""Folders that are the operator's own: nothing in them is read."""
+UNPUBLISHED = OWN | {"journal", "market", "archive"}
+"""Folders that no manifest lists: journals are signed by themselves, and their checkpoints cover the archive."""
 LIVING = frozenset({BOOKS, "prices.csv", "reserves.csv"})
 """Files that go on as the market does: published where a manifest lists them, and else the operator's own."""
 
