@@ -104,7 +104,11 @@ def check_published(run: Folder, manifest: Manifest) -> tuple[int, str]:
 def read_columns(run: Folder, name: str, columns: tuple[str, ...]) -> Columns:
     """Integer columns of a published table; what they unpack to is known before they are."""
     data = run.read(name, run.limits.file_bytes)
-    found, limits = unpacked(data, columns), run.limits
+    limits = run.limits
+    try:
+        found = unpacked(data, columns)
+    except RefusedError as error:
+        raise RefusedError(f"{name}: {error}") from None
     if found.rows > limits.table_rows or found.size > limits.unpacked_bytes:
         raise RefusedError(
             f"{name} unpacks to {found.rows} rows and {found.size} bytes; {limits.table_rows} rows and "
