@@ -48,6 +48,7 @@ def test_a_bundle_holds_what_anybody_may_see_and_verifies(run: Path, tmp_path: P
     done = write_bundle(run, tmp_path / "out")
     assert names(tmp_path / "out") == JOURNAL | {"registry/root.pem"}
     assert done.files == len(JOURNAL) + 1
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o700  # as that of a run
     assert verify_directory(tmp_path / "out").ok
 
 
