@@ -5,6 +5,15 @@ from __future__ import annotations
 import copyreg
 
 
+def printable(text: str) -> str:
+    r"""Text from anybody as it may be shown: what moves a cursor, turns a line around or shows nothing is spelt out.
+
+    >>> printable("Müller \x1b[2J\u202e.csv")
+    'Müller \\x1b[2J\\u202e.csv'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class TellegenError(Exception):
     """Root of all errors of this package."""
 
@@ -20,7 +29,7 @@ class InputError(TellegenError):
 
     def __init__(self, source: object, place: str, problem: str) -> None:
         self.source, self.place, self.problem = str(source), place, problem
-        super().__init__(f"{source}: {place} {problem}".replace("\n", " "))
+        super().__init__(printable(f"{source}: {place} {problem}".replace("\n", " ")))
 
     def __reduce__(self) -> tuple[object, ...]:
         """Worker processes raise it, too: it is made again without `__init__`, whose arguments are not its own."""

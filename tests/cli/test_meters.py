@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tellegen.cli import meters  # noqa: F401 - commands register on import
 
 Tellegen = Callable[..., Any]
@@ -86,7 +84,6 @@ def test_a_file_without_a_usable_row_is_one_line(tellegen: Tellegen, tmp_path: P
 
 
 def test_a_push_is_decoded_from_hex_and_with_keys(tellegen: Tellegen, tmp_path: Path) -> None:
-    pytest.importorskip("dlms_cosem", reason="dlms-cosem is not installed (extra `meters`)")
     rows = [cosem.structure(cosem.date_time(cosem.MIDNIGHT), cosem.u32(1234), cosem.u32(5))]
     apdu = cosem.notification(cosem.push_body(rows))
     key, auth = bytes(range(16)), bytes(range(16, 32))
@@ -98,7 +95,11 @@ def test_a_push_is_decoded_from_hex_and_with_keys(tellegen: Tellegen, tmp_path: 
     assert "ABC12345678: push 5, in the clear: nobody vouches for it, every 900 s" in done.out
     (push,) = json.loads(tellegen("meters", "decode", sealed, "--keys", keys, "--json").out)
     assert push["authenticated"]
-    assert push["rows"] == [{"end": "2026-01-15T00:00:00Z", "import_wh": 1234, "export_wh": 5, "reactive_varh": None}]
+    (row,) = push["rows"]
+    assert row.pop("end") == "2026-01-15T00:00:00Z"
+    assert row == {
+        "import_wh": 1234, "export_wh": 5, "reactive_varh": None, "clock_status": 0, "status": 0, "doubts": []
+    }  # fmt: skip
     keys.write_text("secret\n")
     refused = tellegen("meters", "decode", sealed, "--keys", keys)
     assert refused.status == 2
@@ -106,8 +107,20 @@ def test_a_push_is_decoded_from_hex_and_with_keys(tellegen: Tellegen, tmp_path: 
     assert "secret" not in refused.err
 
 
+def test_a_row_that_its_meter_doubts_is_shown_with_the_reason_only(tellegen: Tellegen, tmp_path: Path) -> None:
+    doubted = cosem.date_time(cosem.MIDNIGHT, 0, 0x0A)
+    file = tmp_path / "push.hex"
+    body = cosem.push_body([cosem.structure(doubted, cosem.u32(999), cosem.u32(5))])
+    file.write_text(cosem.wrapper(cosem.notification(body)).hex())
+    said = tellegen("meters", "decode", file).out
+    assert "not believed: clock doubtful, clock status invalid" in said
+    assert "999" not in said
+    (push,) = json.loads(tellegen("meters", "decode", file, "--json").out)
+    assert push["rows"][0]["doubts"] == ["clock doubtful", "clock status invalid"]
+    assert push["rows"][0]["import_wh"] is None
+
+
 def test_noise_is_one_line(tellegen: Tellegen, tmp_path: Path) -> None:
-    pytest.importorskip("dlms_cosem", reason="dlms-cosem is not installed (extra `meters`)")
     noise = tmp_path / "noise.bin"
     noise.write_bytes(b"\x00\x02 no frame")
     done = tellegen("meters", "decode", noise)

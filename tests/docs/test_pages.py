@@ -43,8 +43,6 @@ def page_files(request, tmp_path, monkeypatch):
     text = request.param.read_text(encoding="utf-8")
     if ".dss`:" in text:
         pytest.importorskip("dss", reason="dss-python is not installed (extra `plant`)")
-    if "meters decode" in text:
-        pytest.importorskip("dlms_cosem", reason="dlms-cosem is not installed (extra `meters`)")
     if "import pictures" in text:
         pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra `pictures`)")
     for name, content in FILE.findall(text):

@@ -12,7 +12,7 @@ from nacl.signing import SigningKey
 
 from tellegen.intake.intake import Intake, Taken
 from tellegen.intake.limits import IntakeLimits, RefusedBatchError
-from tellegen.intake.registry_changes import REGISTRAR, SentChanges
+from tellegen.intake.registry_changes import NONCE_BYTES, REGISTRAR, SentChanges
 from tellegen.intake.sent import SentBids, SentReadings
 from tellegen.journal.clock import RecordClock
 from tellegen.metering import DeviceCodes
@@ -79,8 +79,8 @@ def refused(batch: Callable[[], object]) -> RefusedBatchError:
 
 
 def change(bench: Bench, table: Table, sequence: int, key: bytes | None = None) -> Taken:
-    """What the operator hands in while the intake runs."""
-    body = SentChanges(table).to_bytes()
+    """What the operator hands in while the intake runs; the same again is the same to the byte."""
+    body = SentChanges(table, nonce=bytes(range(NONCE_BYTES))).to_bytes()
     statement = Statement.of(bench.keys.origin, Route.ADMISSIONS, REGISTRAR, "", "", FIRST + 10, sequence, body)
     seed = bench.intake.vault.purpose_key(SIGNING_PURPOSE) if key is None else key
     signature = SigningKey(seed).sign(statement.to_bytes()).signature

@@ -12,7 +12,7 @@ from intake_bench import F1, FIRST, INTERVAL, NOW, Bench, change, moved, reading
 from nacl.signing import SigningKey
 
 from tellegen.intake.limits import Reason
-from tellegen.intake.registry_changes import SentChanges
+from tellegen.intake.registry_changes import NONCE_BYTES, SentChanges
 from tellegen.records import KeyGenerations, Orders, Readings, Refusal, Revocations, Route, Statement
 from tellegen.simulation.batches import SignedBatch, bids_batch, bids_of
 from tellegen.simulation.shard import HEAD_END
@@ -91,6 +91,24 @@ def test_a_revocation_that_no_list_could_hold_is_not_taken(bench: Bench, at: int
         reason=np.array([reason], dtype=np.uint8),
     )
     assert refused(lambda: change(bench, row, 1)).reason is Reason.NO_GOOD_ROW
+
+
+def test_the_digest_of_a_change_is_of_something_that_nobody_can_guess(bench: Bench) -> None:
+    """Whoever guesses a customer's rows, or a rotation, finds no public digest of them; nor of the same ones twice."""
+    rotation = KeyGenerations(meter=np.array([7]), generation=np.array([2], dtype=np.int32), from_counter=np.array([5]))
+    for table in (moved(bench), rotation):
+        bodies = [SentChanges(table).to_bytes() for _ in range(2)]
+        digests = {hashlib.sha256(body).hexdigest() for body in bodies}
+        rows = table.rows().tobytes()
+        guesses = {rows, table.kind.encode() + b"\n" + rows, table.kind.encode() + b"\n" + bytes(NONCE_BYTES) + rows}
+        assert len(digests) == 2
+        assert not digests & {hashlib.sha256(guess).hexdigest() for guess in guesses}
+        assert SentChanges.from_bytes(bodies[0]).table.equals(table)
+    change(bench, moved(bench), 1)
+    header = bench.intake.journal.entry(len(bench.intake.journal) - 1)
+    plain = moved(bench).kind.encode() + b"\n" + moved(bench).rows().tobytes()
+    assert header.evidence
+    assert hashlib.sha256(plain).hexdigest() not in header.evidence
 
 
 def test_nobody_but_the_operator_changes_the_registry(bench: Bench) -> None:

@@ -13,9 +13,9 @@ from importlib import import_module
 from typing import NoReturn
 
 import typer
-from rich.console import Console
 
 from tellegen import __version__
+from tellegen.cli.terminal import ErrorConsole, guarded_output
 from tellegen.errors import TellegenError
 
 # One BLAS thread: the matrices are small, and the second core has work of its own.
@@ -30,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+errors = ErrorConsole(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
 _INTERRUPTED = 130
@@ -74,8 +74,9 @@ def main() -> None:
     for module in COMMANDS:
         import_module(f"tellegen.cli.{module}")
     try:
-        status = app(standalone_mode=False)
-        sys.stdout.flush()
+        with guarded_output():
+            status = app(standalone_mode=False)
+            sys.stdout.flush()
     except TellegenError as error:
         _refuse(str(error))
     except _UsageError as error:

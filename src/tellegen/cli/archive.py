@@ -122,7 +122,10 @@ def read(
         table = holding.read(kind, feeder, number, customer)
     frame = frame_of(table)
     if out is not None:
-        frame.write_parquet(out)
+        from tellegen.journal.storage import private_draft
+
+        with private_draft(out) as file:
+            frame.write_parquet(file)
         print(f"{len(table)} rows written to {out}")
     elif as_json:
         print(json.dumps({"kind": kind, "rows": frame.to_dicts()}, default=lambda value: bytes(value).hex()))

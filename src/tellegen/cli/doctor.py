@@ -17,11 +17,12 @@ _PARTS = {
     "scipy": "power flow and clearing",
     "polars": "tables and reports",
     "pynacl": "signatures",
-    "cryptography": "encryption at rest",
+    "cryptography": "encryption at rest; ciphered pushes of meters",
     "dss-python": "simulated plant (extra `plant`)",
     "simbench": "SimBench grids and profiles (extra `grids`)",
     "pandapower": "networks that pandapower ships (extra `grids`)",
     "matplotlib": "pictures (extra `pictures`)",
+    "aiomqtt": "readings by MQTT (extra `meters`)",
     "numba": "compiled elimination on large feeders (extra `fast`)",
 }
 

@@ -136,6 +136,26 @@ def _growth_proof(journal: Journal, old_size: int, new_size: int | None) -> dict
 
 
 @journal_app.command()
+def bundle(
+    directory: Directory,
+    out: Annotated[Path, typer.Argument(help="A new folder.")],
+    bills: Annotated[
+        bool, typer.Option("--bills", help="Tables, books and report too, which show every customer in clear.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Copy what an auditor may have: journals and archive, and never the vault. `tellegen verify` reads the copy."""
+    from tellegen.operations.bundle import write_bundle
+
+    done = write_bundle(directory, out, bills=bills)
+    if as_json:
+        print(json.dumps(asdict(done)))
+    else:
+        shows = "every customer's bills among them: for whom you trust with them" if bills else "no customer is in them"
+        print(f"{out}: {done.files:,} files of {done.size:,} bytes; {shows}")
+
+
+@journal_app.command()
 def export(
     directory: Directory,
     out: Annotated[Path, typer.Argument(help="Folder to serve; what is there of this log is added to.")],

@@ -25,6 +25,7 @@ FRAMES_BYTES_MAX = 16 * 2**20
 DAYS_SHOWN = 40
 REJECTIONS_SHOWN = 20
 EDIT_COLUMNS = ("meter", "start", "minutes", "import_wh", "export_wh", "reactive_varh", "rule", "reason")
+PUSH_COLUMNS = ("import_wh", "export_wh", "reactive_varh")
 _HEX = b"0123456789abcdefABCDEF \t\r\n"
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 
@@ -83,7 +84,10 @@ def decode(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Decode DLMS/COSEM load-profile pushes (needs the extra `meters`)."""
+    """Decode DLMS/COSEM load-profile pushes.
+
+    A row that its own meter doubts is shown with the reason and without its registers.
+    """
     from tellegen.metering.dlms import decode as decode_frames
 
     source = "stdin" if file == "-" else file
@@ -191,13 +195,13 @@ def _time(seconds: int) -> str:
 
 
 def _write(path: Path, editing: Editing) -> None:
+    from tellegen.journal.storage import write_private
+
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(EDIT_COLUMNS)
     writer.writerows(_edit_rows(editing))
-    part = path.with_name(path.name + ".part")
-    part.write_text(text.getvalue(), encoding="utf-8")
-    part.replace(path)
+    write_private(path, text.getvalue())
 
 
 def _document(
@@ -264,8 +268,6 @@ def _print(found: ProfileFile, repeats: int, editing: Editing, days: list[Outcom
 
 
 def _push_document(push: Push) -> dict[str, object]:
-    rows = push.rows
-    quantities = ("import_wh", "export_wh", "reactive_varh")
     return {
         "device": push.device,
         "invoke_id": push.invoke_id,
@@ -273,23 +275,37 @@ def _push_document(push: Push) -> dict[str, object]:
         "system_title": push.system_title.hex(),
         "counter": push.counter,
         "period_s": push.period_s,
-        "rows": [
-            {"end": _time(int(rows.end_s[k]))}
-            | {
-                quantity: int(rows.register[q, k]) if rows.has_register[q, k] else None
-                for q, quantity in enumerate(quantities)
-            }
-            for k in range(len(rows))
-        ],
+        "rows": list(_push_rows(push)),
     }
 
 
+def _push_rows(push: Push) -> Iterator[dict[str, object]]:
+    from tellegen.metering.pushed_profile import Doubt
+
+    profile = push.profile
+    register, has = profile.rows.register.tolist(), profile.rows.has_register.tolist()
+    stated = (profile.rows.end_s, profile.clock_status, profile.status, profile.doubts)
+    for k, (end_s, clock_status, status, doubts) in enumerate(
+        zip(*(column.tolist() for column in stated), strict=True)
+    ):
+        registers = {name: register[q][k] if has[q][k] else None for q, name in enumerate(PUSH_COLUMNS)}
+        yield {
+            "end": _time(end_s),
+            **registers,
+            "clock_status": clock_status,
+            "status": status,
+            "doubts": Doubt(doubts).words,
+        }
+
+
 def _print_push(push: Push) -> None:
-    document = _push_document(push)
     how = f"authenticated, counter {push.counter}" if push.authenticated else "in the clear: nobody vouches for it"
     print(f"{push.device or 'unnamed meter'}: push {push.invoke_id}, {how}, every {push.period_s} s")
-    print(f"  {'end':<20}{'import_wh':>14}{'export_wh':>14}{'reactive_varh':>15}")
-    rows: list[dict[str, object]] = document["rows"]  # type: ignore[assignment]
-    for row in rows:
-        registers = ["" if value is None else str(value) for value in list(row.values())[1:]]
-        print(f"  {row['end']:<20}{registers[0]:>14}{registers[1]:>14}{registers[2]:>15}".rstrip())
+    widths = (14, 14, 15)
+    print(f"  {'end':<20}" + "".join(f"{name:>{width}}" for name, width in zip(PUSH_COLUMNS, widths, strict=True)))
+    for row in _push_rows(push):
+        registers = ("" if row[name] is None else row[name] for name in PUSH_COLUMNS)
+        text = "".join(f"{value:>{width}}" for value, width in zip(registers, widths, strict=True))
+        doubts = row["doubts"]
+        said = f"  not believed: {', '.join(doubts)}" if isinstance(doubts, list) and doubts else ""
+        print(f"  {row['end']:<20}{text}{said}".rstrip())

@@ -14,8 +14,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from tellegen.cli import app, errors
 from tellegen.units import format_money, interval_start
@@ -47,18 +47,25 @@ def verify(
     root_prices: Annotated[
         Path | None, typer.Option(help="Wholesale prices as their publisher has them: those on record must be these.")
     ] = None,
+    memory_gb: Annotated[float, typer.Option(min=1, help="Memory that the verification may take, GiB.")] = 8,
+    minutes: Annotated[float, typer.Option(min=0.1, help="Time that it may take.")] = 60,
     as_json: AsJson = False,
 ) -> None:
-    """Check a run or a shard from outside, without any secret: signatures, proofs, gates, sums, statement lines."""
-    from tellegen.verify import verify_directory
+    """Check a run or a shard from outside, without any secret: signatures, proofs, gates, sums, statement lines.
 
-    report = verify_directory(
+    It may come from anybody: only regular files below it are read, in a process of bounded memory and time.
+    """
+    from tellegen.verify import Limits, verify_confined
+
+    report = verify_confined(
         directory,
         key=key,
         market_key=market_key,
         witnesses=witness_key or (),
         publishers=publisher_key or (),
         root_prices=root_prices,
+        limits=Limits(int(memory_gb * 2**30)),
+        seconds=60 * minutes,
     )
     if as_json:
         print(report.to_json())
@@ -242,5 +249,5 @@ def _print_checks(rows: list[tuple[str, bool, int, str]]) -> None:
     for heading in ("", "check", "count", "found"):
         table.add_column(heading, justify="right" if heading == "count" else "left", overflow="fold")
     for name, ok, count, detail in rows:
-        table.add_row("[green]ok[/]" if ok else "[red]NO[/]", escape(name), f"{count:,}", escape(detail))
+        table.add_row("[green]ok[/]" if ok else "[red]NO[/]", Text(name), f"{count:,}", Text(detail))
     Console().print(table)

@@ -391,13 +391,14 @@ def prove(
 ) -> None:
     """Prove to a third party what a meter sent, by the day that it signed; `verify-proof` checks it."""
     from tellegen.intake.meter_proofs import prove_reading
+    from tellegen.journal.storage import write_private
 
     with _opened(directory, simulation) as shard:
         document = prove_reading(shard, meter, interval)
     if out is None:
         print(document)
     else:
-        out.write_text(document + "\n", encoding="utf-8")
+        write_private(out, document + "\n")
         print(out)
 
 

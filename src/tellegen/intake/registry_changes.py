@@ -6,8 +6,9 @@ under its own key, the one that signs checkpoints; so the intake needs no author
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,34 +29,44 @@ _UNWAITED = (
     "reads_every is longer than the rules wait for (longest_meter_minutes of [timetable]): it would always be missing; "
     "enact rules that wait, or install a meter that reads as often"
 )
+NONCE_BYTES = 32
+
+
+def _nonce() -> bytes:
+    return secrets.token_bytes(NONCE_BYTES)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SentChanges:
-    """A table of changes; all of its rows stand, or none."""
+    """A table of changes; all of its rows stand, or none.
+
+    The digest of the body stands in a public header. What a customer's rows may be can be guessed, so bytes that
+    nobody can guess stand before them; they are kept nowhere.
+    """
 
     table: Table
+    nonce: bytes = field(default_factory=_nonce, repr=False)
 
     @classmethod
     def from_bytes(cls, body: bytes) -> SentChanges:
-        """Read a body: the kind of the table, a newline, its canonical rows.
+        """Read a body: the kind of the table, a newline, the nonce, its canonical rows.
 
         Raises
         ------
         RecordError : no such kind, no rows, or not a whole number of them.
         """
-        kind, newline, rows = body.partition(b"\n")
+        kind, newline, rest = body.partition(b"\n")
         table = TABLES.get(kind.decode("latin-1")) if newline else None
         if table is None:
             raise RecordError(f"it does not begin with one of {', '.join(TABLES)} and a newline")
-        sent = cls(table.from_bytes(rows))
+        sent = cls(table.from_bytes(rest[NONCE_BYTES:]), rest[:NONCE_BYTES])
         if not sent.rows:
             raise RecordError("it holds no rows")
         return sent
 
     def to_bytes(self) -> bytes:
         """The body."""
-        return self.table.kind.encode() + b"\n" + self.table.rows().tobytes()
+        return self.table.kind.encode() + b"\n" + self.nonce + self.table.rows().tobytes()
 
     @property
     def rows(self) -> int:

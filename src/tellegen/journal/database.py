@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -44,7 +45,13 @@ class FileDatabases:
 
     def connect(self, path: Path, *, create: bool = False, read_only: bool = False) -> Database:
         """See `Databases`."""
-        mode = "rwc" if create else "ro" if read_only else "rw"
+        mode = "ro" if read_only else "rw"
+        if create:  # only its owner may read it, whatever the umask; so do the journals that SQLite puts beside it
+            try:
+                os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+                path.chmod(0o600)
+            except OSError as error:
+                raise sqlite3.OperationalError(f"unable to make the database file: {error.strerror}") from None
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None)
         if create:
             connection.execute("PRAGMA journal_mode = DELETE")

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 DRAFT_SUFFIX = ".new"
 """What a file that is to take another's place is called besides."""
+_OWNER_ONLY = 0o600
 _fdatasync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 
@@ -229,6 +231,31 @@ def replace_file(path: Path, data: bytes, storage: Storage = FILES) -> None:
     storage.sync_folder(path.parent)
 
 
+@contextmanager
+def private_draft(path: Path) -> Iterator[BinaryIO]:
+    """A file to be filled that takes the name `path` at the end, or is removed; only its owner may read it.
+
+    What tells of customers is written so: whoever may look into the folder, and whatever the umask.
+    """
+    draft = path.with_name(f".{path.name}{DRAFT_SUFFIX}")
+    handle = os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0), _OWNER_ONLY)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            if hasattr(os, "fchmod"):
+                os.fchmod(handle, _OWNER_ONLY)  # it may have been left by somebody with another umask
+            yield file
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write text, whole or not at all, that only its owner may read."""
+    with private_draft(path) as file:
+        file.write(text.encode())
+
+
 def write_secret(path: Path, content: bytes) -> None:
     """Write a file of this machine's disk, durably, that only its owner may read.
 
@@ -236,7 +263,7 @@ def write_secret(path: Path, content: bytes) -> None:
     ------
     FileExistsError : it is there already. OSError : the disk refused.
     """
-    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _OWNER_ONLY)
     with os.fdopen(handle, "wb") as file:
         file.write(content)
         file.flush()

@@ -126,7 +126,7 @@ class ShardPlan:
 
 @contextmanager
 def new_directory(path: Path) -> Iterator[Path]:
-    """A folder beside `path` to be filled, which takes its name at the end, or is removed.
+    """A folder beside `path`, its owner's alone, to be filled, which takes its name at the end, or is removed.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def new_directory(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        partial.mkdir()
+        partial.mkdir(mode=0o700)
     except FileExistsError:
         raise InputError(partial, "directory", "was left by a start that was broken off; remove it") from None
     try:

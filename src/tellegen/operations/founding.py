@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tellegen.errors import InputError
-from tellegen.journal.storage import write_secret
+from tellegen.journal.storage import write_private, write_secret
 from tellegen.operations.customers import SUBSTATION, Member, read_customers
 from tellegen.operations.directory import ShardFiles, ShardPlan, fill_shard, new_directory
 from tellegen.operations.prices import COLUMNS, PriceSeries, read_prices
@@ -128,7 +128,7 @@ def found_shard(path: Path, given: Founding, now: int) -> Founded:
             write_secret(files.keys / f"{who}.key", secret)
         with Vault.open(files.vault) as vault:
             write_secret(files.keys / "meters.key", vault.purpose_key(METER_PURPOSE).hex().encode() + b"\n")
-        (files.keys / _PLACES).write_text(_places(members, feeder), encoding="utf-8")
+        write_private(files.keys / _PLACES, _places(members, feeder))
     return Founded(
         feeder=name,
         customers=len(members) - 1,

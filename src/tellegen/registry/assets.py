@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellegen.errors import InputError
+from tellegen.journal.storage import private_draft
 from tellegen.records import OPERATOR, Connections, Device
 from tellegen.registry.directory import Directory
 from tellegen.registry.identity import CUSTOMER_MAX, RegistryError
@@ -159,8 +160,8 @@ def _field(path: Path, line: int, name: str, text: str) -> object:
 
 
 def write_csv(path: Path, tables: Iterable[Connections]) -> None:
-    """Write connections in the form that `read_csv` reads."""
-    with path.open("w", encoding="utf-8", newline="") as file:
+    """Write connections in the form that `read_csv` reads; only the file's owner may read it."""
+    with private_draft(path) as draft, io.TextIOWrapper(draft, encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for table in tables:

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import numpy as np
 
 from tellegen.journal import write_manifest
+from tellegen.journal.storage import write_private
 from tellegen.operations.reading import RecordedDay, closed_days, read_day
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.timetable import close_at, day_bounds, day_number
@@ -72,9 +73,8 @@ def _publish(record: ShardRecord, run: Published, day: date, feeder: Feeder) -> 
     read = read_day(record, day, feeder.name)
     write_record_tables(folder, read, run.names)
     text = json.dumps(_summary(record, run, read, feeder), indent=1, sort_keys=True, allow_nan=False)
-    (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
+    write_private(folder / "summary.json", text + "\n")
     write_report(folder)
-    (folder / "report.html").chmod(0o600)
     return folder
 
 

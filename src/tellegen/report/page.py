@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
 from html import escape
 from importlib import resources
 from pathlib import Path
 
 from tellegen.errors import InputError
+from tellegen.journal.storage import write_private
 from tellegen.report import sections
 from tellegen.report.dataset import collect
 from tellegen.report.summary import Summary, read_summary
@@ -46,9 +46,7 @@ def write_report(directory: Path) -> None:
         raise InputError(path, "file", "must hold one JSON object")
     summary = read_summary(document, path)
     page = compose(summary, collect(summary, directory / "tables"))
-    draft = directory / "report.html.part"
-    draft.write_text(page, encoding="utf-8", newline="\n")
-    os.replace(draft, directory / "report.html")
+    write_private(directory / "report.html", page)
 
 
 def compose(summary: Summary, data: dict[str, object]) -> str:

@@ -12,6 +12,7 @@ import polars as pl
 
 from tellegen.errors import InputError
 from tellegen.journal import Journal, write_manifest
+from tellegen.journal.storage import write_private
 from tellegen.operations.directory import read_names
 from tellegen.operations.reading import closed_days, read_day
 from tellegen.operations.record import MARKET_KEY, ShardRecord
@@ -99,9 +100,8 @@ def write_summary(run: Published, summary: Json, report: Report) -> Report:
     """Write the summary and the page made from it, and sign for them too; gives `report` back."""
     whole = summary | {"record": record_section(run.journals, report)}
     text = json.dumps(whole, indent=1, sort_keys=True, allow_nan=False)
-    (run.path / SUMMARY).write_text(text + "\n", encoding="utf-8")
+    write_private(run.path / SUMMARY, text + "\n")
     write_report(run.path)
-    (run.path / "report.html").chmod(0o600)
     _sign(run)
     return report
 

@@ -6,12 +6,12 @@ made from what can still be read.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from tellegen.journal.storage import private_draft
 from tellegen.records import STATEMENT_LINES, Account, Device, Line, Product, Quality, Statements, Table, ValidationRule
 from tellegen.records.market import MARKETS, REAL_TIME
 from tellegen.report.day import ClearedRound, DayOnRecord, Names, guiding, settling
@@ -22,9 +22,8 @@ def write_table(directory: Path, name: str, frame: pl.DataFrame) -> None:
     """Write ``tables/NAME.parquet`` whole or not at all."""
     folder = directory / "tables"
     folder.mkdir(mode=0o700, exist_ok=True)
-    partial = folder / f".{name}.partial"
-    frame.write_parquet(partial, compression="zstd", statistics=False)
-    os.replace(partial, folder / f"{name}.parquet")
+    with private_draft(folder / f"{name}.parquet") as file:
+        frame.write_parquet(file, compression="zstd", statistics=False)
 
 
 def write_record_tables(directory: Path, day: DayOnRecord, names: Names) -> None:

@@ -105,7 +105,7 @@ def build_shard(
     folder = Path(path)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(folder, "directory", "is not empty; a shard is never overwritten, give a new one")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     members = {
         name: who if isinstance(who, Connections) else _connected(name, np.asarray(who, dtype=np.int32), first_interval)
         for name, who in feeders.items()

@@ -3,11 +3,14 @@
 In: the directory of a run. Out: a list of checks, each with what was counted and what was found. It
 imports `units`, `records`, `errors` and general libraries only, and shares no code with what wrote
 the files: it has its own readers, its own Merkle tree and its own sums. Start with `directory`, which
-lists the checks. No key but the operator's public one is needed.
+lists the checks; `folder`, `unpacked`, `balances` and `confined` see to it that the
+directory may come from a stranger. No key but the operator's public one is needed.
 """
 
+from tellegen.verify.confined import verify_confined
 from tellegen.verify.directory import verify_directory
 from tellegen.verify.evidence import verify_evidence
+from tellegen.verify.folder import Limits
 from tellegen.verify.histories import Comparison, Shown, Verdict, compare, compare_by_proof, compare_in_log
 from tellegen.verify.meters import ProvenReading, verify_meter_proof
 from tellegen.verify.notes import Cosignature
@@ -29,6 +32,7 @@ __all__ = [
     "Cosignature",
     "Difference",
     "Level",
+    "Limits",
     "PriceComparison",
     "ProvenEntry",
     "ProvenReading",
@@ -46,6 +50,7 @@ __all__ = [
     "entry_within",
     "fetch_from",
     "is_receipt",
+    "verify_confined",
     "verify_directory",
     "verify_evidence",
     "verify_meter_proof",

@@ -6,13 +6,14 @@ import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from urllib.parse import quote
 
 from tellegen.records import Compactions, Header, Table
+from tellegen.verify.folder import Folder
 from tellegen.verify.report import RefusedError
 
 STUB_MAGIC = b"TLPX"
+_TIMES_PUBLISHED = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Stub:
             raise RefusedError(f"the stub of entry {index} names no file") from None
 
 
-def check_archive(run: Path, stubs: list[Stub], tables: list[Table]) -> tuple[int, str]:
+def check_archive(run: Folder, stubs: list[Stub], tables: list[Table]) -> tuple[int, str]:
     """Each stub's file is on record as that of its kind, feeder and day, whole, and with all its entries."""
     recorded: dict[str, tuple[int, int, int, bytes]] = {}
     for table in tables:
@@ -58,10 +59,14 @@ def check_archive(run: Path, stubs: list[Stub], tables: list[Table]) -> tuple[in
         count = sum(stub.header.rows for stub in members)
         if (members[0].index, len(members), count) != (first, entries, rows):
             raise RefusedError(f"{file} does not stand for as many entries and rows as are on record")
+    left = _TIMES_PUBLISHED * run.limits.published_bytes
     for file, (_, _, _, sha256) in recorded.items():
-        path = run / file
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).digest() != sha256:
-            raise RefusedError(f"{file} is not the file on record")
+        if not run.has(file):
+            raise RefusedError(f"{file} is not there, and its digest is on record")
+        with run.opened(file, left) as (content, size):
+            left -= size
+            if hashlib.file_digest(content, "sha256").digest() != sha256:
+                raise RefusedError(f"{file} is not the file on record")
     if not recorded:
         return 0, "none: no day has been compacted"
     return len(recorded), f"{len(recorded)} files are those on record; {len(stubs)} entries' rows lie in them"

@@ -22,6 +22,8 @@ from tellegen.verify.report import RefusedError
 _NAME = re.compile(r"rulebook/((\d{4}-\d{2}-\d{2})(-[a-z0-9]+)?\.toml)")
 _EPOCH = date(1970, 1, 1)
 _DAY = timedelta(days=1)
+_VERSIONS_MAX = 1_000
+_BYTES_MAX = 1 << 16
 PROOFS = ("none", "hash", "signature")
 """What the rules may ask for of a wholesale price."""
 
@@ -53,10 +55,14 @@ class Rules:
     @classmethod
     def parse(cls, name: str, effective: date, content: bytes) -> Rules:
         """Read a version."""
+        if len(content) > _BYTES_MAX:
+            raise RefusedError(f"rulebook/{name} on record has {len(content)} bytes; {_BYTES_MAX} are read")
         try:
             form = tomllib.loads(content.decode())
             order, table, prices = form["order"], form.get("timetable", {}), form.get("root_prices", {})
             run = form.get("price_run", {})
+            if type(order["adopted"]) is not date:
+                raise ValueError("adopted is no day")
             proof = str(prices.get("proof", "none"))
             if proof not in PROOFS:
                 raise ValueError(f"proof {proof!r} is none of {', '.join(PROOFS)}")
@@ -103,6 +109,8 @@ class Calendar:
     @classmethod
     def of(cls, documents: Mapping[str, bytes]) -> Calendar:
         """From documents on record, by name; others than rulebooks are passed over."""
+        if sum(_NAME.fullmatch(name) is not None for name in documents) > _VERSIONS_MAX:
+            raise RefusedError(f"more than the {_VERSIONS_MAX} rulebooks that are read are on record")
         versions = [
             Rules.parse(found[1], date.fromisoformat(found[2]), content)
             for name, content in documents.items()

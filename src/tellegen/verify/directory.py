@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tellegen.errors import InputError
 from tellegen.verify import evidence, published, record
 from tellegen.verify.calendar import Calendar
+from tellegen.verify.folder import Folder, Limits
 from tellegen.verify.log import LogChecks, need
 from tellegen.verify.market import IntakeTimes, MarketChecks
 from tellegen.verify.notes import WitnessKey
@@ -31,6 +33,8 @@ def verify_directory(
     witnesses: Sequence[str] = (),
     publishers: Sequence[str] = (),
     root_prices: Path | None = None,
+    limits: Limits | None = None,
+    each: Callable[[Check], None] = lambda check: None,
 ) -> Report:
     """Check everything about a run or a shard that can be checked without its secrets.
 
@@ -45,6 +49,9 @@ def verify_directory(
     witnesses : verifier keys of witnesses that must have cosigned the log: the intake's, or that of the run.
     publishers : verifier keys of those who sign the wholesale prices; without any, the rulebook on record is believed.
     root_prices : wholesale prices as they were published; those on record are compared with them.
+    limits : how much may be read; None: what this machine's memory bears. They bound each file before it is read. For a
+        directory from a stranger see `confined`, which bounds the memory and the time of all of it.
+    each : called with each check when it is done.
 
     Returns
     -------
@@ -55,12 +62,19 @@ def verify_directory(
     InputError : there is no such directory, or no journal in it; or the prices cannot be read.
     RefusedError : a witness's key is malformed.
     """
-    run = Path(path)
-    if not (run / "journal").is_dir():
-        raise InputError(run, "journal/", "is missing; give the directory of a run or a shard")
+    if not (Path(path) / "journal").is_dir():
+        raise InputError(path, "journal/", "is missing; give the directory of a run or a shard")
+    run = Folder(Path(path), Limits(_memory_bytes()) if limits is None else limits)
     keys = [WitnessKey.parse(witness) for witness in witnesses]
     published_prices = None if root_prices is None else PublishedFile.read(root_prices)
-    return _Verification(run, key, market_key, keys, publishers, published_prices).report()
+    return _Verification(run, key, market_key, keys, publishers, published_prices).report(each)
+
+
+def _memory_bytes() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return Limits().memory_bytes  # no such question on Windows
 
 
 class _Verification:
@@ -68,7 +82,7 @@ class _Verification:
 
     def __init__(
         self,
-        run: Path,
+        run: Folder,
         pinned: str | None,
         market_pinned: str | None,
         witnesses: Sequence[WitnessKey],
@@ -77,8 +91,8 @@ class _Verification:
     ) -> None:
         self._run = run
         self._intake = LogChecks(run, "", pinned, witnesses)
-        has_market = (run / MARKET).exists() or market_pinned is not None
-        self._market = LogChecks(run / MARKET, f"{MARKET}: ", market_pinned, ()) if has_market else None
+        has_market = run.has(MARKET) or market_pinned is not None
+        self._market = LogChecks(run.below(MARKET), f"{MARKET}: ", market_pinned, ()) if has_market else None
         self._across: MarketChecks | None = None
         self._root_prices: RootPriceChecks | None = None
         self._publishers, self._price_file = publishers, prices
@@ -87,23 +101,29 @@ class _Verification:
         self._published_ok = False
         self._postings: published.Columns | None = None
 
-    def report(self) -> Report:
-        checks = self._intake.checks()
-        checks.append(run_check("senders", self._check_senders))
-        if self._market is not None:
-            checks += self._market.checks() + self._checks_across()
-        if self._price_file is not None:
-            checks.append(run_check("published root prices", self._check_published_prices))
-        checks += [
-            run_check("price parts", lambda: record.check_prices(self._facts().open_rows())),
-            run_check("manifest", self._check_manifest),
-            run_check("published files", self._check_published),
-            run_check("postings", self._check_postings),
-            run_check("recorded postings", self._check_recorded_postings),
-            run_check("statements", self._check_statements),
-            run_check("books", self._check_books),
-        ]
+    def report(self, each: Callable[[Check], None]) -> Report:
+        checks: list[Check] = []
+        for check in self._checks():
+            checks.append(check)
+            each(check)
         return Report(all(check.ok for check in checks), checks, self._comparison)
+
+    def _checks(self) -> Iterator[Check]:
+        yield from self._intake.checks()
+        yield run_check("senders", self._check_senders)
+        if self._market is not None:
+            yield from self._market.checks()
+            yield from self._checks_across()
+        if self._price_file is not None:
+            yield run_check("published root prices", self._check_published_prices)
+        yield run_check("price parts", lambda: record.check_prices(self._facts().open_rows()))
+        yield run_check("manifest", self._check_manifest)
+        yield run_check("published files", self._check_published)
+        yield run_check("postings", self._check_postings)
+        yield run_check("recorded postings", self._check_recorded_postings)
+        yield run_check("statements", self._check_statements)
+        yield run_check("books", self._check_books)
+        yield run_check("not looked at", self._passed_over)
 
     def _facts(self) -> LogChecks:
         """The journal in which prices, postings and statements stand."""
@@ -114,18 +134,16 @@ class _Verification:
 
     # Between the journals
 
-    def _checks_across(self) -> list[Check]:
+    def _checks_across(self) -> Iterator[Check]:
         def of(check: Callable[[MarketChecks], tuple[int, str]]) -> Callable[[], tuple[int, str]]:
             return lambda: check(need(self._across, "rulebook"))
 
-        return [
-            run_check("rulebook", self._check_rulebook),
-            run_check("gates", of(MarketChecks.check_gates)),
-            run_check("root prices", lambda: need(self._root_prices, "rulebook").check()),
-            run_check("settlements", of(MarketChecks.check_settlements)),
-            run_check("holds", of(MarketChecks.check_holds)),
-            run_check("closes", of(MarketChecks.check_closes)),
-        ]
+        yield run_check("rulebook", self._check_rulebook)
+        yield run_check("gates", of(MarketChecks.check_gates))
+        yield run_check("root prices", lambda: need(self._root_prices, "rulebook").check())
+        yield run_check("settlements", of(MarketChecks.check_settlements))
+        yield run_check("holds", of(MarketChecks.check_holds))
+        yield run_check("closes", of(MarketChecks.check_closes))
 
     def _check_rulebook(self) -> tuple[int, str]:
         market = self._facts()
@@ -149,6 +167,14 @@ class _Verification:
         checks, file = need(self._root_prices, "rulebook"), need(self._price_file, "the file")
         self._comparison = checks.compare(file)
         return judged(self._comparison)
+
+    def _passed_over(self) -> tuple[int, str]:
+        """What lies there and cannot be checked from outside; a vault is no part of what one hands on."""
+        there = [name for name in sorted(published.OWN) if self._run.has(name)]
+        told = ", ".join(f"{name}/" for name in there) if there else "nothing"
+        if "vault" in there:
+            told += "; vault/ holds the operator's secrets: give this directory to nobody, copy it without"
+        return len(there), told
 
     # What is published
 
@@ -174,7 +200,7 @@ class _Verification:
     def _absent(self, *names: str) -> str | None:
         """Why a table cannot be checked yet; raises where it cannot be trusted enough to be read."""
         listed = self._manifest.files if self._manifest is not None else {}
-        lying = {name for name in names if (self._run / name).exists()}
+        lying = {name for name in names if self._run.has(name)}
         if not self._published_ok and any(name in listed or name in lying - published.LIVING for name in names):
             raise RefusedError("not checked, because published files failed")
         missing = next((name for name in names if name not in listed), None)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from tellegen.verify import record
 from tellegen.verify.archive import check_archive
+from tellegen.verify.folder import Folder
 from tellegen.verify.notes import OperatorKey, TreeHead, WitnessKey
 from tellegen.verify.report import Check, RefusedError, run_check
 
@@ -30,15 +30,15 @@ class LogChecks:
     pinned : the verifier key that is known from elsewhere, or None.
     """
 
-    def __init__(self, folder: Path, prefix: str, pinned: str | None, witnesses: Sequence[WitnessKey]) -> None:
+    def __init__(self, folder: Folder, prefix: str, pinned: str | None, witnesses: Sequence[WitnessKey]) -> None:
         self._folder, self._prefix, self._pinned, self._witnesses = folder, prefix, pinned, witnesses
         self.key: OperatorKey | None = None
         self.entries: record.Entries | None = None
         self.heads: list[TreeHead] | None = None
         self.payloads: record.Payloads | None = None
 
-    def checks(self) -> list[Check]:
-        """Run them."""
+    def checks(self) -> Iterator[Check]:
+        """Run them, one by one."""
         named = [
             ("operator key", self._check_key),
             ("journal files", lambda: record.check_files(self._folder)),
@@ -51,7 +51,8 @@ class LogChecks:
             ("archive", self._check_archive),
             ("inclusion proofs", self._check_proofs),
         ]
-        return [run_check(self._prefix + name, check) for name, check in named]
+        for name, check in named:
+            yield run_check(self._prefix + name, check)
 
     def open_rows(self) -> list[record.PublicRows]:
         """Rows that lie open; refused where the payloads are not those named."""

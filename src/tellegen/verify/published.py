@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import sqlite3
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 import polars as pl
@@ -15,15 +13,20 @@ from numpy.typing import NDArray
 
 from tellegen.records import CURRENCY, Account, Line, Postings
 from tellegen.units import NANOS_PER_CENT, QuantityError, amount_nanos
+from tellegen.verify.balances import read_balances
+from tellegen.verify.folder import MANIFEST_BYTES_MAX, Folder
 from tellegen.verify.notes import OperatorKey, TreeHead, strict_base64, strict_number
 from tellegen.verify.record import PublicRows
 from tellegen.verify.report import RefusedError
+from tellegen.verify.unpacked import unpacked
 
 POSTINGS = "tables/postings.parquet"
 STATEMENTS = "tables/statements.parquet"
 BOOKS = "books.sqlite"
-UNPUBLISHED = frozenset({"journal", "market", "vault", "archive", "registry", "keys", "state"})
-"""Folders that no manifest lists: journals are signed by themselves, the others are the operator's own."""
+OWN = frozenset({"vault", "registry", "keys", "state"})
+"""Folders that are the operator's own: nothing in them is read."""
+UNPUBLISHED = OWN | {"journal", "market", "archive"}
+"""Folders that no manifest lists: journals are signed by themselves, and their checkpoints cover the archive."""
 LIVING = frozenset({BOOKS, "prices.csv", "reserves.csv"})
 """Files that go on as the market does: published where a manifest lists them, and else the operator's own."""
 
@@ -42,27 +45,25 @@ class Manifest:
     files: dict[str, tuple[str, int]]
 
 
-def unsigned_files(run: Path) -> list[str]:
-    """Files of a run that only a manifest can vouch for."""
-    found = (p for p in run.rglob("*") if p.is_symlink() or not p.is_dir())
-    names = (p.relative_to(run) for p in found)
-    return sorted(n.as_posix() for n in names if n.parts[0] not in UNPUBLISHED and not _is_own(n))
+def unsigned_files(run: Folder) -> list[str]:
+    """Files of a run, or whatever else is no folder, that only a manifest can vouch for."""
+    names = (name for name, folder, _ in run.walk(UNPUBLISHED) if not folder)
+    return sorted(name for name in names if name.partition("/")[0] not in UNPUBLISHED and not _is_own(name))
 
 
-def _is_own(name: Path) -> bool:
+def _is_own(name: str) -> bool:
     """Whether a file of the top folder is the operator's own."""
-    return len(name.parts) == 1 and (name.name in LIVING | {"manifest"} or name.suffix == ".lock")
+    return "/" not in name and (name in LIVING | {"manifest"} or name.endswith(".lock"))
 
 
-def read_manifest(run: Path, logs: Sequence[tuple[OperatorKey, Sequence[TreeHead]]]) -> Manifest | None:
+def read_manifest(run: Folder, logs: Sequence[tuple[OperatorKey, Sequence[TreeHead]]]) -> Manifest | None:
     """The manifest, where there is one; signed under the key of one of the logs, about a state that it signed for."""
-    path = run / "manifest"
-    if not path.exists():
+    if not run.has("manifest"):
         loose = unsigned_files(run)
         if loose:
             raise RefusedError(f"there is no manifest, so nobody has signed for {loose[0]} ({len(loose)} files)")
         return None
-    note = path.read_bytes().decode()
+    note = run.read("manifest", MANIFEST_BYTES_MAX).decode()
     origin = note.partition("\norigin ")[2].partition("\n")[0]
     key, heads = next((log for log in logs if log[0].name == origin), logs[0])
     lines = key.text_of(note).split("\n")[:-1]
@@ -82,29 +83,45 @@ def read_manifest(run: Path, logs: Sequence[tuple[OperatorKey, Sequence[TreeHead
     return Manifest(TreeHead(size, root), heads[-1], files)
 
 
-def check_published(run: Path, manifest: Manifest) -> tuple[int, str]:
+def check_published(run: Folder, manifest: Manifest) -> tuple[int, str]:
     """Published files are those that were signed for: none changed, missing or added."""
     for name in unsigned_files(run):
         if name not in manifest.files:
             raise RefusedError(f"{name} is not in the manifest")
+    left = run.limits.published_bytes
     for name, (digest, size) in manifest.files.items():
-        path = run / name
-        if path.is_symlink() or not path.is_file():
+        if not run.has(name):
             raise RefusedError(f"{name} is in the manifest and missing")
-        if path.stat().st_size != size:
-            raise RefusedError(f"{name} has {path.stat().st_size} bytes, the manifest says {size}")
-        with path.open("rb") as file:
+        with run.opened(name, left) as (file, found):
+            left -= found
+            if found != size:
+                raise RefusedError(f"{name} has {found} bytes, the manifest says {size}")
             if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                 raise RefusedError(f"{name} is not the file that was signed for")
     return len(manifest.files), f"{len(manifest.files)} files are those signed for"
 
 
-def read_columns(run: Path, name: str, columns: tuple[str, ...]) -> Columns:
-    """Integer columns of a published table."""
-    frame = pl.read_parquet(run / name)
-    missing = [c for c in columns if c not in frame.columns]
-    if missing:
-        raise RefusedError(f"{name} has no column {missing[0]}")
+def read_columns(run: Folder, name: str, columns: tuple[str, ...]) -> Columns:
+    """Integer columns of a published table; what they unpack to is known before they are."""
+    data = run.read(name, run.limits.file_bytes)
+    limits = run.limits
+    try:
+        found = unpacked(data, columns)
+    except RefusedError as error:
+        raise RefusedError(f"{name}: {error}") from None
+    if found.rows > limits.table_rows or found.size > limits.unpacked_bytes:
+        raise RefusedError(
+            f"{name} unpacks to {found.rows} rows and {found.size} bytes; {limits.table_rows} rows and "
+            f"{limits.unpacked_bytes} bytes are read"
+        )
+    table = pl.scan_parquet(io.BytesIO(data))
+    schema = table.collect_schema()
+    for column in columns:
+        if column not in schema:
+            raise RefusedError(f"{name} has no column {column}")
+        if not (schema[column].is_integer() or (column == "line" and schema[column] == pl.String)):
+            raise RefusedError(f"{name}: column {column} holds neither whole numbers nor names of lines")
+    frame = table.select(columns).collect()
     return {column: _whole_numbers(name, frame[column]) for column in columns}
 
 
@@ -195,24 +212,17 @@ def check_statements(postings: Columns, statements: Columns) -> tuple[int, str]:
     return statements["amount"].size, f"{len(total)} customers' lines are sums of postings; their cents add up"
 
 
-def check_books(run: Path, postings: Columns) -> tuple[int, str]:
+def check_books(run: Folder, postings: Columns) -> tuple[int, str]:
     """Balances are the sums of the postings and sum to zero themselves."""
-    # immutable: a verifier leaves no journal file behind and takes no lock
-    uri = f"file:{quote(str((run / BOOKS).resolve()))}?mode=ro&immutable=1"
-    database = sqlite3.connect(uri, uri=True)
-    try:
-        rows = database.execute("SELECT unit, account, nanos FROM balances").fetchall()
-    finally:
-        database.close()
-    if not all(type(v) is int for row in rows for v in row):
-        raise RefusedError("a balance is not a whole number")
-    balances: dict[tuple[int, ...], int] = {(unit, account): nanos for unit, account, nanos in rows}
+    balances = read_balances(run, BOOKS)
     posted = group_sums([postings["unit"], postings["account"]], postings["amount"], "amounts")
     _compare(balances, posted, "balance of unit and account", "in the books", "posted")
-    for of_unit in {unit for unit, _ in balances}:
-        total = sum(nanos for (unit, _), nanos in balances.items() if unit == of_unit)
+    totals: dict[int, int] = {}
+    for (unit, _), nanos in balances.items():
+        totals[unit] = totals.get(unit, 0) + nanos
+    for unit, total in totals.items():
         if total:
-            raise RefusedError(f"the balances of unit {of_unit} sum to {total}")
+            raise RefusedError(f"the balances of unit {unit} sum to {total}")
     return len(balances), f"{len(balances)} balances are sums of postings, and sum to zero"
 
 

@@ -6,15 +6,16 @@ import hashlib
 import itertools
 import re
 import struct
+import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from tellegen.records import NOBODY, TABLES, Header, Prices, Table
 from tellegen.verify.archive import STUB_MAGIC, Stub
+from tellegen.verify.folder import NOTE_BYTES_MAX, Folder
 from tellegen.verify.notes import OperatorKey, SignedHead, TreeHead, WitnessKey
 from tellegen.verify.report import RefusedError
 from tellegen.verify.tree import Tree, growing_roots, leaf, root_from_path, root_of
@@ -28,6 +29,9 @@ _PAYLOAD_SEGMENT = struct.Struct("<16s12sI")
 _LIVE_MAGIC = b"TLP2"
 _LIVE_HEAD = struct.Struct("<4sIII12s")
 _TAG_BYTES = 16
+_ENTRY_BYTES_MAX, _PAYLOAD_BYTES_MAX = 65_535, 1 << 28
+_BATCH_BYTES = 4_096
+"""What the rows of a batch take in memory beside their bytes."""
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -61,9 +65,9 @@ class Payloads:
     hidden: frozenset[int]
 
 
-def operator_key(run: Path, pinned: str | None) -> OperatorKey:
+def operator_key(run: Folder, pinned: str | None) -> OperatorKey:
     """The key of the journal; the pinned one if given."""
-    text = (run / "journal" / "operator.pub").read_bytes().decode()
+    text = run.read("journal/operator.pub", NOTE_BYTES_MAX).decode()
     if not text.endswith("\n"):
         raise RefusedError("operator.pub is cut short")
     if pinned is not None and pinned.strip() != text[:-1]:
@@ -71,37 +75,38 @@ def operator_key(run: Path, pinned: str | None) -> OperatorKey:
     return OperatorKey.parse(text[:-1])
 
 
-def check_files(run: Path) -> tuple[int, str]:
+def check_files(run: Folder) -> tuple[int, str]:
     """Nothing lies in the journal's folder but what belongs there."""
-    folder = run / "journal"
     count = 0
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
+    for name, is_folder, is_file in run.below("journal").walk():
         part, _, file = name.rpartition("/")
         known = name in {"checkpoint", "checkpoints", "cosigned", "operator.pub"} or (
             part in {"log", "payloads"} and _SEGMENT_NAME.fullmatch(file)
         )
         derived = _INDEX_NAME.fullmatch(name) is not None
-        if path.is_symlink() or not (known or derived if path.is_file() else name in {"log", "payloads", "index"}):
+        belongs = (known or derived) if is_file else is_folder and name in {"log", "payloads", "index"}
+        if not belongs:
             raise RefusedError(f"journal/{name} does not belong there")
-        count += path.is_file() and not derived
+        count += is_file and not derived
     return count, f"{count} files, each of a known kind"
 
 
-def frames(folder: Path) -> Iterator[tuple[str, bytes]]:
+def frames(run: Folder, part: str, frame_bytes_max: int) -> Iterator[tuple[str, bytes]]:
     """Place and bytes of each frame: length u32, crc32 u32 over length and bytes, bytes."""
-    names = sorted(path.name for path in folder.glob("*.seg"))
+    names = [name for name, _, _ in run.below(f"journal/{part}").walk() if name.endswith(".seg")]
     if names != [f"{k:06d}.seg" for k in range(len(names))]:
-        raise RefusedError(f"{folder.name}/ is not numbered without a gap: {', '.join(names)}")
+        raise RefusedError(f"{part}/ is not numbered without a gap: {', '.join(names)}")
     for name in names:
-        place = f"{folder.name}/{name}"
-        with (folder / name).open("rb") as file:
+        place = f"{part}/{name}"
+        with run.opened(f"journal/{place}", sys.maxsize) as (file, size):
             at = 0
             while head := file.read(8):
                 length, checksum = struct.unpack("<II", head) if len(head) == 8 else (0, 0)
-                data = file.read(length) if len(head) == 8 else b""
-                if len(head) < 8 or len(data) < length:
+                if len(head) < 8 or length > size - at - 8:
                     raise RefusedError(f"{place} is cut short in the frame at byte {at}")
+                if length > frame_bytes_max:
+                    raise RefusedError(f"{place}: the frame at byte {at} has {length} bytes, {frame_bytes_max} at most")
+                data = file.read(length)
                 if zlib.crc32(head[:4] + data) != checksum:
                     raise RefusedError(f"{place}: the frame at byte {at} fails its checksum")
                 yield f"{place} at byte {at}", data
@@ -110,10 +115,14 @@ def frames(folder: Path) -> Iterator[tuple[str, bytes]]:
                 raise RefusedError(f"{place} is empty")
 
 
-def read_log(run: Path) -> list[tuple[Header, bytes]]:
+def read_log(run: Folder) -> list[tuple[Header, bytes]]:
     """Headers with their entry bytes, in order; each well-formed, with its causes before it."""
     entries: list[tuple[Header, bytes]] = []
-    for place, data in frames(run / "journal" / "log"):
+    left = run.limits.log_bytes
+    for place, data in frames(run, "log", _ENTRY_BYTES_MAX):
+        left -= len(data)
+        if left < 0:
+            raise RefusedError(f"{place}: a log of more than the {run.limits.log_bytes} bytes that are read")
         header = Header.from_bytes(data)
         texts = (header.kind, header.name, header.feeder, header.market, header.source)
         numbers = (header.interval, header.intervals, header.known_at, header.rows, *header.causes)
@@ -132,10 +141,9 @@ def read_log(run: Path) -> list[tuple[Header, bytes]]:
     return entries
 
 
-def read_checkpoints(run: Path, key: OperatorKey) -> list[TreeHead]:
+def read_checkpoints(run: Folder, key: OperatorKey) -> list[TreeHead]:
     """Every checkpoint in order: signed, growing, the last one standing in `checkpoint` too."""
-    folder = run / "journal"
-    text = (folder / "checkpoints").read_bytes().decode()
+    text = run.read("journal/checkpoints", run.limits.log_bytes).decode()
     lines = text.split("\n")
     if lines.pop() or len(lines) % _NOTE_LINES or not lines:
         raise RefusedError("checkpoints is cut short")
@@ -149,7 +157,7 @@ def read_checkpoints(run: Path, key: OperatorKey) -> list[TreeHead]:
     for number, (before, after) in enumerate(itertools.pairwise(heads), 1):
         if after.size <= before.size:
             raise RefusedError(f"checkpoints, line {number * _NOTE_LINES + 1}: size {after.size} follows {before.size}")
-    if (folder / "checkpoint").read_bytes().decode() != notes[-1]:
+    if run.read("journal/checkpoint", NOTE_BYTES_MAX).decode() != notes[-1]:
         raise RefusedError("checkpoint is not the last of checkpoints")
     return heads
 
@@ -166,11 +174,12 @@ def check_history(entries: Entries, heads: list[TreeHead]) -> tuple[int, str]:
 
 
 def check_cosignatures(
-    run: Path, key: OperatorKey, entries: Entries, witnesses: Sequence[WitnessKey]
+    run: Folder, key: OperatorKey, entries: Entries, witnesses: Sequence[WitnessKey]
 ) -> tuple[int, str]:
     """What witnesses have cosigned is a state of this log; those that were asked for are among them."""
-    path = run / "journal" / "cosigned"
-    signed = SignedHead.parse(path.read_bytes().decode(), key, witnesses) if path.exists() else None
+    path, signed = "journal/cosigned", None
+    if run.has(path):
+        signed = SignedHead.parse(run.read(path, NOTE_BYTES_MAX).decode(), key, witnesses)
     present = [] if signed is None else [cosignature.witness for cosignature in signed.cosignatures]
     for witness in witnesses:
         if witness.name not in present:
@@ -195,14 +204,15 @@ def check_proofs(entries: Entries, head: TreeHead) -> tuple[int, str]:
     return len(leaves), f"{len(leaves)} entries proved under the last checkpoint"
 
 
-def check_payloads(run: Path, entries: Entries) -> Payloads:
+def check_payloads(run: Folder, entries: Entries) -> Payloads:
     """Payloads are those the entries name, or stubs of them; row hashes rebuild the row roots."""
     bound = live = 0
     public: list[PublicRows] = []
     documents: dict[str, bytes] = {}
     stubs: list[Stub] = []
     hidden: set[int] = set()
-    stored = frames(run / "journal" / "payloads")
+    stored = frames(run, "payloads", _PAYLOAD_BYTES_MAX)
+    left = run.limits.open_bytes
     for index, (header, _) in enumerate(entries):
         place, data = next(stored, ("", b""))
         if not place:
@@ -221,9 +231,13 @@ def check_payloads(run: Path, entries: Entries) -> Payloads:
         rows = _check_rows(index, header, data)
         bound += header.rows
         if isinstance(rows, bytes):
+            left -= len(rows) + _BATCH_BYTES
             documents[header.name] = rows
         elif rows is not None:
+            left -= len(rows.table) * rows.table.row_dtype().itemsize + _BATCH_BYTES
             public.append(rows)
+        if left < 0:
+            raise RefusedError(f"{place}: more than the {run.limits.open_bytes} bytes of open rows that are read")
     for place, _ in stored:
         raise RefusedError(f"{place}: a payload that no entry names")
     return Payloads(bound, live, public, documents, stubs, frozenset(hidden))

@@ -10,20 +10,28 @@ from dataclasses import asdict, dataclass
 
 import polars
 
-from tellegen.errors import TellegenError
+from tellegen.errors import TellegenError, printable
 from tellegen.units import MICROS
 
 _FINDINGS = (
     TellegenError,
     OSError,
     ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    RecursionError,
+    MemoryError,
     struct.error,
     sqlite3.Error,
     polars.exceptions.PolarsError,
-    OverflowError,
-    RecursionError,
+    polars.exceptions.PanicException,
 )
 """What damaged files can raise: each is an answer, no."""
+
+
+DETAIL_CHARACTERS_MAX = 1_000
 
 
 class RefusedError(TellegenError):
@@ -39,7 +47,7 @@ class Check:
     name : what was checked.
     ok : whether it held.
     count : how many things were checked; 0 where it failed.
-    detail : what was found, in words.
+    detail : what was found, in words, of `DETAIL_CHARACTERS_MAX` at most; it may be printed as it is.
     """
 
     name: str
@@ -122,6 +130,14 @@ def run_check(name: str, finding: Callable[[], tuple[int, str]]) -> Check:
     try:
         count, detail = finding()
     except _FINDINGS as error:
-        text = str(error) or type(error).__name__
-        return Check(name, False, 0, text.splitlines()[0])
-    return Check(name, True, count, detail)
+        text = str(error) if isinstance(error, TellegenError) else str(error).partition("\n")[0]
+        if isinstance(error, MemoryError):
+            text = "it takes more memory than there is"
+        return Check(name, False, 0, _shown(text or type(error).__name__))
+    return Check(name, True, count, _shown(detail))
+
+
+def _shown(detail: str) -> str:
+    """Details name what strangers have named."""
+    whole = printable(detail)
+    return whole if len(whole) <= DETAIL_CHARACTERS_MAX else f"{whole[: DETAIL_CHARACTERS_MAX - 4]} ..."

@@ -25,6 +25,7 @@ from tellegen.verify.report import Difference, PriceComparison, RefusedError
 NONE, HASH, SIGNATURE = PROOFS
 _SHOWN = 3
 _NO_SIGNATURE = bytes(64)
+_SIGNED_ROWS_MAX = 10_000
 Place = tuple[str, int]
 """A market, and the first interval of a period."""
 
@@ -74,7 +75,7 @@ class RootPriceChecks:
 
     def _take_prices(self, batch: PublicRows, table: RootPrices) -> None:
         market, rows = batch.header.market, (table.interval.tolist(), table.micros.tolist(), table.source.tolist())
-        late = [interval for interval in rows[0] if (market, interval) in self._gated]
+        late = {interval: 0 for interval in rows[0] if (market, interval) in self._gated}
         for interval, micros, source in zip(*rows, strict=True):
             if interval not in late:
                 rules = self.calendar.rules(self.calendar.day_of(interval))
@@ -82,7 +83,7 @@ class RootPriceChecks:
                 self._prices[market, interval] = micros
                 self._proofs[market, interval] = rules.proof, told.partition("+")[0]
         if late:
-            raise RefusedError(f"entry {batch.index}: {market} price at {_time(late[0])} came after its gate")
+            raise RefusedError(f"entry {batch.index}: {market} price at {_time(next(iter(late)))} came after its gate")
         for interval, micros, _ in zip(*rows, strict=True):
             self._check_proof(
                 f"entry {batch.index}: {market} price at {_time(interval)}", batch.header, interval, micros
@@ -108,6 +109,8 @@ class RootPriceChecks:
             table = self._published.get(cause)
             if table is None:
                 continue
+            if len(table) > _SIGNED_ROWS_MAX:
+                raise RefusedError(f"{what} is one of {len(table)} signed together; {_SIGNED_ROWS_MAX} are read")
             for row, (begin, length, price) in enumerate(
                 zip(table.interval.tolist(), table.intervals.tolist(), table.micros.tolist(), strict=True)
             ):

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
+from tellegen.verify.folder import Folder, Limits
 from tellegen.verify.report import RefusedError
 from tellegen.verify.tree import leaf, root_of
 
@@ -26,7 +27,8 @@ Fetch = Callable[[str], bytes]
 def fetch_from(place: str) -> Fetch:
     """How to fetch from a log: an ``http(s)://`` prefix, or the folder of an export."""
     if not place.startswith(("http://", "https://")):
-        return lambda path: _read(Path(place) / path)
+        folder = Folder(Path(place), Limits())
+        return lambda path: folder.read(path, _RESOURCE_BYTES_MAX)
     prefix = place.rstrip("/")
 
     def fetch(path: str) -> bytes:
@@ -42,13 +44,6 @@ def fetch_from(place: str) -> Fetch:
         return data
 
     return fetch
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise RefusedError(f"{path}: {error.strerror}") from None
 
 
 class TiledLog:

@@ -1,0 +1,97 @@
+"""What an auditor gets: a copy of what can be verified from outside, and nothing of what must stay.
+
+Journals (their rows are sealed) and the archive (encrypted) go to anybody. Tables, books, summary and report show every
+customer in clear; they go along only where that is asked for, for the copy's owner alone. The vault, the store of
+certificates, keys, snapshots and price files never do.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from tellegen.errors import InputError
+from tellegen.journal.manifest import MANIFEST_NAME
+from tellegen.journal.storage import FILES, private_draft
+from tellegen.operations.directory import ShardFiles, new_directory
+
+_HEADS = ("operator.pub", "checkpoints", "checkpoint", "cosigned")
+_PARTS = ("log", "payloads")
+_CERTIFICATES = ("root.pem", "issuing.pem")
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What was copied: files and their bytes; `bills`: those that show customers are among them."""
+
+    files: int
+    size: int
+    bills: bool
+
+
+def write_bundle(path: Path, out: Path, *, bills: bool = False) -> Bundle:
+    """Copy what an auditor needs of a run or a shard.
+
+    Parameters
+    ----------
+    path : the run or shard, which no process may write to meanwhile.
+    out : a new folder.
+    bills : what is published goes along, with every customer in clear.
+
+    Raises
+    ------
+    InputError : there is no journal, a process writes to it, or there is something at `out`.
+    """
+    homes = [path, *([ShardFiles(path).market] if ShardFiles(path).market.is_dir() else [])]
+    with ExitStack() as held:
+        for home in homes:
+            _hold(home, held)
+        with new_directory(out) as made:
+            size = files = 0
+            for name in _open_names(path, homes):
+                target = made / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path / name, target)
+                files, size = files + 1, size + target.stat().st_size
+            for name in _published_names(path) if bills else ():
+                target = made / name
+                target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                with private_draft(target) as file, (path / name).open("rb") as content:
+                    shutil.copyfileobj(content, file)
+                files, size = files + 1, size + target.stat().st_size
+    return Bundle(files, size, bills)
+
+
+def _hold(home: Path, held: ExitStack) -> None:
+    """Be the one that could write to a journal, until the end."""
+    checkpoints = home / "journal" / "checkpoints"
+    if not checkpoints.is_file():
+        raise InputError(home, "journal/", "is missing; give the directory of a run or a shard")
+    lock = FILES.open(checkpoints, write=True)
+    held.callback(lock.close)
+    if not lock.lock():
+        raise InputError(home, "journal", "is written to by another process; end that one first")
+
+
+def _open_names(path: Path, homes: list[Path]) -> Iterator[Path]:
+    """Files that anybody may see, relative to the directory."""
+    for home in homes:
+        journal = home / "journal"
+        found = [journal / name for name in _HEADS]
+        found += [each for part in _PARTS for each in sorted((journal / part).glob("*.seg"))]
+        found += sorted(each for each in (home / "archive").rglob("*") if each.is_file())
+        yield from (each.relative_to(path) for each in found if each.is_file())
+    yield from (Path("registry", name) for name in _CERTIFICATES if (path / "registry" / name).is_file())
+
+
+def _published_names(path: Path) -> Iterator[Path]:
+    """The manifest and what it lists."""
+    manifest = path / MANIFEST_NAME
+    if not manifest.is_file():
+        raise InputError(path, MANIFEST_NAME, "is missing: nothing has been published yet; leave out --bills")
+    text = manifest.read_text(encoding="utf-8").partition("\n\n")[0]
+    yield from (Path(line.split(" ", 2)[2]) for line in text.split("\n")[4:])
+    yield Path(MANIFEST_NAME)
