@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import socket
 import time
 from collections.abc import Callable
@@ -67,8 +66,6 @@ def attempt() -> Callable[[bytes], bytes]:
                 pass
         if name == "asleep":
             time.sleep(1000)
-        if name == "stop":
-            signal.raise_signal(signal.SIGSTOP)
         if name == "much":
             return b"x" * 10_000_000
         try:

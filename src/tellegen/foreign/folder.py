@@ -73,9 +73,10 @@ class Folder:
             handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))
         except OSError as failure:
             raise InputError(self._source, place, f"cannot read {name} ({failure.strerror})") from None
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise InputError(self._source, place, f"reads {name}, which is no regular file")
         with open(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise InputError(self._source, place, f"reads {name}, which is no regular file")
             found = file.read(self._left + 1)
         if len(found) > self._left:
             mib = self._bytes_max // 2**20

@@ -171,7 +171,7 @@ class _Reader:
 
     def _object(self, verb: str, said: list[Parameter]) -> None:
         """``new class.name property=value ...``, and the other verbs of the same form."""
-        if not said or said[0].name not in (None, "object", "Object", "OBJECT"):
+        if not said or (said[0].name or "object").lower() != "object":
             raise self._error(f"does not say what to {verb}; write {verb} class.name")
         self._kind, full = self._named(said[0])
         called = f"{full.partition('.')[0].lower()}.{full.partition('.')[2]}"
@@ -294,7 +294,7 @@ class _Reader:
         self._kind = None
 
     def _redirect(self, said: list[Parameter], *, stay: bool) -> None:
-        if len(said) != 1 or said[0].name not in (None, "file"):
+        if len(said) != 1 or (said[0].name or "file").lower() != "file":
             raise self._error("names no file, or more than one; put a name with spaces in quotation marks")
         parts = self._folder.below(said[0].value, self._within, self._place, beside=".dss")
         self._kind, place = None, self._place
