@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -41,7 +42,7 @@ class Limits:
 
 
 class Confined:
-    """A confined process; a context manager that ends it.
+    """A confined process; a context manager that ends it. It ends with this object at the latest.
 
     Parameters
     ----------
@@ -68,6 +69,7 @@ class Confined:
             close_fds=True,
         )
         self._barriers: Barriers | None = None
+        self.close = weakref.finalize(self, _end, self._process)
 
     def __enter__(self) -> Self:
         return self
@@ -76,17 +78,6 @@ class Confined:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def close(self) -> None:
-        """End the process; nothing that it was doing matters any more."""
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                try:
-                    stream.close()
-                except BrokenPipeError:
-                    continue
 
     @property
     def barriers(self) -> Barriers:
@@ -160,6 +151,18 @@ class Confined:
 
     def _error(self, problem: str) -> InputError:
         return InputError(self._source, self._does, problem)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the process; nothing that it was doing matters any more."""
+    process.kill()
+    process.wait()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            try:
+                stream.close()
+            except BrokenPipeError:
+                continue
 
 
 def printable(text: str, characters_max: int = 300) -> str:
