@@ -8,7 +8,6 @@ its solution is used: `tellegen.grid` builds and solves its own. A script may co
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from tellegen.errors import InputError
 from tellegen.foreign.confined import Confined, printable
+from tellegen.foreign.documents import json_document
 from tellegen.foreign.opendss_engine import CONTROLS, READ, REFUSED_AT
 from tellegen.foreign.opendss_reader import NO_LIBRARY, OUTSIDE, Reading, read_script
 
@@ -104,7 +104,7 @@ def _placed(refusal: InputError, reading: Reading) -> InputError:
 def _script(source: str, answer: bytes, reading: Reading, remarks: tuple[str, ...]) -> Script:
     """Tables from the answer, which is as foreign as the script: it must have the form that is expected."""
     try:
-        said = json.loads(answer)
+        said = json_document(answer.decode(), source, "OpenDSS")
         tables = {}
         for kind in (*READ, *CONTROLS):
             table = said["tables"][kind]
