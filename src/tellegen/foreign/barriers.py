@@ -94,13 +94,20 @@ def offered() -> Barriers:
     return Barriers(_landlock_version(), filters and known)
 
 
-def raise_barriers() -> Barriers:
+def raise_barriers(*, threads: bool = False) -> Barriers:
     """Give up, for this process and all it could ever start: opening files, sockets, starting and signalling processes.
 
     What is open stays open. It must be called before a second thread is started; what the system does not offer is
     left out and said in the result.
+
+    Parameters
+    ----------
+    threads : the process is yet to load what it works with, threads among it: only writing, TCP and signals to others
+        are given up, and seccomp is left out.
     """
     here = offered()
+    if threads:
+        here = Barriers(here.landlock, False)
     if not (here.landlock or here.seccomp):
         return here
     if len(os.listdir("/proc/self/task")) > 1:
@@ -108,7 +115,7 @@ def raise_barriers() -> Barriers:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0) != 0:
         return Barriers(0, False)
-    landlock = here.landlock if here.landlock and _restrict(libc, here.landlock) else 0
+    landlock = here.landlock if here.landlock and _restrict(libc, here.landlock, reading=threads) else 0
     return Barriers(landlock, here.seccomp and _filter(libc, _MACHINES[platform.machine()]))
 
 
@@ -117,9 +124,12 @@ def _landlock_version() -> int:
     return max(int(libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _ABI_VERSION)), 0)
 
 
-def _restrict(libc: ctypes.CDLL, version: int) -> bool:
-    """Handle every right that the version knows and allow none: files, TCP, abstract sockets, signals."""
-    files = (1 << 13) - 1
+def _restrict(libc: ctypes.CDLL, version: int, *, reading: bool) -> bool:
+    """Handle every right that the version knows and allow none: files, TCP, abstract sockets, signals.
+
+    `reading` leaves out execution (bit 0), reading of files and of folders (2 and 3).
+    """
+    files = (1 << 13) - 1 & ~(0b1101 if reading else 0)
     for since, bit in ((2, 13), (3, 14), (5, 15)):  # refer, truncate, ioctl on devices
         files |= (version >= since) << bit
     words = [files] + [3] * (version >= 4) + [3] * (version >= 6)

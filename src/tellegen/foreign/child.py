@@ -41,7 +41,7 @@ def write_frame(stream: BinaryIO, *parts: bytes) -> None:
     stream.flush()
 
 
-def limit_resources(memory_bytes: int, cpu_s: int) -> None:
+def limit_resources(memory_bytes: int, cpu_s: int, *, threads: bool) -> None:
     """Bound memory and processor time; files cannot grow, processes cannot be added, no core is dumped."""
     try:
         import resource
@@ -52,10 +52,10 @@ def limit_resources(memory_bytes: int, cpu_s: int) -> None:
         # The soft limit ends the process by a signal that says why.
         "RLIMIT_CPU": (cpu_s, cpu_s + 1),
         "RLIMIT_FSIZE": (0, 0),
-        "RLIMIT_NPROC": (0, 0),
-        "RLIMIT_NOFILE": (16, 16),
         "RLIMIT_CORE": (0, 0),
     }
+    if not threads:
+        bounds |= {"RLIMIT_NPROC": (0, 0), "RLIMIT_NOFILE": (16, 16)}
     for name, bound in bounds.items():
         try:
             resource.setrlimit(getattr(resource, name), bound)
@@ -63,13 +63,14 @@ def limit_resources(memory_bytes: int, cpu_s: int) -> None:
             continue  # a system without this limit, or one that holds it lower already
 
 
-def main(work: str, request_max: int, memory_bytes: int, cpu_s: int) -> None:
+def main(work: str, request_max: int, memory_bytes: int, cpu_s: int, threads: bool) -> None:
     """Serve requests until the parent closes the line.
 
     Parameters
     ----------
     work : ``module:function``; the function prepares (imports, warms up) and returns what answers a request.
     request_max : bytes of a request. memory_bytes, cpu_s : limits of this process.
+    threads : the work has threads of its own, see `raise_barriers`.
     """
     module, _, name = work.partition(":")
     # What native code prints must not get between the frames.
@@ -78,9 +79,10 @@ def main(work: str, request_max: int, memory_bytes: int, cpu_s: int) -> None:
     os.dup2(1, 2)
     requests = sys.stdin.buffer
     try:
+        barriers = raise_barriers(threads=True) if threads else None
         answer: Callable[[bytes], bytes] = getattr(import_module(module), name)()
-        limit_resources(memory_bytes, cpu_s)
-        status: dict[str, object] = asdict(raise_barriers())
+        limit_resources(memory_bytes, cpu_s, threads=threads)
+        status: dict[str, object] = asdict(barriers or raise_barriers())
     except Exception as failure:
         write_frame(answers, json.dumps({"failed": f"{type(failure).__name__}: {failure}"[:400]}).encode())
         return

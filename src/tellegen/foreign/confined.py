@@ -32,6 +32,7 @@ class Limits:
     ----------
     memory_bytes : address space, the interpreter's included. cpu_s : processor time of the whole process.
     wall_s : from a question to its answer, and for getting ready. request_bytes, answer_bytes : of one frame.
+    threads : it works with threads of its own, and is kept from writing, TCP and signals only.
     """
 
     memory_bytes: int = 3072 * MIB
@@ -39,6 +40,7 @@ class Limits:
     wall_s: float = 600.0
     request_bytes: int = 256 * MIB
     answer_bytes: int = 512 * MIB
+    threads: bool = False
 
 
 class Confined:
@@ -56,7 +58,7 @@ class Confined:
         paths = [path for path in sys.path if os.path.isabs(path)]
         start = (
             f"import sys; sys.path[:0] = {paths!r}; from tellegen.foreign.child import main; "
-            f"main({work!r}, {limits.request_bytes}, {limits.memory_bytes}, {limits.cpu_s})"
+            f"main({work!r}, {limits.request_bytes}, {limits.memory_bytes}, {limits.cpu_s}, {limits.threads})"
         )
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter with our own words
             [sys.executable, "-I", "-c", start],
