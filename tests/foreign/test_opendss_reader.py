@@ -238,6 +238,9 @@ def test_words_are_written_anew_in_full(tmp_path: Path) -> None:
         "open Line.a term=2 cond=1",
         "new energymeter.m LINE.a 1",
         "set voltageb=[11, 0.4]",
+        "new loadshape.l npts=2 mult=[1 2] act=norm",
+        "new energymeter.f element=line.l term=1 option=R action=C peakcurrent=(466,469,452)",
+        "setkvbase bus=b kvln=7.2",
     )
     assert told(reading) == [
         'new "line.a b" Bus1=s Bus2=b.1.2 Length=2 Units=km',
@@ -249,6 +252,9 @@ def test_words_are_written_anew_in_full(tmp_path: Path) -> None:
         "open Line.a 2 1",
         "new energymeter.m Element=LINE.a Terminal=1",
         "set Voltagebases=[11, 0.4]",
+        "new loadshape.l NPts=2 Mult=[1 2] Action=normalize",
+        "new energymeter.f Element=line.l Terminal=1 Option=R Action=clear PeakCurrent=(466,469,452)",
+        "SetkVBase Bus=b kVLN=7.2",
     ]
 
 

@@ -19,9 +19,9 @@ from tellegen.foreign.opendss_text import Parameter, lines, parameters, shown
 from tellegen.foreign.opendss_words import (
     COMMANDS,
     COUNTS,
+    HARMLESS,
     LEFT_OUT,
     NODES_PER_BUS_MAX,
-    ONLY_OFF,
     OPTIONS,
     OPTIONS_LEFT_OUT,
     OPTIONS_PASSED,
@@ -236,8 +236,12 @@ class _Reader:
             return columns_of_file(name, self._kind or "", content, paired)
         if name in COUNTS and not (_WHOLE.fullmatch(value) and int(value.partition(".")[0]) <= COUNTS[name]):
             raise self._error(f"'{name}' must be a whole number of at most {COUNTS[name]}")
-        if name in ONLY_OFF and value[:1].lower() not in ("n", "f"):
-            raise self._error(f"'{name}' writes files; set it to no")
+        harmless = HARMLESS.get((self._kind or "", name))
+        if harmless is not None:
+            full = next((word for word in harmless if value and word.startswith(value.lower())), None)
+            if full is None:
+                raise self._error(f"'{name}' may write files; only {' or '.join(harmless)} is read")
+            return [f"{name}={full}"]
         if name in _BUSES and any(word.count(".") > NODES_PER_BUS_MAX for word in re.split(r"[\s,]+", value)):
             raise self._error(f"'{name}' has a bus with more than {NODES_PER_BUS_MAX} nodes")
         if said.quoted and "=" in value:

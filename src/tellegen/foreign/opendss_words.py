@@ -94,7 +94,7 @@ _CLASSES = {
         "Repair Kron Rg Xg rho Neutral B1 B0 Seasons Ratings LineType Like"
     ),
     "LoadShape": (
-        "NPts Interval Mult Hour Mean StdDev CSVFile SngFile DblFile !Action QMult UseActual PMax QMax SInterval "
+        "NPts Interval Mult Hour Mean StdDev CSVFile SngFile DblFile Action QMult UseActual PMax QMax SInterval "
         "MInterval PBase QBase PMult PQCSVFile !MemoryMapping Interpolation Like"
     ),
     "TShape": ("NPts Interval Temp Hour Mean StdDev CSVFile SngFile DblFile SInterval MInterval !Action Like"),
@@ -224,9 +224,9 @@ _CLASSES = {
         "PVSystemList VReg Slope VRegTau QBias VRegMin VRegMax QMaxLead QMaxLag EventLog DeltaQ_Factor PreferQ "
         "TResponse DERList BaseFreq Enabled Like"
     ),
-    "Monitor": ("Element Terminal Mode !Action Residual VIPolar PPolar BaseFreq Enabled Like"),
+    "Monitor": ("Element Terminal Mode Action Residual VIPolar PPolar BaseFreq Enabled Like"),
     "EnergyMeter": (
-        "Element Terminal !Action Option kVANormal kVAEmerg PeakCurrent ZoneList LocalOnly Mask Losses LineLosses "
+        "Element Terminal Action Option kVANormal kVAEmerg PeakCurrent ZoneList LocalOnly Mask Losses LineLosses "
         "XfmrLosses SeqLosses 3PhaseLosses VBaseLosses PhaseVoltageReport Int_Rate Int_Duration SAIFI SAIFIkW SAIDI "
         "CAIDI CustInterrupts BaseFreq Enabled Like"
     ),
@@ -265,7 +265,16 @@ COUNTS = {
     "MaxTapChange": 10_000,
 }
 """Properties that say how many there are of something, and how many there may be."""
-ONLY_OFF = frozenset({"DebugTrace"})
-"""Switches that write files when they are on; only `no` is passed on."""
+HARMLESS = {
+    ("LoadShape", "Action"): ("normalize",),
+    ("EnergyMeter", "Action"): ("clear", "take"),
+    ("Monitor", "Action"): ("clear", "reset"),
+    ("RegControl", "DebugTrace"): ("no", "false"),
+    ("Generator", "DebugTrace"): ("no", "false"),
+    ("Storage", "DebugTrace"): ("no", "false"),
+    ("PVSystem", "DebugTrace"): ("no", "false"),
+    ("Relay", "DebugTrace"): ("no", "false"),
+}
+"""Of properties that write files by some of their values, those values that do not."""
 NODES_PER_BUS_MAX = 60
 """Node numbers behind a bus name; the engine keeps them in buffers of a fixed size."""
