@@ -29,6 +29,7 @@ HOUSE = [
     "journal",
     "records",
     "units",
+    "foreign",
     "spawned",
     "errors",
 ]

@@ -43,7 +43,9 @@ def test_a_benchmark_prints_the_documented_json(tellegen: Tellegen, monkeypatch:
 def test_doctor_says_what_is_installed(tellegen: Tellegen) -> None:
     told = json.loads(tellegen("doctor", "--json").out)
     assert told["parts"]["numpy"]
+    assert set(told["barriers"]) == {"landlock", "seccomp"}
     assert "numpy" in tellegen("doctor").out
+    assert "Landlock" in tellegen("doctor").out
 
 
 def test_a_command_line_that_means_nothing_is_one_line(tellegen: Tellegen) -> None:

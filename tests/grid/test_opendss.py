@@ -400,16 +400,12 @@ def test_the_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_matrices_that_opendss_never_set_are_not_read() -> None:
     """It prints such a matrix as the memory it finds, which need not be numbers."""
-    from tellegen.grid.importers.opendss_script import _table
+    from tellegen.foreign.opendss_engine import blanked
+    from tellegen.grid.importers.opendss_script import rows
 
-    class Capacitors:
-        Count = 1
-
-        def ToJSON(self, flags: int) -> str:  # noqa: N802 - OpenDSS's name
-            garbage = '"CMatrix" : [[0.0, Nan], [+Inf, 5e-324]], ' if flags else ""
-            return f'[{{"Name" : "c", {garbage}"Cuf" : [2.0], "Enabled" : true}}]'
-
-    (row,) = _table(Capacitors(), stated=True, blank=True)
+    garbage = '"CMatrix" : [[0.0, Nan], [+Inf, 5e-324]], '
+    told = blanked(f'[{{"Name" : "c", {garbage}"Cuf" : [2.0], "Enabled" : true}}]')
+    (row,) = rows(json.loads(told), [{"Name": "c", "Cuf": [2.0], "Enabled": True}])
     assert row["CMatrix"] is None
     assert row["Cuf"] == [2.0]
     assert row["given"] == ("Name", "Cuf", "Enabled")

@@ -1,6 +1,8 @@
 """Load profiles from files: good rows land, bad rows say where, what and how to put it right."""
 
 import io
+import resource
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,8 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tellegen.errors import InputError
+from tellegen.foreign.parquet import unpacked
 from tellegen.metering import profile_of
+from tellegen.metering.coded_readings import read_coded
 from tellegen.metering.files import read_csv, read_parquet, read_profile
+from tellegen.records import Readings
 
 HEADER = "meter,end,minutes,import,export,import_register,unit,ratio,tag\n"
 
@@ -134,11 +139,35 @@ def test_damaged_parquet_is_read_or_refused(data: st.DataObject) -> None:
     content = bytearray(parquet(frame))
     for _ in range(data.draw(st.integers(1, 3))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    # As it is read in a process of its own; there, a panic ends that process at most.
     try:
-        found = read_parquet(bytes(content))
+        frame = unpacked(bytes(content), 100, None)
     except InputError:
         return
-    assert len(found.rows) + found.rejected <= 100
+    assert frame.height <= 100
+    assert set(frame.dtypes) <= {pl.String}
+
+
+@pytest.mark.parametrize("name", ["rows", "bytes"])
+def test_parquet_that_unpacks_without_end_is_refused_with_little_memory(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few kilobytes stand for 20 million rows, or for 1,500 rows of a megabyte each."""
+    monkeypatch.setattr("tellegen.foreign.parquet.MEMORY_BYTES", 1536 * 2**20)
+    rows = {"rows": 20_000_000, "bytes": 1_500}[name]
+    long = {"rows": "1", "bytes": "1" * 1_000_000}[name]
+    text = pl.repeat(long, rows, eager=True)
+    number = pl.repeat(1, rows, dtype=pl.Int64, eager=True)
+    names = ["interval", *(spec.name for spec in fields(Readings) if spec.name != "tag")]
+    file = tmp_path / "bomb.parquet"
+    pl.DataFrame({n: number for n in names} | {"tag": text}).write_parquet(file, statistics=False)
+    assert file.stat().st_size < 2_000_000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match="rows" if name == "rows" else "memory|more than it may") as refusal:
+        read_coded(file)
+    assert len(str(refusal.value).splitlines()) == 1
+    assert str(refusal.value).startswith(str(file))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
 
 
 def test_a_thousand_meters_and_a_day_are_read_as_columns() -> None:

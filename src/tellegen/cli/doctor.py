@@ -1,4 +1,4 @@
-"""``tellegen doctor``: what is installed, and what that allows."""
+"""``tellegen doctor``: what is installed, what that allows, and what the system offers against strangers' files."""
 
 from __future__ import annotations
 
@@ -36,9 +36,17 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON docume
             found[part] = importlib.metadata.version(part)
         except importlib.metadata.PackageNotFoundError:
             found[part] = None
+    from tellegen.foreign.barriers import offered
+
+    here = offered()
+    barriers = {"landlock": here.landlock, "seccomp": here.seccomp}
     if as_json:
-        print(json.dumps({"tellegen": __version__, "python": platform.python_version(), "parts": found}))
+        head = {"tellegen": __version__, "python": platform.python_version()}
+        print(json.dumps({**head, "parts": found, "barriers": barriers}))
         return
     print(f"tellegen {__version__} on Python {platform.python_version()}")
     for part, use in _PARTS.items():
         print(f"  {part:14s} {found[part] or 'missing':10s} {use}")
+    print("barriers around foreign parsers (docs/security.md)")
+    print(f"  {'Landlock':14s} {f'version {here.landlock}' if here.landlock else 'missing':10s} no file opens")
+    print(f"  {'seccomp':14s} {'there' if here.seccomp else 'missing':10s} no file, socket or process opens")

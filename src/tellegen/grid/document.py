@@ -21,6 +21,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from tellegen.errors import InputError
+from tellegen.foreign.documents import json_document
 from tellegen.grid.consistency import check_case, check_network
 from tellegen.grid.network import Branches, Case, Network
 
@@ -132,11 +133,10 @@ def _text(form: str, name: str, value: object) -> bytes:
 
 def _parsed(content: bytes, source: object) -> dict[str, Any]:
     try:
-        document = json.loads(content, parse_constant=_refuse_constant)
-    except RecursionError:
-        raise InputError(source, "content", "is nested too deeply for a network document") from None
-    except ValueError as error:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
         raise InputError(source, "content", f"is not JSON ({error})") from None
+    document = json_document(text, source, "content", _refuse_constant)
     if not isinstance(document, dict):
         raise InputError(source, "content", "is not a network document (no object)")
     return document

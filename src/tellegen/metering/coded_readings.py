@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from tellegen.errors import InputError
+from tellegen.foreign.parquet import text_of_parquet
 from tellegen.metering.files import FILE_BYTES_MAX, REJECTIONS_MAX, ROWS_MAX, Rejection
 from tellegen.records import Readings
 
@@ -54,7 +55,7 @@ def read_coded(path: Path) -> CodedFile:
         raise InputError(path, "the file", f"cannot be read: {error.strerror or error}") from None
     try:
         if path.suffix.lower() == ".parquet":
-            frame = pl.read_parquet(io.BytesIO(content))
+            frame = text_of_parquet(content, path, ROWS_MAX, (*INTEGERS, "tag"))
         else:
             frame = pl.read_csv(io.BytesIO(content), infer_schema=False)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
@@ -68,11 +69,10 @@ def read_coded(path: Path) -> CodedFile:
 
 
 def _by_interval(frame: pl.DataFrame) -> CodedFile:
-    tag = pl.col("tag").bin.encode("hex") if frame.schema["tag"] == pl.Binary else pl.col("tag").cast(pl.String)
     kinds = dict.fromkeys(INTEGERS, pl.Int64()) | {"customer": pl.Int32()}
     table = frame.select(
         *(pl.col(name).cast(kind, strict=False) for name, kind in kinds.items()),
-        tag.str.to_lowercase().str.extract("^([0-9a-f]{32})$", 1),
+        pl.col("tag").str.to_lowercase().str.extract("^([0-9a-f]{32})$", 1),
     )
     bad = table.select(pl.any_horizontal(pl.all().is_null())).to_series().to_numpy()
     good = table.filter(~bad)

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from tellegen.errors import InputError
+from tellegen.foreign.parquet import text_of_parquet
 from tellegen.metering.load_profile import DAY_S, INTERVAL_LENGTHS_S, ProfileRows, Unit
 from tellegen.metering.runs import BoolArray
 from tellegen.units import ROW_LIMIT, IntArray
@@ -129,37 +130,9 @@ def read_csv(content: bytes, source: object = "CSV") -> ProfileFile:
 
 def read_parquet(content: bytes, source: object = "Parquet") -> ProfileFile:
     """Read Parquet bytes with the columns of the CSV layout; times are UTC timestamps or text, rows count from 1."""
-    try:
-        schema = pl.read_parquet_schema(io.BytesIO(content))
-        count = pl.scan_parquet(io.BytesIO(content)).select(pl.len()).collect().item()
-        if count > ROWS_MAX:
-            raise InputError(source, f"{count} rows", f"are more than the {ROWS_MAX} that are read; split the file")
-        names = _header(list(schema), source)
-        frame = pl.read_parquet(io.BytesIO(content), columns=list(schema))
-        frame.columns = names
-        frame = frame.select(_as_text(name, dtype, source) for name, dtype in frame.schema.items())
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:  # a panic: damaged pages
-        raise InputError(source, "the file", f"is not readable Parquet: {error}".splitlines()[0]) from None
+    frame = text_of_parquet(content, source, ROWS_MAX)
+    frame.columns = _header(frame.columns, source)
     return _read(frame, np.arange(1, frame.height + 1, dtype=np.int64), [], "", source)
-
-
-def _as_text(name: str, dtype: pl.DataType, source: object) -> pl.Expr:
-    """A column as the text that a CSV file would hold; a number's shortest text gives the same number back."""
-    column = pl.col(name)
-    if isinstance(dtype, pl.Datetime):
-        if dtype.time_zone is None:
-            raise InputError(source, f"column '{name}'", "has no time zone; store it as UTC")
-        return column.dt.convert_time_zone("UTC").dt.to_string("%Y-%m-%dT%H:%M:%SZ")
-    if dtype == pl.Binary:
-        return column.bin.encode("hex")
-    if not (dtype.is_numeric() or dtype in (pl.String, pl.Null, pl.Categorical)):
-        raise InputError(source, f"column '{name}'", f"is of type {dtype}; store numbers, text or UTC timestamps")
-    if dtype.is_float():
-        whole = column.is_finite() & (column == column.floor()) & (column.abs() < 10**12)
-        return (
-            pl.when(whole).then(column.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(column.cast(pl.String))
-        )
-    return column.cast(pl.String)
 
 
 def _header(fields: Sequence[str], source: object) -> list[str]:

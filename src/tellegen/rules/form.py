@@ -8,7 +8,6 @@ becomes parts per million.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
@@ -25,6 +24,7 @@ from pydantic import (
 )
 
 from tellegen.errors import InputError
+from tellegen.foreign.documents import toml_document
 from tellegen.journal import JournalError, NoteVerifier
 from tellegen.market.paper import Ladder
 from tellegen.metering.gap_energy import GapEnergy
@@ -344,11 +344,9 @@ def read_form(source: str, content: bytes) -> RulebookForm:
     if len(content) > BYTES_MAX:
         raise InputError(source, "file", f"has {len(content)} bytes; a rulebook has at most {BYTES_MAX}")
     try:
-        document = tomllib.loads(content.decode("utf-8"))
+        document = toml_document(content.decode("utf-8"), source)
     except UnicodeDecodeError as error:
         raise InputError(source, f"byte {error.start}", "is not UTF-8 text; save the file as UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(source, "file", f"is not TOML: {error}") from None
     try:
         return RulebookForm.model_validate(document)
     except ValidationError as error:

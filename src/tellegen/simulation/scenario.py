@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from datetime import date
 from importlib import resources
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from tellegen.errors import InputError
+from tellegen.foreign.documents import bounded_text, toml_document
 from tellegen.units import known_zone
 
 Share = Annotated[float, Field(ge=0.0, le=0.5)]
@@ -106,11 +106,7 @@ def read_scenario(path: Path) -> Scenario:
     ------
     InputError : unreadable file, unknown key, or a value out of range.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(path, "file", f"cannot be read ({error}); give the path of a TOML file") from None
-    scenario = _parse(text, str(path))
+    scenario = _parse(bounded_text(path), str(path))
     beside = path.parent
     prices, rulebook = scenario.prices, scenario.rulebook
     if prices.file is not None:
@@ -128,9 +124,7 @@ def demo_scenario() -> Scenario:
 
 def _parse(text: str, source: str) -> Scenario:
     try:
-        return Scenario.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(source, "file", f"is not TOML: {error}") from None
+        return Scenario.model_validate(toml_document(text, source))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from tellegen.errors import InputError
+from tellegen.foreign.documents import toml_document
 
 INTERVAL_S = 300
 YEAR_S = 365.25 * 86_400
@@ -45,9 +45,9 @@ class Hardware:
                 text = (resources.files("tellegen.assess.city") / "hardware.toml").read_text("utf-8")
             else:
                 text = path.read_text("utf-8")
-            said = tomllib.loads(text)["server"]
+            said = toml_document(text, place)["server"]
             hardware = cls(**{name: said[name] for name in cls.__dataclass_fields__})
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise InputError(place, "file", f"cannot be read ({error})") from None
         except (KeyError, TypeError) as error:
             wanted = ", ".join(cls.__dataclass_fields__)

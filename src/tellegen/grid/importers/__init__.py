@@ -2,8 +2,8 @@
 
 In goes a spec as the command line takes it, out comes an energised network in per unit with what the
 file connects to it. Nothing in it is dropped in silence: `Case.warnings` names what is left out or
-approximated, and what has no model is an `InputError`. Nothing in a file is executed, except that an
-OpenDSS script is a program in OpenDSS's language and is run by OpenDSS.
+approximated, and what has no model is an `InputError`. Nothing in a file is executed; of an
+OpenDSS script, OpenDSS is told what an allow-list lets through, in a process that can do nothing else.
 """
 
 from __future__ import annotations

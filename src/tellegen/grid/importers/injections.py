@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tellegen.errors import InputError
+from tellegen.foreign.documents import json_document
 from tellegen.grid.elements import ComplexArray, IntArray
 from tellegen.grid.importers.draft import listed
 from tellegen.grid.importers.piecewise import Segment, segments, with_segments
@@ -98,8 +98,8 @@ def _stepped_costs(tables: Tables) -> dict[tuple[str, int], list[Segment]]:
 def _segments_of(tables: Tables, label: str, element: str, points: object) -> list[Segment]:
     if isinstance(points, str):
         try:
-            points = json.loads(points)
-        except ValueError:
+            points = json_document(points, tables.source)
+        except InputError:
             points = None
     if not isinstance(points, list) or not all(isinstance(part, list) and len(part) == 3 for part in points):
         raise InputError(tables.source, f"{label}, points", "must be a list of [from MW, to MW, cost per MWh]")

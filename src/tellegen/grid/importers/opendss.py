@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
 from tellegen.errors import InputError
+from tellegen.foreign.confined import printable
 from tellegen.grid.importers.draft import listed
 from tellegen.grid.importers.opendss_controls import controls
 from tellegen.grid.importers.opendss_elements import Element, Nodes, Source, elements, sources
@@ -41,13 +42,19 @@ def read_opendss(path: Path) -> Case:
     ------
     InputError : see `run_script`; or a part of the circuit is connected to no source, an element is inconsistent.
     """
-    return case_of_script(run_script(path))
+    script = run_script(path)
+    try:
+        return case_of_script(script)
+    except (ValueError, KeyError, IndexError, TypeError, ArithmeticError) as failure:
+        # What OpenDSS says of a stranger's script need not make sense, a node called "x" say.
+        what = f"{type(failure).__name__}: {failure}"
+        raise InputError(path, "circuit", f"has no network that makes sense ({printable(what, 120)})") from failure
 
 
 def case_of_script(script: Script) -> Case:
     """Network and loads of a script that has run."""
     nodes = Nodes(script)
-    warnings: list[str] = []
+    warnings = list(script.remarks)
     feeds = sources(script, nodes)
     if not feeds:
         raise InputError(script.source, "vsource", "is missing: nothing energises the circuit")

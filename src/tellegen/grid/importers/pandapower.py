@@ -7,13 +7,13 @@ phases add the zero sequence (`zero_sequence`) and the loads of single phases (`
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tellegen.errors import InputError
+from tellegen.foreign.documents import json_document
 from tellegen.grid.elements import ComplexArray, Elements, FloatArray, IntArray
 from tellegen.grid.importers.draft import V_MAX_DEFAULT, V_MIN_DEFAULT, Draft, energise, listed
 from tellegen.grid.importers.injections import generators, has_kind, loads, root_price, roots
@@ -356,9 +356,9 @@ def _coordinates(bus: Frame) -> FloatArray | None:
     places = np.full((len(bus), 2), np.nan)
     for row, text in enumerate(bus.texts("geo")):
         try:
-            x, y = json.loads(text)["coordinates"][:2]
+            x, y = json_document(text, bus.source)["coordinates"][:2]
             places[row] = float(x), float(y)
-        except (ValueError, TypeError, KeyError):
+        except (InputError, ValueError, TypeError, KeyError):
             continue
     return places
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellegen.errors import InputError
+from tellegen.foreign.documents import json_document
 
 FILE_BYTES_MAX = 512 * 2**20
 ROWS_MAX = 2_000_000
@@ -161,10 +162,7 @@ def _whole(source: str, name: str, key: object) -> int:
 def _frame(source: str, name: str, payload: object) -> Frame:
     """A table from its text: ``split`` orientation, or column by column as older files have it."""
     if isinstance(payload, str):
-        try:
-            payload = json.loads(payload)
-        except ValueError as broken:
-            raise InputError(source, f"table {name}", f"is not JSON ({broken})") from None
+        payload = json_document(payload, source, f"table {name}")
     if not isinstance(payload, dict):
         raise InputError(source, f"table {name}", "has no columns")
     columns: dict[str, list[Any]]
@@ -210,21 +208,14 @@ def read_tables(path: Path) -> Tables:
         raise InputError(path, "file", f"cannot be read ({failure.strerror})") from None
     except UnicodeDecodeError:
         raise InputError(path, "file", "is not UTF-8 text") from None
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as broken:
-        raise InputError(path, "file", f"is not JSON ({broken})") from None
-    return tables_of_document(str(path), path.stem, document)
+    return tables_of_document(str(path), path.stem, json_document(text, path))
 
 
 def tables_of_document(source: str, name: str, document: object) -> Tables:
     """Tables of a parsed pandapower JSON document."""
     net = document.get("_object", document) if isinstance(document, dict) else None
     if isinstance(net, str):
-        try:
-            net = json.loads(net)
-        except ValueError as broken:
-            raise InputError(source, "file", f"is not JSON inside ({broken})") from None
+        net = json_document(net, source, "file, inside,")
     if not isinstance(net, dict) or "bus" not in net:
         raise InputError(source, "file", "is not a pandapower network: it has no bus table")
     frames = {

@@ -1,0 +1,112 @@
+"""TOML and JSON from strangers: size, depth and digits are bounded before they are parsed.
+
+Python refuses to make a whole number of more than 4,300 digits, and to nest deeper than its stack, by errors that are
+none of TOML or JSON. Here both are limits, told in one line.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Callable
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from tellegen.errors import InputError
+
+DEPTH_MAX = 64
+"""Brackets within brackets, tables within tables."""
+DIGITS_MAX = 400
+"""Of one number; the least float written out has 324 zeros."""
+TEXT_BYTES_MAX = 16 * 2**20
+"""Of a file that people write by hand."""
+
+_DIGITS = re.compile(rf"[0-9_]{{{DIGITS_MAX + 1}}}")
+_JSON_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_TOML_STRING = re.compile(
+    r'"""[^"\\]*(?:(?:\\.|"{1,2}(?!"))[^"\\]*)*"""'
+    r"|'''.*?'''"
+    r'|"[^"\\\n]*(?:\\.[^"\\\n]*)*"'
+    r"|'[^'\n]*'"
+    r"|\#[^\n]*",
+    re.DOTALL,
+)
+_NO_BRACKET = bytes(sorted(set(range(256)) - set(b"[]{}")))
+_STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+
+
+def bounded_text(path: Path, bytes_max: int = TEXT_BYTES_MAX) -> str:
+    """Text of a file of tolerable size.
+
+    Raises
+    ------
+    InputError : it cannot be read, is larger, or is no UTF-8.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(bytes_max + 1)
+    except OSError as failure:
+        raise InputError(path, "file", f"cannot be read ({failure.strerror or failure})") from None
+    if len(content) > bytes_max:
+        raise InputError(path, "file", f"has more than {bytes_max} bytes, which is too large to be one")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as failure:
+        raise InputError(path, f"byte {failure.start}", "is not UTF-8 text; save the file as UTF-8") from None
+
+
+def toml_document(text: str, source: object) -> dict[str, Any]:
+    """A TOML document.
+
+    Raises
+    ------
+    InputError : it is no TOML, nested too deeply, or has a number of too many digits.
+
+    >>> toml_document("a = 1", "f.toml")
+    {'a': 1}
+    >>> toml_document("a = " + "9" * 5000, "f.toml")
+    Traceback (most recent call last):
+    ...
+    tellegen.errors.InputError: f.toml: file has a number of more than 400 digits; write it shorter
+    """
+    document: dict[str, Any] = _parsed(tomllib.loads, "TOML", text, source, _TOML_STRING)
+    level: list[object] = [document]
+    # Dotted keys make tables within tables without a bracket.
+    for _ in range(DEPTH_MAX):
+        level = [inner for outer in level if isinstance(outer, dict | list) for inner in _parts(outer)]
+        if not level:
+            return document
+    raise InputError(source, "file", f"nests deeper than {DEPTH_MAX} tables; write it flatter")
+
+
+def json_document(
+    text: str, source: object, place: str = "file", parse_constant: Callable[[str], Any] | None = None
+) -> Any:
+    """A JSON document; `parse_constant` as in `json.loads`.
+
+    Raises
+    ------
+    InputError : it is no JSON, nested too deeply, or has a number of too many digits.
+    """
+    return _parsed(lambda t: json.loads(t, parse_constant=parse_constant), "JSON", text, source, _JSON_STRING, place)
+
+
+def _parsed(
+    parse: Callable[[str], Any], form: str, text: str, source: object, strings: re.Pattern[str], place: str = "file"
+) -> Any:
+    bare = strings.sub("", text)
+    if _DIGITS.search(bare):
+        raise InputError(source, place, f"has a number of more than {DIGITS_MAX} digits; write it shorter")
+    brackets = bare.encode(errors="replace").translate(None, _NO_BRACKET)
+    if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > DEPTH_MAX:
+        raise InputError(source, place, f"is nested too deeply: more than {DEPTH_MAX} brackets within brackets")
+    try:
+        return parse(text)
+    except (ValueError, RecursionError) as failure:
+        raise InputError(source, place, f"is not {form}: {failure}") from None
+
+
+def _parts(outer: dict[str, object] | list[object]) -> list[object]:
+    return list(outer.values()) if isinstance(outer, dict) else outer

@@ -1,0 +1,85 @@
+"""OpenDSS's lines as words: what stands where, without knowing what it means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_QUOTED = r'"[^"]*"|\'[^\']*\'|\([^)]*\)|\[[^\]]*\]|\{[^}]*\}'
+_BARE = r"""(?:(?!//)[^\s,="'()\[\]{}!])+"""
+_PARAMETER = re.compile(rf"({_QUOTED}|{_BARE})[ \t]*(?:(=)[ \t]*({_QUOTED}|{_BARE})?)?[ \t]*,?[ \t]*")
+_VARIABLE = re.compile(r"(?:^|[\s,=|(\[{\"'])@")
+_PLAIN = re.compile(r"[A-Za-z0-9_%?~][\w%.~-]{0,59}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One ``name=value``, or a value alone (`name` is None).
+
+    Attributes
+    ----------
+    token : the value with its quotation marks or brackets, as the engine is to read it.
+    """
+
+    name: str | None
+    token: str
+
+    @property
+    def value(self) -> str:
+        """The value without its quotation marks or brackets."""
+        return self.token[1:-1] if self.token[:1] in tuple("\"'([{") else self.token
+
+    @property
+    def quoted(self) -> bool:
+        """Whether quotation marks or brackets stand around the value."""
+        return self.value is not self.token
+
+
+def lines(text: str) -> Iterator[tuple[int, str]]:
+    """Numbers, from 1, and contents of lines that hold something, block comments left out."""
+    inside = False
+    for number, line in enumerate(re.split(r"\r\n|\n|\r", text), start=1):
+        line = line.strip(" \t\x1a\f\v")
+        if line.startswith("/*"):
+            inside = True
+        if inside:
+            inside = "*/" not in line
+        elif line:
+            yield number, line
+
+
+def parameters(line: str) -> list[Parameter]:
+    """Words of a line up to a comment.
+
+    Raises
+    ------
+    ValueError : it cannot be read; says why.
+
+    >>> [(p.name, p.token) for p in parameters("new line.a bus1=x, kvs=(11 0.4) ! a line")]
+    [(None, 'new'), (None, 'line.a'), ('bus1', 'x'), ('kvs', '(11 0.4)')]
+    """
+    found, at = [], 0
+    while at < len(line) and line[at] != "!" and not line.startswith("//", at):
+        match = _PARAMETER.match(line, at)
+        if match is None:
+            if line[at] in "\"'([{":
+                raise ValueError("has a quotation mark or bracket that is not closed on its line")
+            raise ValueError("cannot be read; a line is a command and name=value, in quotation marks or brackets")
+        first, equals, second = match.groups()
+        at = match.end()
+        if equals:
+            found.append(Parameter(Parameter(None, first).value.strip(), second or '""'))
+        else:
+            found.append(Parameter(None, first))
+    for parameter in found:
+        if not parameter.token.replace("\t", " ").isprintable():
+            raise ValueError("has control characters")
+        if "@" in parameter.token and _VARIABLE.search(parameter.token):
+            raise ValueError("uses a variable (@); write its value")
+    return found
+
+
+def shown(word: str) -> str:
+    """A word as errors may show it: only what looks like a name, for a file may hold anything."""
+    return f"'{word}'" if _PLAIN.fullmatch(word) else "(not a name)"
