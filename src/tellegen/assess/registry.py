@@ -62,7 +62,8 @@ class Options:
     networks : network files, folders or specs to measure besides the ones that ship with the product.
     install : peers that are absent are installed first, into environments of their own.
     seeds, kills : for `faults`, how many worlds are simulated and how many processes killed; 0: as many as it has. For
-        `peers`, of how many districts the noon is cleared; 0: one.
+        `peers`, of how many districts the noon is cleared; 0: one. For `honest`, how many times each day is played.
+    prices : for `honest`, a file of wholesale prices with the day that needs it.
     books, only : of the trial: how many books (0: as many as it has), or the one that is tried, ``GROUND:NUMBER``.
     meters : of the city, or of the shard that is opened; 0: as many as it has.
     intervals, scaling, hardware, folder : of the city: how long it is played, whether smaller ones are played before
@@ -77,6 +78,7 @@ class Options:
     install: bool = False
     seeds: int = 0
     kills: int = 0
+    prices: Path | None = None
     books: int = 0
     only: str = ""
     meters: int = 0

@@ -82,6 +82,8 @@ class Residents:
         self._draw = np.random.Generator(np.random.PCG64([setup.scenario.seed, 4]))
         self._held = np.zeros(self._n, dtype=np.bool_)
         self._ignoring = self._draw.random(self._n) < setup.scenario.plant.ignored_dispatch
+        self._lost = np.random.Generator(np.random.PCG64([setup.scenario.seed, 6]))
+        self._unheard = np.zeros(self._n, dtype=np.bool_)  # bids for the interval have not reached the gate
         self._lived_until = setup.first
         self._on_wires: tuple[Actual, Response] | None = None  # what devices did, before bids could wait for the wires
         self._plan: Plan | None = None
@@ -116,8 +118,10 @@ class Residents:
             self._plan = plan
         mean, deviation = price_statistics(self._local_prices)
         self._offers = self._fleet.real_time_orders(interval, plan, self._state, past, mean, deviation)
-        self._awarded_mw = np.zeros(len(self._offers.orders), dtype=np.int64)
-        return self._signed(self._offers.orders, REAL_TIME, interval)
+        orders = self._offers.orders
+        self._awarded_mw = np.zeros(len(orders), dtype=np.int64)
+        self._unheard = self._lost.random(self._n) < self._setup.scenario.plant.lost_bids
+        return self._signed(orders.take(~self._unheard[orders.customer - 1]), REAL_TIME, interval)
 
     # What is heard of the operator
 
@@ -161,7 +165,8 @@ class Residents:
         setup = self._setup
         assert self._offers is not None
         actual = setup.reality.at(interval)
-        deaf = self._ignoring | self._held | (self._draw.random(self._n) < setup.scenario.plant.lost_dispatch)
+        lost = self._draw.random(self._n) < setup.scenario.plant.lost_dispatch
+        deaf = self._ignoring | self._held | self._unheard | lost
         response = self._fleet.respond(interval, self._state, actual, self._offers, self._awarded_mw, deaf=deaf)
         self._state, self._lived_until = response.state, interval + 1
         self._on_wires = actual, response
