@@ -183,7 +183,7 @@ def compared(
     def bill(lines: tuple[Line, ...]) -> FloatArray:
         rows = np.flatnonzero(mine & np.isin(postings.line, lines))
         whose = postings.account[rows] - 1
-        return np.bincount(whose, weights=postings.amount[rows] * NANOS, minlength=node.size)
+        return np.asarray(np.bincount(whose, weights=postings.amount[rows] * NANOS, minlength=node.size), dtype=float)
 
     adjusted, deviated = quantity(Line.REAL_TIME), quantity(Line.IMBALANCE)
     settled = bill((Line.FORWARD, Line.REAL_TIME, Line.IMBALANCE, Line.REACTIVE))
@@ -191,14 +191,11 @@ def compared(
     on_reactive = ((reactive[:, 1] - reactive[:, 0]) * quantity(Line.REACTIVE)).sum(axis=0) * NANOS
     metered = quantity(Line.FORWARD) + adjusted + deviated
     clearings = [[each.period.clearing for each in pair] for pair in pairs]
-    last = {}
-    for _, table in day.energy:
-        last |= dict.fromkeys(np.unique(table.interval).tolist(), table) if len(table) > 1 else {}
-    missing = sum(int((table.quality == Quality.ESTIMATED).sum()) for table in last.values())
+    missing = sum(int((table.quality == Quality.ESTIMATED).sum()) for _, table in day.energy)
     return Played(
         seed=seed,
-        apart_ct=dearer * CT,
-        guide_ct=energy[:, 0] * CT,
+        apart_ct=np.asarray(dearer * CT),
+        guide_ct=np.asarray(energy[:, 0] * CT),
         off_kw=np.abs(deviated).sum(axis=1) * INTERVALS_PER_HOUR / 1000,
         bound=np.array([[int(each.binding[0]) > 0 for each in pair] for pair in clearings]).T,
         status=np.array([[int(each.status[0]) for each in pair] for pair in clearings]).T,

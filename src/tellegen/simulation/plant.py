@@ -226,5 +226,6 @@ def count_violations(voltage_pu: FloatArray, loading_percent: FloatArray, limits
     """
     free, voltage = limits.free, np.atleast_2d(voltage_pu)
     outside = (voltage < limits.v_min - LIMIT_TOLERANCE) | (voltage > limits.v_max + LIMIT_TOLERANCE)
+    anywhere = np.flatnonzero(outside.any(axis=0))
     over = np.flatnonzero(loading_percent > 100.0 * (1.0 + LIMIT_TOLERANCE))
-    return int(outside.any(axis=0)[free].sum()), len({limits.branches.element[k] for k in over.tolist()})
+    return int(np.isin(anywhere, free).sum()), len({limits.branches.element[k] for k in over.tolist()})
