@@ -31,6 +31,7 @@ from tellegen.records import ClearingStatus, Line, Quality
 from tellegen.simulation.market_alone import play_market
 from tellegen.simulation.scenario import PlantErrors, Scenario, demo_scenario, with_options
 from tellegen.simulation.setup import prepare
+from tellegen.simulation.summary import about
 from tellegen.units import INTERVALS_PER_HOUR, MICROS, IntArray, interval_start
 
 FloatArray = NDArray[np.float64]
@@ -290,10 +291,11 @@ def measure(options: Options, report: Report) -> None:
     left_out = [case.name for case in CASES if case not in cases]
     if left_out:
         report.notes.append(f"left out, for want of a price file (--prices): {', '.join(left_out)}")
-    report.notes.append(
-        f"simulated; the demo's feeder, devices multiplied as there; {seeds} seeds from the demo's own; wires within "
+    report.about += about(prepare(CASES[0].scenario(0, None, hours)))
+    report.about.append(
+        f"Of the first of these days; each of {len(cases)} is played with {seeds} seeds from that one on. Wires within "
         f"{PLANT.impedance_error:.0%} of the market's, reactive power of load within {PLANT.reactive_error:.0%} of "
-        f"what homes foresee, phases up to {PLANT.phase_unbalance:.0%} apart, load in proportion to voltage"
+        f"what homes foresee, phases up to {PLANT.phase_unbalance:.0%} apart, load in proportion to voltage."
     )
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(os.cpu_count() or 1, seeds * len(cases)), mp_context=context) as pool:

@@ -94,15 +94,21 @@ class Options:
 
 @dataclass(slots=True)
 class Report:
-    """Gathers the figures of a run, and notes on what was left out and why."""
+    """Gathers the figures of a run, what must be known before them, and notes on what was left out and why.
+
+    Attributes
+    ----------
+    about : that it is simulated, from what, at whose prices, and under which seed and rules.
+    """
 
     figures: list[Figure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    about: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Figures of one benchmark with the workload and machine they are of."""
+    """Figures of one benchmark with the workload and machine they are of, see `Report`."""
 
     name: str
     workload: str
@@ -110,12 +116,14 @@ class Result:
     quick: bool
     figures: tuple[Figure, ...]
     notes: tuple[str, ...]
+    about: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The document that the command line prints."""
         return {
             "name": self.name,
             "workload": self.workload,
+            **({"about": list(self.about)} if self.about else {}),
             "machine": self.machine,
             "quick": self.quick,
             "figures": [figure.as_json() for figure in self.figures],
@@ -154,7 +162,8 @@ def run_benchmark(benchmarks: Mapping[str, Benchmark], name: str, options: Optio
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, numpy {np.__version__}, "
         f"{'compiled elimination' if find_spec('numba') else 'SuperLU (extra `fast` is not installed)'}"
     )
-    return Result(name, entry.workload, machine, asked.quick, tuple(report.figures), tuple(report.notes))
+    told = tuple(report.figures), tuple(report.notes), tuple(report.about)
+    return Result(name, entry.workload, machine, asked.quick, *told)
 
 
 def median_figure(

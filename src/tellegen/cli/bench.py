@@ -107,7 +107,7 @@ def bench(
 
 
 def _print(result: Result) -> None:
-    print(f"{result.workload}\n{result.machine}{', quick' if result.quick else ''}")
+    print("\n".join([*result.about, result.workload, f"{result.machine}{', quick' if result.quick else ''}"]))
     for figure in result.figures:
         print(f"  {figure.value:12.6g} {figure.unit:14s} {figure.name}{_verdict(figure)}")
         said = [f"{key} {value:.6g}" for key, value in figure.spread.items()]

@@ -14,6 +14,7 @@ from tellegen.assess.city.report import (
     REAL,
     SYNTHETIC,
     WHO_AUTHENTICATES,
+    about_city,
     cost_per_meter_us,
     figures,
     scaling_figure,
@@ -21,6 +22,7 @@ from tellegen.assess.city.report import (
 from tellegen.assess.city.run import play
 from tellegen.assess.registry import Options, Report
 from tellegen.errors import InputError
+from tellegen.simulation.city.setup import city_rules
 
 METERS = 1_000_000
 QUICK_METERS, QUICK_INTERVALS, QUICK_DAY = 2_000, 2, 24
@@ -41,6 +43,7 @@ def measure(options: Options, report: Report) -> None:
         if size < meters:
             costs[size] = cost_per_meter_us(_played(size, min(intervals, 3), options))
     run = _played(meters, intervals, options)
+    report.about += about_city(run.city, city_rules())
     report.figures += figures(run, hardware)
     if costs:
         report.figures.append(scaling_figure({**costs, meters: cost_per_meter_us(run)}))
