@@ -14,7 +14,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -119,7 +119,7 @@ class Played:
     at_bound : intervals in which a price that settles is at cap or floor.
     bill, bill_guide : float64[n], currency, by the run and at the guide.
     on_award, on_deviation : float64[n], by how much the run is dearer on ``q_RT - q_DA`` and on ``m - q_RT``.
-    worth : float64[n], what metered energy is worth at the guide.
+    worth : float64[n], what metered energy is worth at the guide. whole_bill : float64[n], with network and taxes.
     missing : readings that were missing, of all. held : intervals of the day without a run.
     gate_s, run_s : CPU. begin : first interval, of `first` of the day.
     """
@@ -136,6 +136,7 @@ class Played:
     on_award: FloatArray
     on_deviation: FloatArray
     worth: FloatArray
+    whole_bill: FloatArray
     missing: int
     gate_s: float
     run_s: float
@@ -181,7 +182,7 @@ def compared(
         np.add.at(found, (postings.interval[rows] - first, postings.account[rows] - 1), postings.quantity[rows])
         return found
 
-    def bill(lines: tuple[Line, ...]) -> FloatArray:
+    def bill(lines: Sequence[Line]) -> FloatArray:
         rows = np.flatnonzero(mine & np.isin(postings.line, lines))
         whose = postings.account[rows] - 1
         return np.asarray(np.bincount(whose, weights=postings.amount[rows] * NANOS, minlength=node.size), dtype=float)
@@ -206,6 +207,7 @@ def compared(
         on_award=on_award,
         on_deviation=on_deviation,
         worth=(np.abs(metered) * np.abs(energy[:, 0])).sum(axis=0) * NANOS,
+        whole_bill=bill(tuple(Line)),
         missing=missing,
         gate_s=cpu_s[0],
         run_s=cpu_s[1],
@@ -237,6 +239,7 @@ def figures(case: Case, days: list[Played]) -> Iterator[Figure]:
     dearer = np.concatenate([day.bill - day.bill_guide for day in days])
     formula = dearer - np.concatenate([day.on_award for day in days])
     worst = int(np.argmax(beyond / worth))
+    whole = np.maximum(np.abs(np.concatenate([day.whole_bill for day in days])), 0.01)
     yield Figure(
         f"{case.name}: worst home, beyond its own deviation",
         round(float(100 * (beyond / worth).max()), 3),
@@ -244,6 +247,7 @@ def figures(case: Case, days: list[Played]) -> Iterator[Figure]:
         target=WORSE_PERCENT_MAX,
         conditions={
             "currency": round(float(beyond[worst]), 4),
+            "of its whole bill, %": round(float(100 * (beyond / whole)[worst]), 3),
             "with its deviation": round(float(100 * (dearer / worth).max()), 3),
             "beyond (l - guide) (q_RT - q_DA)": round(float(100 * (formula / worth).max()), 3),
             "median home": round(float(100 * np.median(dearer / worth)), 3),
