@@ -43,6 +43,7 @@ INSIDERS = {
     "apart.py": "keeps its time",
     "course.py": "runs one",
     "operated.py": "runs one",
+    "market_alone.py": "runs one",
     "referee.py": "reads its record",
 }
 """Modules of `simulation` that may touch a shard itself, and what for."""

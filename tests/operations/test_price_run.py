@@ -85,6 +85,18 @@ def test_what_is_drawn_beyond_awards_is_inflexible() -> None:
     ]
 
 
+def test_what_was_the_margin_may_grow_a_little_within_the_connection() -> None:
+    """Or what others leave undone by a watt would make the price jump to the next order's, or to the root's."""
+    home = orders_of([(1, Side.SELL, 90_000, 30_000), (1, Side.SELL, 85_000, 4_000)])
+    tenth = replace(RULES, growth_ppm=100_000)
+    assert said(run(home, [8_000, 4_000], metered([-12_000]), tenth)) == [
+        (1, "ENERGY", -1, 90_000, 8_800),
+        (1, "ENERGY", -1, 85_000, 4_000),  # awarded in full: the margin lies beyond it
+    ]
+    assert said(run(home, [15_900, 4_000], metered([-19_900]), tenth))[0] == (1, "ENERGY", -1, 90_000, 16_000)
+    assert said(run(home, [8_000, 4_000], metered([-12_000])))[0][-1] == 8_000
+
+
 def test_orders_of_equal_worth_share_what_is_left_in_whole_watts() -> None:
     book = orders_of([(1, Side.SELL, 50_000, 300), (1, Side.SELL, 50_000, 100)])
     assert said(run(book, [300, 100], metered([-101]), replace(RULES, relief=False))) == [

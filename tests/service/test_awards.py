@@ -20,7 +20,7 @@ from tellegen.intake.limits import IntakeLimits
 from tellegen.intake.sent import SentBids
 from tellegen.journal.clock import RecordClock
 from tellegen.operations.clock import Simulated
-from tellegen.operations.exchange import Awarded, AwardsRequest
+from tellegen.operations.exchange import Awarded, AwardsRequest, PriceRole
 from tellegen.operations.market import Market
 from tellegen.operations.process import Operator
 from tellegen.records import RootPrices
@@ -36,7 +36,9 @@ from tellegen.simulation.shard import GATEWAY, HEAD_END, ShardKeys, build_shard
 from tellegen.units import MARKET_INTERVAL_S
 
 NUMBERS = np.array([3, 2**40, -7], dtype=np.int64)
-AWARDED = Awarded("real_time", 7, True, *[NUMBERS] * 5, *[NUMBERS[None]] * 3, NUMBERS[None] * 0, NUMBERS)  # type: ignore[arg-type]
+ROLE = PriceRole.GUIDE, "price_run", 2460
+NOBODY = np.zeros((1, 3), dtype=np.int64)
+AWARDED = Awarded("real_time", 7, True, *[NUMBERS] * 5, *[NUMBERS[None]] * 3, NOBODY, NUMBERS, *ROLE)  # type: ignore[arg-type]
 
 
 def read(source: str, market: str, interval: int) -> Awarded:
@@ -145,6 +147,9 @@ def test_the_desk_reads_what_was_cleared_and_names_the_sources_own_customers_onl
         before = desk(gateway, "real_time", first)
         Operator(lambda: Market.open(tmp_path), clock, threading.Event()).run(start + 90)
         awarded, nothing = desk(gateway, "real_time", first), desk(HEAD_END, "real_time", first)
+        unsettled = desk(gateway, "price_run", first)
+        Operator(lambda: Market.open(tmp_path), clock, threading.Event()).run(start + MARKET_INTERVAL_S + 90)
+        settled, none_of_it = desk(gateway, "price_run", first), desk(HEAD_END, "price_run", first)
     intake.close()
     assert before is not None
     assert not before.cleared
@@ -155,4 +160,16 @@ def test_the_desk_reads_what_was_cleared_and_names_the_sources_own_customers_onl
     assert np.isin(awarded.customer, awarded.whose).all()
     assert nothing is not None
     assert (len(nothing.whose), len(nothing.customer)) == (0, 0)
+    assert (awarded.prices, awarded.settled_in) == (PriceRole.GUIDE, "price_run")
+    assert awarded.settled_at == start + MARKET_INTERVAL_S + 60
+    assert unsettled is not None
+    assert settled is not None
+    assert (unsettled.cleared, unsettled.status.tolist()) == (False, [[-1] * len(awarded.whose)])
+    assert settled.cleared
+    assert (settled.prices, settled.settled_in) == (PriceRole.SETTLES, "price_run")
+    assert settled.whose.tolist() == awarded.whose.tolist()
+    assert len(settled.customer) == 0  # a run awards nothing
+    assert (settled.energy_micros > 0).all()
+    assert none_of_it is not None
+    assert len(none_of_it.whose) == 0
     assert awarded_of(json.loads(json.dumps(document_of(awarded)))).quantity_mw.tolist() == awarded.quantity_mw.tolist()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tellegen.journal import Journal
 from tellegen.market import OrderBook, clear, to_records
 from tellegen.metering import DeviceCodes
 from tellegen.operations.clock import Clock, Simulated
-from tellegen.operations.exchange import Awarded, AwardsRequest, Published, Reply
+from tellegen.operations.exchange import Awarded, AwardsRequest, PriceRole, Published, Reply
 from tellegen.operations.timetable import Verb, day_bounds
 from tellegen.privacy import Vault, VaultError
 from tellegen.privacy.recorder import Recorder
@@ -86,7 +86,8 @@ class StandIn:
     def awards(self, request: AwardsRequest, signature: bytes) -> Awarded:
         unknown = np.zeros((0, 0), dtype=np.int64)
         nothing = (NOTHING, NOTHING, NOTHING, NOTHING, NOTHING)
-        none = Awarded(request.market, request.interval, False, *nothing, *[unknown] * 4, NOTHING)
+        role = PriceRole.SETTLES, request.market, 0
+        none = Awarded(request.market, request.interval, False, *nothing, *[unknown] * 4, NOTHING, *role)
         return self.answers.get((request.market, request.interval), none)
 
     def published(self, market: str, interval: int) -> tuple[Published, ...]:
@@ -122,6 +123,9 @@ class StandIn:
             np.stack([reactive for _, _, _, reactive in found]),
             np.zeros((len(periods), n), dtype=np.int64),
             np.zeros(n, dtype=np.int64),
+            PriceRole.SETTLES,
+            market,
+            0,
         )
 
     def _cleared(
@@ -242,6 +246,17 @@ def test_awards_move_devices_and_an_operator_that_is_silent_is_outlived(
     alone = played(setup, tmp_path / "shard", deaf=True)
     assert len(alone.operator.readings) == len(day.operator.readings)
     assert float(np.abs(day.world.device_w).sum()) > 1.05 * float(np.abs(alone.world.device_w).sum())
+
+
+def test_bids_get_lost_and_who_hears_nothing_keeps_to_what_it_bid(day: Played, tmp_path: Path, setup: Setup) -> None:
+    """Where no bid arrives, homes live by what they bid, at the price that they know: base load and needs are met."""
+    plant = setup.scenario.plant.model_copy(update={"lost_bids": 0.5, "ignored_dispatch": 0.0})
+    losing = replace(setup, scenario=setup.scenario.model_copy(update={"plant": plant}))
+    half = played(losing, tmp_path / "shard")
+    inside = range(setup.first, setup.first + setup.intervals)
+    heard = [np.unique(Orders.concat(half.operator.bids[REAL_TIME, t]).customer).size for t in inside]
+    assert 0.4 * setup.node.size < np.mean(heard) < 0.6 * setup.node.size
+    assert float(half.world.import_wh[:, 1:].sum()) > 0.7 * float(day.world.import_wh[:, 1:].sum())
 
 
 def test_the_same_scenario_is_the_same_day(day: Played, tmp_path: Path, setup: Setup) -> None:

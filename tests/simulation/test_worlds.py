@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -123,3 +124,30 @@ def test_the_first_lines_say_what_is_made_up(setup: Setup) -> None:
         setup.rulebook.sha256[:12],
     ):
         assert words in said, words
+
+
+def lived(setup: Setup, **errors: float) -> tuple[np.ndarray, np.ndarray, float]:
+    """Energy and reactive energy of homes over an hour of load alone, Wh and varh, and losses at its end."""
+    scenario = setup.scenario.model_copy(update={"plant": setup.scenario.plant.model_copy(update=errors)})
+    world = replace(setup, scenario=scenario).world()
+    before, nothing, lost = world.registers, np.zeros(setup.node.size), 0.0
+    for interval in range(setup.first, setup.first + 12):
+        here = setup.reality.at(interval)
+        lost = world.step(interval, 20 * here.load_kw, 20 * here.load_kvar, nothing, nothing).losses_kw
+    net = world.registers.import_wh - world.registers.export_wh - before.import_wh + before.export_wh
+    return net[1:], (world.registers.reactive_varh - before.reactive_varh)[1:], lost
+
+
+def test_a_plant_differs_in_what_its_errors_name(setup: Setup) -> None:
+    """Reactive power moves no energy; unequal phases lose more in the wires; load that answers voltage draws less."""
+    energy, reactive, lost = lived(setup)
+    other_energy, other_reactive, _ = lived(setup, reactive_error=0.2)
+    assert np.allclose(other_energy, energy)
+    share = other_reactive[reactive != 0] / reactive[reactive != 0]
+    assert 0.8 <= share.min() < 0.9 < 1.1 < share.max() <= 1.2
+    same_energy, _, more_lost = lived(setup, phase_unbalance=0.5)
+    assert np.allclose(same_energy, energy)
+    assert more_lost > 1.01 * lost
+    less, _, _ = lived(setup, voltage_response=1.0)
+    assert (less <= energy + 1e-9).all()
+    assert less.sum() < 0.999 * energy.sum()

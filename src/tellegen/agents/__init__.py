@@ -8,7 +8,7 @@ for all homes of a feeder at once. Agents are handed a `Past` and nothing of wha
 
 from tellegen.agents.behaviour import DevicePowers, OffPeak, World
 from tellegen.agents.charging import expected_sessions, with_the_night_before
-from tellegen.agents.curves import Offers
+from tellegen.agents.curves import Offers, bid_at
 from tellegen.agents.devices import Batteries, DeviceError, HeatPumps, Inverters, Vehicles, WaterHeaters
 from tellegen.agents.fleet import Fleet, Response, connect
 from tellegen.agents.forecast import ForecastError, expected_prices, price_statistics
@@ -43,6 +43,7 @@ __all__ = [
     "Vehicles",
     "WaterHeaters",
     "World",
+    "bid_at",
     "connect",
     "expected_prices",
     "expected_sessions",

@@ -36,6 +36,19 @@ class Offers:
     row: IntArray
 
 
+def bid_at(orders: Orders, price: FloatArray) -> IntArray:
+    """What orders come to at a price, as a home reckons that hears no award, int64[m], mW.
+
+    Price-takers and whatever the price is good enough for, in full; of reactive power nothing: nobody knows its price.
+
+    Parameters
+    ----------
+    price : float64[m], at the home of each order, currency per kWh.
+    """
+    wanted = (orders.price_taker != 0) | ((orders.price_micros - price * MICROS) * orders.side >= 0)
+    return np.asarray(np.where(wanted & (orders.product == Product.ENERGY), orders.quantity_w * 1000, 0))
+
+
 @dataclass(slots=True)
 class OfferBook:
     """Collects order rows; `build` sorts them into `Offers`. Rows below 1 W are dropped.

@@ -146,7 +146,7 @@ class Fleet:
         Parameters
         ----------
         quantity_mw : int64[m], awards of the rows of ``offers.orders`` in mW (mvar).
-        deaf : bool[n], homes whose dispatch is lost or ignored; they behave as under a flat tariff.
+        deaf : bool[n], homes that ignore their dispatch; they behave as under a flat tariff.
 
         Raises
         ------

@@ -64,6 +64,11 @@ BENCHMARKS = {
         "strategies at random: what they earn at the gate's prices, and by the price run",
         "tellegen.assess.tricks",
     ),
+    "honest": Benchmark(
+        "days of homes that mean what they bid, over a plant that is not the market's model, ten seeds each: how far "
+        "what the price run settles is from the guide, and whom that costs how much (--seeds, --prices)",
+        "tellegen.assess.honest",
+    ),
     "city": Benchmark(
         "a synthetic city, one authenticated read and one signed bid per meter and five minutes: ingested, cleared on "
         "AC networks, settled, posted, with receipts (--meters, --intervals)",

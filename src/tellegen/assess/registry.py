@@ -62,7 +62,8 @@ class Options:
     networks : network files, folders or specs to measure besides the ones that ship with the product.
     install : peers that are absent are installed first, into environments of their own.
     seeds, kills : for `faults`, how many worlds are simulated and how many processes killed; 0: as many as it has. For
-        `peers`, of how many districts the noon is cleared; 0: one.
+        `peers`, of how many districts the noon is cleared; 0: one. For `honest`, how many times each day is played.
+    prices : for `honest`, a file of wholesale prices with the day that needs it.
     books, only : of the trial: how many books (0: as many as it has), or the one that is tried, ``GROUND:NUMBER``.
     meters : of the city, or of the shard that is opened; 0: as many as it has.
     intervals, scaling, hardware, folder : of the city: how long it is played, whether smaller ones are played before
@@ -79,6 +80,7 @@ class Options:
     install: bool = False
     seeds: int = 0
     kills: int = 0
+    prices: Path | None = None
     books: int = 0
     only: str = ""
     meters: int = 0
@@ -97,15 +99,21 @@ class Options:
 
 @dataclass(slots=True)
 class Report:
-    """Gathers the figures of a run, and notes on what was left out and why."""
+    """Gathers the figures of a run, what must be known before them, and notes on what was left out and why.
+
+    Attributes
+    ----------
+    about : that it is simulated, from what, at whose prices, and under which seed and rules.
+    """
 
     figures: list[Figure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    about: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Figures of one benchmark with the workload and machine they are of."""
+    """Figures of one benchmark with the workload and machine they are of, see `Report`."""
 
     name: str
     workload: str
@@ -113,12 +121,14 @@ class Result:
     quick: bool
     figures: tuple[Figure, ...]
     notes: tuple[str, ...]
+    about: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The document that the command line prints."""
         return {
             "name": self.name,
             "workload": self.workload,
+            **({"about": list(self.about)} if self.about else {}),
             "machine": self.machine,
             "quick": self.quick,
             "figures": [figure.as_json() for figure in self.figures],
@@ -157,7 +167,8 @@ def run_benchmark(benchmarks: Mapping[str, Benchmark], name: str, options: Optio
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, numpy {np.__version__}, "
         f"{'compiled elimination' if find_spec('numba') else 'SuperLU (extra `fast` is not installed)'}"
     )
-    return Result(name, entry.workload, machine, asked.quick, tuple(report.figures), tuple(report.notes))
+    told = tuple(report.figures), tuple(report.notes), tuple(report.about)
+    return Result(name, entry.workload, machine, asked.quick, *told)
 
 
 def median_figure(

@@ -33,6 +33,8 @@ from tellegen.records.market import PRICE_RUN, REAL_TIME
 from tellegen.rules.price_run import PriceRun
 from tellegen.simulation.play import simulate_day
 from tellegen.simulation.scenario import demo_scenario, with_options
+from tellegen.simulation.setup import prepare
+from tellegen.simulation.summary import about
 from tellegen.units import INTERVALS_PER_HOUR, MICROS, IntArray
 
 GAIN_MAX = 0.01
@@ -316,6 +318,7 @@ def measure(options: Options, report: Report) -> None:
         run = Path(folder) / "day"
         options.progress(f"playing the demo's day{' (the first hours of it)' if options.quick else ''}")
         simulate_day(scenario, run, lambda *done: None)
+        report.about += about(prepare(scenario))
         with ShardRecord.open(run) as record:
             try_all(record, record.feeders[0].name, options, report)
 

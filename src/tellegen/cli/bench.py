@@ -33,9 +33,14 @@ def bench(
     seeds: Annotated[
         int,
         typer.Option(
-            min=0, help="For `faults`: how many worlds to simulate. For `peers`: of how many districts the noon."
+            min=0,
+            help="For `faults`: how many worlds to simulate. For `peers`: of how many districts the noon. "
+            "For `honest`: how many times each day.",
         ),
     ] = 0,
+    prices: Annotated[
+        Path | None, typer.Option(help="For `honest`: AEP's real-time prices, for the day that needs them.")
+    ] = None,
     kills: Annotated[int, typer.Option(min=0, help="For `faults`: how many times to kill a writer, and a server.")] = 0,
     books: Annotated[int, typer.Option(min=0, help="For `trial`: how many random books, over all feeders.")] = 0,
     only: Annotated[str, typer.Option(help="For `trial`: repeat one book, as FEEDER:NUMBER, and say all of it.")] = "",
@@ -86,6 +91,7 @@ def bench(
         install=install,
         seeds=seeds,
         kills=kills,
+        prices=prices,
         books=books,
         only=only,
         meters=meters,
@@ -115,7 +121,7 @@ def bench(
 
 
 def _print(result: Result) -> None:
-    print(f"{result.workload}\n{result.machine}{', quick' if result.quick else ''}")
+    print("\n".join([*result.about, result.workload, f"{result.machine}{', quick' if result.quick else ''}"]))
     for figure in result.figures:
         print(f"  {figure.value:12.6g} {figure.unit:14s} {figure.name}{_verdict(figure)}")
         said = [f"{key} {value:.6g}" for key, value in figure.spread.items()]

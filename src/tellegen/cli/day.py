@@ -29,6 +29,14 @@ PriceDay = Annotated[
     datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day of the price file that stands for the market day.")
 ]
 Hours = Annotated[int | None, typer.Option(min=4, max=25, help="Play only the first hours of the day (a rehearsal).")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Decides everything drawn, instead of the scenario's.")]
+Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The day that is played.")]
+VMin = Annotated[float | None, typer.Option(min=0.5, max=1.0, help="Lower voltage limit at every node, pu.")]
+VMax = Annotated[float | None, typer.Option(min=1.0, max=1.5, help="Upper voltage limit at every node, pu.")]
+Deaf = Annotated[
+    float | None, typer.Option(min=0.0, max=0.5, help="Share of homes that bid and never do as they are awarded.")
+]
+Lost = Annotated[float | None, typer.Option(min=0.0, max=0.5, help="Share of awards that reach nobody.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON document.")]
 
 
@@ -38,17 +46,35 @@ def demo(
     prices: Prices = None,
     price_day: PriceDay = None,
     hours: Hours = None,
+    seed: Seed = None,
+    day: Day = None,
+    v_min: VMin = None,
+    v_max: VMax = None,
+    deaf: Deaf = None,
+    lost: Lost = None,
     as_json: AsJson = False,
 ) -> None:
     """One day on a real feeder, from bid to bill.
 
     Without --out the run goes to ./tellegen-demo and replaces an earlier demo there.
     """
-    from tellegen.simulation.scenario import demo_scenario
+    from tellegen.simulation.scenario import demo_scenario, with_options
 
     directory = out if out is not None else DEMO_DIRECTORY
     earlier = out is None and (directory / "journal").is_dir() and (directory / "summary.json").is_file()
-    _simulate(demo_scenario(), directory, prices, price_day, hours, as_json, replace=earlier)
+    chosen = with_options(
+        demo_scenario(),
+        seed=seed,
+        day=day.date() if day else None,
+        v_min_pu=v_min,
+        v_max_pu=v_max,
+        deaf=deaf,
+        lost=lost,
+        prices=prices,
+        price_day=price_day.date() if price_day else None,
+        hours=hours,
+    )
+    _simulate(chosen, directory, as_json, replace=earlier)
 
 
 @app.command()
@@ -58,30 +84,37 @@ def run(
     prices: Prices = None,
     price_day: PriceDay = None,
     hours: Hours = None,
+    seed: Seed = None,
+    day: Day = None,
+    v_min: VMin = None,
+    v_max: VMax = None,
+    deaf: Deaf = None,
+    lost: Lost = None,
     as_json: AsJson = False,
 ) -> None:
     """Play any scenario: a feeder, a day, prices, faults."""
-    from tellegen.simulation.scenario import read_scenario
+    from tellegen.simulation.scenario import read_scenario, with_options
 
-    _simulate(read_scenario(scenario), out, prices, price_day, hours, as_json)
+    chosen = with_options(
+        read_scenario(scenario),
+        seed=seed,
+        day=day.date() if day else None,
+        v_min_pu=v_min,
+        v_max_pu=v_max,
+        deaf=deaf,
+        lost=lost,
+        prices=prices,
+        price_day=price_day.date() if price_day else None,
+        hours=hours,
+    )
+    _simulate(chosen, out, as_json)
 
 
-def _simulate(
-    scenario: Scenario,
-    out: Path,
-    prices: Path | None,
-    price_day: datetime | None,
-    hours: int | None,
-    as_json: bool,
-    *,
-    replace: bool = False,
-) -> None:
+def _simulate(scenario: Scenario, out: Path, as_json: bool, *, replace: bool = False) -> None:
     """Play and print; with `replace` an earlier run at `out` goes once the new one is complete, and not before."""
     from tellegen.simulation.play import simulate_day
-    from tellegen.simulation.scenario import with_options
 
     started = time.monotonic()
-    chosen = with_options(scenario, prices=prices, price_day=price_day.date() if price_day else None, hours=hours)
     bar = _progress()
     tasks: dict[str, TaskID] = {}
 
@@ -98,7 +131,7 @@ def _simulate(
     if replace:
         shutil.rmtree(fresh, ignore_errors=True)
     try:
-        simulated = simulate_day(chosen, fresh, progress)
+        simulated = simulate_day(scenario, fresh, progress)
     finally:
         # A bar that never started would still print an empty line above the error.
         if tasks:

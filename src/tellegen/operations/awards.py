@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 import numpy as np
 
 from tellegen.operations.book import Book
-from tellegen.operations.exchange import Awarded, Published
+from tellegen.operations.exchange import Awarded, PriceRole, Published
 from tellegen.operations.holds import held_until
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.state import NONE, cut_of
-from tellegen.operations.timetable import day_ahead_at, day_bounds, day_of, periods, real_time_at
+from tellegen.operations.timetable import day_ahead_at, day_bounds, day_of, periods, real_time_at, settle_at
 from tellegen.records import Awards, Clearings, Gates, Prices, Refusal, RefusedOrders
-from tellegen.records.market import DAY_AHEAD
+from tellegen.records.market import DAY_AHEAD, PRICE_RUN, REAL_TIME
 from tellegen.units import IntArray
 
 
@@ -22,13 +24,15 @@ def awarded_to(record: ShardRecord, source: str, market: str, first: int) -> Awa
     ----------
     record : up to date (`ShardRecord.refresh`).
     source : as in the registry; that it is the one who asks is the caller's to know.
+    market : of the bids, or the price run that settles an interval for which they were brought in real time.
     first : first interval of the delivery day, or of the period in real time.
     """
-    gates = record.about(Gates, "", first, market)
+    bid_in = REAL_TIME if market == PRICE_RUN else market
+    gates = record.about(Gates, "", first, bid_in)
     cut = cut_of(record.header(gates[0])) if gates else len(record.intake)
     hours = _periods(record, market, first)
-    about = record.submitted.brought(source, market, first, cut)
-    book = Book.of(record, market, hours, cut, gates[0] if gates else None, about)
+    about = record.submitted.brought(source, bid_in, first, cut)
+    book = Book.of(record, bid_in, hours, cut, gates[0] if gates else None, about)
     found = _Found()
     for _, bids in sorted(book.bids.items()):
         batches, of_batch = np.unique(bids.entry, return_inverse=True)
@@ -69,6 +73,20 @@ def awarded_to(record: ShardRecord, source: str, market: str, first: int) -> Awa
         reactive_micros=reactive,
         held_until=until,
         refusal=refusal,
+        **_settled(record, market, first),
+    )
+
+
+def _settled(record: ShardRecord, market: str, first: int) -> _Settled:
+    """What prices of a market are good for, and where and when those stand that settle."""
+    book = record.rulebook
+    if market == DAY_AHEAD:
+        return _Settled(prices=PriceRole.SETTLES, settled_in=market, settled_at=day_ahead_at(book, day_of(book, first)))
+    has_run = book.at(day_of(book, first)).price_run is not None
+    return _Settled(
+        prices=PriceRole.GUIDE if has_run and market == REAL_TIME else PriceRole.SETTLES,
+        settled_in=PRICE_RUN if has_run else REAL_TIME,
+        settled_at=settle_at(book, first) if has_run else real_time_at(book, first),
     )
 
 
@@ -81,6 +99,14 @@ def published_of(record: ShardRecord, market: str, interval: int) -> tuple[Publi
             prices = record.table(record.cause(clearing, Prices), Prices)
             found.append(Published(feeder.name, prices, record.table(clearing, Clearings)))
     return tuple(found)
+
+
+class _Settled(TypedDict):
+    """The last columns of `Awarded`."""
+
+    prices: PriceRole
+    settled_in: str
+    settled_at: int
 
 
 class _Found:

@@ -7,6 +7,7 @@ operator cannot tell which.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 import numpy as np
@@ -43,7 +44,8 @@ class AwardsRequest:
     Attributes
     ----------
     origin : name of the shard's log. source : its name in the registry. market, interval : of the submission; of a
-        day-ahead market the first interval of the delivery day.
+        day-ahead market the first interval of the delivery day. "price_run" asks for the prices at which an interval
+        of real time settled, of those whose bids it brought for it.
     asked_at : seconds since the epoch; a request is good for a minute around it.
 
     >>> AwardsRequest("shard.example", "gateway", "real_time", 7, 2100).to_bytes().splitlines()[0]
@@ -70,9 +72,16 @@ class AwardsRequest:
         return "".join(f"{field}\n" for field in fields).encode("ascii")
 
 
+class PriceRole(StrEnum):
+    """What a price is good for: devices answer a guide, money follows what settles."""
+
+    GUIDE = "guide"
+    SETTLES = "settles"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Awarded:
-    """What one gate gave to some customers; what is not listed was awarded nothing.
+    """What one gate gave to some customers; what is not listed was awarded nothing. A price run awards nothing.
 
     Attributes
     ----------
@@ -86,6 +95,9 @@ class Awarded:
     held_until : int64[m], first interval in which each one's orders count again; 0: these counted. Who claimed and did
         not deliver is on hold until then: its orders are refused (`Refusal.NOT_DELIVERED`), and gates take what its
         meter usually shows.
+    prices : what these prices are good for.
+    settled_in, settled_at : the market under which prices that settle are asked for, and from when on, seconds since
+        the epoch; this one where these are they.
     """
 
     market: str
@@ -101,6 +113,9 @@ class Awarded:
     reactive_micros: IntArray
     refusal: IntArray
     held_until: IntArray
+    prices: PriceRole
+    settled_in: str
+    settled_at: int
 
     def refused(self) -> list[tuple[int, RowProblem]]:
         """Customer, and period with the reason and what would be right, of each whose orders were not taken."""

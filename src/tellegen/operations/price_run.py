@@ -98,8 +98,7 @@ def run_orders(
     meant = energy & (award > 0) & believed & (orders.side == np.sign(metered.net_w)[at])
     filled = np.zeros(len(orders), dtype=np.int64)
     if rules.fills:
-        limit = np.minimum(award + award * rules.growth_ppm // MICROS, orders.quantity_w)
-        filled = _filled(orders, at, np.where(meant, limit, 0), np.abs(metered.net_w))
+        filled = _filled(orders, at, np.where(meant, award, 0), np.abs(metered.net_w))
         filled[~priced] = 0  # as inflexible as all the rest
     fixed_w = metered.net_w - _sums(at, filled * orders.side, metered)
     with_energy = filled * orders.side * orders.var_per_kw // MW_PER_W
@@ -112,7 +111,12 @@ def run_orders(
         reactive = np.where(stays, np.minimum(award + award * rules.reactive_more_ppm // MICROS, orders.quantity_w), 0)
     fixed_var = metered.net_var - _sums(at, with_energy + np.where(reactive > 0, signed, 0), metered)
 
-    relief = np.zeros(len(orders), dtype=np.int64)
+    # what the gate awarded in part was its margin; where that now lies a little further on, it still is
+    grown = np.where(award < orders.quantity_w, filled * rules.growth_ppm // MICROS, 0)
+    room_w = (Side.BUY, metered.import_w - metered.net_w), (Side.SELL, metered.export_w + metered.net_w)
+    more, relief = np.zeros((2, len(orders)), dtype=np.int64)
+    for side, room in room_w:
+        more += _filled(orders, at, np.where(orders.side == side, grown, 0), np.maximum(room, 0))
     if rules.relief:
         apart = np.abs(metered.net_w - awarded.net_w)
         kept = apart <= np.abs(awarded.net_w) * rules.relief_share_ppm // MICROS + rules.relief_w
@@ -120,7 +124,7 @@ def run_orders(
         helps = np.where(orders.side == Side.SELL, price >= root_price_micros, price <= root_price_micros)
         open_w = np.where(energy & priced & believed & kept[at] & helps, orders.quantity_w - award, 0)
         shown_w = np.abs(metered.net_w) + rules.relief_w
-        for side, room in ((Side.BUY, metered.import_w - metered.net_w), (Side.SELL, metered.export_w + metered.net_w)):
+        for side, room in room_w:
             mine = np.where(orders.side == side, open_w, 0)
             relief += _filled(orders, at, mine, np.clip(room, 0, shown_w))
 
@@ -128,7 +132,7 @@ def run_orders(
         [
             inflexible(metered.customer, metered.node, fixed_w, Product.ENERGY),
             inflexible(metered.customer, metered.node, fixed_var, Product.REACTIVE),
-            _with_quantity(orders, filled + relief),
+            _with_quantity(orders, np.minimum(filled + np.maximum(more, relief), orders.quantity_w)),
             _with_quantity(orders, reactive),
         ]
     )

@@ -152,14 +152,17 @@ def _by_node(frame: pl.DataFrame, value: str, index_of: dict[int, int], window: 
 
 
 def _markets(tables: Tables, window: Window, index_of: dict[int, int]) -> dict[str, object]:
-    frame = tables.read("prices", ["market", "interval", "node_index", "energy", *PARTS, "low", "high"])
-    if frame is None or not index_of:
+    columns = ["market", "interval", "node_index", "energy", *PARTS, "low", "high"]
+    settled, guide = tables.read("prices", columns), tables.read("guide_prices", columns)
+    if settled is None or not index_of:
         return {}
-    inside = window.cut(frame)
     markets: dict[str, object] = {}
-    for market in ("real_time", "day_ahead"):
-        rows = inside.filter(pl.col("market") == market)
-        if rows.is_empty():
+    for name, frame, market in (
+        ("real_time", settled, "real_time"),
+        ("day_ahead", settled, "day_ahead"),
+        ("guide", guide, "real_time"),
+    ):
+        if frame is None or (rows := window.cut(frame).filter(pl.col("market") == market)).is_empty():
             continue
         series: dict[str, object] = {}
         for column in ("energy", *PARTS, "low", "high"):
@@ -174,7 +177,7 @@ def _markets(tables: Tables, window: Window, index_of: dict[int, int]) -> dict[s
             if column == "root" and (prices == prices[0]).all():
                 prices = prices[:1]
             series[column] = pack_series(prices, PRICE_STEP_MICROS * 1e-4)  # micros per kWh to cents per kWh
-        markets[market] = series
+        markets[name] = series
     return markets
 
 

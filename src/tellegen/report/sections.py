@@ -21,6 +21,7 @@ from tellegen.report.words import (
     in_order,
     in_words,
     long_date,
+    market_titles,
     money,
     number,
     scientific,
@@ -96,7 +97,8 @@ def tiles(summary: Summary) -> str:
         shown.append(("Limits broken", number(market.voltage_violations), note, mood))
     prices = summary.prices.get("real_time")
     if prices and prices.mean is not None and prices.min is not None and prices.max is not None:
-        note = f"per kWh; from {number(100 * prices.min, 1)} to {number(100 * prices.max, 1)} over nodes and day"
+        settled = "per kWh, as settled" if "guide" in summary.prices else "per kWh"
+        note = f"{settled}; from {number(100 * prices.min, 1)} to {number(100 * prices.max, 1)} over nodes and day"
         shown.append(("Mean price", f"{number(100 * prices.mean, 1)}\xa0{cent(currency)}", note, ""))
     if market and market.losses_percent is not None:
         note = (
@@ -162,7 +164,7 @@ def price_table(summary: Summary) -> str:
     if not summary.prices:
         return ""
     cents = f"{cent(summary.currency)}/kWh"
-    markets = in_order(summary.prices, MARKET_TITLES)
+    markets, titles = in_order(summary.prices, MARKET_TITLES), market_titles(summary.prices)
     parts = [part for part in PART_TITLES if any(part in p.parts_mean for p in summary.prices.values())]
     head = "".join(
         f"<th scope='col'>{escape(t)}</th>"
@@ -174,16 +176,23 @@ def price_table(summary: Summary) -> str:
         values = [p.min, p.mean, p.max, *(p.parts_mean.get(part) for part in parts)]
         cells = "".join(f"<td>{escape(NONE if v is None else number(100 * v, 2))}</td>" for v in values)
         cells += f"<td>{number(p.negative_intervals)}</td><td>{number(p.ranges)}</td>"
-        rows.append(f'<tr><th scope="row">{escape(MARKET_TITLES.get(market, in_words(market)))}</th>{cells}</tr>')
+        title = escape(titles.get(market, in_words(market)))
+        rows.append(f'<tr><th scope="row">{title}</th>{cells}</tr>')
         if p.parts_largest:
             largest = [None, None, None, *(p.parts_largest.get(part) for part in parts)]
             cells = "".join(f"<td>{'' if v is None else escape(number(100 * v, 2))}</td>" for v in largest)
             rows.append(f'<tr><th scope="row">largest part</th>{cells}<td></td><td></td></tr>')
+    said = (
+        "Settled: what real time is paid at, cleared again on what meters show. Guide: the prices that came with the "
+        "awards, which devices answered. "
+        if "guide" in summary.prices
+        else ""
+    )
     return (
         f'<div class="scroll"><table class="figures"><thead><tr><th>{escape(cents)}</th>{head}'
         "<th scope='col'>intervals below zero</th><th scope='col'>with a range</th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
-        '<p class="note">With a range: any price between two ends would clear the market; the middle settles.</p>'
+        f'<p class="note">{said}With a range: any price between two ends would clear the market; the middle counts.</p>'
     )
 
 

@@ -22,6 +22,7 @@ from tellegen.report.words import (
     in_order,
     in_words,
     long_date,
+    market_titles,
     number,
     symbol,
 )
@@ -92,7 +93,7 @@ def _prices(summary: Summary) -> Table:
     for market in in_order(summary.prices, MARKET_TITLES):
         prices = summary.prices[market]
         values = [prices.min, prices.mean, prices.max, *(prices.parts_mean.get(part) for part in parts)]
-        name = escape(MARKET_TITLES.get(market, in_words(market)))
+        name = escape(market_titles(summary.prices).get(market, in_words(market)))
         table.add_row(name, *(NONE if v is None else number(v, 4) for v in values), number(prices.negative_intervals))
         if prices.parts_largest:
             largest = (prices.parts_largest.get(part) for part in parts)

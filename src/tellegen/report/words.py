@@ -46,12 +46,15 @@ DEVICE_TITLES = {
 }
 PART_TITLES = {"root": "wholesale", "losses": "losses", "congestion": "congestion", "voltage": "voltage"}
 MARKET_TITLES = {"real_time": "Real time", "day_ahead": "Day ahead", "guide": "Guide"}
+SETTLED = "Settled"
+"""Of real time, where a guide stands beside it."""
 STATUSES = ("optimal", "relaxed", "fallback")
 SYMBOLS = {"EUR": "€", "USD": "$", "GBP": "£"}
 # Not strftime's: a report reads the same whatever the locale.
 _FIRST_HALF = ("January", "February", "March", "April", "May", "June")
 _MONTHS = (*_FIRST_HALF, "July", "August", "September", "October", "November", "December")
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_SEASONS = ("winter", "spring", "summer", "autumn")
 MINUS = "\N{MINUS SIGN}"
 NONE = "\N{EN DASH}"
 
@@ -59,6 +62,15 @@ NONE = "\N{EN DASH}"
 def in_words(name: str) -> str:
     """A key as words: ``time_of_use`` becomes ``time of use``."""
     return name.replace("_", " ")
+
+
+def market_titles(markets: Iterable[str]) -> dict[str, str]:
+    """Titles of markets beside each other: with a guide among them, prices of real time are those that settled.
+
+    >>> market_titles(["real_time", "day_ahead"])["real_time"], market_titles(["real_time", "guide"])["real_time"]
+    ('Real time', 'Settled')
+    """
+    return MARKET_TITLES | ({"real_time": SETTLED} if "guide" in markets else {})
 
 
 def world_phrase(name: str) -> str:
@@ -122,6 +134,15 @@ def scientific(value: float | None) -> str:
     mantissa, exponent = f"{value:.1e}".split("e")
     raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"{mantissa} × 10{raised}".replace("-", MINUS)
+
+
+def season(day: date) -> str:
+    """Of the northern half of the world.
+
+    >>> season(date(2016, 3, 26)), season(date(2016, 12, 14))
+    ('spring', 'winter')
+    """
+    return _SEASONS[day.month % 12 // 3]
 
 
 def long_date(day: date) -> str:

@@ -27,7 +27,9 @@ class PriceRun:
     relief : orders that were not awarded, sells at the price of the root or above and buys at it or below, stay on
         offer for homes whose net reading differs from their net award by no more than `relief_share_ppm` of that and
         `relief_w`; up to as much as they drew or fed in, and `relief_w`.
-    growth_ppm : by how much an order that was filled in full may be filled beyond its award.
+    growth_ppm : by how much an order that was awarded in part may be filled beyond what was delivered of it: it was at
+        the margin, and where neighbours differ from their awards by a little, it still is. None by default: which of
+        its orders counts as delivered its owner can choose.
     within_connection : orders of who asks for, or offers, more energy than its connection can carry are refused.
     within_devices : orders for a device that is not registered, or beyond what it can do, are refused.
     attested : so are those for a device for whose capacity nobody vouches.

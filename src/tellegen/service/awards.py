@@ -2,7 +2,8 @@
 
 ``POST /v1/awards?source=...&market=...&interval=...&time=...`` with the source's Ed25519 signature, in base64 in the
 header ``tellegen-signature``, over `operations.exchange.AwardsRequest`. The answer is one JSON document with the fields
-of `operations.exchange.Awarded`.
+of `operations.exchange.Awarded`. With ``market=price_run`` it holds, once the interval has settled, the prices at which
+it did, for the same customers; in real time they are a guide until then, and the answer says so.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ import numpy as np
 
 from tellegen.intake.limits import Reason, RefusedBatchError
 from tellegen.operations.awards import awarded_to
-from tellegen.operations.exchange import Awarded, AwardsRequest
+from tellegen.operations.exchange import Awarded, AwardsRequest, PriceRole
 from tellegen.operations.record import MARKET, ShardRecord
 
 ASKED_S_MAX = 60
 """A request is good for so long before and after its time: nobody can use an old one."""
-_PLAIN = ("market", "interval", "cleared")
+_PLAIN = ("market", "interval", "cleared", "prices", "settled_in", "settled_at")
 
 
 class AwardsReader(Protocol):
@@ -106,5 +107,8 @@ def awarded_of(document: Any) -> Awarded:
         market=str(document["market"]),
         interval=int(document["interval"]),
         cleared=bool(document["cleared"]),
+        prices=PriceRole(document["prices"]),
+        settled_in=str(document["settled_in"]),
+        settled_at=int(document["settled_at"]),
         **{name: np.array(values, dtype=np.int64) for name, values in columns.items()},
     )

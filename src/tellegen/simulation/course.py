@@ -11,7 +11,8 @@ after it                               awards and prices are fetched, and the da
 start of the day                       registers are read from which its energy counts
 a second before each interval          devices have done what they were awarded for the one before; its real-time price
                                        is published, everybody bids
-start of each interval                 the meters are read; then the gate closes, and the awards are fetched
+start of each interval                 the meters are read; then the gate closes, and the awards are fetched, and the
+                                       price at which the interval before last settled
 end of the day `CORRECTION_AFTER`      what the meter that failed had in its memory arrives
 =====================================  ===============================================================================
 """
@@ -27,7 +28,7 @@ import numpy as np
 
 from tellegen.errors import TellegenError
 from tellegen.operations.clock import Clock, Simulated
-from tellegen.operations.exchange import Awarded, AwardsRequest, Exchange
+from tellegen.operations.exchange import Awarded, AwardsRequest, Exchange, PriceRole
 from tellegen.operations.price_proof import NOTHING, Provenance
 from tellegen.operations.timetable import (
     Due,
@@ -41,7 +42,7 @@ from tellegen.operations.timetable import (
     settle_at,
 )
 from tellegen.records import RootPrices
-from tellegen.records.market import DAY_AHEAD, REAL_TIME
+from tellegen.records.market import DAY_AHEAD, PRICE_RUN, REAL_TIME
 from tellegen.simulation.batches import SignedBatch
 from tellegen.simulation.residents import Residents
 from tellegen.simulation.setup import Setup
@@ -54,6 +55,9 @@ DAY_AHEAD_MARKET, MARKET_DAY = "day-ahead market", "market day"
 CORRECTION_AFTER = timedelta(days=3)
 """The true readings of a meter that failed arrive at the end of the day so much later."""
 BEFORE_GATE_S = 1
+SETTLED_BEFORE = 2
+"""The price that settles an interval is asked for with the awards of the second one after it: it has settled then, and
+nobody waits for it."""
 AFTER_GATES = 15
 """Place of hearing among what is due at one time: the gates have closed, nothing else has been done."""
 
@@ -195,8 +199,13 @@ class World:
         self._hand_in(self.residents.bid(interval))
 
     def _hear(self, interval: int) -> None:
-        asked = self.residents.ask(REAL_TIME, interval, self.clock.now())
-        self.residents.hear(self.counter.awards(*asked))
+        now = self.clock.now()
+        heard = self.counter.awards(*self.residents.ask(REAL_TIME, interval, now))
+        self.residents.hear(heard)
+        settled = interval - SETTLED_BEFORE
+        if heard.prices is PriceRole.GUIDE and settled >= self.setup.first:
+            answer = self.counter.awards(*self.residents.ask(PRICE_RUN, settled, now))
+            self.residents.hear_settled(answer, SETTLED_BEFORE)
 
     def _read(self, interval: int) -> None:
         self._hand_in([self.residents.read(interval)])

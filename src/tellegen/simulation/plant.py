@@ -220,11 +220,12 @@ def count_violations(voltage_pu: FloatArray, loading_percent: FloatArray, limits
 
     Parameters
     ----------
-    voltage_pu : float64[N]. loading_percent : float64[K], per branch terminal; an element overloaded at both
-        of its ends counts once.
+    voltage_pu : float64[N], or [phases, N], of which any counts. loading_percent : float64[K], per branch terminal; an
+        element overloaded at both of its ends counts once.
     limits : network whose limits count.
     """
-    free = limits.free
-    outside = (voltage_pu < limits.v_min - LIMIT_TOLERANCE) | (voltage_pu > limits.v_max + LIMIT_TOLERANCE)
+    free, voltage = limits.free, np.atleast_2d(voltage_pu)
+    outside = (voltage < limits.v_min - LIMIT_TOLERANCE) | (voltage > limits.v_max + LIMIT_TOLERANCE)
+    anywhere = np.flatnonzero(outside.any(axis=0))
     over = np.flatnonzero(loading_percent > 100.0 * (1.0 + LIMIT_TOLERANCE))
-    return int(outside[free].sum()), len({limits.branches.element[k] for k in over.tolist()})
+    return int(np.isin(anywhere, free).sum()), len({limits.branches.element[k] for k in over.tolist()})

@@ -20,6 +20,7 @@ from tellegen.agents import (
     Plan,
     Response,
     Vehicles,
+    bid_at,
     expected_prices,
     expected_sessions,
     price_statistics,
@@ -82,6 +83,8 @@ class Residents:
         self._draw = np.random.Generator(np.random.PCG64([setup.scenario.seed, 4]))
         self._held = np.zeros(self._n, dtype=np.bool_)
         self._ignoring = self._draw.random(self._n) < setup.scenario.plant.ignored_dispatch
+        self._lost = np.random.Generator(np.random.PCG64([setup.scenario.seed, 6]))
+        self._unheard = np.zeros(self._n, dtype=np.bool_)  # bids for the interval, or what became of them, are lost
         self._lived_until = setup.first
         self._on_wires: tuple[Actual, Response] | None = None  # what devices did, before bids could wait for the wires
         self._plan: Plan | None = None
@@ -116,8 +119,12 @@ class Residents:
             self._plan = plan
         mean, deviation = price_statistics(self._local_prices)
         self._offers = self._fleet.real_time_orders(interval, plan, self._state, past, mean, deviation)
-        self._awarded_mw = np.zeros(len(self._offers.orders), dtype=np.int64)
-        return self._signed(self._offers.orders, REAL_TIME, interval)
+        orders = self._offers.orders
+        plant = self._setup.scenario.plant
+        self._awarded_mw = np.zeros(len(orders), dtype=np.int64)
+        sent = self._lost.random(self._n) >= plant.lost_bids
+        self._unheard = ~sent | (self._draw.random(self._n) < plant.lost_dispatch)
+        return self._signed(orders.take(sent[orders.customer - 1]), REAL_TIME, interval)
 
     # What is heard of the operator
 
@@ -144,25 +151,39 @@ class Residents:
         self._plan = self._fleet.replan(plan, setup.reality.past(self._planned_at), price=price)
 
     def hear(self, awarded: Awarded) -> None:
-        """Take in the awards of the interval that was last bid for; what is not named got nothing."""
+        """Take in the awards of the interval that was last bid for; what is not named got nothing.
+
+        Homes that hear nothing do what they bid at the last price that they know.
+        """
         assert self._offers is not None
-        begin = np.searchsorted(self._offers.orders.customer, awarded.customer)
+        orders = self._offers.orders
+        begin = np.searchsorted(orders.customer, awarded.customer)
         self._awarded_mw[begin + awarded.order] = awarded.quantity_mw
-        here = self._local_prices[:, -1].copy()  # where no price is known, the last one stands
         self._held = np.isin(np.arange(1, self._n + 1), awarded.whose[awarded.held_until > 0])
-        for status, energy_micros in zip(awarded.status, awarded.energy_micros, strict=True):
-            here[awarded.whose[status >= 0] - 1] = energy_micros[status >= 0] / MICROS
+        alone = self._unheard[orders.customer - 1]
+        last = self._local_prices[:, -1]
+        self._awarded_mw[alone] = bid_at(orders, last[orders.customer - 1])[alone]
+        here = _at_homes(awarded, last)
+        here[self._unheard] = last[self._unheard]
         self._local_prices = np.concatenate([self._local_prices[:, 1:], here[:, None]], axis=1)
+
+    def hear_settled(self, settled: Awarded, ago: int) -> None:
+        """Remember of an interval at which price it settled, in place of its guide.
+
+        Parameters
+        ----------
+        ago : intervals since, before the one that was last heard of.
+        """
+        self._local_prices[:, -1 - ago] = _at_homes(settled, self._local_prices[:, -1 - ago])
 
     # What happens
 
     def live(self, interval: int) -> None:
         """Devices follow their awards, but for the deaf and those on hold; the wires carry it when meters are read."""
-        setup = self._setup
         assert self._offers is not None
-        actual = setup.reality.at(interval)
-        deaf = self._ignoring | self._held | (self._draw.random(self._n) < setup.scenario.plant.lost_dispatch)
-        response = self._fleet.respond(interval, self._state, actual, self._offers, self._awarded_mw, deaf=deaf)
+        actual, state = self._setup.reality.at(interval), self._state
+        deaf = self._ignoring | self._held
+        response = self._fleet.respond(interval, state, actual, self._offers, self._awarded_mw, deaf=deaf)
         self._state, self._lived_until = response.state, interval + 1
         self._on_wires = actual, response
 
@@ -218,6 +239,14 @@ class Residents:
 
     def _sign(self, customer: int, message: bytes) -> bytes:
         return bytes(crypto_sign(message, self._secret[customer - 1])[:_SIGNATURE_BYTES])
+
+
+def _at_homes(awarded: Awarded, otherwise: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Prices of an answer by home, currency per kWh; `otherwise` where it knows none."""
+    here = otherwise.copy()
+    for status, energy_micros in zip(awarded.status, awarded.energy_micros, strict=True):
+        here[awarded.whose[status >= 0] - 1] = energy_micros[status >= 0] / MICROS
+    return here
 
 
 def _of_period(orders: Orders, period: int) -> Orders:

@@ -57,10 +57,14 @@ class Prices(_Section):
 
 
 class PlantErrors(_Section):
-    """How reality differs from the market's model."""
+    """How reality differs from the market's model, and what becomes of messages."""
 
     impedance_error: Share = 0.10
+    reactive_error: Share = 0.0
+    phase_unbalance: Share = 0.0
+    voltage_response: float = Field(default=0.0, ge=0.0, le=2.0)
     movement: Share = 0.10
+    lost_bids: Share = 0.0
     lost_dispatch: Share = 0.01
     ignored_dispatch: Share = 0.02
 
@@ -132,18 +136,37 @@ def _parse(text: str, source: str) -> Scenario:
 
 
 def with_options(
-    scenario: Scenario, *, prices: Path | None = None, price_day: date | None = None, hours: int | None = None
+    scenario: Scenario,
+    *,
+    seed: int | None = None,
+    day: date | None = None,
+    v_min_pu: float | None = None,
+    v_max_pu: float | None = None,
+    deaf: float | None = None,
+    lost: float | None = None,
+    prices: Path | None = None,
+    price_day: date | None = None,
+    hours: int | None = None,
 ) -> Scenario:
-    """A scenario with what the command line asks for besides.
+    """A scenario with what the command line asks for besides, which is in range; `deaf` and `lost` are the plant's
+    `ignored_dispatch` and `lost_dispatch`.
 
     A fault that would fall outside a day cut short moves to its second hour and lasts no longer than a
     third of the day.
     """
-    changed: dict[str, object] = {}
+
+    def given(section: BaseModel, **values: object) -> BaseModel:
+        return section.model_copy(update={name: value for name, value in values.items() if value is not None})
+
+    changed: dict[str, object] = {
+        "seed": scenario.seed if seed is None else seed,
+        "feeder": given(scenario.feeder, v_min_pu=v_min_pu, v_max_pu=v_max_pu),
+        "day": given(scenario.day, date=day, hours=hours),
+        "plant": given(scenario.plant, ignored_dispatch=deaf, lost_dispatch=lost),
+    }
     if prices is not None or price_day is not None:
         changed["prices"] = Prices(file=prices or scenario.prices.file, day=price_day or scenario.prices.day)
     if hours is not None:
-        changed["day"] = scenario.day.model_copy(update={"hours": hours})
         fault = scenario.fault
         if fault is not None and fault.start_hour + fault.hours >= hours:
             changed["fault"] = fault.model_copy(update={"start_hour": 1, "hours": max(min(fault.hours, hours // 3), 1)})

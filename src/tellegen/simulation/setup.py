@@ -95,7 +95,7 @@ class Setup:
         """A fresh plant with all meters at their starting registers."""
         errors = self.scenario.plant
         plant = Plant(self.community.case, perturb=errors.impedance_error, seed=self.scenario.seed)
-        return FeederWorld(plant, self.node, self.limits, errors.movement, self.scenario.seed)
+        return FeederWorld(plant, self.node, self.limits, errors, self.scenario.seed)
 
     @property
     def feeder(self) -> str:

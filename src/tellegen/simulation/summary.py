@@ -10,20 +10,17 @@ from numpy.typing import NDArray
 
 from tellegen.records import Account, Postings
 from tellegen.report.figures import Json, eur
-from tellegen.report.words import DEVICE_TITLES, WORLD_TITLES, long_date, number, world_phrase
+from tellegen.report.words import DEVICE_TITLES, WORLD_TITLES, long_date, number, season, world_phrase
 from tellegen.settlement import RetailBills, RetailLine, compare_bills
 from tellegen.simulation.baseline import bills
 from tellegen.simulation.setup import Setup
 from tellegen.simulation.world_day import DEVICE_KINDS, WorldDay
 from tellegen.units import INTERVALS_PER_HOUR, MICROS, NANOS, exact_sum, format_money, interval_start
 
-_SEASONS = ("winter", "spring", "summer", "autumn")
-
 
 def about(setup: Setup) -> list[str]:
     """What whoever sees a figure of the day must know first: that it is simulated, from what, and under whose rules."""
     scenario, community, rules = setup.scenario, setup.community, setup.rules
-    season = _SEASONS[community.day.month % 12 // 3]
     grid = scenario.feeder.grid.rpartition(":")[2]
     counts = community.devices
     kinds = [
@@ -34,7 +31,7 @@ def about(setup: Setup) -> list[str]:
     changed = any(each.here != each.data_set for each in counts.values())
     devices = f"Devices {'are multiplied' if changed else 'are those of the data set'}; here, and in the data set"
     return [
-        f"Simulated: a {season} day, {long_date(community.day)}, on the SimBench feeder {grid}; "
+        f"Simulated: a {season(community.day)} day, {long_date(community.day)}, on the SimBench feeder {grid}; "
         "load, sun and need of heat are the data set's.",
         f"{devices}: {', '.join(kinds)}." if kinds else "Nobody has devices.",
         f"Wholesale prices - {setup.wholesale.source}; {rules.root_prices.words}.",

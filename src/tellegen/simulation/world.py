@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellegen.grid import Network
-from tellegen.simulation.plant import Plant, count_violations
+from tellegen.simulation.plant import Plant, PlantState, count_violations
+from tellegen.simulation.scenario import PlantErrors
 from tellegen.units import INTERVALS_PER_HOUR
 
 FloatArray = NDArray[np.float64]
@@ -20,6 +21,7 @@ IntArray = NDArray[np.int64]
 
 SUBSTEPS = 3
 """Solutions of the plant per market interval; load moves between them."""
+PHASES = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,8 +32,8 @@ class Observation:
     ----------
     net_kw, net_kvar : float64[n], mean net withdrawal of each customer.
     root_kw, root_kvar, losses_kw : means over the interval.
-    voltage_pu : float64[N], mean magnitude at each node.
-    voltage_violations : nodes whose mean voltage is outside the limits.
+    voltage_pu : float64[N], mean magnitude at each node, over its phases too.
+    voltage_violations : nodes whose mean voltage is outside the limits, in any phase.
     loading_violations : branches above their rating in the mean, at either end.
     loading_percent_max : largest mean loading.
     overload_percent : by how much mean loadings are above 100, summed over branch ends.
@@ -74,13 +76,26 @@ class FeederWorld:
     plant : solved `SUBSTEPS` times per interval.
     node : int64[n], node of each customer.
     limits : network whose voltage limits and ratings count as violated (without the market's margin).
-    movement : standard deviation of a home's base load within an interval, share of its mean.
-    seed : draws the movement; the same in every world of a scenario.
+    errors : of which the world knows how load moves, how it answers voltage, how far its reactive power is from what is
+        forecast, and how it is spread over the phases.
+    seed : draws all that; the same in every world of a scenario.
+
+    Notes
+    -----
+    Base load draws its power times ``V^voltage_response``, at the voltage of the solution before. With
+    `phase_unbalance` each phase is a network of its own, with thrice its load: what one phase draws lifts no other, as
+    it would through a neutral.
     """
 
-    def __init__(self, plant: Plant, node: IntArray, limits: Network, movement: float, seed: int) -> None:
+    def __init__(self, plant: Plant, node: IntArray, limits: Network, errors: PlantErrors, seed: int) -> None:
         self._plant, self._node, self._limits = plant, node, limits
-        self._movement, self._seed = movement, seed
+        self._errors, self._seed = errors, seed
+        self._voltage = np.ones(len(limits.nodes))
+        draw = np.random.Generator(np.random.PCG64([seed, 5]))
+        self._reactive = 1.0 + errors.reactive_error * draw.uniform(-1.0, 1.0, node.size)
+        apart = draw.uniform(-1.0, 1.0, (PHASES, node.size))
+        spread = 1.0 + errors.phase_unbalance * (apart - apart.mean(axis=0))
+        self._shares = spread if errors.phase_unbalance else np.ones((1, node.size))
         meters = node.size + 1
         # Registers start where meters stand that have run for a year or two.
         start = np.random.Generator(np.random.PCG64([seed, 3])).integers(10**6, 10**7, (2, meters)).astype(np.float64)
@@ -94,22 +109,24 @@ class FeederWorld:
         hours = 1.0 / (INTERVALS_PER_HOUR * SUBSTEPS)
         imports, exports = self.registers.import_wh.copy(), self.registers.export_wh.copy()
         reactive = self.registers.reactive_varh.copy()
-        states, nets = [], []
+        phases, nets = [], []
         for factor in factors:
-            net_kw, net_kvar = base_kw * factor + device_kw, base_kvar * factor + device_kvar
-            demand = np.zeros(len(self._limits.nodes), dtype=np.complex128)
-            np.add.at(demand, self._node, net_kw + 1j * net_kvar)
-            state = self._plant.solve(demand)
-            power_w = 1000.0 * np.concatenate([[state.root_kw], net_kw])
+            drawn = factor * self._voltage[self._node] ** self._errors.voltage_response
+            net_kw, net_kvar = base_kw * drawn + device_kw, base_kvar * self._reactive * drawn + device_kvar
+            states = [self._solved((net_kw + 1j * net_kvar) * share) for share in self._shares]
+            self._voltage = np.mean([s.voltage_pu for s in states], axis=0)
+            power_w = 1000.0 * np.concatenate([[np.mean([s.root_kw for s in states])], net_kw])
             imports += np.maximum(power_w, 0.0) * hours
             exports += np.maximum(-power_w, 0.0) * hours
-            reactive += 1000.0 * np.concatenate([[state.root_kvar], net_kvar]) * hours
-            states.append(state)
+            reactive += 1000.0 * np.concatenate([[np.mean([s.root_kvar for s in states])], net_kvar]) * hours
+            phases.append(states)
             nets.append((net_kw, net_kvar))
         self.registers = Registers(imports, exports, reactive)
-        voltage = np.mean([s.voltage_pu for s in states], axis=0)
-        loading = np.mean([s.loading_percent for s in states], axis=0)
-        voltage_violations, loading_violations = count_violations(voltage, loading, self._limits)
+        states = [state for each in phases for state in each]
+        by_phase = np.mean([[s.voltage_pu for s in each] for each in phases], axis=0)
+        voltage = np.asarray(by_phase.mean(axis=0))
+        loading = np.mean([[s.loading_percent for s in each] for each in phases], axis=0).max(axis=0)
+        voltage_violations, loading_violations = count_violations(by_phase, loading, self._limits)
         return Observation(
             net_kw=np.mean([kw for kw, _ in nets], axis=0),
             net_kvar=np.mean([kvar for _, kvar in nets], axis=0),
@@ -123,8 +140,14 @@ class FeederWorld:
             overload_percent=float(np.maximum(loading - 100.0, 0.0).sum()),
         )
 
+    def _solved(self, power_kva: NDArray[np.complex128]) -> PlantState:
+        """The plant under complex power of each home, in one phase times three or in all of them alike."""
+        demand = np.zeros(len(self._limits.nodes), dtype=np.complex128)
+        np.add.at(demand, self._node, power_kva)
+        return self._plant.solve(demand)
+
     def _factors(self, interval: int) -> FloatArray:
         """Base load of each substep over its mean, float64[SUBSTEPS, n]; the mean over substeps is 1."""
         draw = np.random.Generator(np.random.PCG64([self._seed, 2, interval]))
-        factors = np.maximum(1.0 + self._movement * draw.standard_normal((SUBSTEPS, self._node.size)), 0.05)
+        factors = np.maximum(1.0 + self._errors.movement * draw.standard_normal((SUBSTEPS, self._node.size)), 0.05)
         return np.asarray(factors / factors.mean(axis=0))

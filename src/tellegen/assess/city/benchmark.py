@@ -14,6 +14,7 @@ from tellegen.assess.city.report import (
     REAL,
     SYNTHETIC,
     WHO_AUTHENTICATES,
+    about_city,
     beside_figures,
     cost_per_meter_us,
     figures,
@@ -22,6 +23,7 @@ from tellegen.assess.city.report import (
 from tellegen.assess.city.run import play
 from tellegen.assess.registry import Options, Report
 from tellegen.errors import InputError
+from tellegen.simulation.city.setup import city_rules
 
 METERS = 1_000_000
 QUICK_METERS, QUICK_INTERVALS, QUICK_DAY = 2_000, 2, 24
@@ -43,6 +45,7 @@ def measure(options: Options, report: Report) -> None:
             costs[size] = cost_per_meter_us(_played(size, min(intervals, 3), options))
     gates = _played(meters, intervals, options, price_run=False) if options.beside_gates else None
     run = _played(meters, intervals, options)
+    report.about += about_city(run.city, city_rules())
     report.figures += figures(run, hardware)
     if gates is not None:
         report.figures += beside_figures(run, gates)

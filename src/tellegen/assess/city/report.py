@@ -11,7 +11,10 @@ from tellegen.assess.city.phases import CityRun, Interval, Phase, Upkeep
 from tellegen.assess.registry import Figure, median_figure
 from tellegen.operations.correcting import Corrected
 from tellegen.operations.market import DayClosed
-from tellegen.operations.timetable import Verb
+from tellegen.operations.timetable import Verb, day_of
+from tellegen.report.words import long_date, season
+from tellegen.rules import Rulebook
+from tellegen.simulation.city.population import City
 
 INTERVAL_S = 300.0
 TARGET_S, TARGET_BYTES = 120.0, 16e9
@@ -30,6 +33,18 @@ SYNTHETIC = (
     "flow; identities are admitted without certificates; load is generated on the same machine, outside the measured "
     "time, and sent within"
 )
+
+
+def about_city(city: City, book: Rulebook) -> list[str]:
+    """What whoever sees a figure of the city must know first."""
+    day = day_of(book, city.first_interval)
+    rules = book.at(day)
+    return [
+        f"Simulated: a {season(day)} day, {long_date(day)}, in a made-up city of {city.meters:,} customers; load, "
+        "sun and networks are made up.",
+        "Devices are drawn, none are multiplied; wholesale prices are drawn at random, proven by nothing.",
+        f"Seed {city.seed}; rules: {rules.title}, docket {rules.docket}, rulebook {book.sha256[:12]}.",
+    ]
 
 
 def figures(run: CityRun, hardware: Hardware) -> list[Figure]:

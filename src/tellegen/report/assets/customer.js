@@ -23,7 +23,7 @@ function customers() {
   const price = chart("chart-own-price", () => {
     const c = who();
     if (c.node === undefined || !view.market) return null;
-    const curves = MARKETS.map((name) => ({ title: MARKET_TITLES[name] || words(name), colour: name === "real_time" ? "market" : "time_of_use", values: row(DATA.markets[name].energy, c.node), width: name === "real_time" ? 1.8 : 1.3 }));
+    const curves = MARKETS.map((name) => ({ title: MARKET_TITLES[name] || words(name), colour: { real_time: "market", guide: "congestion" }[name] || "time_of_use", values: row(DATA.markets[name].energy, c.node), dash: name === "guide" ? [2, 3] : undefined, width: name === "real_time" ? 1.8 : 1.3 }));
     if (DATA.wholesale.real_time) curves.push({ title: "wholesale", colour: "wholesale", values: row(DATA.wholesale.real_time), dash: [4, 3], width: 1.2 });
     return curves;
   }, { digits: 2, height: 170 });

@@ -12,7 +12,7 @@ function daily() {
       curves.push({ title: "highest node", colour: "congestion", values: high, width: 0.8 }, { title: "lowest node", colour: "vehicle", values: low, width: 0.8 },
         { title: "mean of customers", colour: "market", values: mean(nodes, weights), width: 2 });
     }
-    const wholesale = DATA.wholesale[view.market || "real_time"];
+    const wholesale = wholesaleOf(view.market);
     if (wholesale) curves.push({ title: "wholesale", colour: "wholesale", values: row(wholesale), dash: [4, 3], width: 1.3 });
     return curves;
   }, () => ({ height: 220, digits: 2, bands: view.market ? [[0, 1, "market", 0.22]] : [], levels: [[0, "soft", []]] }));
