@@ -13,10 +13,13 @@ from tellegen.market.facts import CARRIED
 from tellegen.operations.administrative import administrative_prices
 from tellegen.operations.gate import Cleared, Delivered, GateTask, Period, Wires, clear_feeder
 from tellegen.operations.price_run import MeteredPower
-from tellegen.records import ClearingStatus, Orders, Product
+from tellegen.records import Account, ClearingStatus, Orders, Product
 from tellegen.records.market import PRICE_RUN, REAL_TIME
+from tellegen.rules import Rulebook
 from tellegen.rules.calendar import TimetableParameters
 from tellegen.rules.price_run import PriceRun
+from tellegen.settlement import IntervalFacts, settle_intervals
+from tellegen.settlement.day_close import share_pool
 from tellegen.simulation.workload import ROOT_PRICE, Binding, limits_that_bind, market_books
 
 FIRST, CUSTOMERS = 4_925_928, 12
@@ -122,6 +125,50 @@ def test_a_feeder_without_customers_has_its_run_where_reserve_is_required(street
     )
     assert int(run.clearing.status[0]) == ClearingStatus.OPTIMAL
     assert run.prices.reserve_up.tolist() == gate.prices.reserve_up.tolist()
+
+
+def test_what_paper_leaves_uncovered_is_rent_and_shared_by_frozen_keys(
+    street: tuple[Wires, np.ndarray],
+) -> None:
+    """Homes pay scarcity prices for energy that the root sold at its own: the difference is nobody's, and goes back."""
+    _, node = street
+    rows = np.zeros(node.size, dtype=Orders.row_dtype())
+    rows["customer"], rows["node"], rows["side"] = np.arange(1, node.size + 1), node, 1
+    rows["price_taker"], rows["quantity_w"] = 1, 24_000
+    gate = cleared(street, REAL_TIME, Orders.from_rows(rows), None)
+    nothing, whole = np.zeros((1, node.size), dtype=np.int64), np.full((1, node.size), 2_000)
+    losses = int(gate.clearing.losses_wh[0])
+    none = np.zeros(1, dtype=np.int64)
+    postings = settle_intervals(
+        IntervalFacts(
+            interval=np.array([FIRST]),
+            customer=np.arange(1, node.size + 1),
+            node=node,
+            forward_wh=nothing,
+            real_time_wh=whole,
+            forward_price=nothing,
+            real_time_price=gate.prices.energy[node][None],
+            reactive_price=nothing,
+            import_wh=whole,
+            export_wh=nothing,
+            reactive_varh=nothing,
+            root_forward_wh=none,
+            losses_wh=np.array([losses]),
+            substation_wh=np.array([int(whole.sum()) + losses]),
+            wholesale_forward_price=none,
+            wholesale_real_time_price=np.array([ROOT]),
+        ),
+        Rulebook.load().versions[0].settlement,
+    )
+    assert int(postings.amount.sum()) == 0
+    rent = -int(postings.amount[postings.account == Account.RENT].sum())
+    evidence = gate.found.gave_way
+    paper = evidence.take(evidence.node >= 0)
+    uncovered = int((-paper.paper_w * (paper.price_micros - ROOT)).sum()) // 12
+    assert rent >= uncovered > 0
+    shares = share_pool(-rent, "rent", np.arange(1, node.size + 1), np.arange(1, node.size + 1), FIRST)
+    assert int(shares.sum()) == -rent
+    assert np.abs(np.diff(np.diff(shares))).max() <= 2, "in proportion to keys that the day before has frozen"
 
 
 def test_an_administrative_price_lies_within_cap_and_floor_by_rule(street: tuple[Wires, np.ndarray]) -> None:

@@ -211,7 +211,8 @@ def clear_mitigated(
             break  # no optimum there: prices of one, even if dear, before prices of none
         moved, run = held, again
     before, after = (r.clearing.prices.of_orders(book) for r in (first, run))
-    if moved is not book and not (before - after).max(initial=0.0) > rules.impact(root_price):
+    lowered = np.fmax.reduce(before - after, initial=0.0)  # NaN where nothing is energised
+    if moved is not book and not lowered > rules.impact(root_price):
         moved, run, after = book, first, before
     findings = tuple(
         replace(

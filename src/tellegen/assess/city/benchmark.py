@@ -45,7 +45,7 @@ def measure(options: Options, report: Report) -> None:
             costs[size] = cost_per_meter_us(_played(size, min(intervals, 3), options))
     gates = _played(meters, intervals, options, price_run=False) if options.beside_gates else None
     run = _played(meters, intervals, options)
-    report.about += about_city(run.city, city_rules())
+    report.about += about_city(run.city, city_rules(run.city))
     report.figures += figures(run, hardware)
     if gates is not None:
         report.figures += beside_figures(run, gates)

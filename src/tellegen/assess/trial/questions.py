@@ -50,7 +50,7 @@ ALLOWED = {
     Question.ELSEWHERE: np.inf,
     Question.REPLAY: 1e-6,
     Question.WITHIN: 0.0,
-    Question.RUN_ENDS: np.inf,
+    Question.RUN_ENDS: 0.0,
     Question.RENT: 1e-4,
 }
 """Largest error that passes: pu of power (FLOW), pu of voltage (BRANCH, REPLAY), pu of a limit (HELD), currency/kWh

@@ -66,8 +66,7 @@ def settled_errors(market: Market, number: int) -> Iterator[Answer]:
         price = done.prices.energy[node]
         beyond = max(int(price.max()) - cap, floor - int(price.min()), 0)
         yield Answer(Question.WITHIN, beyond / MICROS, what)
-        if int(done.clearing.status[0]) == ClearingStatus.FALLBACK:
-            yield Answer(Question.RUN_ENDS, 1.0, what)
+        yield Answer(Question.RUN_ENDS, float(int(done.clearing.status[0]) == ClearingStatus.FALLBACK), what)
     if int(run.clearing.status[0]) != ClearingStatus.FALLBACK:
         yield from _rent(network, run, metered, root)
 
