@@ -5,13 +5,17 @@ from __future__ import annotations
 import copyreg
 
 
+SPACES = "\u00a0\u202f"
+"""Spaces that join a number and its unit, or groups of digits."""
+
+
 def printable(text: str) -> str:
     r"""Text from anybody as it may be shown: what moves a cursor, turns a line around or shows nothing is spelt out.
 
     >>> printable("Müller \x1b[2J\u202e.csv")
     'Müller \\x1b[2J\\u202e.csv'
     """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isprintable() or c in SPACES else c.encode("unicode_escape").decode() for c in text)
 
 
 class TellegenError(Exception):
