@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copyreg
 
-
 SPACES = "\u00a0\u202f"
 """Spaces that join a number and its unit, or groups of digits."""
 

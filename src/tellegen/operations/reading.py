@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellegen.errors import InputError
+from tellegen.operations.awarded import MW_PER_W
 from tellegen.operations.book import Book
 from tellegen.operations.booked import booked, erased_customers
 from tellegen.operations.facts import Cleared
 from tellegen.operations.holds import holds_in
+from tellegen.operations.price_run import inflexible
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.state import cut_of
 from tellegen.operations.timetable import day_bounds, day_number, periods
@@ -37,13 +39,17 @@ from tellegen.records import (
     Orders,
     Postings,
     Prices,
+    Product,
     Readings,
+    Refusal,
+    RefusedOrders,
     Schedules,
     Starts,
     Statements,
     Table,
 )
 from tellegen.records.market import DAY_AHEAD, MARKETS, PRICE_RUN, REAL_TIME
+from tellegen.units import INTERVALS_PER_HOUR
 
 T = TypeVar("T", bound=Table)
 
@@ -58,6 +64,7 @@ class Round:
     orders : the book as its gate counted it; orders of erased customers are missing.
     awards : as recorded, by the rows of each customer's own submission; none at an administrative price.
     awarded_mw : int64, one for each row of `orders`.
+    refused : bool, of each row, not taken. stood_in : what was cleared for who is on hold.
     """
 
     market: str
@@ -68,6 +75,13 @@ class Round:
     awarded_mw: NDArray[np.int64]
     starts: Starts
     period: Cleared
+    refused: NDArray[np.bool_]
+    stood_in: Orders
+
+    def as_cleared(self) -> tuple[Orders, NDArray[np.int64]]:
+        """Orders that were taken, and those that stood in for who is on hold; mW awarded to each."""
+        orders = Orders.concat([self.orders.take(~self.refused), self.stood_in])
+        return orders, np.concatenate([self.awarded_mw[~self.refused], self.stood_in.quantity_w * MW_PER_W])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -277,8 +291,24 @@ def _round(header: Header, book: Book, period: int, found: list[Table], clearing
     awarded = np.zeros(len(orders), dtype=np.int64)
     row = book.rows_of(header.feeder, period, awards.customer, awards.order)
     awarded[row[row >= 0]] = awards.quantity_mw[row >= 0]
-    facts = Cleared(_of(Schedules, found), _of(Prices, found), clearing)
-    return Round(header.market, header.interval, header.feeder, orders, awards, awarded, _of(Starts, found), facts)
+    refusals, schedules = _of(RefusedOrders, found), _of(Schedules, found)
+    refused = np.zeros(len(orders), dtype=np.bool_)
+    row = book.rows_of(header.feeder, period, refusals.customer, refusals.order)
+    refused[row[row >= 0]] = True
+    held = schedules.take(np.isin(schedules.customer, refusals.customer[refusals.refusal == Refusal.NOT_DELIVERED]))
+    usual_w = held.energy_wh * INTERVALS_PER_HOUR
+    return Round(
+        market=header.market,
+        interval=header.interval,
+        feeder=header.feeder,
+        orders=orders,
+        awards=awards,
+        awarded_mw=awarded,
+        starts=_of(Starts, found),
+        period=Cleared(schedules, _of(Prices, found), clearing),
+        refused=refused,
+        stood_in=inflexible(held.customer.astype(np.int64), held.node.astype(np.int64), usual_w, Product.ENERGY),
+    )
 
 
 def _inside(number: NDArray[np.integer], among: range) -> NDArray[np.bool_]:

@@ -37,6 +37,9 @@ class ClearedRound(Protocol):
     def awarded_mw(self) -> NDArray[np.int64]:
         """What each row of `orders` got."""
 
+    def as_cleared(self) -> tuple[Orders, NDArray[np.int64]]:
+        """Orders that were taken, and those that stood in for who is on hold; mW awarded to each."""
+
     @property
     def starts(self) -> Starts:
         """What the clearing left to the next one."""

@@ -37,8 +37,9 @@ _ROUNDING = 0.5 / MICROS
 
 def dispatch_kva(cleared: ClearedRound, nodes: int) -> ComplexArray:
     """Net demand of the recorded dispatch at every node."""
-    orders, demand = cleared.orders, np.zeros(nodes, dtype=np.complex128)
-    signed = orders.side * cleared.awarded_mw / 1e6
+    orders, awarded_mw = cleared.as_cleared()
+    demand = np.zeros(nodes, dtype=np.complex128)
+    signed = orders.side * awarded_mw / 1e6
     along = signed * (1 + 1j * orders.var_per_kw / 1000.0)
     held = np.isin(orders.product, (Product.RESERVE_UP, Product.RESERVE_DOWN))
     power = np.where(orders.product == Product.ENERGY, along, 1j * signed)
@@ -54,9 +55,9 @@ def price_errors(network: Network, cleared: ClearedRound, nodes: Iterable[int], 
     What rounding to a micro-currency may have moved is no error. A node whose price is at such an end itself is left
     out.
     """
-    orders, facts = cleared.orders, cleared.period
-    book, rows = OrderBook.from_orders(orders), np.flatnonzero(cleared.awarded_mw)
-    awards = Awards(customer=orders.customer[rows], order=rows.astype(np.int32), quantity_mw=cleared.awarded_mw[rows])
+    (orders, awarded_mw), facts = cleared.as_cleared(), cleared.period
+    book, rows = OrderBook.from_orders(orders), np.flatnonzero(awarded_mw)
+    awards = Awards(customer=orders.customer[rows], order=rows.astype(np.int32), quantity_mw=awarded_mw[rows])
     start = start_of(facts.prices, cleared.starts, awards, orders, parameters=parameters)
     root_price = int(facts.clearing.root_price[0]) / MICROS
 
