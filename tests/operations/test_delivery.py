@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tellegen.operations.delivery import BLOCK, BLOCKS, Deliveries, awarded_by
+from tellegen.operations.delivery import BLOCK, BLOCKS, CoarseMeters, Deliveries, awarded_by
 from tellegen.records import Energy, Holds, Quality, Schedules
 from tellegen.rules.price_run import PriceRun
 
@@ -153,3 +153,21 @@ def test_of_who_was_erased_nothing_is_left() -> None:
     mine, theirs = deliveries.parts(), others.parts()
     assert mine.keys() == theirs.keys()
     assert all(np.array_equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_a_coarse_meter_is_judged_over_its_span() -> None:
+    """Who is awarded 9 kW in one interval of three and shows 3 kW in each has delivered."""
+    deliveries, coarse = Deliveries(), CoarseMeters(np.array([1, 2]), np.array([3, 3]))
+    read = {1: 250, 2: 0, 3: 250}
+    first: dict[int, int] = {}
+    for t in range(MIDNIGHT, MIDNIGHT + 36):
+        if t % 3 == 0:  # a span settles when its gates are on record
+            for k in range(3):
+                awarded = 750 if k == 0 else 0
+                deliveries.award(t + k, [1, 2, 3], [awarded, awarded, 250])
+        holds = deliveries.over(t, energy(t, read), RULES, t + 5, coarse)
+        deliveries.settle(t, energy(t, read), coarse)
+        deliveries.hold(holds)
+        first |= {who: t for who in holds.customer.tolist()}
+    assert first == {2: MIDNIGHT + 18}, "5 kWh is passed with the seventh span"
+    assert not deliveries.over(MIDNIGHT + 36, energy(MIDNIGHT + 36, read), RULES, MIDNIGHT + 41, coarse).customer.size

@@ -8,7 +8,8 @@ move it no longer once their author has shown what they are worth. Over the last
 of the intervals in which it was awarded something and its meter was read. Whose deviation is beyond a quantity and a
 share of its awards is on hold from the next gate on, for a set time: its orders count for nothing, and the gate takes
 what its meter usually shows in their place. Net awards, because orders that cancel out would make any claim look small
-beside them. What was counted begins anew with a hold, so that it ends by itself, and comes again by new deeds alone.
+beside them. A coarse meter is judged over its own span, as it begins: what it showed then beside all that was awarded
+for it. What was counted begins anew with a hold, so that it ends by itself, and comes again by new deeds alone.
 
 The last day is the running `BLOCK` intervals and the `BLOCKS` - 1 times so many before: it has no midnight across which
 claims could be spread. A customer costs 64 bytes.
@@ -31,6 +32,25 @@ from tellegen.units import INTERVALS_PER_HOUR, MICROS, IntArray
 BLOCK, BLOCKS = 36, 8
 _SUM_MAX = 2**31 - 1
 """Wh at which a sum of three hours stays."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CoarseMeters:
+    """Customers whose meters are coarse, int64[n] ascending, and how many intervals one reading of each spans."""
+
+    customer: IntArray
+    every: IntArray
+
+    @classmethod
+    def none(cls) -> CoarseMeters:
+        """All meters are read each interval."""
+        return cls(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+
+    def every_of(self, customer: IntArray) -> IntArray:
+        """Intervals that one reading of customers' meters spans, int64[k]."""
+        at = np.searchsorted(self.customer, customer)
+        there = np.append(self.customer, -1)[at] == customer
+        return np.where(there, np.append(self.every, 1)[at], 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,11 +115,12 @@ class Deliveries:
         row = np.asarray(customer, dtype=np.int64), np.asarray(net_wh, dtype=np.int64)
         self._awarded.setdefault(interval, []).append(row)
 
-    def deviations(self, interval: int, energy: Energy) -> Deviations:
-        """Of those who were awarded something, were read, and are not on hold or about to be."""
-        awarded = self._awarded.get(interval, [])
-        customer = np.concatenate([np.zeros(0, dtype=np.int64), *(who for who, _ in awarded)])
-        net_wh = np.concatenate([np.zeros(0, dtype=np.int64), *(wh for _, wh in awarded)])
+    def deviations(self, interval: int, energy: Energy, coarse: CoarseMeters) -> Deviations:
+        """Of those who were awarded something, were read, and are not on hold or about to be.
+
+        When an interval settles, the gates of all spans that begin with it are on record.
+        """
+        customer, net_wh = self._awards_from(interval, coarse)
         index = NumberIndex(energy.customer)
         place = index.places(customer)
         counts = place >= 0
@@ -107,17 +128,38 @@ class Deliveries:
         if len(self.holds):
             counts &= ~np.isin(customer, self.holds.customer[self.holds.until_interval > interval])
         customer, net_wh, place = customer[counts], net_wh[counts], place[counts]
-        read_wh = energy.import_wh[place] - energy.export_wh[place]
+        read_wh = (energy.import_wh[place] - energy.export_wh[place]) * coarse.every_of(customer)
         return Deviations(customer, np.stack([np.abs(read_wh - net_wh), np.abs(net_wh)]))
 
-    def over(self, interval: int, energy: Energy, rules: PriceRun, first: int) -> Holds:
+    def _awards_from(self, interval: int, coarse: CoarseMeters) -> tuple[IntArray, IntArray]:
+        """Customers and their net awards, Wh: of an interval, of coarse meters of all the span that begins with it."""
+        found = [(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))]
+        for every in np.unique(np.append(coarse.every, 1)).tolist():
+            if interval % every:
+                continue
+            rows = [row for t in range(interval, interval + every) for row in self._awarded.get(t, [])]
+            customer, net_wh = (np.concatenate([found[0][0], *(row[k] for row in rows)]) for k in (0, 1))
+            mine = coarse.every_of(customer) == every
+            if every == 1:
+                found.append((customer[mine], net_wh[mine]))
+                continue
+            who, place = np.unique(customer[mine], return_inverse=True)
+            total = np.zeros(who.size, dtype=np.int64)
+            np.add.at(total, place, net_wh[mine])
+            found.append((who, total))
+        return np.concatenate([who for who, _ in found]), np.concatenate([wh for _, wh in found])
+
+    def over(
+        self, interval: int, energy: Energy, rules: PriceRun, first: int, coarse: CoarseMeters | None = None
+    ) -> Holds:
         """Who is to be held once an interval has settled, customers ascending; changes nothing.
 
         Parameters
         ----------
         energy : of everybody in the interval. first : first interval whose gate is not on record yet.
+        coarse : whose meters are; None: nobody's.
         """
-        new = self.deviations(interval, energy)
+        new = self.deviations(interval, energy, coarse or CoarseMeters.none())
         place = self._index.places(new.customer)
         known = np.flatnonzero(place >= 0)
         total = np.minimum(new.wh, _SUM_MAX)
@@ -138,9 +180,9 @@ class Deliveries:
             award_wh=award[rows],
         )
 
-    def settle(self, interval: int, energy: Energy) -> None:
+    def settle(self, interval: int, energy: Energy, coarse: CoarseMeters | None = None) -> None:
         """An interval has settled: count it, and drop what is over."""
-        new = self.deviations(interval, energy)
+        new = self.deviations(interval, energy, coarse or CoarseMeters.none())
         block = interval // BLOCK
         if new.customer.size:
             place = self._index.add(new.customer)

@@ -15,7 +15,7 @@ import numpy as np
 
 from tellegen.operations.accounts import Accounts
 from tellegen.operations.credit import Exposure
-from tellegen.operations.delivery import Deliveries, awarded_by
+from tellegen.operations.delivery import CoarseMeters, Deliveries, awarded_by
 from tellegen.operations.devices import Devices
 from tellegen.operations.meters import Meters, standing_of
 from tellegen.operations.positions import Position, scheduled_wh
@@ -254,7 +254,14 @@ class State:
         if rules is None:
             return Holds.empty()
         following = 1 + max(first for market, first in self.gates if market == REAL_TIME)
-        return self.deliveries.over(interval, energy, rules, following)
+        return self.deliveries.over(interval, energy, rules, following, self._coarse(interval))
+
+    def _coarse(self, interval: int) -> CoarseMeters:
+        """Whose meters are coarse in an interval."""
+        connected = self.connected(REAL_TIME, interval, interval)
+        rows = np.flatnonzero(connected.reads_every > 1)
+        rows = rows[np.argsort(connected.customer[rows])]
+        return CoarseMeters(connected.customer[rows], connected.reads_every[rows])
 
     def devices(self, market: str, first: int, orders: Sequence[Orders]) -> tuple[Devices, ...]:
         """Assets behind the orders of each period of a gate, as known when it closed."""
@@ -369,7 +376,7 @@ class State:
             connected = self.connected(REAL_TIME, interval, interval)
             readings = self._readings(interval, self.reads[interval], connected)
             self.meters.apply(interval, readings, energy, connected)
-            self.deliveries.settle(interval, energy)
+            self.deliveries.settle(interval, energy, self._coarse(interval))
             self.settled = interval
             self.first = interval if self.first == NONE else self.first
 
