@@ -192,7 +192,7 @@ def _restore_days(state: State, columns: Mapping[str, NDArray[Any]]) -> None:
 
 def _exposed(state: State) -> dict[str, Columns]:
     """Nothing where no day-ahead gate is being cleared."""
-    ordered = sorted(state.exposed_now().items())
+    ordered = sorted(state.exposed.items())
     columns: Columns = {
         "first": np.array([first for first, _ in ordered], dtype=np.int64),
         "customers": _lengths(each.number for _, each in ordered),

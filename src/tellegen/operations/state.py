@@ -298,18 +298,21 @@ class State:
         for row in table.rows():
             rows[place[row["feeder"].item(), int(row["interval"])]] = row
         gate.rows = Gates.from_rows(rows)
+        self._cover()
 
     def _expose(self, first: int) -> None:
         """What everybody owes as a day-ahead gate closes, where the rules give credit; kept until it is complete."""
-        self.exposed = self.exposed_now()
         rule = self.book.at(self.date_of(first)).credit
         if rule is not None:
             self.exposed[first] = Exposure.of(self.accounts, self.positions.values(), self.settled, rule)
+            self._cover()
 
-    def exposed_now(self) -> dict[int, Exposure]:
-        """Exposures as of day-ahead gates that are not complete yet."""
-        gates = {first: gate for (market, first), gate in self.gates.items() if market == DAY_AHEAD}
-        return {t: e for t, e in self.exposed.items() if t in gates and not gates[t].is_complete(DAY_AHEAD)}
+    def _cover(self) -> None:
+        """Drop exposures as of gates that are complete."""
+        for first in list(self.exposed):
+            gate = self.gates.get((DAY_AHEAD, first))
+            if gate is None or gate.is_complete(DAY_AHEAD):
+                del self.exposed[first]
 
     def _gate_of(self, header: Header) -> tuple[Gate, int, int]:
         """The gate that a clearing belongs to, its feeder and its period."""
@@ -352,6 +355,8 @@ class State:
             day = self.day_range(header.interval)
             position = self.positions.setdefault((feeder, day.start), Position(day.start, len(periods(day))))
             position.clearing[period] = index
+            if (gate.cleared[feeder] != NONE).all():
+                self._cover()
 
     def _taps(self, index: int, header: Header, table: Table) -> None:
         self.taps_from[self.topology.number[header.feeder]] = index
