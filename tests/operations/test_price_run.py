@@ -231,7 +231,7 @@ def test_who_shows_nothing_and_offers_no_relief_moves_nothing_whatever_it_claims
 def test_a_claim_at_the_cap_takes_no_relief_of_its_author(
     rows: list[tuple[int, int, int | None, int, int]], net_w: list[int], claims: list[int]
 ) -> None:
-    """It may say more of what was really drawn; it cannot have what it did not do believed, nor the rest disbelieved."""
+    """It may say more of what was really drawn; the rest of what its home offers stays believed."""
     orders = orders_of([row[:4] for row in rows])
     award = [row[3] * row[4] // 1000 for row in rows]
     sells = replace(RULES, fills=False)
