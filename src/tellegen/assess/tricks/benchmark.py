@@ -51,8 +51,8 @@ class Played:
 
 
 def any_size(rules: PriceRun) -> PriceRun:
-    """The rules without admission: orders of any size are taken."""
-    return replace(rules, within_connection=False)
+    """The rules without admission: orders of any size are taken, and nobody is on hold."""
+    return replace(rules, within_connection=False, hold_hours=0)
 
 
 @cache
@@ -152,8 +152,10 @@ def figure(title: str, played: Played) -> Figure:
         "if nobody answers": round(amounts.deaf, 4),
     }
     if played.unlimited is not None:
-        conditions["with orders of any size"] = round(played.unlimited.answered, 4)
+        conditions["any size, nobody on hold"] = round(played.unlimited.answered, 4)
         conditions["accounts refused"] = amounts.refused
+    if trick.only_says and trick.claims:
+        conditions["intervals until on hold"] = amounts.free
     if trick.only_says:
         still = max(each.moved for each in (amounts, played.unlimited) if each is not None)
         conditions["largest move of a price, meters fixed, micro/kWh"] = still

@@ -75,6 +75,11 @@ OFF = (
         lambda rules: replace(rules, within_connection=False),
         Trick("scaring: ten accounts, 4 kW sold ahead and 26 claimed each", 10, -4, (Claim(26),), hour=12),
     ),
+    Off(
+        "hold_hours",
+        lambda rules: replace(rules, hold_hours=0),
+        Trick("scaring: ten accounts, 4 kW sold ahead and 20 claimed each", 10, -4, (Claim(20),), hour=12),
+    ),
 )
 """Of the other keys `settles`, off, is what each trick shows at the gate's prices; no trick is known that needs growth
 or more reactive power, and where meters are missing their share is judged before a run.

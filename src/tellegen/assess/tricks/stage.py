@@ -46,6 +46,7 @@ class Amounts:
         micro-currency/kWh. rounded : the same, started from the gate as the operator does, whose last digit it has.
     at_price : by the run, with neighbours that answer, if what homes go without is worth no more than its price.
     unread : of that, what is earned by a reading that came too late for the price.
+    free : intervals of an hour until its accounts are on hold; what is earned is of these.
     own_kwh : energy for which its accounts are paid or pay at the settled price.
     refused : accounts whose orders no gate took. root_price : mean, currency/kWh.
     """
@@ -59,15 +60,20 @@ class Amounts:
     unread: float = 0.0
     own_kwh: float = 0.0
     refused: int = 0
+    free: int = INTERVALS_PER_HOUR
     root_price: float = 0.0
 
     @classmethod
     def of_hour(cls, parts: list[Amounts]) -> Amounts:
         """Of an hour of which these are equal parts; currency an hour."""
         share = INTERVALS_PER_HOUR / len(parts)
-        names = ("before", "answered", "deaf", "at_price", "unread", "own_kwh")
+        free = max(each.free for each in parts)
+        names = ("before", "at_price", "unread", "own_kwh")
+        while_free = share * free / INTERVALS_PER_HOUR
         return cls(
             **{name: share * sum(getattr(each, name) for each in parts) for name in names},
+            **{name: while_free * sum(getattr(each, name) for each in parts) for name in ("answered", "deaf")},
+            free=free,
             moved=max(each.moved for each in parts),
             rounded=max(each.rounded for each in parts),
             refused=max(each.refused for each in parts),
@@ -144,6 +150,7 @@ class Stage:
         worth = _worth(trick, played, acts[:, who], awarded[:book] - plain.awarded_mw)
         wanted = _earned(trick, played, acts[:, who], worth)
         earned, refused = self._admitted(played, wanted, gate, orders)
+        claimed = net_awards(period.customer, orders, awarded)[0, who]
         reserve = _reserve(period.customer[who], gate, orders)
         return Amounts(
             before=wanted.by(plain.paperless, paperless) + reserve,
@@ -155,8 +162,20 @@ class Stage:
             unread=0.0 if read is None else earned.by(read, answered) - earned.by(read, read),
             own_kwh=float(np.abs(earned.ahead_kw - earned.net.real).sum()) / INTERVALS_PER_HOUR,
             refused=refused,
+            free=self._free(here, claimed, acts[0, who]) if trick.only_says else INTERVALS_PER_HOUR,
             root_price=period.root_price_micros / MICROS,
         )
+
+    def _free(self, here: Interval, awarded_w: IntArray, shown_w: IntArray) -> int:
+        """Intervals of an hour in which accounts go on until the last of them is on hold; its gate then is closed."""
+        rules = self._ruled(here.gate).price_run
+        beside, awarded = np.abs(shown_w - awarded_w), np.abs(awarded_w)
+        if rules is None or not rules.hold_hours or not awarded.any():
+            return INTERVALS_PER_HOUR
+        claims = awarded > 0
+        held = beside[claims] * MICROS > awarded[claims] * rules.hold_ppm
+        most = rules.hold_wh * INTERVALS_PER_HOUR // np.maximum(beside[claims], 1) + 2
+        return int(min(np.where(held, most, INTERVALS_PER_HOUR).max(), INTERVALS_PER_HOUR))
 
     def _admitted(self, played: Cast, wanted: _Earned, gate: Cleared, orders: Orders) -> tuple[_Earned, int]:
         """What accounts really have, for a day-ahead gate refuses positions too; how many were refused something."""
@@ -285,7 +304,7 @@ def _earned(trick: Trick, played: Cast, acts: IntArray, worth_per_h: float) -> _
     rows = np.concatenate([played.who, played.holds])
     who = np.arange(rows.size) < played.who.size
     shown = metered.net_w[rows] + 1j * metered.net_var[rows]
-    before: ComplexArray = np.where(who, shown, 0j) / W_PER_KW
+    before = np.asarray(np.where(who, shown, 0j) / W_PER_KW, dtype=np.complex128)
     net = before + np.where(who, np.resize(acts[0] + 1j * acts[1], rows.size), 0) / W_PER_KW
     unread = trick.silent and trick.drawn_kw < 0  # what the sun gives is there, read or not
     ahead = np.where(who, 0.0, trick.ahead_kw)

@@ -192,7 +192,7 @@ def random_trick(rng: np.random.Generator, hours: tuple[int, ...] = tuple(range(
         claims, drawn_kw, drawn_kvar, silent = [], 0.0, 0.0, False
         withheld = (Withheld.OFFERED_HIGH, Withheld.NOT_OFFERED)[int(rng.integers(2))]
     trick = Trick("", accounts, ahead, tuple(claims), bool(rng.random() < 0.3), drawn_kw, drawn_kvar, 0.0, silent,
-                  withheld, int(rng.choice(hours)), int(rng.choice([0, rng.integers(0, 100)])))  # fmt: skip
+                  withheld, int(rng.choice(hours)), int(rng.choice([0, int(rng.integers(0, 100))])))  # fmt: skip
     trick = trick.scaled(round(float(np.exp(rng.uniform(0.0, np.log(scale)))), 1))
     return replace(trick, name=described(trick))
 
