@@ -130,14 +130,14 @@ def book_figures(run: Path) -> list[Figure]:
     stage = Stage(scene, played=scene.tighter(TIGHTER_PU), peer=False)
     own = stage.hourly(Trick("the DSO's own account", 1, 20, hour=10), every=4)
     return [
-        Figure("wash trade, 12 kWh an hour between two accounts, a day", washed.gain, UNIT, 0.0,
+        Figure("wash trade, 12 kWh an hour between two accounts, a day", washed.gain + 0.0, UNIT, 0.0,
                conditions={"most that another bill moves": washed.others}),
         Figure("cycling a battery, 1.2 kWh an hour, the same day", turned.gain, UNIT, 0.0,
                conditions={"of which by the day's pools": "only what everybody has of its tariffs"}),
         Figure("cycling for shares of later days", worth - tariff, "currency/kWh", 0.0,
                conditions={"shares earned by a kWh in the keys": round(worth, 6), "network tariff and tax": tariff,
                            "losses of the battery": "come on top"}),
-        Figure("booked losses a tenth higher: most that a bill moves", losses.others, UNIT, 0.0),
+        Figure("booked losses a tenth higher: most that a bill moves", round(losses.others, 8), UNIT, 0.0),
         Figure("self-dealing: what the network account has beyond regulated revenue, whatever is cleared",
                -(network[0] + regulated) / NANOS, UNIT, 0.0),
         Figure(f"self-dealing: limits kept {TIGHTER_PU:g} pu tighter, 20 kW ahead in an account of its own",
