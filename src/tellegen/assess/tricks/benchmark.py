@@ -42,12 +42,15 @@ UNIT = "currency/h"
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """A trick on a scene: what it comes to under the rules, and with orders of any size taken, where that was tried."""
+    """A trick on a scene: what it comes to under the rules, and with orders of any size taken, where that was tried;
+    whether it offers relief; whether a gate without the run was cleared beside it, as takes too long for a search.
+    """
 
     trick: Trick
     amounts: Amounts
     unlimited: Amounts | None
     relief: bool
+    peer: bool = True
 
 
 def any_size(rules: PriceRun) -> PriceRun:
@@ -88,7 +91,7 @@ def play_random(source: str, share: int, count: int) -> list[Played]:
         trick = random_trick(rng, tuple(scene.hours), scale=scene.scale)
         every = len(scene.at(trick.hour))
         amounts = stage.hourly(trick, every, int(rng.integers(0, every)))
-        found.append(Played(trick, amounts, None, stage.says_relief(trick)))
+        found.append(Played(trick, amounts, None, stage.says_relief(trick), peer=False))
     return found
 
 
@@ -147,10 +150,9 @@ def figure(title: str, played: Played) -> Figure:
     """A trick as the benchmark reports it."""
     trick, amounts = played.trick, played.amounts
     target = target_of(trick, amounts)
-    conditions: dict[str, str | float] = {
-        "at the gate's prices": round(amounts.before, 3),
-        "if nobody answers": round(amounts.deaf, 4),
-    }
+    conditions: dict[str, str | float] = {"if nobody answers": round(amounts.deaf, 4)}
+    if played.peer:
+        conditions["at the gate's prices"] = round(amounts.before, 3)
     if played.unlimited is not None:
         conditions["any size, nobody on hold"] = round(played.unlimited.answered, 4)
         conditions["accounts refused"] = amounts.refused
