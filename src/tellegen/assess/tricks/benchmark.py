@@ -29,6 +29,8 @@ from tellegen.records import Product
 from tellegen.rules.price_run import PriceRun
 from tellegen.simulation.play import simulate_day
 from tellegen.simulation.scenario import demo_scenario, with_options
+from tellegen.simulation.setup import prepare
+from tellegen.simulation.summary import about
 
 GAIN_MAX = 0.01
 """Most that something said may earn, currency an hour."""
@@ -103,6 +105,7 @@ def measure(options: Options, report: Report) -> None:
         run = Path(folder) / "day"
         options.progress(f"playing the demo's day{' (the first hours of it)' if options.quick else ''}")
         simulate_day(scenario, run, lambda *done: None)
+        report.about += about(prepare(scenario))
         context = multiprocessing.get_context("spawn")
         with one_thread(), ProcessPoolExecutor(os.cpu_count() or 1, mp_context=context) as pool:
             for source in (str(run), *networks):
