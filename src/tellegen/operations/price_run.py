@@ -85,8 +85,8 @@ def run_orders(
 
     meant = energy & (award > 0) & believed & (orders.side == np.sign(metered.net_w)[at])
     done = _filled(orders, at, np.where(meant, award, 0), size_w)
-    # price-takers are as inflexible as all the rest
-    filled = np.where(priced, done, 0) if rules.fills else np.zeros_like(done)
+    filled = done.copy() if rules.fills else np.zeros(len(orders), dtype=np.int64)
+    filled[~priced] = 0  # as inflexible as all the rest
     fixed_w = metered.net_w - _sums(at, filled * orders.side, metered)
     with_energy = filled * orders.side * orders.var_per_kw // MW_PER_W
     filled_var, reactive = np.zeros((2, len(orders)), dtype=np.int64)
