@@ -114,7 +114,8 @@ def test_relief_of_who_keeps_to_its_awards_stays_on_offer_up_to_its_connection()
         (1, "ENERGY", 1, 80_000, 2_000),  # a buyer above the root is no relief
     ]
     assert said(run(book, [4_000, 0, 0], metered([-4_000])))[0][-1] == 8_500, "as much again as it showed, and 500 W"
-    assert said(run(book, [4_000, 0, 0], metered([0]))) == [], "who does not keep to them offers none"
+    assert said(run(book, [4_000, 0, 0], metered([-9_000])))[1][-1] == 4_000, "who does more than that offers none"
+    assert [row[-1] for row in said(run(book, [4_000, 0, 0], metered([0])))] == [500, 500], "who shows nothing, little"
     without = run(book, [4_000, 0, 0], metered([-4_000]), replace(RULES, relief=False))
     assert said(without) == [(1, "ENERGY", -1, 130_000, 4_000)]
 
@@ -144,21 +145,35 @@ def test_what_was_awarded_counts_by_customer_and_kind() -> None:
 
 
 def test_who_idles_has_no_relief_to_offer_but_a_little() -> None:
-    """Nor do awards that cancel out widen what is believed of it."""
     idle = orders_of([(1, Side.SELL, 103_500, 43_000)])
     assert said(run(idle, [0], metered([0]))) == [(1, "ENERGY", -1, 103_500, 500)]
-    wash = [(1, Side.BUY, 4_900_000, 21_500), (1, Side.SELL, -900_000, 21_500), (1, Side.SELL, 130_000, 9_000)]
-    found = said(run(orders_of(wash), [21_500, 21_500, 0], metered([11_000])))
-    assert found == [(1, "ENERGY", 1, 4_900_000, 11_000)]
+
+
+def test_a_claim_takes_nothing_of_its_authors_own_relief() -> None:
+    """Else whoever is long could have it withdrawn by what it says."""
+    own = [(1, Side.SELL, 130_000, 9_000), (1, Side.BUY, None, 2_000)]
+    before = said(run(orders_of(own), [0, 2_000], metered([2_000])))
+    claimed = said(run(orders_of([*own, (1, Side.BUY, 5_000_000, 20_000)]), [0, 2_000, 20_000], metered([2_000])))
+    assert before == claimed == [(1, "ENERGY", 1, None, 2_000), (1, "ENERGY", -1, 130_000, 2_500)]
 
 
 def test_awarded_reactive_power_stays_flexible_where_meters_show_it() -> None:
     book = orders_of([(1, Side.BUY, 0, 10_000)], Product.REACTIVE)
     assert said(run(book, [5_000], metered([0], [5_000]))) == [(1, "REACTIVE", 1, 0, 5_500)]
     near = said(run(book, [5_000], metered([0], [4_000])))
-    assert near == [(1, "REACTIVE", -1, None, 1_000), (1, "REACTIVE", 1, 0, 5_500)]
+    assert near == [(1, "REACTIVE", 1, 0, 4_400)], "up to a tenth beyond what was done"
     assert said(run(book, [5_000], metered([0], [0]))) == [], "what nobody did is not there"
     assert said(run(book, [5_000], metered([0], [-100]))) == [(1, "REACTIVE", -1, None, 100)]
+
+
+def test_an_inverter_behind_a_load_moves_no_more_than_the_meter_shows_of_any_kind() -> None:
+    book = orders_of([(1, Side.BUY, None, 5_000), (1, Side.SELL, 0, 9_000)], Product.REACTIVE)
+    assert said(run(book, [5_000, 5_000], metered([3_000], [0]))) == [
+        (1, "ENERGY", 1, None, 3_000),
+        (1, "REACTIVE", 1, None, 3_000),
+        (1, "REACTIVE", -1, 0, 3_300),
+    ]
+    assert said(run(book, [5_000, 5_000], metered([0], [0]))) == []
 
 
 def test_a_missing_meter_is_inflexible_at_what_validation_assumes() -> None:
@@ -198,6 +213,58 @@ def test_everybody_stands_with_what_its_meter_shows(
         assert set(book.side[filled].tolist()) <= {int(np.sign(net_w[customer - 1]))}
         mine = sum(a for row, a in zip(rows, award, strict=True) if row[0] == customer and row[2] is not None)
         assert int(book.quantity_w[filled].sum()) <= mine
+
+
+CLAIMS = st.lists(
+    st.one_of(
+        st.tuples(st.just(Product.ENERGY), st.just(Side.BUY), st.one_of(st.none(), st.integers(ROOT + 1, 5_000_000))),
+        st.tuples(st.just(Product.ENERGY), st.just(Side.SELL), st.one_of(st.none(), st.integers(-1_000_000, ROOT - 1))),
+        st.tuples(
+            st.sampled_from([Product.REACTIVE, Product.RESERVE_UP, Product.RESERVE_DOWN]),
+            st.sampled_from([Side.BUY, Side.SELL]),
+            st.one_of(st.none(), st.integers(-1_000_000, 5_000_000)),
+        ),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(ROWS, st.lists(st.integers(-60_000, 60_000), min_size=3, max_size=3), CLAIMS, st.integers(0, 4_000), st.data())
+@settings(max_examples=200, deadline=None)
+def test_who_shows_nothing_and_offers_no_relief_moves_nothing_whatever_it_claims(
+    rows: list[tuple[int, int, int | None, int, int]],
+    net_w: list[int],
+    claims: list[tuple[Product, Side, int | None]],
+    var_per_kw: int,
+    data: st.DataObject,
+) -> None:
+    """The book of a run is the same to the row, so its prices are: a claim alone moves no price, while meters stand."""
+    rows = [row for row in rows if row[0] != 4]
+    orders = orders_of([row[:4] for row in rows])
+    award = [row[3] * row[4] // 1000 for row in rows]
+    kw = [data.draw(st.integers(1, 1_000_000)) for _ in claims]
+    paper = [orders_of([(4, side, price, w)], product) for (product, side, price), w in zip(claims, kw, strict=True)]
+    along = replace(Orders.concat(paper), var_per_kw=np.full(len(claims), var_per_kw, dtype=np.int32))
+    claimed = [data.draw(st.integers(0, w)) for w in kw]
+    idle = metered([*net_w, 0])
+    assert run(Orders.concat([orders, along]), award + claimed, idle).equals(run(orders, award, idle))
+
+
+@given(ROWS, NETS, st.lists(st.integers(1, 1_000_000), min_size=1, max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_a_claim_at_the_cap_takes_no_relief_of_its_author(
+    rows: list[tuple[int, int, int | None, int, int]], net_w: list[int], claims: list[int]
+) -> None:
+    """It may say more of what was really drawn; the rest of what its home offers stays believed."""
+    orders = orders_of([row[:4] for row in rows])
+    award = [row[3] * row[4] // 1000 for row in rows]
+    sells = replace(RULES, fills=False)
+    before = run(orders, award, metered(net_w), sells)
+    paper = orders_of([(1, Side.BUY, 5_000_000, w) for w in claims])
+    after = run(Orders.concat([orders, paper]), award + claims, metered(net_w), sells)
+    relief = [int(book.quantity_w[(book.customer == 1) & (book.price_taker == 0)].sum()) for book in (before, after)]
+    assert relief[1] >= relief[0]
 
 
 @given(ROWS, NETS, st.lists(st.integers(1, 1_000_000), min_size=1, max_size=4))

@@ -60,9 +60,10 @@ BENCHMARKS = {
         "tellegen.assess.reopen",
     ),
     "tricks": Benchmark(
-        "orders that nobody means, real deviations and silent meters on the demo's day, one hour each, and a thousand "
-        "strategies at random: what they earn at the gate's prices, and by the price run",
-        "tellegen.assess.tricks",
+        "orders that nobody means, relief, real deviations and silent meters on the demo's day and on networks "
+        "(--networks), and a thousand strategies at random: what they earn at the gate's prices, and by the price run; "
+        "rules turned off; tricks of settlement",
+        "tellegen.assess.tricks.benchmark",
     ),
     "honest": Benchmark(
         "days of homes that mean what they bid, over a plant that is not the market's model, ten seeds each: how far "

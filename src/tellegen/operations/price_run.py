@@ -88,28 +88,25 @@ def run_orders(
     at = np.searchsorted(metered.customer, orders.customer)
     energy = orders.product == Product.ENERGY
     award = awarded_mw // MW_PER_W
-    signed = award * orders.side
     awarded = AwardedPower.of(orders, awarded_mw, metered.customer)
     if metered.spans is not None:
         awarded = awarded.replaced(metered.spans.rows, metered.spans.awards)
     priced = orders.price_taker == 0
     believed = ~metered.missing[at]
+    size_w = np.abs(metered.net_w)
 
     meant = energy & (award > 0) & believed & (orders.side == np.sign(metered.net_w)[at])
     filled = np.zeros(len(orders), dtype=np.int64)
     if rules.fills:
-        filled = _filled(orders, at, np.where(meant, award, 0), np.abs(metered.net_w))
+        filled = _filled(orders, at, np.where(meant, award, 0), size_w)
         filled[~priced] = 0  # as inflexible as all the rest
     fixed_w = metered.net_w - _sums(at, filled * orders.side, metered)
     with_energy = filled * orders.side * orders.var_per_kw // MW_PER_W
-    reactive = np.zeros(len(orders), dtype=np.int64)
+    filled_var, reactive = np.zeros((2, len(orders)), dtype=np.int64)
     if rules.reactive_stays:
-        of_var = orders.product == Product.REACTIVE
-        apart = np.abs(metered.net_var - awarded.net_var)
-        kept = apart <= awarded.gross_var * rules.relief_share_ppm // MICROS + rules.relief_w
-        stays = of_var & priced & (award > 0) & believed & kept[at]
-        reactive = np.where(stays, np.minimum(award + award * rules.reactive_more_ppm // MICROS, orders.quantity_w), 0)
-    fixed_var = metered.net_var - _sums(at, with_energy + np.where(reactive > 0, signed, 0), metered)
+        filled_var = _reactive(orders, at, award, awarded, metered, rules)
+        reactive = np.minimum(filled_var + filled_var * rules.reactive_more_ppm // MICROS, orders.quantity_w)
+    fixed_var = metered.net_var - _sums(at, with_energy + filled_var * orders.side, metered)
 
     # what the gate awarded in part was its margin; where that now lies a little further on, it still is
     grown = np.where(award < orders.quantity_w, filled * rules.growth_ppm // MICROS, 0)
@@ -118,12 +115,13 @@ def run_orders(
     for side, room in room_w:
         more += _filled(orders, at, np.where(orders.side == side, grown, 0), np.maximum(room, 0))
     if rules.relief:
-        apart = np.abs(metered.net_w - awarded.net_w)
-        kept = apart <= np.abs(awarded.net_w) * rules.relief_share_ppm // MICROS + rules.relief_w
+        # what was awarded and not done counts nowhere, here neither: else a claim would take its author's own relief
+        done_w = np.minimum(np.where(metered.net_w > 0, awarded.bought_w, awarded.sold_w), size_w)
+        kept = size_w - done_w <= done_w * rules.relief_share_ppm // MICROS + rules.relief_w
         price = orders.price_micros
         helps = np.where(orders.side == Side.SELL, price >= root_price_micros, price <= root_price_micros)
         open_w = np.where(energy & priced & believed & kept[at] & helps, orders.quantity_w - award, 0)
-        shown_w = np.abs(metered.net_w) + rules.relief_w
+        shown_w = size_w + rules.relief_w
         for side, room in room_w:
             mine = np.where(orders.side == side, open_w, 0)
             relief += _filled(orders, at, mine, np.clip(room, 0, shown_w))
@@ -135,6 +133,29 @@ def run_orders(
             _with_quantity(orders, np.minimum(filled + np.maximum(more, relief), orders.quantity_w)),
             _with_quantity(orders, reactive),
         ]
+    )
+
+
+def _reactive(
+    orders: Orders, at: IntArray, award: IntArray, awarded: AwardedPower, metered: MeteredPower, rules: PriceRun
+) -> IntArray:
+    """How much of each award of reactive power counts as done, var.
+
+    A net reading does not tell an inverter from the load behind it, so what is asked for is the whole plan of a home,
+    with what goes along with energy. Where the meter is near it, priced awards count, on either side no more than the
+    power that the meter shows of any kind: who shows nothing has nothing to move.
+    """
+    of_var = orders.product == Product.REACTIVE
+    apart = np.abs(metered.net_var - awarded.net_var)
+    kept = apart <= awarded.gross_var * rules.relief_share_ppm // MICROS + rules.relief_w
+    stays = of_var & (orders.price_taker == 0) & kept[at] & ~metered.missing[at]
+    shown = np.abs(metered.net_var) + np.abs(metered.net_w)
+    return sum(
+        (
+            _filled(orders, at, np.where(stays & (orders.side == side), award, 0), shown)
+            for side in (Side.BUY, Side.SELL)
+        ),
+        start=np.zeros(len(orders), dtype=np.int64),
     )
 
 

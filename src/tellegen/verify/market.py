@@ -20,8 +20,6 @@ from tellegen.records import (
     GateOutcome,
     Gates,
     Header,
-    Refusal,
-    Refusals,
 )
 from tellegen.units import INTERVALS_PER_HOUR
 from tellegen.verify.calendar import Calendar
@@ -237,13 +235,12 @@ class MarketChecks:
                     raise RefusedError(f"{what}: are not about the {hours} hours from interval {gated + 1} on")
                 holds[index] = range(header.interval, header.interval + header.intervals)
         refused = 0
-        for batch in self.public:
-            table, header = batch.table, batch.header
-            if not isinstance(table, Refusals) or not (table.refusal == Refusal.NOT_DELIVERED).any():
-                continue
+        for index, (header, _) in enumerate(self.entries):
             named = [holds[cause] for cause in header.causes if cause in holds]
-            if not named or any(header.interval not in during for during in named):
-                raise RefusedError(f"refusals of entry {batch.index}: of orders of nobody who is on hold then")
+            if header.kind != "refused_orders" or not named:
+                continue
+            if any(header.interval not in during for during in named):
+                raise RefusedError(f"refused orders of entry {index}: of somebody who is not on hold then")
             refused += 1
         if not holds:
             return 0, "none: nobody was found to claim and not to deliver"
