@@ -73,9 +73,8 @@ def joined(interval: Interval, beside: IntArray) -> Interval:
     beside : int64[k], row of the home at whose node each stands, and whose connection and devices are like its own.
     """
     metered = interval.delivered.metered
-    shown = {
-        each.name: _with_rows(getattr(metered, each.name), beside) for each in fields(metered) if each.name != "spans"
-    }
+    columns = [each.name for each in fields(metered) if each.name != "spans"]
+    shown: dict[str, Any] = {name: _with_rows(getattr(metered, name), beside) for name in columns}
     homes = metered.customer.size
     shown["customer"][homes:] = metered.customer[-1] + 1 + np.arange(beside.size)
     for name in ("net_w", "net_var", "missing"):
