@@ -92,7 +92,9 @@ def test_reserve_that_nobody_holds_is_paid(night: Scene) -> None:
 def test_with_a_rule_off_its_trick_pays_and_with_it_on_it_does_not(rule: Off) -> None:
     off, on = amounts(rule)
     assert off > 1.0
-    assert on <= (off / 2 if rule.name == "hold_hours" else GAIN_MAX), "a hold comes after some minutes"
+    # a hold comes after some minutes; what is only said beside a real act may still scare neighbours
+    most = off / 2 if rule.name == "hold_hours" else GAIN_MAX if rule.beside is None else off / 100
+    assert on <= most
 
 
 def test_accounts_that_say_nothing_change_nothing(night: Scene) -> None:

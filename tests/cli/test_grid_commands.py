@@ -232,7 +232,7 @@ BAD_NETWORKS = {
     "broken.json": ('{"bus": ', ["not JSON"]),
     "list.json": ("[1, 2]", ["bus table"]),
     "hollow.json": ('{"bus": {"_class": "DataFrame", "_object": "{"}}', ["table bus"]),
-    "deep.json": ("[" * 100_000, ["not JSON"]),
+    "deep.json": ("[" * 100_000, ["nested too deeply"]),
     "network.txt": ("bus", ["format"]),
 }
 

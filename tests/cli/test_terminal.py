@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tellegen.cli import meters, record  # noqa: F401 - commands register on import
 from tellegen.cli.terminal import spelt_out
+from tellegen.errors import SPACES
 
 Tellegen = Callable[..., Any]
 EVIL = "\x1b]0;pwned\x07\x1b[2J\x1b[8m\u202e\x9b2J"
@@ -17,7 +18,7 @@ EVIL = "\x1b]0;pwned\x07\x1b[2J\x1b[8m\u202e\x9b2J"
 @given(st.text(max_size=60))
 def test_a_terminal_obeys_nothing_but_colours(text: str) -> None:
     shown = spelt_out(text)
-    assert all(c.isprintable() or c in "\n\t\x1b" for c in shown)
+    assert all(c.isprintable() or c in f"\n\t\x1b{SPACES}" for c in shown)
     assert shown.count("\x1b") <= text.count("\x1b[")
     shown.encode()
 

@@ -22,6 +22,7 @@ from tellegen.privacy import Vault, VaultError
 from tellegen.privacy.recorder import Recorder
 from tellegen.records import (
     Connections,
+    Device,
     Histories,
     Orders,
     Profiles,
@@ -289,8 +290,10 @@ def test_enrolment_puts_everybody_their_rules_and_their_past_on_record(day: Play
         names = [journal.entry(index).name for index in journal.find(kind="document")]
         latest = max(journal.entry(index).known_at for index in range(len(journal)))
     assert {f"rulebook/{v.name}" for v in setup.rulebook.versions} <= set(names)
-    assert connected.customer.tolist() == list(range(1, count + 1))
-    assert connected.node.tolist() == [*setup.node.tolist(), int(setup.network.source[0])]
+    points = connected.take(connected.device == Device.LOAD)
+    assert points.customer.tolist() == list(range(1, count + 1))
+    assert set(connected.attested_by.tolist()) == {b"simulation"}
+    assert points.node.tolist() == [*setup.node.tolist(), int(setup.network.source[0])]
     assert past.trailing_wh.tolist()[:-1] == setup.trailing_wh().tolist()
     assert latest <= setup.first * MARKET_INTERVAL_S - 86400
     mean_day = np.maximum(setup.past_net_wh[-7:], 0).sum(axis=(0, 1)) / 7
@@ -376,4 +379,4 @@ def test_a_world_can_be_started_before_the_operators_rooms_are_imported() -> Non
     started = "import tellegen.simulation.play, tellegen.simulation.scenario"
     code = f"import sys; sys.path[:] = {sys.path}; {started}; print(*{rooms})"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert set(found.split()) == {"errors", "spawned", "units", "simulation"}
+    assert set(found.split()) == {"errors", "foreign", "spawned", "units", "simulation"}

@@ -122,9 +122,13 @@ def run_orders(
         helps = np.where(orders.side == Side.SELL, price >= root_price_micros, price <= root_price_micros)
         open_w = np.where(energy & priced & believed & kept[at] & helps, orders.quantity_w - award, 0)
         shown_w = size_w + rules.relief_w
+        # somebody vouches for what a registered device can do; of all else as much is believed as its home shows
+        vouched = (orders.device != Device.LOAD) & (rules.within_devices and rules.attested)
         for side, room in room_w:
-            mine = np.where(orders.side == side, open_w, 0)
-            relief += _filled(orders, at, mine, np.clip(room, 0, shown_w))
+            mine, room_left = np.where(orders.side == side, open_w, 0), np.maximum(room, 0)
+            sure = _filled(orders, at, np.where(vouched, mine, 0), room_left)
+            room_left = np.minimum(room_left - _sums(at, sure, metered), shown_w)
+            relief += sure + _filled(orders, at, np.where(vouched, 0, mine), np.maximum(room_left, 0))
 
     return Orders.concat(
         [

@@ -26,7 +26,8 @@ class PriceRun:
         `relief_w` in var. Where false, what meters show is inflexible.
     relief : orders that were not awarded, sells at the price of the root or above and buys at it or below, stay on
         offer for homes whose net reading differs from their net award by no more than `relief_share_ppm` of that and
-        `relief_w`; up to as much as they drew or fed in, and `relief_w`.
+        `relief_w`; of devices for which somebody vouches (`within_devices` and `attested`) all of it, of all else up to
+        as much as they drew or fed in, and `relief_w`.
     growth_ppm : by how much an order that was awarded in part may be filled beyond what was delivered of it: it was at
         the margin, and where neighbours differ from their awards by a little, it still is. None by default: which of
         its orders counts as delivered its owner can choose.
