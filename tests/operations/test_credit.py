@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tellegen.assess.faults import hamlet
+from tellegen.assess.faults.hamlet import Move
+from tellegen.assess.faults.hamlet_play import FIRST, SHORT_DAY
+from tellegen.grid import Engine
 from tellegen.operations.accounts import Accounts
+from tellegen.operations.book import Book
 from tellegen.operations.credit import NO_CREDIT, Credit, Exposure, beyond_credit, cost_of
+from tellegen.operations.market import Market
 from tellegen.operations.positions import Position
-from tellegen.records import Line, Orders, Postings, Product, Side
+from tellegen.operations.state import Gate
+from tellegen.operations.tasks import TaskMaker
+from tellegen.records import Connections, Gates, Line, Orders, Postings, Product, Side
+from tellegen.records.market import DAY_AHEAD
 from tellegen.rules.credit import CreditRule
 from tellegen.units import NANOS
 
@@ -73,6 +86,32 @@ def test_exposure_is_what_is_owed_and_positions_of_hours_that_are_open() -> None
         exposure = Exposure.of(accounts, [position], settled, RULE)
         assert (exposure.at(np.array([1, 2, 9])) / NANOS).tolist() == [owed, 7, 0]
     assert Exposure.of(accounts, [position], -1, RULE).without(WHO[:1]).at(WHO).tolist() == [0, 7 * NANOS]
+
+
+def test_who_moves_within_the_day_has_its_own_limit_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the feeder where it begins; who joins later has its own limit from then on, and nobody has the rulebook's."""
+    own = {2: NO_CREDIT, 3: 30, 4: NO_CREDIT, 6: 50}
+    plain, day = hamlet._connections, FIRST + 12
+
+    def trusted(who: list[int], *about: Any) -> Connections:
+        return replace(plain(who, *about), credit=np.array([own.get(each, 0) for each in who], dtype=np.int32))
+
+    monkeypatch.setattr(hamlet, "_connections", trusted)
+    moves = Move(day + 24, 2, 1, 0), Move(day + 24, 3, 1, 1), Move(day + 12, 4, 0, 3), Move(day + 12, 6, 0, 4)
+    village = hamlet.found(tmp_path / "shard", replace(SHORT_DAY, moves=moves, absent=(4, 6)))
+    with Market.open(village.keys.path) as market:
+        hours = market.state.periods(DAY_AHEAD, day)
+        rows = np.zeros(2 * len(hours), dtype=Gates.row_dtype())
+        rows["start"] = rows["spread_from"] = rows["taps_from"] = -1
+        market.state.gates[DAY_AHEAD, day] = Gate(0, 0, Gates.from_rows(rows), np.full((2, len(hours)), -1))
+        market.state.exposed[day] = Exposure(np.array([3]), np.array([20 * NANOS]))
+        maker = TaskMaker(market.record, market.state, Engine.SUPERLU)
+        tasks = [maker.task(DAY_AHEAD, day, k, Book({})) for k in range(2)]
+    left = []
+    for task in tasks:
+        assert task.credit is not None
+        left.append(dict(zip(task.customer.tolist(), (task.credit.room_nanos // NANOS).tolist(), strict=True)))
+    assert left == [{1: 1_000, 2: 0, 3: 10, 4: 0, 5: 1_000, 6: 50}, {2: 0, 3: -20, 7: 1_000, 8: 1_000, 9: 1_000}]
 
 
 @given(

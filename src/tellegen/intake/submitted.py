@@ -46,12 +46,14 @@ class Bids:
     orders : sorted by customer, each customer's in its own order; of several submissions of a customer the one with
         the highest number, and of those with the same number the one recorded last.
     recorded : how many submissions stand on record, those that do not count included.
+    unreadable : how many that would count cannot be read any more: those of erased customers.
     customer : int64[m], customers with a submission that counts, ascending.
     entry : int64[m], the batch in which each one's stands: its header names who brought it.
     """
 
     orders: Orders
     recorded: int
+    unreadable: int = 0
     customer: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     entry: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
@@ -93,11 +95,12 @@ class CountedReadings:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Batch:
-    """Rows of a batch that can be read, their numbers in it, and which of them count."""
+    """Rows of a batch that can be read, their numbers in it, which of them count, and how many more would."""
 
     table: Table
     row: IntArray
     counts: NDArray[np.bool_]
+    unreadable: int
 
 
 class Submitted:
@@ -156,7 +159,8 @@ class Submitted:
             recorded = sum(self._journal.entry(index).rows for index in indices)
             offered = [orders[causes[i]].table for i in indices]
             rows, customer, place = _counting([batches[i] for i in indices], offered)
-            made[feeder] = Bids(rows, recorded, customer, np.array(indices, dtype=np.int64)[place])
+            unreadable = sum(batches[index].unreadable for index in indices)
+            made[feeder] = Bids(rows, recorded, unreadable, customer, np.array(indices, dtype=np.int64)[place])
         return made
 
     def readings(self, interval: int, size: int, feeders: Collection[str] | None = None) -> CountedReadings:
@@ -321,7 +325,8 @@ class Submitted:
                 refusals = refused[named].table
                 assert isinstance(refusals, Refusals)
                 counts[refusals.row] = False
-            yield batch, _Batch(table, np.flatnonzero(present), counts[present])
+            unreadable = int(np.count_nonzero(counts & ~present))
+            yield batch, _Batch(table, np.flatnonzero(present), counts[present], unreadable)
 
 
 def _fixed(feeders: Collection[str] | None) -> frozenset[str] | None:

@@ -59,6 +59,10 @@ class Book:
         """Submissions on record about the gate."""
         return sum(bids.recorded for bids in self.bids.values())
 
+    def is_whole(self, feeder: str) -> bool:
+        """Whether all bids about a feeder that count can be read; those of erased customers are missing."""
+        return feeder not in self.bids or not self.bids[feeder].unreadable
+
     def orders(self, feeder: str, period: int) -> Orders:
         """The book of a feeder's period: rows sorted by customer, each one's in its own order.
 

@@ -6,6 +6,9 @@ be bought back where it is not delivered. Its orders may cost no more than what 
 limit price, but no more than the rule's; a sale what the rule's price is above its own. Of an hour's purchases and
 sales the dearer ones count, for they cannot both be had. Real-time orders make no position, and need no credit.
 
+Feeders are cleared apart. Who moves to another one within the day has credit on the first alone: what is left of its
+limit is given once.
+
 All numbers are integers: Wh times micro-currency/kWh are nano-currency.
 """
 
@@ -20,6 +23,7 @@ from numpy.typing import NDArray
 from tellegen.operations.accounts import Accounts
 from tellegen.operations.admission import QUANTITY_MAX_W
 from tellegen.operations.positions import Position, parties_of
+from tellegen.operations.topology import Connected
 from tellegen.records import Orders, Product, Side
 from tellegen.rules.credit import CreditRule
 from tellegen.units import INTERVALS_PER_HOUR, NANOS, IntArray
@@ -66,6 +70,35 @@ class Exposure:
         """Without some who were erased."""
         kept = ~np.isin(self.number, customers)
         return Exposure(self.number[kept], self.nanos[kept])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OwnLimits:
+    """Limits in the registry: customers, int64[n] ascending, the feeder on which each first hangs, and its limit."""
+
+    customer: IntArray
+    feeder: IntArray
+    limit: IntArray
+
+    @classmethod
+    def of(cls, periods: Iterable[Connected]) -> OwnLimits:
+        """From everybody's first period of a gate, on whatever feeder."""
+        columns = np.zeros((3, 0), dtype=np.int64)
+        for each in periods:
+            here = np.stack([each.customer, each.feeder_of(), each.credit])[:, : each.customers]
+            columns = np.concatenate([columns, here[:, ~np.isin(here[0], columns[0])]], axis=1)
+        customer, feeder, limit = columns[:, np.argsort(columns[0])]
+        return cls(customer, feeder, limit)
+
+    def on(self, feeder: int, customer: IntArray) -> IntArray:
+        """What customers of a feeder's gate may owe there, int64[k]; `NO_CREDIT` of who hung on another one before.
+
+        Parameters
+        ----------
+        customer : int64[k], all of them connected in some period.
+        """
+        place = np.searchsorted(self.customer, customer)
+        return np.where(self.feeder[place] == feeder, self.limit[place], NO_CREDIT)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

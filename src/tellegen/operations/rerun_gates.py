@@ -15,7 +15,6 @@ from tellegen.operations.book import Book
 from tellegen.operations.clearers import Clearers
 from tellegen.operations.findings import FINDINGS, findings
 from tellegen.operations.gate import Before, Cleared, Found, GateTask
-from tellegen.operations.holds import holds_behind
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.runs import guide_of
 from tellegen.operations.state import Gate, State
@@ -31,7 +30,6 @@ from tellegen.records import (
     GateOutcome,
     Gates,
     Header,
-    Holds,
     Orders,
     Prices,
     RecordError,
@@ -49,6 +47,7 @@ T = TypeVar("T", bound=Table)
 TOGETHER = 8
 """Tasks that wait for each process before they are cleared: so many books are in memory."""
 _ERASED = "with bids of erased customers"
+_SEALED = (Schedules, RefusedOrders, *FINDINGS)
 _ENGINE = "cleared by another engine, so that steps of equal worth may be awarded otherwise"
 
 
@@ -124,6 +123,9 @@ class GatesAgain:
                 self._tallies[market].leave_out(f"that start from clearings {_ERASED}", gate.periods)
                 continue
             book = book or Book.of(self._record, market, self._state.periods(market, first), gate.cut, gate.entry)
+            if not book.is_whole(feeder.name):
+                self._tallies[market].leave_out(_ERASED, gate.periods)
+                continue
             try:
                 task = self._maker(bytes(gate.rows.engine[row]), market).task(market, first, k, book)
             except RecordError:
@@ -167,15 +169,14 @@ class GatesAgain:
         return self._makers[chosen]
 
     def _is_whole(self, clearing: int) -> bool:
-        """Whether all rows that a clearing put on record can be read."""
-        if clearing <= COLD:
-            return True
-        try:
-            entry = self._record.cause(clearing, Schedules)
-        except KeyError:  # administrative
-            return True
-        sealed = [(entry, Schedules), *((hold, Holds) for hold in holds_behind(self._record, clearing))]
-        return all(len(self._record.table(k, kind)) == self._record.header(k).rows for k, kind in sealed)
+        """Whether all rows that a clearing put on record can be read: scheduled, refused, and found."""
+        causes = () if clearing <= COLD else self._record.header(clearing).causes
+        return all(
+            len(self._record.table(entry, kind)) == self._record.header(entry).rows
+            for entry in causes
+            for kind in _SEALED
+            if self._record.header(entry).kind == kind.kind
+        )
 
     # What the record says of clearings
 

@@ -13,7 +13,7 @@ from tellegen.market.facts import CARRIED
 from tellegen.metering.load_profile import Quantity
 from tellegen.operations.awarded import AwardedPower, SpanAwards
 from tellegen.operations.book import Book
-from tellegen.operations.credit import Credit
+from tellegen.operations.credit import Credit, OwnLimits
 from tellegen.operations.devices import Devices
 from tellegen.operations.gate import Before, Delivered, GateTask, Held, Period
 from tellegen.operations.positions import parties_of
@@ -94,6 +94,7 @@ class TaskMaker:
         self._connected: dict[str, tuple[int, list[Connected], IntArray]] = {}
         self._assets: tuple[int, int, Assets] | None = None
         self._highest: dict[int, tuple[tuple[int, ...], IntArray]] = {}
+        self._limits: tuple[list[Connected], OwnLimits] | None = None
 
     def keep(self, clearing: int, before: Before, root_price: int) -> None:
         """Remember what a clearing put on record, for the gate after it."""
@@ -174,14 +175,13 @@ class TaskMaker:
     def _credit(
         self, market: str, first: int, feeder: int, customer: IntArray, rule: CreditRule | None
     ) -> Credit | None:
-        """What customers may still come to owe, by their limits as the gate's first period begins; None: anything."""
+        """What customers may still come to owe, by their limits in their first period of the gate; None: anything."""
         if market != DAY_AHEAD or rule is None:
             return None
-        everybody = self._everybody(market, first)[0]
-        here = everybody.on(feeder)
-        own = np.zeros(customer.size, dtype=np.int64)
-        own[np.searchsorted(customer, everybody.customer[here])] = everybody.credit[here]
-        return Credit.of(rule, own, self._state.exposed[first].at(customer))
+        everybody = self._everybody(market, first)
+        if self._limits is None or self._limits[0] is not everybody:  # once per gate, not for each feeder
+            self._limits = everybody, OwnLimits.of(_distinct(everybody))
+        return Credit.of(rule, self._limits[1].on(feeder, customer), self._state.exposed[first].at(customer))
 
     def _devices(
         self, market: str, first: int, books: list[Orders], rules: PriceRun | None
