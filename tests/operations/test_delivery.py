@@ -149,6 +149,15 @@ def test_of_who_was_erased_nothing_is_left() -> None:
         settled(deliveries, t, {1: -667, 2: 400, 3: 100}, energy(t, {1: 0, 2: 90, 3: 0}))
         settled(others, t, {2: 400, 3: 100}, energy(t, {2: 90, 3: 0}))
     assert deliveries.held(MIDNIGHT + 20).tolist() == [1]
+    late = MIDNIGHT + 12 + DAY  # its hold is over, and nobody else is awarded anything
+    for t in range(MIDNIGHT + 12, late):
+        for each in (deliveries, others):
+            settled(each, t, {}, energy(t, {}))
+    settled(deliveries, late, {1: -667}, energy(late, {1: 0}))
+    settled(others, late, {}, energy(late, {}))
+    deliveries.show(late + 2, np.array([1]), np.array([7]))
+    found, net_wh = deliveries.shown(late + 2, np.array([1, 2]))
+    assert (found.tolist(), net_wh.tolist()) == ([True, False], [7, 0])
     deliveries.forget(np.array([1]))
     mine, theirs = deliveries.parts(), others.parts()
     assert mine.keys() == theirs.keys()

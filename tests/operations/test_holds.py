@@ -20,6 +20,7 @@ from tellegen.operations.awards import awarded_to
 from tellegen.operations.holds import all_holds, holds_behind
 from tellegen.operations.keeping import restore, state_parts
 from tellegen.operations.market import Market
+from tellegen.operations.reading import read_round
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.rerun import rerun
 from tellegen.operations.state import State
@@ -31,7 +32,7 @@ from tellegen.records import (
     Orders,
     Prices,
     Refusal,
-    Refusals,
+    RefusedOrders,
     Schedules,
     Side,
     sign_bids,
@@ -40,11 +41,13 @@ from tellegen.records.market import PRICE_RUN, REAL_TIME
 from tellegen.rules import Rulebook
 from tellegen.simulation.batches import bids_batch
 from tellegen.simulation.shard import GATEWAY
-from tellegen.units import MARKET_INTERVAL_S, interval_start
+from tellegen.units import INTERVALS_PER_HOUR, MARKET_INTERVAL_S, interval_start
 from tellegen.verify import verify_directory
 
 TRICKSTER = SELLERS[0]
 INTERVALS, CLAIMED_FROM = 22, 9
+CLAIMED_W = 5_000
+"""As much as its roof is registered for: more is refused as such."""
 
 
 def rules(**keys: object) -> Rulebook:
@@ -97,7 +100,7 @@ def hours(made_once: Callable[..., Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def luring(made_once: Callable[..., Path]) -> Path:
-    return made_once("hours of paper sun", lambda folder: play_hours(folder, claimed_w=20_000)) / "shard"
+    return made_once("hours of paper sun", lambda folder: play_hours(folder, claimed_w=CLAIMED_W)) / "shard"
 
 
 def entry(record: ShardRecord, kind: type, interval: int, market: str = REAL_TIME) -> int:
@@ -122,12 +125,12 @@ def test_who_does_not_deliver_is_held_from_the_next_gate_and_told_so(hours: Path
             assert bool(holds_behind(record, clearing)) == held
             assert record.table(clearing, Clearings).status[0] <= 1
             if held:
-                refused = record.table(entry(record, Refusals, t), Refusals)
+                refused = record.table(entry(record, RefusedOrders, t), RefusedOrders)
                 assert refused.refusal.tolist() == [Refusal.NOT_DELIVERED]
 
 
 def test_a_gate_takes_what_meters_showed_last_of_who_is_held(hours: Path) -> None:
-    """No profile of a roof is on record; what it is scheduled, nobody is awarded."""
+    """What it is scheduled, nobody is awarded; of what is read back, it stands in for the orders."""
     with ShardRecord.open(hours) as record:
         for t in range(FROM, FROM + 12):
             schedules = record.table(entry(record, Schedules, t), Schedules)
@@ -135,6 +138,9 @@ def test_a_gate_takes_what_meters_showed_last_of_who_is_held(hours: Path) -> Non
             scheduled = dict(zip(schedules.customer.tolist(), schedules.energy_wh.tolist(), strict=True))
             assert scheduled[TRICKSTER] == -_shown(hours, t - 2)
             assert TRICKSTER not in awards.customer
+            orders, _ = read_round(record, NAMES[0], t).as_cleared()
+            mine = orders.take(orders.customer == TRICKSTER)
+            assert (mine.side * mine.quantity_w).tolist() == [scheduled[TRICKSTER] * INTERVALS_PER_HOUR]
 
 
 def _shown(path: Path, interval: int) -> int:
@@ -181,14 +187,14 @@ def test_paper_sun_lures_nobody_once_its_author_is_held(hours: Path, luring: Pat
         after = [each.table(entry(each, Schedules, FROM + 12), Schedules) for each in (honest, lured)]
         assert not after[0].equals(after[1]), "the hold has ended by itself"
         again = [each for each in all_holds(lured) if each.customer == TRICKSTER]
-        assert [each.from_interval for each in again] == [FROM, FROM + 14], "twenty kilowatts of paper are soon enough"
+        assert [each.from_interval for each in again] == [FROM, FROM + 15], "five kilowatts of paper are soon enough"
     assert [check.name for check in rerun(luring) if not check.ok] == []
 
 
 def test_without_the_rule_paper_sun_goes_on_luring(tmp_path: Path) -> None:
     """What breaks when it is turned off."""
     paths = []
-    for name, claimed_w in (("honest", 0), ("lured", 20_000)):
+    for name, claimed_w in (("honest", 0), ("lured", CLAIMED_W)):
         play_hours(tmp_path / name, rules(hold_hours=0), claimed_w)
         paths.append(tmp_path / name / "shard")
     with ShardRecord.open(paths[0]) as honest, ShardRecord.open(paths[1]) as lured:

@@ -12,7 +12,7 @@ from playing import quarter_hours
 
 from tellegen.journal import Journal
 from tellegen.operations import timetable
-from tellegen.records import Clearings, CloseKind, Closes, GateOutcome, Gates, Header, Refusal, Refusals
+from tellegen.records import Clearings, CloseKind, Closes, GateOutcome, Gates, Header
 from tellegen.rules import Rulebook
 from tellegen.verify import RefusedError, verify_directory
 from tellegen.verify.calendar import Calendar
@@ -250,34 +250,36 @@ GATED = [holding("gates", INTERVAL + k) for k in (0, 1)]
 HOLD = [*GATED, holding("energy"), holding("holds", INTERVAL + 2, causes=(2,), length=288)]
 
 
-def refusing(interval: int, *causes: int) -> PublicRows:
-    table = Refusals(row=[0], refusal=[Refusal.NOT_DELIVERED])
-    return PublicRows(9, holding("refusals", interval, causes=causes), table)
+def refusing(interval: int, *causes: int) -> Header:
+    return holding("refused_orders", interval, causes=causes)
 
 
-def found(entries: list[Header], *public: PublicRows) -> int:
+def found(entries: list[Header]) -> tuple[int, str]:
     calendar = Calendar.of({d.name: d.content for d in Rulebook.load().documents()})
-    return MarketChecks([(each, b"") for each in entries], public, intake(DUE), calendar).check_holds()[0]
+    return MarketChecks([(each, b"") for each in entries], (), intake(DUE), calendar).check_holds()
 
 
 def test_who_is_held_is_held_from_the_next_gate_for_as_long_as_the_rules_say() -> None:
-    assert found(GATED) == 0
-    assert found(HOLD, refusing(INTERVAL + 2, 3), refusing(INTERVAL + 289, 3)) == 1
+    assert found(GATED)[0] == 0
+    holds, told = found(
+        [*HOLD, refusing(INTERVAL + 2, 0, 3), refusing(INTERVAL + 289, 1, 3), refusing(INTERVAL + 1, 0)]
+    )
+    assert holds == 1
+    assert "2 batches of refusals name theirs" in told, "why the third refuses orders is sealed: replay checks it"
 
 
 @pytest.mark.parametrize(
-    ("entries", "public", "problem"),
+    ("entries", "problem"),
     [
-        ([*HOLD[:3], holding("holds", INTERVAL + 1, causes=(2,), length=288)], (), "24 hours"),
-        ([*HOLD[:3], holding("holds", INTERVAL + 2, causes=(2,), length=289)], (), "24 hours"),
-        ([*HOLD[:3], holding("holds", INTERVAL + 2, length=288)], (), "no energy"),
-        ([*HOLD[:3], holding("energy", INTERVAL + 1), HOLD[3]], (), "no energy"),
-        (HOLD, (refusing(INTERVAL + 2),), "nobody who is on hold"),
-        (HOLD, (refusing(INTERVAL + 1, 3),), "nobody who is on hold"),
-        (HOLD, (refusing(INTERVAL + 290, 3),), "nobody who is on hold"),
+        ([*HOLD[:3], holding("holds", INTERVAL + 1, causes=(2,), length=288)], "24 hours"),
+        ([*HOLD[:3], holding("holds", INTERVAL + 2, causes=(2,), length=289)], "24 hours"),
+        ([*HOLD[:3], holding("holds", INTERVAL + 2, length=288)], "no energy"),
+        ([*HOLD[:3], holding("energy", INTERVAL + 1), HOLD[3]], "no energy"),
+        ([*HOLD, refusing(INTERVAL + 1, 0, 3)], "not on hold then"),
+        ([*HOLD, refusing(INTERVAL + 290, 1, 3)], "not on hold then"),
     ],
 )
-def test_a_hold_out_of_nowhere_is_found(entries: list[Header], public: tuple[PublicRows, ...], problem: str) -> None:
-    """Too soon, too long, of an older settlement or of none; orders refused without one, or beyond its end."""
+def test_a_hold_out_of_nowhere_is_found(entries: list[Header], problem: str) -> None:
+    """Too soon, too long, of an older settlement or of none; orders refused before it begins or beyond its end."""
     with pytest.raises(RefusedError, match=problem):
-        found(entries, *public)
+        found(entries)

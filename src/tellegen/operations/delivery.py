@@ -93,20 +93,22 @@ class Deliveries:
         place = self._index.places(rows.customer)
         for sums in self._sums.values():
             sums[:, place[place >= 0]] = 0
+        self._drop_empty()
 
     def show(self, interval: int, customer: IntArray, net_wh: IntArray) -> None:
-        """At the gate of an interval so much was what meters of customers on hold had shown last, int64[n]."""
-        self._shown[interval] = customer, net_wh
+        """At the gate of an interval meters of customers on hold, int64[n] ascending, had shown so much last."""
+        if customer.size:
+            self._shown[interval] = customer, net_wh
 
-    def shown(self, interval: int, customer: IntArray) -> IntArray:
-        """What the meters of customers had shown last at the gate of an interval, Wh, int64[n]; 0 where nothing had."""
+    def shown(self, interval: int, customer: IntArray) -> tuple[NDArray[np.bool_], IntArray]:
+        """Whose meters had shown something at the gate of an interval, bool[n], and what last, Wh, int64[n]; else 0."""
         who, net_wh = self._shown.get(interval, (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)))
         at = np.searchsorted(who, customer)
         found = at < who.size
         found[found] = who[at[found]] == customer[found]
         shown = np.zeros(customer.size, dtype=np.int64)
         shown[found] = net_wh[at[found]]
-        return shown
+        return found, shown
 
     # Sums
 
@@ -193,6 +195,8 @@ class Deliveries:
                 self._sums = {k: np.pad(sums, grow)[:, :size] for k, sums in self._sums.items()}
             sums = self._sums.setdefault(block, np.zeros((2, size), dtype=np.int32))
             sums[:, place] = np.minimum(sums[:, place] + new.wh, _SUM_MAX)
+            if not sums.any():  # as of no one, so that whoever is erased leaves no block behind
+                del self._sums[block]
         self._sums = {k: sums for k, sums in self._sums.items() if k > block - BLOCKS}
         self._awarded = {t: rows for t, rows in self._awarded.items() if t > interval}
         self._shown = {t: rows for t, rows in self._shown.items() if t > interval}
@@ -205,8 +209,14 @@ class Deliveries:
         self._index = NumberIndex(self._number)
         self._sums = {k: sums[:, kept] for k, sums in self._sums.items()}
         self._awarded = {t: [_without(row, customers) for row in rows] for t, rows in self._awarded.items()}
-        self._shown = {t: _without(row, customers) for t, row in self._shown.items()}
+        shown = {t: _without(row, customers) for t, row in self._shown.items()}
+        self._shown = {t: row for t, row in shown.items() if row[0].size}
         self.holds = self.holds.take(~np.isin(self.holds.customer, customers))
+        self._drop_empty()
+
+    def _drop_empty(self) -> None:
+        """Drop the blocks in which nobody has a sum: a snapshot says the same whoever was there before."""
+        self._sums = {k: sums for k, sums in self._sums.items() if sums.any()}
 
     # Snapshots
 

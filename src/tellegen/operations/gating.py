@@ -334,7 +334,7 @@ class Gating:
         tables: list[Table] = [done.awards, done.schedules, done.prices, done.starts]
         if len(done.refused):
             held = (done.refused.refusal == Refusal.NOT_DELIVERED).any()
-            because = (gate.entry, *(holds_in(self._record, done.first) if held else ()))
+            because = (gate.entry, *(holds_in(self._record, range(done.first, done.first + 1)) if held else ()))
             causes.append(self._writer.put(done.refused, span, feeder=feeder, name=name, causes=because))
         tables += findings(done)
         # day-ahead, they move from hour to hour of what is planned; those of the wires are where real time left them

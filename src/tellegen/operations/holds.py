@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tellegen.operations.record import ShardRecord
-from tellegen.records import Holds, Refusals
+from tellegen.records import Holds, RefusedOrders
 from tellegen.rules.price_run import HOLD_HOURS_MAX
 from tellegen.units import INTERVALS_PER_HOUR, MARKET_INTERVAL_S, IntArray
 
@@ -28,13 +28,13 @@ class OnHold:
     award_wh: int
 
 
-def holds_in(record: ShardRecord, interval: int) -> tuple[int, ...]:
-    """Entries of the holds that are in force at the gate of an interval, on whatever feeder."""
-    since = record.journal.earliest_at((interval - _LONGEST) * MARKET_INTERVAL_S)
+def holds_in(record: ShardRecord, intervals: range) -> tuple[int, ...]:
+    """Entries of the holds that are in force at the gate of some interval of several, on whatever feeder."""
+    since = record.journal.earliest_at((intervals.start - _LONGEST) * MARKET_INTERVAL_S)
     found = []
     for entry in record.journal.find(kind=Holds.kind, since=since):
         header = record.header(entry)
-        if header.interval <= interval < header.interval + header.intervals:
+        if header.interval < intervals.stop and intervals.start < header.interval + header.intervals:
             found.append(entry)
     return tuple(found)
 
@@ -42,7 +42,7 @@ def holds_in(record: ShardRecord, interval: int) -> tuple[int, ...]:
 def holds_behind(record: ShardRecord, clearing: int) -> tuple[int, ...]:
     """Entries of the holds for which a clearing refused orders; none where it refused none for that."""
     try:
-        causes = record.header(record.cause(clearing, Refusals)).causes
+        causes = record.header(record.cause(clearing, RefusedOrders)).causes
     except KeyError:
         return ()
     return tuple(entry for entry in causes if record.header(entry).kind == Holds.kind)
@@ -52,11 +52,15 @@ def held_until(record: ShardRecord, clearing: int, customer: IntArray) -> IntArr
     """First interval in which orders of customers count again, int64[n]; 0 of those whose orders a clearing took."""
     until = np.zeros(customer.size, dtype=np.int64)
     for entry in holds_behind(record, clearing):
-        rows, interval = record.table(entry, Holds), record.header(clearing).interval
-        rows = rows.take((rows.from_interval <= interval) & (interval < rows.until_interval))
+        rows = in_force(record.table(entry, Holds), record.header(clearing).interval)
         for who, end in zip(rows.customer.tolist(), rows.until_interval.tolist(), strict=True):
             until[customer == who] = end
     return until
+
+
+def in_force(rows: Holds, interval: int) -> Holds:
+    """Those of some holds by which orders for an interval do not count."""
+    return rows.take((rows.from_interval <= interval) & (interval < rows.until_interval))
 
 
 def all_holds(record: ShardRecord) -> list[OnHold]:

@@ -139,15 +139,13 @@ class Meters:
         """Put rows in place of those of the same customers: what `metering.refold` made of late readings."""
         self._standing = self._standing.replaced(rows)
 
-    def last_net_wh(self, customer: IntArray) -> IntArray:
-        """Net withdrawal in the last interval that was measured of customers, int64[k]; 0 where none was."""
+    def last_net_wh(self, customer: IntArray) -> tuple[IntArray, IntArray]:
+        """Customers of some whose meters are known, and their net withdrawal in the last measured interval, Wh."""
         at = np.searchsorted(self._standing.customer, customer)
         there = at < self._standing.customer.size
         there[there] = self._standing.customer[at[there]] == customer[there]
-        found = np.zeros(customer.size, dtype=np.int64)
-        measured = self._standing.state.measured.astype(np.int64)
-        found[there] = measured[Quantity.WITHDRAWN, at[there]] - measured[Quantity.INJECTED, at[there]]
-        return found
+        measured = self._standing.state.measured[:, at[there]].astype(np.int64)
+        return customer[there], measured[Quantity.WITHDRAWN] - measured[Quantity.INJECTED]
 
     def forget(self, customer: IntArray) -> None:
         """Leave customers out that were erased."""

@@ -6,7 +6,7 @@ these nothing can be read but what they owed, as sums on the account ERASED.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from typing import TypeVar
@@ -19,7 +19,7 @@ from tellegen.operations.awarded import MW_PER_W
 from tellegen.operations.book import Book
 from tellegen.operations.booked import booked, erased_customers
 from tellegen.operations.facts import Cleared
-from tellegen.operations.holds import holds_in
+from tellegen.operations.holds import holds_in, in_force
 from tellegen.operations.price_run import inflexible
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.state import cut_of
@@ -41,7 +41,6 @@ from tellegen.records import (
     Prices,
     Product,
     Readings,
-    Refusal,
     RefusedOrders,
     Schedules,
     Starts,
@@ -212,6 +211,7 @@ class _Reader:
         cleared = sorted(begun, key=lambda each: (MARKETS.index(each[1].market), each[1].interval))
         hours = {period.start: k for k, period in enumerate(periods(self.bounds))}
         gate: tuple[str, int] | None = None
+        holds, held = self._holds(self._in_force()), Holds.empty()
         for _, header, clearing in cleared:
             day_ahead = header.market == DAY_AHEAD
             first, period = (self.bounds.start, hours[header.interval]) if day_ahead else (header.interval, 0)
@@ -220,22 +220,29 @@ class _Reader:
                 spans = periods(self.bounds) if day_ahead else (range(first, first + 1),)
                 named = next(entry for entry in header.causes if record.header(entry).kind == Gates.kind)
                 book = Book.of(record, header.market, spans, cut_of(header), named)
-            yield _round(header, book, period, [tables[entry] for entry in header.causes if entry in tables], clearing)
+                held = Holds.empty() if day_ahead else in_force(holds, first)
+            found = [tables[entry] for entry in header.causes if entry in tables]
+            yield _round(header, book, period, found, clearing, held)
 
     def runs(self) -> Iterator[Round]:
         prices = {entry: table for entry, _, table in self.about(Prices)}
         for _, header, clearing in sorted(self._cleared(), key=lambda each: each[1].interval):
             if header.market == PRICE_RUN:
                 found: list[Table] = [prices[entry] for entry in header.causes if entry in prices]
-                yield _round(header, Book({}), 0, found, clearing)
+                yield _round(header, Book({}), 0, found, clearing, Holds.empty())
 
     def _cleared(self) -> list[tuple[int, Header, Clearings]]:
         return [each for each in self.about(Clearings) if each[1].interval in self.settled]
 
     def holds(self) -> Holds:
-        entries = {*self._entries(Holds.kind, self.settled), *holds_in(self._record, self.bounds.start)}
-        mine = [entry for entry in sorted(entries) if self._record.header(entry).feeder in self._names]
-        return Holds.concat([self._record.table(entry, Holds) for entry in mine])
+        return self._holds([entry for entry in self._in_force() if self._record.header(entry).feeder in self._names])
+
+    def _in_force(self) -> tuple[int, ...]:
+        """Entries of the holds of the day; a customer may have come from another feeder since."""
+        return holds_in(self._record, range(self.bounds.start, max(self.settled.stop, self.bounds.start + 1)))
+
+    def _holds(self, entries: Iterable[int]) -> Holds:
+        return Holds.concat([Holds.empty(), *(self._record.table(entry, Holds) for entry in entries)])
 
     # Energy and money
 
@@ -280,13 +287,16 @@ def read_round(record: ShardRecord, feeder: str, interval: int) -> Round:
     """
     for entry in record.about(Clearings, feeder, interval, REAL_TIME):
         header = record.header(entry)
-        book = Book.of(record, REAL_TIME, (range(interval, interval + 1),), cut_of(header), record.cause(entry, Gates))
+        hours = (range(interval, interval + 1),)
+        book = Book.of(record, REAL_TIME, hours, cut_of(header), record.cause(entry, Gates))
         tables = [table for _, table in record.tables(header.causes) if not isinstance(table, Gates)]
-        return _round(header, book, 0, tables, record.table(entry, Clearings))
+        holds = Holds.concat([Holds.empty(), *(record.table(k, Holds) for k in holds_in(record, hours[0]))])
+        return _round(header, book, 0, tables, record.table(entry, Clearings), in_force(holds, interval))
     raise KeyError(f"interval {interval} of {feeder} has no clearing on record")
 
 
-def _round(header: Header, book: Book, period: int, found: list[Table], clearing: Clearings) -> Round:
+def _round(header: Header, book: Book, period: int, found: list[Table], clearing: Clearings, holds: Holds) -> Round:
+    """A clearing; who was on hold stands in it at its schedule, whether or not it sent orders that were refused."""
     orders, awards = book.orders(header.feeder, period), _of(Awards, found)
     awarded = np.zeros(len(orders), dtype=np.int64)
     row = book.rows_of(header.feeder, period, awards.customer, awards.order)
@@ -295,7 +305,8 @@ def _round(header: Header, book: Book, period: int, found: list[Table], clearing
     refused = np.zeros(len(orders), dtype=np.bool_)
     row = book.rows_of(header.feeder, period, refusals.customer, refusals.order)
     refused[row[row >= 0]] = True
-    held = schedules.take(np.isin(schedules.customer, refusals.customer[refusals.refusal == Refusal.NOT_DELIVERED]))
+    # who was on hold by rules that hold nobody any more is awarded its own orders
+    held = schedules.take(np.isin(schedules.customer, np.setdiff1d(holds.customer, awards.customer)))
     usual_w = held.energy_wh * INTERVALS_PER_HOUR
     return Round(
         market=header.market,

@@ -289,7 +289,7 @@ class State:
             self.gates[key] = Gate(index, cut_of(header), table, cleared)
             held = self.held(header.interval)
             if held.size and header.market == REAL_TIME:
-                self.deliveries.show(header.interval, held, self.meters.last_net_wh(held))
+                self.deliveries.show(header.interval, *self.meters.last_net_wh(held))
             if header.market == DAY_AHEAD:
                 self._expose(header.interval)
             return

@@ -155,7 +155,8 @@ class TaskMaker:
         )
 
     def _held(self, interval: int, connected: Connected, here: slice, cut: int) -> Held:
-        """Who of a feeder is on hold, at its usual metered use: as validation would estimate it, within its connection.
+        """Who of a feeder is on hold, at its usual metered use within its connection: what its meter showed last, for
+        nothing is nearer to what it does; where that is not known, as validation would estimate it.
 
         Parameters
         ----------
@@ -166,9 +167,10 @@ class TaskMaker:
         if not rows.size:
             return Held.nobody()
         customer = connected.customer[rows]
-        known = self.record.past(cut).estimates(customer, interval)
-        profile_wh = known.profile[Quantity.WITHDRAWN] - known.profile[Quantity.INJECTED]
-        net_wh = np.where(known.profiled, profile_wh, state.deliveries.shown(interval, customer))
+        found, net_wh = state.deliveries.shown(interval, customer)
+        if not found.all():
+            profile = self.record.past(cut).estimates(customer[~found], interval).profile
+            net_wh[~found] = profile[Quantity.WITHDRAWN] - profile[Quantity.INJECTED]
         limits = -connected.export_limit_w[rows], connected.import_limit_w[rows]
         return Held(customer, np.clip(net_wh * INTERVALS_PER_HOUR, *limits))
 

@@ -217,7 +217,11 @@ class MarketChecks:
     # Holds
 
     def check_holds(self) -> tuple[int, str]:
-        """Who is held goes with a settlement, from the next gate on, for as long as the rules say; nobody else is."""
+        """Who is held goes with a settlement, from the next gate on, for as long as the rules say.
+
+        Refusals that name holds lie within them. Why an order is refused is sealed: that no other is refused for a hold
+        is the replay's to check.
+        """
         holds: dict[int, range] = {}
         gated, settled = -1, -1
         for index, (header, _) in enumerate(self.entries):
