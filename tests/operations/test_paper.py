@@ -7,13 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tellegen.grid import Engine
 from tellegen.grid.synthetic import synthetic_feeder
-from tellegen.market import Parameters
+from tellegen.market import OrderBook, Parameters, clear
 from tellegen.market.facts import CARRIED
+from tellegen.market.limits import LimitType
+from tellegen.market.outcome import BindingLimit
+from tellegen.market.paper import PaperTaken
+from tellegen.market.steps import Scenario
 from tellegen.operations.administrative import administrative_prices
 from tellegen.operations.gate import Cleared, Delivered, GateTask, Period, Wires, clear_feeder
+from tellegen.operations.giving_way import gave_way
 from tellegen.operations.price_run import MeteredPower
-from tellegen.records import Account, ClearingStatus, Orders, Product
+from tellegen.records import Account, ClearingStatus, Orders, Product, Relaxations
 from tellegen.records.market import PRICE_RUN, REAL_TIME
 from tellegen.rules import Rulebook
 from tellegen.rules.calendar import TimetableParameters
@@ -99,16 +105,45 @@ def test_paper_that_is_taken_makes_a_clearing_relaxed(street: tuple[Wires, np.nd
     assert int(gate.prices.energy[node].max()) <= CAP
     assert set(gate.awards.quantity_mw.tolist()) == {25_000_000}, "price-takers are served; paper is nobody's award"
     assert len(gate.schedules) == node.size
-    # what it stood for is evidence: where, how much, at what price; it is the root's energy, and the difference rent
-    evidence = gate.found.gave_way
-    paper = evidence.take(evidence.node >= 0)
-    assert len(paper) > 0
-    assert set(paper.node.tolist()) <= set(node.tolist())
-    assert (paper.paper_w < 0).all(), "it sells where homes draw too much"
-    assert paper.price_micros.tolist() == gate.prices.energy[paper.node].tolist()
-    assert all(name.startswith(b"paper at node ") for name in paper.limit)
-    rent = int(gate.clearing.rent_nanos[0])
-    assert rent >= int((-paper.paper_w * (paper.price_micros - ROOT)).sum()) // 12 > 0
+    # what it stood for is evidence: how much, at what prices; it is the root's energy, and the difference rent
+    paper, price = paper_of(gate), gate.prices.energy[node]
+    assert paper.paper_sold_w[0] > 0, "it sells where homes draw too much"
+    assert paper.paper_bought_w[0] == 0
+    assert price.min() <= paper.lowest_micros[0] <= paper.highest_micros[0] == price.max()
+    assert int(gate.clearing.rent_nanos[0]) >= uncovered(paper) > 0
+
+
+def paper_of(cleared: Cleared) -> Relaxations:
+    """The row of all paper that was taken on the feeder: there is one."""
+    evidence = cleared.found.gave_way
+    paper = evidence.take(evidence.limit == b"paper")
+    assert len(paper) == 1
+    return paper
+
+
+def uncovered(paper: Relaxations) -> int:
+    """The least that buyers of paper paid beyond the root's price in an interval, nano-currency."""
+    return int(paper.paper_sold_w[0] * (paper.lowest_micros[0] - ROOT)) // 12
+
+
+def test_what_gave_way_tells_of_no_home_how_much_it_was(street: tuple[Wires, np.ndarray]) -> None:
+    """Paper at a node is what its home drew too much: whoever reads the record learns what all did together."""
+    wires, node = street
+    book = OrderBook.from_orders(orders_at_random(np.random.default_rng(1), node))
+    outcome = clear(wires.at(np.zeros(0, dtype=np.int64), Engine.SUPERLU).network, book, ROOT_PRICE)
+
+    def told(kw: list[float]) -> Relaxations:
+        short = [
+            BindingLimit(f"demand at node {n}", LimitType.SERVED, n, Scenario.DISPATCH, 1.0, "kW", excess, price=4.0)
+            for n, excess in zip(node, kw, strict=False)
+        ]
+        return gave_way(replace(outcome, relaxations=tuple(short)), PaperTaken(node[: len(kw)], np.array(kw)))
+
+    evidence = told([-2.0, -3.0, 0.5])
+    assert evidence.equals(told([-3.0, -2.0, 0.5]))
+    assert evidence.limit.tolist() == [b"demand and supply at nodes", b"paper"]
+    assert evidence.paper_sold_w.tolist() == [0, 5_000]
+    assert evidence.paper_bought_w.tolist() == [0, 500]
 
 
 def test_a_feeder_without_customers_has_its_run_where_reserve_is_required(street: tuple[Wires, np.ndarray]) -> None:
@@ -162,10 +197,7 @@ def test_what_paper_leaves_uncovered_is_rent_and_shared_by_frozen_keys(
     )
     assert int(postings.amount.sum()) == 0
     rent = -int(postings.amount[postings.account == Account.RENT].sum())
-    evidence = gate.found.gave_way
-    paper = evidence.take(evidence.node >= 0)
-    uncovered = int((-paper.paper_w * (paper.price_micros - ROOT)).sum()) // 12
-    assert rent >= uncovered > 0
+    assert rent >= uncovered(paper_of(gate)) > 0
     shares = share_pool(-rent, "rent", np.arange(1, node.size + 1), np.arange(1, node.size + 1), FIRST)
     assert int(shares.sum()) == -rent
     assert np.abs(np.diff(np.diff(shares))).max() <= 2, "in proportion to keys that the day before has frozen"

@@ -15,10 +15,11 @@ import scipy.sparse as sp
 from tellegen.grid.network import Branches, Network
 from tellegen.market import Parameters, PivotalTest
 from tellegen.market.facts import CARRIED
-from tellegen.operations.gate import Cleared, Delivered, GateTask, Period, Wires, clear_feeder
+from tellegen.operations.awarded import AwardedPower, SpanAwards
+from tellegen.operations.devices import Devices
+from tellegen.operations.gate import Cleared, Delivered, GateTask, Held, Period, Wires, clear_feeder
 from tellegen.operations.price_run import MeteredPower
-from tellegen.operations.relief import NO_PRICE, Knowledge, forgone, idle
-from tellegen.operations.topology import Assets
+from tellegen.operations.relief import NO_PRICE, Knowledge, forgone, idle, undelivered
 from tellegen.records import Device, Orders, Product, Side
 from tellegen.records.market import PRICE_RUN, REAL_TIME
 from tellegen.rules import Rulebook
@@ -28,12 +29,21 @@ HOME, STORE, ROOF = 1, 2, 3
 ROOT, HONEST = 300_000, 301_000
 CUSTOMER = np.array([HOME, STORE, ROOF])
 NODE = np.array([1, 1, 1])
-ASSETS = Assets(np.array([STORE, ROOF]), np.array([Device.BATTERY, Device.PV]), np.array([9_000, 8_000]))
+FUSES = np.full(3, 20_000)
 NOTHING_LATER = np.array([NO_PRICE])
 RULES = Rulebook.load().versions[-1].pivotal
 assert RULES is not None
 TEST: PivotalTest = RULES
 MARGIN = TEST.margin + TEST.conduct_share
+
+
+def devices(customer: list[int], device: list[Device], export_w: list[int], *, attested: bool = True) -> Devices:
+    """As the registry has them."""
+    watts = np.array(export_w)
+    return Devices(np.array(customer) * 256 + np.array(device), watts, watts, watts, np.full(watts.size, attested))
+
+
+DEVICES = devices([STORE, ROOF], [Device.BATTERY, Device.PV], [9_000, 8_000])
 
 
 @pytest.fixture(scope="module")
@@ -62,19 +72,22 @@ def cleared(
     test: PivotalTest | None = TEST,
     later: np.ndarray = NOTHING_LATER,
     guide: Cleared | None = None,
+    known: Knowledge | None = None,
+    **period: object,
 ) -> Cleared:
-    """The gate's clearing, or the run's on what meters show."""
+    """The gate's clearing, or the run's on what meters show; `period` says more of it."""
     delivered = None
     if net_w is not None:
         assert guide is not None
-        fuse, none = np.full(3, 20_000), np.zeros(3, dtype=np.int64)
-        metered = MeteredPower(CUSTOMER, NODE, np.array(net_w), none, none.astype(bool), fuse, fuse)
+        none = np.zeros(3, dtype=np.int64)
+        metered = MeteredPower(CUSTOMER, NODE, np.array(net_w), none, none.astype(bool), FUSES, FUSES)
         delivered = Delivered(guide.awards.by_order(len(orders)), guide.prices, metered)
-    known = Knowledge(later, ASSETS)
+    known = known or Knowledge(later, DEVICES, FUSES)
+    one = Period(12, 1, ROOT, orders, CUSTOMER, NODE, delivered, known=known)
     task = GateTask(
         feeder="F1",
         market=REAL_TIME if net_w is None else PRICE_RUN,
-        periods=(Period(12, 1, ROOT, orders, CUSTOMER, NODE, delivered, known=known),),
+        periods=(replace(one, **period),),  # type: ignore[arg-type]
         network="two",
         parameters=Parameters(price_cap=5.0, price_floor=-1.0),
         customer=CUSTOMER,
@@ -120,7 +133,7 @@ def test_a_store_is_held_to_what_its_energy_is_worth_later(wires: Wires) -> None
     later = np.array([0, 500_000])
     assert delivered_run(wires, 900_000, TEST, later=later) == pytest.approx(500_000, abs=50)
     assert delivered_run(wires, 900_000, TEST) == pytest.approx(ROOT / 0.9, abs=50)
-    worth = forgone(book(), Knowledge(later, ASSETS), ROOT, TEST)
+    worth = forgone(book(), Knowledge(later, DEVICES, FUSES), ROOT, TEST)
     assert np.isnan(worth[[0, 2]]).all(), "a roof forgoes nothing"
     assert worth[1] == 0.5
 
@@ -156,14 +169,66 @@ def test_nobody_withholds_where_the_price_is_less_than_its_energy_is_worth(wires
 def test_a_roof_is_measured_by_what_other_roofs_offer() -> None:
     """At night none of them offers, and none has kept anything back; at noon one that offers nothing has."""
     customer = np.arange(1, 5)
-    assets = Assets(customer, np.full(4, Device.PV), np.full(4, 10_000))
     rows = np.zeros(3, dtype=Orders.row_dtype())
     rows["customer"], rows["node"], rows["device"] = [1, 2, 3], [1, 2, 3], Device.PV
     rows["side"], rows["quantity_w"] = Side.SELL, [8_000, 6_000, 7_000]
-    known = Knowledge(NOTHING_LATER, assets)
+    roofs = devices(customer.tolist(), [Device.PV] * 4, [10_000] * 4)
+    known = Knowledge(NOTHING_LATER, roofs, np.full(4, 20_000))
     noon = idle(Orders.from_rows(rows), known, customer, customer, ROOT, TEST)
     assert (noon.participant.tolist(), noon.kw.tolist()) == ([4], [3.5])
     night = idle(Orders.empty(), known, customer, customer, ROOT, TEST)
     assert not night.participant.size
-    kept = replace(known, assets=Assets.none())
+    kept = replace(known, devices=roofs.take(np.zeros(4, dtype=bool)))
     assert not idle(Orders.from_rows(rows), kept, customer, customer, ROOT, TEST).participant.size
+
+
+def test_nobody_is_asked_for_more_than_its_connection_may_feed_in() -> None:
+    """Roof and battery of 9 kW behind a connection for 5: what it draws itself, and what it offers, count as well."""
+    who = np.array([STORE])
+    both = devices([STORE, STORE], [Device.PV, Device.BATTERY], [9_000, 9_000])
+    known = Knowledge(NOTHING_LATER, both, np.array([5_000]))
+    rows = np.zeros(2, dtype=Orders.row_dtype())
+    rows["customer"], rows["node"], rows["device"] = STORE, 1, [Device.LOAD, Device.BATTERY]
+    rows["side"], rows["price_taker"], rows["quantity_w"] = [Side.BUY, Side.SELL], [1, 0], [2_000, 3_000]
+    for drawn, offered, kept_kw in ((0, 0, [5.0]), (2_000, 0, [7.0]), (2_000, 3_000, [4.0]), (0, 5_000, [])):
+        rows["quantity_w"] = drawn, offered
+        orders = Orders.from_rows(rows[rows["quantity_w"] > 0])
+        assert idle(orders, known, who, who, ROOT, TEST).kw.tolist() == kept_kw
+
+
+@pytest.mark.parametrize("orders", [book(5_000_001), book(offered_w=9_001)])
+def test_an_offer_that_the_gate_refuses_is_none(wires: Wires, orders: Orders) -> None:
+    """A micro above the cap, or a watt more than the connection carries: all the same it brings no relief."""
+    gate = cleared(wires, orders, capacity_w=np.array([40_000, 9_000, 40_000]))
+    assert gate.refused.customer.tolist() == [STORE]
+    assert [(each.participant, each.idle_kw) for each in gate.found.withheld] == [(STORE, 9.0)]
+
+
+def test_nobody_is_asked_for_what_the_gate_would_refuse(wires: Wires) -> None:
+    """Of who is on hold, and of a battery for which nobody vouches, while the rule asks that."""
+    unattested = devices([STORE], [Device.BATTERY], [9_000], attested=False)
+    for orders in (book(), book(offered_w=0)):
+        held = cleared(wires, orders, held=Held(np.array([STORE]), np.array([0])))
+        alone = cleared(wires, orders, known=Knowledge(NOTHING_LATER, unattested, FUSES), devices=unattested)
+        assert held.prices.energy[1] > ROOT
+        assert not held.found.withheld
+        assert not alone.found.withheld
+
+
+def test_who_stands_at_no_node_of_the_network_keeps_nothing_back(wires: Wires) -> None:
+    assert not cleared(wires, book(offered_w=0), node=np.array([1, 7, 1])).found.withheld
+
+
+def test_of_a_coarse_meter_the_award_is_the_mean_of_its_span() -> None:
+    """9 kW awarded in one of three intervals, all of it delivered: the meter shows 3."""
+    none = np.zeros(1, dtype=np.int64)
+    spans = SpanAwards(np.array([1]), AwardedPower(none, none + 3_000, none, none))
+    metered = MeteredPower(
+        CUSTOMER, NODE, np.array([18_500, -3_000, -6_000]), np.zeros(3, int), np.zeros(3, bool), FUSES, FUSES, spans
+    )
+    known = Knowledge(NOTHING_LATER, DEVICES, FUSES)
+    awarded = np.array([18_500, 9_000, 6_000]) * 1_000
+    short = undelivered(book(), awarded, metered, known, ROOT, TEST, PriceRun())
+    assert not short.participant.size
+    exact = undelivered(book(), awarded, replace(metered, spans=None), known, ROOT, TEST, PriceRun())
+    assert (exact.participant.tolist(), exact.kw.tolist()) == ([STORE], [6.0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from tellegen.records import OPERATOR, Device, Orders
 from tellegen.registry import Directory
 from tellegen.units import IntArray
 
+SELLING = (Device.PV, Device.BATTERY, Device.VEHICLE)
+"""Devices that may feed in."""
 _KINDS = 256
 """More kinds of devices than a column can name."""
 
@@ -34,6 +36,20 @@ class Devices:
     export_w: IntArray
     capacity_w: IntArray
     attested: NDArray[np.bool_]
+
+    @property
+    def customer(self) -> IntArray:
+        """Whose each asset is, int64[k]."""
+        return self.key // _KINDS
+
+    @property
+    def device(self) -> IntArray:
+        """Kind of each asset, int64[k]."""
+        return self.key % _KINDS
+
+    def take(self, mask: NDArray[np.bool_]) -> Devices:
+        """Some of them."""
+        return Devices(*(getattr(self, each.name)[mask] for each in fields(self)))
 
     def row_of(self, orders: Orders) -> IntArray:
         """Row of the asset behind each order, int64[orders]; -1: there is none, or it is the connection itself."""
@@ -59,21 +75,48 @@ def devices_behind(
     interval : of each period, the one whose connections hold in it.
     """
     asked = [np.unique(key_of(each)[(each.device != Device.LOAD) & (each.customer != OPERATOR)]) for each in orders]
-    key, sizes = np.concatenate([*asked, np.zeros(0, dtype=np.int64)]), [each.size for each in asked]
-    when = np.repeat(np.array(interval, dtype=np.int64), sizes)
+    return _registered(directory, asked, interval, known_by)
+
+
+def devices_of(
+    directory: Directory, customer: Sequence[IntArray], interval: Sequence[int], known_by: int
+) -> tuple[Devices, ...]:
+    """Assets that may feed in (`SELLING`) of some customers in periods (each ascending), as known by a time.
+
+    Parameters
+    ----------
+    interval : of each period, the one whose connections hold in it.
+    """
+    asked = [(each[:, None] * _KINDS + np.array(SELLING)).ravel() for each in customer]
+    return _registered(directory, asked, interval, known_by)
+
+
+def _registered(
+    directory: Directory, asked: Sequence[IntArray], interval: Sequence[int], known_by: int
+) -> tuple[Devices, ...]:
+    """What is registered under the keys of each period, ascending."""
+    if not asked:
+        return ()
+    every = asked[0] if len(asked) == 1 else np.unique(np.concatenate(asked))
+    last, begun = _standing(directory, every, max(interval), known_by)
+    if begun > min(interval):  # something changes within the periods
+        return tuple(_standing(directory, k, t, known_by)[0] for k, t in zip(asked, interval, strict=True))
+    # what stands at last and did so at first has stood all the time: one look-up, and one answer, for most gates
+    return tuple(last if each.size == every.size else last.take(np.isin(last.key, each)) for each in asked)
+
+
+def _standing(directory: Directory, key: IntArray, interval: int, known_by: int) -> tuple[Devices, int]:
+    """What is registered under some keys in an interval, and from when all of it has been."""
     rows = np.zeros((3, key.size), dtype=np.int64)
     there, attested = np.zeros((2, key.size), dtype=np.bool_)
+    begun = np.iinfo(np.int64).min
     for kind in Device:
         at = np.flatnonzero(key % _KINDS == kind)
         if at.size:
-            found, present = directory.connections(key[at] // _KINDS, when[at], known_by, kind)
+            found, present = directory.connections(key[at] // _KINDS, interval, known_by, kind)
             at = at[present]
             rows[:, at] = found.import_limit_w, found.export_limit_w, found.capacity_w
             there[at], attested[at] = found.node >= 0, found.attested_by != b""
-    begins = np.cumsum([0, *sizes])
-    answer = []
-    for start, stop in zip(begins[:-1].tolist(), begins[1:].tolist(), strict=True):
-        here = start + np.flatnonzero(there[start:stop])
-        import_w, export_w, capacity_w = rows[:, here]
-        answer.append(Devices(key[here], import_w, export_w, capacity_w, attested[here]))
-    return tuple(answer)
+            begun = max(begun, int(found.from_interval.max(initial=begun)))
+    import_w, export_w, capacity_w = rows
+    return Devices(key, import_w, export_w, capacity_w, attested).take(there), begun

@@ -5,17 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tellegen.market import Finding
 from tellegen.market.withheld import Withheld
 from tellegen.operations.gate import Cleared
+from tellegen.operations.giving_way import limit_names, whole
 from tellegen.operations.record import ShardRecord
 from tellegen.records import Mitigations, Relaxations, Table, Withholdings
-from tellegen.units import MICROS, ROW_LIMIT, IntArray
-
-LIMIT_BYTES_MAX = 64
-
+from tellegen.units import MICROS
 
 FINDINGS = (Mitigations, Withholdings, Relaxations)
 """Tables that a clearing names besides what it settles from."""
@@ -39,9 +36,9 @@ def mitigations(pivotal: tuple[Finding, ...]) -> Mitigations:
         customer=np.array([each.participant for each in pivotal], dtype=np.int32),
         product=np.array([int(each.product) for each in pivotal], dtype=np.uint8),
         side=np.array([int(each.side) for each in pivotal], dtype=np.int8),
-        limit=_names([each.limit for each in pivotal]),
-        offered_micros=_whole([each.offered for each in pivotal], MICROS),
-        reference_micros=_whole([each.reference for each in pivotal], MICROS),
+        limit=limit_names([each.limit for each in pivotal]),
+        offered_micros=whole([each.offered for each in pivotal], MICROS),
+        reference_micros=whole([each.reference for each in pivotal], MICROS),
         mitigated=np.array([each.mitigated for each in pivotal], dtype=np.uint8),
     )
 
@@ -50,26 +47,18 @@ def withholdings(found: tuple[Withheld, ...]) -> Withholdings:
     """Who kept relief back."""
     return Withholdings(
         customer=np.array([each.participant for each in found], dtype=np.int32),
-        limit=_names([each.limit for each in found]),
-        limit_micros=_whole([each.dual_price for each in found], MICROS),
-        needed_w=_whole([each.needed_kw for each in found], 1_000),
-        others_w=_whole([each.others_kw for each in found], 1_000),
-        idle_w=_whole([each.idle_kw for each in found], 1_000),
-        worth_micros=_whole([each.worth for each in found], MICROS),
-        price_micros=_whole([each.price for each in found], MICROS),
+        limit=limit_names([each.limit for each in found]),
+        limit_micros=whole([each.dual_price for each in found], MICROS),
+        needed_w=whole([each.needed_kw for each in found], 1_000),
+        others_w=whole([each.others_kw for each in found], 1_000),
+        idle_w=whole([each.idle_kw for each in found], 1_000),
+        worth_micros=whole([each.worth for each in found], MICROS),
+        price_micros=whole([each.price for each in found], MICROS),
     )
 
 
-def _names(limits: list[str]) -> NDArray[np.bytes_]:
-    return np.array([limit.encode("ascii", "replace")[:LIMIT_BYTES_MAX] for limit in limits], dtype="S64")
-
-
-def _whole(values: list[float], scale: int) -> IntArray:
-    return np.array([round(max(min(value * scale, ROW_LIMIT - 1), 1 - ROW_LIMIT)) for value in values], dtype=np.int64)
-
-
 @dataclass(frozen=True, slots=True)
-class Found:
+class MarketPower:
     """All that was found of one customer on one limit in one market; one line of a report.
 
     Attributes
@@ -93,9 +82,9 @@ class Found:
     idle_w: int
 
 
-def found_of(record: ShardRecord) -> list[Found]:
+def found_of(record: ShardRecord) -> list[MarketPower]:
     """What tests of market power have put on record, by customer and limit; rows of erased customers are missing."""
-    lines: dict[tuple[str, int, str, str], Found] = {}
+    lines: dict[tuple[str, int, str, str], MarketPower] = {}
     for kind in (Mitigations, Withholdings):
         entries = record.journal.find(kind=kind.kind)
         for entry, table in record.tables(entries):
@@ -107,23 +96,25 @@ def found_of(record: ShardRecord) -> list[Found]:
     return sorted(lines.values(), key=lambda each: (each.customer, each.what, each.limit, each.market))
 
 
-def _rows_of(table: Table, market: str, interval: int) -> list[Found]:
+def _rows_of(table: Table, market: str, interval: int) -> list[MarketPower]:
     rows = []
     if isinstance(table, Mitigations):
         for customer, limit, asked, reference, held in zip(
             *(getattr(table, name).tolist() for name in _HELD), strict=True
         ):
             what = "held" if held else "pivotal"
-            rows.append(Found(what, customer, limit.decode(), market, 1, interval, interval, asked, reference, 0))
+            rows.append(MarketPower(what, customer, limit.decode(), market, 1, interval, interval, asked, reference, 0))
     elif isinstance(table, Withholdings):
         for customer, limit, price, worth, idle in zip(
             *(getattr(table, name).tolist() for name in _KEPT_BACK), strict=True
         ):
-            rows.append(Found("withheld", customer, limit.decode(), market, 1, interval, interval, price, worth, idle))
+            rows.append(
+                MarketPower("withheld", customer, limit.decode(), market, 1, interval, interval, price, worth, idle)
+            )
     return rows
 
 
-def _both(one: Found, two: Found) -> Found:
+def _both(one: MarketPower, two: MarketPower) -> MarketPower:
     dearest = max(one, two, key=lambda each: each.asked_micros - each.reference_micros)
     return replace(
         dearest,

@@ -310,12 +310,17 @@ def clear_feeder(task: GateTask, wires: Wires) -> tuple[Cleared, ...]:
     return tuple(done)
 
 
-def _placed(period: Period, nodes: int) -> tuple[IntArray, IntArray, IntArray | None]:
-    """Who is connected in a period, where, and by what capacity.
+def _there(period: Period, nodes: int) -> NDArray[np.bool_]:
+    """Who of those connected in a period, bool[c], stands somewhere.
 
     Who stands at a node that the network lacks cannot be traded with; that is the registry's to put right.
     """
-    there = (period.node >= 0) & (period.node < nodes)
+    return np.asarray((period.node >= 0) & (period.node < nodes))
+
+
+def _placed(period: Period, nodes: int) -> tuple[IntArray, IntArray, IntArray | None]:
+    """Who is connected in a period, where, and by what capacity."""
+    there = _there(period, nodes)
     return period.customer[there], period.node[there], None if period.capacity_w is None else period.capacity_w[there]
 
 
@@ -376,7 +381,7 @@ def _clear_period(
         book, awarded = period.orders.take(theirs), given.awarded_mw[theirs]
         orders = run_orders(book, awarded, given.metered, period.root_price_micros, task.price_run)
         settled_at = np.union1d(node, given.sold_at)
-        facts, found = _facts(task, period, factors, orders, settled_at, start, np.zeros_like(carry))
+        facts, found = _facts(task, period, refusal, factors, orders, settled_at, start, np.zeros_like(carry))
         return Cleared(
             first=period.first,
             refused=RefusedOrders.empty(),
@@ -392,7 +397,7 @@ def _clear_period(
             taps_settled=True,
         )
     both = Orders.concat([accepted, _usual(period.held, customer, node)])
-    facts, found = _facts(task, period, factors, both, np.unique(node), start, carry)
+    facts, found = _facts(task, period, refusal, factors, both, np.unique(node), start, carry)
     ordered = facts.awards.take(facts.awards.order < len(accepted))
     awarded = ordered.order
     awards = replace(ordered, customer=accepted.customer[awarded], order=rows[awarded].astype(np.int32))
@@ -429,6 +434,7 @@ def _usual(held: Held, customer: IntArray, node: IntArray) -> Orders:
 def _facts(
     task: GateTask,
     period: Period,
+    refusal: NDArray[np.uint8],
     factors: Factors,
     orders: Orders,
     settled: IntArray,
@@ -451,7 +457,7 @@ def _facts(
     )
     ladder = None if task.price_run is None else task.price_run.ladder
     if ladder is None:
-        outcome, found = _cleared(task, period, network, book, orders, period.root_price_micros, options)
+        outcome, found = _cleared(task, period, refusal, network, book, orders, period.root_price_micros, options)
         taken = PaperTaken.none()
     else:
         floor, cap = round(rules.price_floor * MICROS), round(rules.price_cap * MICROS)
@@ -460,7 +466,7 @@ def _facts(
         for _ in range(PAPER_TRIES):
             paper = OrderBook.from_orders(paper_orders(settled, fixed, root_micros, floor, cap, ladder))
             both = OrderBook.concat(book, replace(paper, participant=np.full(len(paper), PAPER)))
-            outcome, found = _cleared(task, period, network, both, orders, root_micros, options)
+            outcome, found = _cleared(task, period, refusal, network, both, orders, root_micros, options)
             beyond = beyond_limits(outcome, settled, rules)
             if outcome.status is ClearingStatus.FALLBACK or not beyond.any():
                 break
@@ -479,7 +485,7 @@ def _facts(
         intervals=period.intervals,
         carry=carry,
     )
-    return facts, replace(found, gave_way=gave_way(outcome, network, taken))
+    return facts, replace(found, gave_way=gave_way(outcome, taken))
 
 
 def _really_flowing(outcome: Clearing, book: OrderBook, factors: Factors) -> Clearing:
@@ -498,6 +504,7 @@ def _really_flowing(outcome: Clearing, book: OrderBook, factors: Factors) -> Cle
 def _cleared(
     task: GateTask,
     period: Period,
+    refusal: NDArray[np.uint8],
     network: Network,
     book: OrderBook,
     orders: Orders,
@@ -518,20 +525,34 @@ def _cleared(
     )
     kept_back: tuple[Withheld, ...] = ()
     if known is not None and mitigated.clearing.limits:
-        kept_back = withheld(mitigated.run, mitigated.book, _idle(task, period, root_price_micros, test), test)
+        rest = _idle(task, period, refusal, len(network.nodes), root_price_micros, test)
+        kept_back = withheld(mitigated.run, mitigated.book, rest, test)
     return mitigated.clearing, Found(mitigated.findings, kept_back)
 
 
-def _idle(task: GateTask, period: Period, root_price_micros: int, test: PivotalTest) -> Idle:
-    """What could have been sold and was not offered; in a price run also what was awarded and not delivered."""
+def _idle(
+    task: GateTask, period: Period, refusal: NDArray[np.uint8], nodes: int, root_price_micros: int, test: PivotalTest
+) -> Idle:
+    """What could have been sold and was not offered; in a price run also what was awarded and not delivered.
+
+    An order that was refused is no offer. Nobody is asked for what the gate would not have taken in any form: of who is
+    on hold or beyond its credit, or from a device for which nobody vouches where the rules ask that.
+    """
     assert period.known is not None
-    orders = period.orders.take(np.flatnonzero(period.orders.customer != OPERATOR))
-    unoffered = idle(orders, period.known, period.customer, period.node, root_price_micros, test)
-    given, rules = period.delivered, task.price_run
+    rules, there = task.price_run, _there(period, nodes)
+    rows = np.flatnonzero((refusal == Refusal.NONE) & (period.orders.customer != OPERATOR))
+    orders, customer = period.orders.take(rows), period.customer[there]
+    shut_out = period.orders.customer[refusal == Refusal.BEYOND_CREDIT], period.held.customer
+    devices = period.known.devices
+    able = ~np.isin(devices.customer, np.concatenate(shut_out))
+    if rules is not None and rules.within_devices and rules.attested:
+        able &= devices.attested
+    known = replace(period.known, devices=devices.take(able), export_w=period.known.export_w[there])
+    unoffered = idle(orders, known, customer, period.node[there], root_price_micros, test)
+    given = period.delivered
     if given is None or rules is None:
         return unoffered
-    awarded = given.awarded_mw[period.orders.customer != OPERATOR]
-    short = undelivered(orders, awarded, given.metered, period.known, root_price_micros, test, rules)
+    short = undelivered(orders, given.awarded_mw[rows], given.metered, known, root_price_micros, test, rules)
     return together(unoffered, short)
 
 

@@ -2,32 +2,54 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterable, Sequence
 
-from tellegen.grid.network import Network
+import numpy as np
+from numpy.typing import NDArray
+
 from tellegen.market import Clearing
+from tellegen.market.limits import LimitType
 from tellegen.market.paper import PaperTaken
 from tellegen.records import Relaxations
-from tellegen.units import MICROS, NANOS, ROW_LIMIT
+from tellegen.units import MICROS, ROW_LIMIT, IntArray
 
-NAME_BYTES_MAX = 64
+PAPER_ROW = "paper"
+"""Name of the row of a feeder's paper."""
+OF_ONE = {
+    LimitType.EXPORT: "export limits of connections",
+    LimitType.IMPORT: "import limits of connections",
+    LimitType.STORED_UP: "energy behind reserve up",
+    LimitType.STORED_DOWN: "energy behind reserve down",
+    LimitType.SERVED: "demand and supply at nodes",
+}
+"""Limits that each concern one home, and the name of the row of all of a kind."""
 
 
-def gave_way(outcome: Clearing, network: Network, taken: PaperTaken) -> Relaxations:
-    """Limits that were exceeded, in the order of the outcome, then paper by node."""
-    rows = np.zeros(len(outcome.relaxations) + taken.node.size, dtype=Relaxations.row_dtype())
+def gave_way(outcome: Clearing, taken: PaperTaken) -> Relaxations:
+    """Limits that were exceeded, in the order of the outcome, those of single homes by kind; then paper, in all."""
+    prices: dict[str, list[float]] = {}
+    for limit in outcome.relaxations:
+        prices.setdefault(OF_ONE.get(LimitType(limit.kind), limit.name), []).append(limit.price)
+    if taken.node.size:
+        prices[PAPER_ROW] = outcome.prices.energy[taken.node].tolist()
+    rows = np.zeros(len(prices), dtype=Relaxations.row_dtype())
     if not rows.size:
         return Relaxations.empty()
-    names = [limit.name for limit in outcome.relaxations] + [f"paper at node {network.nodes[k]}" for k in taken.node]
-    rows["limit"] = [name.encode("ascii", "replace")[:NAME_BYTES_MAX] for name in names]
-    limits, paper = rows[: len(outcome.relaxations)], rows[len(outcome.relaxations) :]
-    limits["node"], paper["node"] = -1, taken.node
-    limits["excess_nano"] = [_whole(limit.excess, NANOS) for limit in outcome.relaxations]
-    limits["price_micros"] = [_whole(limit.price, MICROS) for limit in outcome.relaxations]
-    paper["paper_w"] = np.rint(taken.kw * 1_000)
-    paper["price_micros"] = np.rint(outcome.prices.energy[taken.node] * MICROS)
+    rows["limit"] = limit_names(prices)
+    rows["lowest_micros"] = whole([min(each) for each in prices.values()], MICROS)
+    rows["highest_micros"] = whole([max(each) for each in prices.values()], MICROS)
+    if taken.node.size:
+        rows["paper_sold_w"][-1] = np.rint(-taken.kw[taken.kw < 0].sum() * 1_000)
+        rows["paper_bought_w"][-1] = np.rint(taken.kw[taken.kw > 0].sum() * 1_000)
     return Relaxations.from_rows(rows)
 
 
-def _whole(value: float, scale: int) -> int:
-    return round(max(min(value * scale, ROW_LIMIT - 1), 1 - ROW_LIMIT))
+def limit_names(names: Iterable[str]) -> NDArray[np.bytes_]:
+    """Names of limits as a column of a table, cut where they are too long for it."""
+    column = Relaxations.row_dtype()["limit"]
+    return np.array([name.encode("ascii", "replace")[: column.itemsize] for name in names], dtype=column)
+
+
+def whole(values: Sequence[float], scale: int) -> IntArray:
+    """Values times a scale as whole numbers that fit a row."""
+    return np.array([round(max(min(value * scale, ROW_LIMIT - 1), 1 - ROW_LIMIT)) for value in values], dtype=np.int64)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from tellegen.market import PivotalTest
 from tellegen.market.withheld import Idle
-from tellegen.operations.awarded import MW_PER_W
+from tellegen.operations.awarded import AwardedPower
+from tellegen.operations.devices import Devices
 from tellegen.operations.price_run import MeteredPower
-from tellegen.operations.topology import Assets
 from tellegen.records import Device, Orders, Product, Side
 from tellegen.rules.price_run import PriceRun
 from tellegen.units import MICROS, IntArray
@@ -37,11 +37,13 @@ class Knowledge:
     ----------
     later_micros : int64[nodes], or int64[1] where it is the same everywhere: highest price of a later hour that is
         on record, micro-currency/kWh; `NO_PRICE` where there is none.
-    assets : devices of the customers there.
+    devices : of the customers there, those that may feed in.
+    export_w : int64[c], the most that each one's connection may feed in, in the order of the period's customers.
     """
 
     later_micros: IntArray
-    assets: Assets
+    devices: Devices
+    export_w: IntArray
 
 
 def stored_worth(node: IntArray, later_micros: IntArray, root_price_micros: int, test: PivotalTest) -> IntArray:
@@ -76,30 +78,32 @@ def sells(orders: Orders) -> NDArray[np.bool_]:
 def idle(
     orders: Orders, known: Knowledge, customer: IntArray, node: IntArray, root_price_micros: int, test: PivotalTest
 ) -> Idle:
-    """What registered devices could have sold beyond what they offered.
+    """What registered devices could have sold beyond what they offered, all of a home no more than it may feed in.
+
+    What a home draws at any price comes from its own devices first, so by that much they can do more.
 
     Parameters
     ----------
+    orders : those that the gate took; one that it refuses brings no relief.
     customer, node : int64[n], who is connected, ascending, and where.
     """
-    assets = known.assets.of(customer)
-    offer = np.flatnonzero(sells(orders))
-    kinds = max(Device) + 1
-    keys, place = np.unique(assets.customer * kinds + assets.device, return_inverse=True)
-    most = np.zeros(keys.size, dtype=np.int64)
-    np.add.at(most, place, assets.export_w)
-    wanted = orders.customer[offer].astype(np.int64) * kinds + orders.device[offer]
-    at = np.minimum(np.searchsorted(keys, wanted), max(keys.size - 1, 0))
-    offered = np.zeros(keys.size, dtype=np.int64)
-    if keys.size:
-        here = keys[at] == wanted
-        np.add.at(offered, at[here], orders.quantity_w[offer][here])
-    roof = keys % kinds == Device.PV
+    devices = known.devices.take((known.devices.export_w > 0) & np.isin(known.devices.customer, customer))
+    roof, most = devices.device == Device.PV, devices.export_w
+    rows = np.flatnonzero(np.isin(orders.customer, customer) & (orders.product == Product.ENERGY))
+    orders = orders.take(rows)
+    offers, row = sells(orders), devices.row_of(orders)
+    offered = _sums(most.size, row[offers & (row >= 0)], orders.quantity_w[offers & (row >= 0)])
     seen = roof & (offered > 0)
     share_ppm = int(np.median(offered[seen] * MICROS // most[seen])) if seen.any() else 0
-    most = np.where(roof, most * share_ppm // MICROS * ROOF_PPM // MICROS, most)
-    return _idle(keys // kinds, np.isin(keys % kinds, STORES), most - offered, known, customer, node,
-                 root_price_micros, test)  # fmt: skip
+    left = np.maximum(np.where(roof, most * share_ppm // MICROS * ROOF_PPM // MICROS, most) - offered, 0)
+    drawn = (orders.side == Side.BUY) & (orders.price_taker != 0)
+    signed = np.where(offers, -orders.quantity_w, np.where(drawn, orders.quantity_w, 0))
+    room = known.export_w + _sums(customer.size, np.searchsorted(customer, orders.customer), signed)
+    at = np.searchsorted(customer, devices.customer)
+    before = np.cumsum(left) - left  # devices of a home lie together
+    before -= before[np.searchsorted(devices.customer, devices.customer)]
+    left = np.clip(room[at] - before, 0, left)
+    return _idle(devices.customer, node[at], np.isin(devices.device, STORES), left, known, root_price_micros, test)
 
 
 def undelivered(
@@ -111,32 +115,40 @@ def undelivered(
     test: PivotalTest,
     rules: PriceRun,
 ) -> Idle:
-    """What homes were to sell on balance and did not, beyond what the run forgives them; missing meters forgiven."""
-    at = np.searchsorted(metered.customer, orders.customer)
-    energy = orders.product == Product.ENERGY
-    net = np.zeros(metered.customer.size, dtype=np.int64)
-    np.add.at(net, at[energy], (awarded_mw // MW_PER_W * orders.side)[energy])
+    """What homes were to sell on balance and did not, beyond what the run forgives them; missing meters forgiven.
+
+    Of a coarse meter both are means over its span.
+    """
+    awarded = AwardedPower.of(orders, awarded_mw, metered.customer)
+    if metered.spans is not None:
+        awarded = awarded.replaced(metered.spans.rows, metered.spans.awards)
+    net = awarded.net_w
     short = metered.net_w - net
     forgiven = np.abs(net) * rules.relief_share_ppm // MICROS + rules.relief_w
     short = np.where((net < 0) & (short > forgiven) & ~metered.missing, np.minimum(short, -net), 0)
-    stores = np.zeros(net.size, dtype=bool)
     stored = sells(orders) & np.isin(orders.device, STORES)
-    stores[at[stored]] = True
-    return _idle(metered.customer, stores, short, known, metered.customer, metered.node, root_price_micros, test)
+    stores = np.isin(metered.customer, orders.customer[stored])
+    return _idle(metered.customer, metered.node, stores, short, known, root_price_micros, test)
+
+
+def _sums(size: int, place: IntArray, values: IntArray) -> IntArray:
+    """Sums of rows by place."""
+    total = np.zeros(size, dtype=np.int64)
+    np.add.at(total, place, values)
+    return total
 
 
 def _idle(
     who: IntArray,
+    node: IntArray,
     stores: NDArray[np.bool_],
     power_w: IntArray,
     known: Knowledge,
-    customer: IntArray,
-    node: IntArray,
     root_price_micros: int,
     test: PivotalTest,
 ) -> Idle:
     rows = np.flatnonzero(power_w > IDLE_MIN_W)
-    where = node[np.searchsorted(customer, who[rows])]
+    where = node[rows]
     worth = np.where(stores[rows], stored_worth(where, known.later_micros, root_price_micros, test), root_price_micros)
     return Idle(who[rows], where, power_w[rows] / 1_000, worth / MICROS)
 

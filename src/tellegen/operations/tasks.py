@@ -21,7 +21,7 @@ from tellegen.operations.price_run import MeteredPower
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.relief import NO_PRICE, Knowledge
 from tellegen.operations.state import NONE, State, cut_of
-from tellegen.operations.topology import Assets, Connected, Feeder
+from tellegen.operations.topology import Connected, Feeder
 from tellegen.records import (
     COLD,
     Awards,
@@ -92,7 +92,6 @@ class TaskMaker:
         self._spread: dict[int, IntArray] = {}
         self._awards: OrderedDict[int, tuple[IntArray, AwardedPower]] = OrderedDict()
         self._connected: dict[str, tuple[int, list[Connected], IntArray]] = {}
-        self._assets: tuple[int, int, Assets] | None = None
         self._highest: dict[int, tuple[tuple[int, ...], IntArray]] = {}
         self._limits: tuple[list[Connected], OwnLimits] | None = None
 
@@ -108,6 +107,7 @@ class TaskMaker:
         rules = state.book.at(state.date_of(first))
         books = [book.orders(wires.name, k) for k in range(gate.periods)]
         devices = self._devices(market, first, books, rules.price_run)
+        known = None if rules.pivotal is None else self._known(market, first, feeder, self._everybody(market, first))
         periods = []
         connected = []
         for k, (hours, everybody) in enumerate(
@@ -127,9 +127,7 @@ class TaskMaker:
                     capacity_w=everybody.capacity_w[here],
                     held=self._held(first, everybody, here, gate.cut) if market == REAL_TIME else Held.nobody(),
                     devices=devices[k],
-                    known=None
-                    if rules.pivotal is None
-                    else self._known(market, first, feeder, k, everybody.customer[here]),
+                    known=None if known is None else known[k],
                 )
             )
         customer = connected[0] if len(connected) == 1 else np.unique(np.concatenate(connected))
@@ -275,9 +273,7 @@ class TaskMaker:
                         metered,
                         self._sold_at(feeder, interval),
                     ),
-                    known=None
-                    if rules.pivotal is None
-                    else self._known(REAL_TIME, interval, feeder, 0, metered.customer),
+                    known=None if rules.pivotal is None else self._known(REAL_TIME, interval, feeder, [connected])[0],
                 ),
             ),
             network=wires.network_name,
@@ -293,20 +289,20 @@ class TaskMaker:
             engine=self._engine,
         )
 
-    def _known(self, market: str, first: int, feeder: int, period: int, customer: IntArray) -> Knowledge:
-        """What the record said of relief when a gate closed; a price run goes by its gate's."""
+    def _known(self, market: str, first: int, feeder: int, connected: list[Connected]) -> list[Knowledge]:
+        """What the record said of relief in each period when a gate closed; a price run goes by its gate's."""
         state, gate = self._state, self._state.gates[market, first]
-        interval = state.periods(market, first)[period].start
+        begins = [hours.start for hours in state.periods(market, first)]
         if market == DAY_AHEAD:
-            row = feeder * gate.periods
-            later = gate.rows.root_price[row + period + 1 : row + gate.periods].max(initial=NO_PRICE)
-            highest = np.array([later], dtype=np.int64)
+            prices = gate.rows.root_price[feeder * gate.periods : (feeder + 1) * gate.periods]
+            later = [np.array([prices[k + 1 :].max(initial=NO_PRICE)], dtype=np.int64) for k in range(gate.periods)]
         else:
-            highest = self._later(interval, feeder, gate.entry)
-        known_by = state.gate_at(market, first) - 1
-        if self._assets is None or self._assets[:2] != (interval, known_by):
-            self._assets = interval, known_by, state.topology.assets(interval, known_by)
-        return Knowledge(highest, self._assets[2].of(customer))
+            later = [self._later(begin, feeder, gate.entry) for begin in begins]
+        rows = [each.on(feeder) for each in connected]
+        customer = [each.customer[here] for each, here in zip(connected, rows, strict=True)]
+        devices = state.topology.sellers(customer, begins, state.gate_at(market, first) - 1)
+        export_w = [each.export_limit_w[here] for each, here in zip(connected, rows, strict=True)]
+        return [Knowledge(*each) for each in zip(later, devices, export_w, strict=True)]
 
     def _later(self, interval: int, feeder: int, known_by: int) -> IntArray:
         """Highest price of a day-ahead hour to come at each node, as on record below an entry of the journal."""

@@ -17,14 +17,12 @@ from tellegen.errors import InputError
 from tellegen.grid import Case, network_from_json, network_to_json, steps_moved
 from tellegen.grid.document import case_from_json, case_to_json, is_case
 from tellegen.grid.network import Network
-from tellegen.operations.devices import Devices, devices_behind
+from tellegen.operations.devices import Devices, devices_behind, devices_of
 from tellegen.privacy.recorder import Recorder, Span
-from tellegen.records import Device, Document, Orders
+from tellegen.records import Document, Orders
 from tellegen.registry import Directory
 from tellegen.units import IntArray
 
-SELLING = (Device.PV, Device.BATTERY, Device.VEHICLE)
-"""Devices that may feed in."""
 LATEST_MAX = 2
 """Intervals of which it is kept who is connected."""
 _LIST = "feeders"
@@ -223,26 +221,6 @@ class Connected:
         return np.concatenate([np.repeat(np.arange(self.feeders), np.diff(self.start)), np.arange(self.feeders)])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Assets:
-    """Devices that may feed in, as the registry has them: int64[n] each, customers ascending; export_w > 0."""
-
-    customer: IntArray
-    device: IntArray
-    export_w: IntArray
-
-    @classmethod
-    def none(cls) -> Assets:
-        """Nothing is registered."""
-        return cls(*np.zeros((3, 0), dtype=np.int64))
-
-    def of(self, customer: IntArray) -> Assets:
-        """Those of some customers (ascending)."""
-        place = np.minimum(np.searchsorted(customer, self.customer), max(customer.size - 1, 0))
-        mine = customer[place] == self.customer if customer.size else np.zeros(self.customer.size, dtype=bool)
-        return Assets(self.customer[mine], self.device[mine], self.export_w[mine])
-
-
 class Topology:
     """The feeders of a shard, and who hangs on them in an interval as known by a time.
 
@@ -301,15 +279,6 @@ class Topology:
             self._latest.popitem(last=False)
         return found
 
-    def assets(self, interval: int, known_by: int) -> Assets:
-        """What devices behind connections may feed in, in an interval as known by a time; of every customer."""
-        found = [self._directory.assets(device, interval, known_by) for device in SELLING]
-        customer = np.concatenate([rows.customer.astype(np.int64) for rows in found])
-        order = np.argsort(customer, kind="stable")
-        device = np.concatenate([rows.device for rows in found])
-        export_w = np.concatenate([rows.export_limit_w for rows in found])
-        return Assets(customer[order], device[order].astype(np.int64), export_w[order])
-
     def places(
         self, customer: IntArray, interval: IntArray, known_by: IntArray
     ) -> tuple[IntArray, IntArray, IntArray, IntArray, IntArray]:
@@ -333,6 +302,10 @@ class Topology:
     def devices(self, orders: Sequence[Orders], interval: Sequence[int], known_by: int) -> tuple[Devices, ...]:
         """Assets behind the orders of periods, each as it holds in an interval, as known by a time."""
         return devices_behind(self._directory, orders, interval, known_by)
+
+    def sellers(self, customer: Sequence[IntArray], interval: Sequence[int], known_by: int) -> tuple[Devices, ...]:
+        """Assets of the customers of periods that may feed in, each as it holds in an interval, as known by a time."""
+        return devices_of(self._directory, customer, interval, known_by)
 
     def since(self, customer: IntArray) -> IntArray:
         """First interval from which each customer was ever connected, int64[k]."""

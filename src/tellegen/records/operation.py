@@ -141,15 +141,21 @@ class Withholdings(Table):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Relaxations(Table):
-    """What gave way in a clearing, and its shadow price: limits that could not hold, and paper that was taken."""
+    """What gave way in a clearing, and its shadow price: limits that could not hold, and paper that was taken.
+
+    Everybody may read it, so it says nothing of one place but a price, as is published there anyway: what one home did
+    beyond a limit would be its reading. All limits of single homes of a kind are one row, and all paper of a feeder.
+    """
 
     kind: ClassVar[str] = "relaxations"
 
-    limit: NDArray[np.bytes_] = column("|S64", "ASCII", "name of the limit; of paper, of its node")
-    node: NDArray[np.int32] = column("<i4", "1", "node at which paper was taken; -1: a limit of the network")
-    paper_w: NDArray[np.int64] = column("<i8", "W", "paper taken there, what nobody withdraws positive; else 0")
-    excess_nano: NDArray[np.int64] = column("<i8", "1e-9 of its unit", "by how much the limit is exceeded; else 0")
-    price_micros: NDArray[np.int64] = column("<i8", "micro-currency/kWh", "of the limit, or of energy at the node")
+    limit: NDArray[np.bytes_] = column("|S64", "ASCII", "name of the limit, or what the row is about")
+    lowest_micros: NDArray[np.int64] = column(
+        "<i8", "micro-currency/kWh", "least price of it, or where paper was taken"
+    )
+    highest_micros: NDArray[np.int64] = column("<i8", "micro-currency/kWh", "highest price of it")
+    paper_sold_w: NDArray[np.int64] = column("<i8", "W", "paper taken on the feeder that fed in; else 0")
+    paper_bought_w: NDArray[np.int64] = column("<i8", "W", "paper taken on the feeder that withdrew; else 0")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

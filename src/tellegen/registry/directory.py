@@ -368,12 +368,6 @@ class Directory:
         present = row >= 0
         return Connections.from_rows(versions.full(row[present])), present
 
-    def assets(self, device: Device, interval: int, known_at: int) -> Connections:
-        """Devices of a kind that stand behind connections and may feed in, in an interval as known by a time."""
-        owners = self._connections[device].numbers()
-        rows = self.connections(owners, interval, known_at, device)[0]
-        return rows.take((rows.node >= 0) & (rows.export_limit_w > 0))
-
     def connected_since(self, customers: ArrayLike) -> IntArray:
         """First interval from which each customer was ever connected, int64[n]; 2^63 - 1 where it never was."""
         points, wanted = self._connections[Device.LOAD], np.asarray(customers, dtype=np.int64)
