@@ -73,6 +73,7 @@ def cleared(
     later: np.ndarray = NOTHING_LATER,
     guide: Cleared | None = None,
     known: Knowledge | None = None,
+    rules: PriceRun = PriceRun(),
     **period: object,
 ) -> Cleared:
     """The gate's clearing, or the run's on what meters show; `period` says more of it."""
@@ -93,7 +94,7 @@ def cleared(
         customer=CUSTOMER,
         carry=np.zeros((3, CARRIED), dtype=np.int64),
         pivotal=test,
-        price_run=PriceRun(),
+        price_run=rules,
     )
     return clear_feeder(task, wires)[0]
 
@@ -150,16 +151,25 @@ def test_relief_that_is_not_offered_is_found_at_the_gate_with_what_it_did_to_the
 
 
 def test_relief_that_was_awarded_and_is_not_delivered_is_found_by_the_run(wires: Wires) -> None:
-    """And what others pay for it, who had bought 2.5 kW beyond what the line carries."""
-    orders = book()
+    """And what others pay for it, who had bought 2.5 kW beyond what the line carries.
+
+    While nobody vouches for its battery: else the rest of its offer counts as relief, the price stays where it was, and
+    there is nothing to find.
+    """
+    orders, vouched = book(), PriceRun()
     gate = cleared(wires, orders)
-    kept = cleared(wires, orders, net_w=(18_500, -2_500, -6_000), guide=gate)
-    assert not kept.found.withheld
-    run = cleared(wires, orders, net_w=(18_500, 0, -6_000), guide=gate)
-    (found,) = run.found.withheld
-    assert found.participant == STORE
-    assert found.idle_kw == pytest.approx(2.5, abs=0.01)
-    assert run.prices.energy[1] - kept.prices.energy[1] >= 250_000
+    for rules in (replace(vouched, attested=False), vouched):
+        kept = cleared(wires, orders, net_w=(18_500, -2_500, -6_000), guide=gate, rules=rules)
+        assert not kept.found.withheld
+        run = cleared(wires, orders, net_w=(18_500, 0, -6_000), guide=gate, rules=rules)
+        if rules.attested:
+            assert not run.found.withheld
+            assert run.prices.energy[1] == pytest.approx(HONEST, abs=50)
+            continue
+        (found,) = run.found.withheld
+        assert found.participant == STORE
+        assert found.idle_kw == pytest.approx(2.5, abs=0.01)
+        assert run.prices.energy[1] - kept.prices.energy[1] >= 250_000
 
 
 def test_nobody_withholds_where_the_price_is_less_than_its_energy_is_worth(wires: Wires) -> None:
