@@ -30,6 +30,7 @@ ROOT, HONEST = 300_000, 301_000
 CUSTOMER = np.array([HOME, STORE, ROOF])
 NODE = np.array([1, 1, 1])
 FUSES = np.full(3, 20_000)
+VOUCHED = PriceRun()
 NOTHING_LATER = np.array([NO_PRICE])
 RULES = Rulebook.load().versions[-1].pivotal
 assert RULES is not None
@@ -73,7 +74,7 @@ def cleared(
     later: np.ndarray = NOTHING_LATER,
     guide: Cleared | None = None,
     known: Knowledge | None = None,
-    rules: PriceRun = PriceRun(),
+    rules: PriceRun = VOUCHED,
     **period: object,
 ) -> Cleared:
     """The gate's clearing, or the run's on what meters show; `period` says more of it."""
@@ -156,9 +157,9 @@ def test_relief_that_was_awarded_and_is_not_delivered_is_found_by_the_run(wires:
     While nobody vouches for its battery: else the rest of its offer counts as relief, the price stays where it was, and
     there is nothing to find.
     """
-    orders, vouched = book(), PriceRun()
+    orders = book()
     gate = cleared(wires, orders)
-    for rules in (replace(vouched, attested=False), vouched):
+    for rules in (replace(VOUCHED, attested=False), VOUCHED):
         kept = cleared(wires, orders, net_w=(18_500, -2_500, -6_000), guide=gate, rules=rules)
         assert not kept.found.withheld
         run = cleared(wires, orders, net_w=(18_500, 0, -6_000), guide=gate, rules=rules)
