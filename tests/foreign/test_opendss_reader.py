@@ -51,6 +51,10 @@ EVASIONS = {
     "by position": ("new generator.g vpu=1 1 1 1 0 1 1 1 1 1 1 1 profile.so", "UserModel"),
     "behind another property": ("new generator.g mva=1 h=1 2 profile.so", "UserModel"),
     "by a dotted assignment": ("generator.g.usermodel=profile.so", "UserModel"),
+    "within an owner's name": ("'generator.g,usermodel=x.so,x.kw'=5", "name"),
+    "behind a quotation mark within an owner's name": ("""'generator.g" usermodel=x.so x.kw'=5""", "name"),
+    "within an object's name": ("""new 'generator.g" usermodel=x.so "x' kw=5""", "name"),
+    "within the name of what is switched": ("""open 'line.l" 1 "' 1""", "name"),
     "behind a dotted assignment": ("generator.g.kw=1 shaftmodel=x.so", "ShaftModel"),
     "by edit": ("edit generator.g shaftmodel=x.so", "ShaftModel"),
     "by batch": ("batchedit generator..* usermodel=x.so", "UserModel"),
@@ -79,6 +83,7 @@ EVASIONS = {
     "a shape that is saved": ("new loadshape.l npts=1 mult=[1] action=dblsave", "Action"),
     "a meter that is saved": ("new energymeter.m element=line.l action=save", "Action"),
     "a trace": ("new regcontrol.r transformer=t debugtrace=yes", "DebugTrace"),
+    "a shape that is saved, within an owner's name": ("'loadshape.g,action=dblsave.npts'=5", "name"),
     "other names": ("obfuscate", "obfuscate"),
     "converted shapes": ("cvrtloadshapes type=dbl", "cvrtloadshapes"),
     "mapped memory": ("new loadshape.l npts=3 memorymapping=yes mult=[file=a]", "MemoryMapping"),
@@ -97,6 +102,8 @@ EVASIONS = {
     "a file for a list of names": ("new storagecontroller.s element=line.l elementlist=(file=../x)", "leads out"),
     "a file of a shape": ("new loadshape.l npts=3 csvfile=../secret.txt", "leads out"),
     "a file of a shape, by position": ("new loadshape.l npts=3 stddev=1 ../secret.txt", "leads out"),
+    "a file within an owner's name": ("'loadshape.g,csvfile=/etc/passwd.npts'=5", "name"),
+    "a list within an owner's name": ("'line.g mult(file x).bus1'=5", "name"),
     "a file of a spectrum": ("new spectrum.s numharm=1 csvfile=x", "CSVFile"),
     "coordinates": ("buscoords /etc/passwd", "absolute"),
     "a result": ("new loadshape.l npts=3 mult=[file=%result%]", "cannot read"),
@@ -105,6 +112,8 @@ EVASIONS = {
     "a variable": ("var @x=usermodel", "var"),
     "a variable as a value": ("new line.l bus1=@x", "variable"),
     "a variable in a list": ("new loadshape.l npts=2 mult=[1 @x]", "variable"),
+    "a variable as a name": ("line.@x.bus1=5", "name"),
+    "a comment within a name": ("'line.a// b.bus1'=5", "name"),
     # Counts
     "too many points": ("new loadshape.l npts=2000000000 mult=[1]", "NPts"),
     "too many points, as a real number": ("new loadshape.l npts=2e9", "NPts"),
@@ -112,6 +121,7 @@ EVASIONS = {
     "negative": ("new loadshape.l npts=-1", "NPts"),
     "phases": ("new line.l phases=100000 bus1=s", "Phases"),
     "phases, abbreviated": ("new line.l ph=100000 bus1=s", "Phases"),
+    "phases, within an owner's name": ("'line.g,phases=100000.length'=5", "name"),
     "phases, by position": ("new line.l s b c 1 100000", "Phases"),
     "conductors": ("new linegeometry.g nconds=30000 nphases=3", "NConds"),
     "windings": ("new transformer.t windings=1000000", "Windings"),
@@ -130,6 +140,8 @@ EVASIONS = {
     "an open bracket": ("new line.l bus1=(s", "not closed"),
     "an open quotation mark": ('new line.l bus1="s', "not closed"),
     "control characters": ("new line.l bus1=s\x07", "control"),
+    "control characters in a name": ("'line.a\x1b[2Jb.bus1'=x", "control"),
+    "a tabulator in a name": ("'line.a\tb.bus1'=x", "control"),
     "nothing to continue": ("solve\n~ kw=3", "~"),
     "a property of nothing": ("kw=3", "property"),
     "a name that no terminal should see": ("\x1b]0;x\x07 a", "cannot be read"),
@@ -245,8 +257,8 @@ def test_words_are_written_anew_in_full(tmp_path: Path) -> None:
     assert told(reading) == [
         'new "line.a b" Bus1=s Bus2=b.1.2 Length=2 Units=km',
         "more NormAmps=(100 2 *) Switch=n",
-        "edit line.a Length=3 Units=mi",
-        "edit Transformer.t Wdg=2 Tap=(0.00625 7 * 1 +)",
+        'edit "line.a" Length=3 Units=mi',
+        'edit "Transformer.t" Wdg=2 Tap=(0.00625 7 * 1 +)',
         "solve mode=snap number=1",
         "Calcvoltagebases",
         "open Line.a 2 1",
@@ -396,6 +408,27 @@ def test_any_line_is_read_or_refused(line: str) -> None:
     assert [(p.name, p.token) for p in parameters(again)] == [
         (p.name, p.token) for p in said if p.name is None or '"' not in p.name
     ]
+
+
+@given(st.text(alphabet='ab.=,()[]{}"!/@ \t\x1b-kw', max_size=20))
+def test_no_name_brings_words_of_its_own(name: str) -> None:
+    """Whatever stands within quotation marks for a name: the engine is told of one object and of one property."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "f.dss"
+        for line in (f"'{name}'=5", f"'generator.{name}.kw'=5", f"edit 'generator.{name}' kw=5"):
+            path.write_text(line)
+            try:
+                commands = read_script(path).commands
+            except InputError:
+                continue
+            (command,) = commands
+            verb, of, value = parameters(command.text)
+            assert (verb.token, value.name, value.token) == ("edit", "kW", "5")
+            assert of.name is None
+            assert of.value.isprintable()
+            assert not re.search(r"[,=()\[\]{}!@\"']|//", of.value)
 
 
 @given(

@@ -15,7 +15,7 @@ from pathlib import Path
 from tellegen.errors import InputError
 from tellegen.foreign.folder import Folder
 from tellegen.foreign.opendss_numbers import column_of, columns_of_file, coordinates_of
-from tellegen.foreign.opendss_text import Parameter, lines, parameters, shown
+from tellegen.foreign.opendss_text import Parameter, lines, name_of, parameters, shown
 from tellegen.foreign.opendss_words import (
     COMMANDS,
     COUNTS,
@@ -179,7 +179,7 @@ class _Reader:
 
     def _named(self, said: Parameter) -> tuple[str, str]:
         """Class and full name of an object."""
-        full = said.value.strip()
+        full = name_of(said)
         word, dot, _ = full.partition(".")
         kind = _KIND.get(word.lower())
         if not dot:
@@ -204,8 +204,7 @@ class _Reader:
             raise self._error(f"{shown(whole)} is no property of an object; write class.name.property=value")
         self._kind, full = self._named(Parameter(None, owner))
         rest = [Parameter(word, said[0].token), *said[1:]]
-        quote = '"' if re.search(r"\s", full) else ""
-        self._say(" ".join([f"edit {quote}{full}{quote}", *self._properties(rest, full.lower())]))
+        self._say(" ".join([f'edit "{full}"', *self._properties(rest, full.lower())]))
 
     def _properties(self, said: list[Parameter], called: str) -> list[str]:
         """Properties in full, files of numbers as numbers."""

@@ -10,6 +10,8 @@ _QUOTED = r'"[^"]*"|\'[^\']*\'|\([^)]*\)|\[[^\]]*\]|\{[^}]*\}'
 _BARE = r"""(?:(?!//)[^\s,="'()\[\]{}!])+"""
 _PARAMETER = re.compile(rf"({_QUOTED}|{_BARE})[ \t]*(?:(=)[ \t]*({_QUOTED}|{_BARE})?)?[ \t]*,?[ \t]*")
 _VARIABLE = re.compile(r"(?:^|[\s,=|(\[{\"'])@")
+_FOR_THE_ENGINE = re.compile(r"[,=\"'()\[\]{}!@]|//")
+"""What ends a word for the engine, begins a quotation or a comment, or names a variable."""
 _PLAIN = re.compile(r"[A-Za-z0-9_%?~][\w%.~-]{0,59}", re.ASCII)
 
 
@@ -69,7 +71,7 @@ def parameters(line: str) -> list[Parameter]:
         first, equals, second = match.groups()
         at = match.end()
         if equals:
-            found.append(Parameter(Parameter(None, first).value.strip(), second or '""'))
+            found.append(Parameter(name_of(Parameter(None, first)), second or '""'))
         else:
             found.append(Parameter(None, first))
     for parameter in found:
@@ -78,6 +80,21 @@ def parameters(line: str) -> list[Parameter]:
         if "@" in parameter.token and _VARIABLE.search(parameter.token):
             raise ValueError("uses a variable (@); write its value")
     return found
+
+
+def name_of(said: Parameter) -> str:
+    """A word as a name, which the engine reads as one word within quotation marks or without.
+
+    Raises
+    ------
+    ValueError : within its quotation marks is what the engine could take for more than a name.
+    """
+    name = said.value
+    if not name.isprintable() or _FOR_THE_ENGINE.search(name):
+        raise ValueError(
+            "has a name with control characters, commas, '=', a variable's '@', brackets, quotation or comment marks"
+        )
+    return name
 
 
 def shown(word: str) -> str:
