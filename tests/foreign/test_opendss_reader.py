@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tellegen.errors import InputError
+from tellegen.foreign import opendss_numbers as numbers
 from tellegen.foreign import opendss_words as words
 from tellegen.foreign.opendss_reader import Reading, read_script
 from tellegen.foreign.opendss_text import lines, parameters
@@ -130,6 +131,18 @@ EVASIONS = {
     "customers": ("new load.l bus1=s numcust=999999999999", "NumCust"),
     "nodes of a bus": ("new line.l bus1=s" + ".1" * 5000, "nodes"),
     "nodes of a bus among buses": ("new transformer.t buses=(a b" + ".1" * 5000 + ")", "nodes"),
+    "words of a line": ("new line.l " + "1 " * 2000, "words"),
+    "words of a line of millions": ("new line.l " + "1 " * 2_000_000, "words"),
+    "words of a value": ("new loadshape.l mult=(file=x" + " y" * 2000 + ")", "words"),
+    # Folders for files
+    "a folder for a script": ("redirect .", "folder"),
+    "a folder above a folder": ("compile sub/..", "folder"),
+    "a folder for coordinates": ("buscoords ./", "folder"),
+    "a folder for a list": ("new loadshape.l mult=(file=x/..)", "folder"),
+    # Numbers
+    "a place that is not finite": ("setbusxy bus=a x=1e999 y=2", "NUMBER"),
+    "a place of two numbers": ("setbusxy bus=a x='1 2' y=3", "NUMBER"),
+    "a place without a name": ("setbusxy '' 1 2", "bus=NAME"),
     # What cannot be read
     "a word that is no command": ("launch rockets", "launch"),
     "a word that is no property": ("new line.l bus1=s colour=3", "colour"),
@@ -301,6 +314,58 @@ def test_files_of_numbers_become_numbers(tmp_path: Path) -> None:
     (own / "two.csv").write_text("1\nnan\n")
     with pytest.raises(InputError, match="numbers"):
         read(tmp_path, "new loadshape.b npts=2 mult=[file=two.csv]")
+
+
+@pytest.mark.parametrize("interval", ["." * 4_000_000 + "a", "0" * 4_000_000 + ".a", "(1 1 -)", "a", "1e999"])
+@pytest.mark.parametrize("name", ["interval", "sinterval", "minterval"])
+def test_an_interval_that_a_file_is_read_by_is_a_number(name: str, interval: str, tmp_path: Path) -> None:
+    """Whether it is 0 decides what the file's columns are; it may be long, too."""
+    with pytest.raises(InputError, match="interval that is no number"):
+        read(tmp_path, f"new loadshape.l {name}={interval} csvfile=a.dss", a="1 2\n")
+
+
+def test_the_interval_said_last_is_that_of_the_file(tmp_path: Path) -> None:
+    said = ["interval=(0.0)", "interval=1 sint='-0e5'", "interval=0 minterval=5", "interval=0d0"]
+    found = told(read(tmp_path, *(f"new loadshape.l {one} csvfile=a.dss" for one in said), a="3 4\n"))
+    assert ["Hour=[3]" in one for one in found] == [True, True, False, True]
+
+
+def test_a_file_of_numbers_is_counted_before_it_is_taken_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tellegen.foreign.opendss_numbers.VALUES_MAX", 3)
+    for said in ("new loadshape.l mult=(file=a.dss)", "new loadshape.l csvfile=a.dss"):
+        for end in ("\n", "\r\n", "\r"):
+            assert told(read(tmp_path, said, a=f"1{end}2{end}3{end}")) == ["new loadshape.l Mult=[1 2 3]"]
+            with pytest.raises(InputError, match="more than 3 values"):
+                read(tmp_path, said, a=f"1{end}" * 4)
+    assert len(read(tmp_path, "buscoords a.dss", a="a 1 2\nb 1 2\nc 1 2\n").coordinates) == 3
+    with pytest.raises(InputError, match="more than 3 lines"):
+        read(tmp_path, "buscoords a.dss", a="a 1 2\n" * 4)
+
+
+def test_of_a_row_no_more_is_taken_apart_than_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    cell = numbers._cell
+    monkeypatch.setattr(numbers, "_cell", lambda row, column: taken.append(len(row)) or cell(row, column))
+    row = "1 2 3 " * 100_000
+    assert told(read(tmp_path, "new loadshape.l mult=(file=a.dss, column=2)", a=row)) == ["new loadshape.l Mult=[2]"]
+    assert taken == [3]
+
+
+def test_reports_count_as_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tellegen.foreign.opendss_reader.COMMANDS_MAX", 10)
+    with pytest.raises(InputError, match="commands"):
+        read(tmp_path, *["show"] * 20)
+
+
+def test_exponents_may_be_written_as_fortran_writes_them(tmp_path: Path) -> None:
+    reading = read(tmp_path, "setbusxy a 1d5 -2D-1", "new loadshape.l mult=(file=a.dss)", a="1d2\n2E3\n")
+    assert reading.coordinates == {"a": (1e5, -0.2)}
+    assert told(reading) == ["new loadshape.l Mult=[1e2 2e3]"]
+    for content in ("1e999", "1d999", "inf", "\u0661"):
+        with pytest.raises(InputError, match="finite"):
+            read(tmp_path, "new loadshape.l mult=(file=a.dss)", a=content)
+        with pytest.raises(InputError, match="bus, x and y"):
+            read(tmp_path, "buscoords a.dss", a=f"a 1 {content}")
 
 
 def test_coordinates_are_read_here(tmp_path: Path) -> None:
