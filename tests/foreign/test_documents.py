@@ -27,6 +27,15 @@ TOML = {
     "dotted keys": ".".join("a" * 5000) + " = 1",
     "a dotted table": f"[{'.'.join('a' * 5000)}]",
     "brackets behind a comment's quotation mark": f'# "\na = {DEEP}',
+    "a string that stays open": 'a = "' + '\\"' * 4_000_000,
+    "a string that stays open to its line's end": 'a = "' + '\\"' * 4_000_000 + "\nb = 1",
+    "a long string that stays open": 'a = """' + '\\"' * 4_000_000,
+    "a long string of pairs that stays open": 'a = """' + '""\\"' * 2_000_000 + "\\",
+    "a literal string that stays open": "a = '''" + "\n'" * 4_000_000,
+    "dots within one key": ".".join("a" * 4_000_000) + " = 1",
+    "dots between quotation marks": " . ".join(['"a"'] * 1_000_000) + " = 1",
+    "digits up to the limit": ("9" * 400 + "x") * 40_000,
+    "brackets behind quotation marks at a string's end": f"a = ['''b'''', {DEEP} , ']",
     "brackets behind a string": f"""b = "\\"["\na = {DEEP}""",
 }
 JSON = {
@@ -36,6 +45,8 @@ JSON = {
     "braces": '{"a":' * 100_000,
     "brackets behind a string": f'{{"\\"[": {DEEP}',
     "an open string": '{"a',
+    "an open string of quotation marks": '"' + '\\"' * 4_000_000,
+    "an open string that ends within a mark": '"' + '\\"' * 4_000_000 + "\\",
 }
 
 
@@ -67,6 +78,20 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=20,
 )
+
+
+@given(st.text(alphabet="'\"\\ab[]#\n =,", max_size=40))
+def test_what_is_text_to_toml_is_text_here(value: str) -> None:
+    """Brackets that count are those that TOML counts: each way to write a string, with quotation marks at its end."""
+    forms = [json.dumps(value)]
+    forms += [f"'''\n{value}'''"] if "'''" not in value and not value.endswith("'''") else []
+    escaped = value.replace("\\", "\\\\")
+    forms += [f'"""\n{escaped}"""'] if '"""' not in value else []
+    for form in forms:
+        said = f"a = [{form}, 1] # {'['}\n"
+        assert toml_document(said, "f") == tomllib.loads(said) == {"a": [value, 1]}
+        with pytest.raises(InputError, match="nested too deeply"):
+            toml_document(said + f"b = {DEEP}", "f")
 
 
 @given(VALUES)

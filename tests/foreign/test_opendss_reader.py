@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tellegen.errors import InputError
+from tellegen.foreign import opendss_numbers as numbers
 from tellegen.foreign import opendss_words as words
 from tellegen.foreign.opendss_reader import Reading, read_script
 from tellegen.foreign.opendss_text import lines, parameters
@@ -51,6 +52,10 @@ EVASIONS = {
     "by position": ("new generator.g vpu=1 1 1 1 0 1 1 1 1 1 1 1 profile.so", "UserModel"),
     "behind another property": ("new generator.g mva=1 h=1 2 profile.so", "UserModel"),
     "by a dotted assignment": ("generator.g.usermodel=profile.so", "UserModel"),
+    "within an owner's name": ("'generator.g,usermodel=x.so,x.kw'=5", "name"),
+    "behind a quotation mark within an owner's name": ("""'generator.g" usermodel=x.so x.kw'=5""", "name"),
+    "within an object's name": ("""new 'generator.g" usermodel=x.so "x' kw=5""", "name"),
+    "within the name of what is switched": ("""open 'line.l" 1 "' 1""", "name"),
     "behind a dotted assignment": ("generator.g.kw=1 shaftmodel=x.so", "ShaftModel"),
     "by edit": ("edit generator.g shaftmodel=x.so", "ShaftModel"),
     "by batch": ("batchedit generator..* usermodel=x.so", "UserModel"),
@@ -79,6 +84,7 @@ EVASIONS = {
     "a shape that is saved": ("new loadshape.l npts=1 mult=[1] action=dblsave", "Action"),
     "a meter that is saved": ("new energymeter.m element=line.l action=save", "Action"),
     "a trace": ("new regcontrol.r transformer=t debugtrace=yes", "DebugTrace"),
+    "a shape that is saved, within an owner's name": ("'loadshape.g,action=dblsave.npts'=5", "name"),
     "other names": ("obfuscate", "obfuscate"),
     "converted shapes": ("cvrtloadshapes type=dbl", "cvrtloadshapes"),
     "mapped memory": ("new loadshape.l npts=3 memorymapping=yes mult=[file=a]", "MemoryMapping"),
@@ -97,6 +103,8 @@ EVASIONS = {
     "a file for a list of names": ("new storagecontroller.s element=line.l elementlist=(file=../x)", "leads out"),
     "a file of a shape": ("new loadshape.l npts=3 csvfile=../secret.txt", "leads out"),
     "a file of a shape, by position": ("new loadshape.l npts=3 stddev=1 ../secret.txt", "leads out"),
+    "a file within an owner's name": ("'loadshape.g,csvfile=/etc/passwd.npts'=5", "name"),
+    "a list within an owner's name": ("'line.g mult(file x).bus1'=5", "name"),
     "a file of a spectrum": ("new spectrum.s numharm=1 csvfile=x", "CSVFile"),
     "coordinates": ("buscoords /etc/passwd", "absolute"),
     "a result": ("new loadshape.l npts=3 mult=[file=%result%]", "cannot read"),
@@ -105,6 +113,8 @@ EVASIONS = {
     "a variable": ("var @x=usermodel", "var"),
     "a variable as a value": ("new line.l bus1=@x", "variable"),
     "a variable in a list": ("new loadshape.l npts=2 mult=[1 @x]", "variable"),
+    "a variable as a name": ("line.@x.bus1=5", "name"),
+    "a comment within a name": ("'line.a// b.bus1'=5", "name"),
     # Counts
     "too many points": ("new loadshape.l npts=2000000000 mult=[1]", "NPts"),
     "too many points, as a real number": ("new loadshape.l npts=2e9", "NPts"),
@@ -112,6 +122,7 @@ EVASIONS = {
     "negative": ("new loadshape.l npts=-1", "NPts"),
     "phases": ("new line.l phases=100000 bus1=s", "Phases"),
     "phases, abbreviated": ("new line.l ph=100000 bus1=s", "Phases"),
+    "phases, within an owner's name": ("'line.g,phases=100000.length'=5", "name"),
     "phases, by position": ("new line.l s b c 1 100000", "Phases"),
     "conductors": ("new linegeometry.g nconds=30000 nphases=3", "NConds"),
     "windings": ("new transformer.t windings=1000000", "Windings"),
@@ -120,6 +131,18 @@ EVASIONS = {
     "customers": ("new load.l bus1=s numcust=999999999999", "NumCust"),
     "nodes of a bus": ("new line.l bus1=s" + ".1" * 5000, "nodes"),
     "nodes of a bus among buses": ("new transformer.t buses=(a b" + ".1" * 5000 + ")", "nodes"),
+    "words of a line": ("new line.l " + "1 " * 2000, "words"),
+    "words of a line of millions": ("new line.l " + "1 " * 2_000_000, "words"),
+    "words of a value": ("new loadshape.l mult=(file=x" + " y" * 2000 + ")", "words"),
+    # Folders for files
+    "a folder for a script": ("redirect .", "folder"),
+    "a folder above a folder": ("compile sub/..", "folder"),
+    "a folder for coordinates": ("buscoords ./", "folder"),
+    "a folder for a list": ("new loadshape.l mult=(file=x/..)", "folder"),
+    # Numbers
+    "a place that is not finite": ("setbusxy bus=a x=1e999 y=2", "NUMBER"),
+    "a place of two numbers": ("setbusxy bus=a x='1 2' y=3", "NUMBER"),
+    "a place without a name": ("setbusxy '' 1 2", "bus=NAME"),
     # What cannot be read
     "a word that is no command": ("launch rockets", "launch"),
     "a word that is no property": ("new line.l bus1=s colour=3", "colour"),
@@ -130,6 +153,8 @@ EVASIONS = {
     "an open bracket": ("new line.l bus1=(s", "not closed"),
     "an open quotation mark": ('new line.l bus1="s', "not closed"),
     "control characters": ("new line.l bus1=s\x07", "control"),
+    "control characters in a name": ("'line.a\x1b[2Jb.bus1'=x", "control"),
+    "a tabulator in a name": ("'line.a\tb.bus1'=x", "control"),
     "nothing to continue": ("solve\n~ kw=3", "~"),
     "a property of nothing": ("kw=3", "property"),
     "a name that no terminal should see": ("\x1b]0;x\x07 a", "cannot be read"),
@@ -245,8 +270,8 @@ def test_words_are_written_anew_in_full(tmp_path: Path) -> None:
     assert told(reading) == [
         'new "line.a b" Bus1=s Bus2=b.1.2 Length=2 Units=km',
         "more NormAmps=(100 2 *) Switch=n",
-        "edit line.a Length=3 Units=mi",
-        "edit Transformer.t Wdg=2 Tap=(0.00625 7 * 1 +)",
+        'edit "line.a" Length=3 Units=mi',
+        'edit "Transformer.t" Wdg=2 Tap=(0.00625 7 * 1 +)',
         "solve mode=snap number=1",
         "Calcvoltagebases",
         "open Line.a 2 1",
@@ -289,6 +314,58 @@ def test_files_of_numbers_become_numbers(tmp_path: Path) -> None:
     (own / "two.csv").write_text("1\nnan\n")
     with pytest.raises(InputError, match="numbers"):
         read(tmp_path, "new loadshape.b npts=2 mult=[file=two.csv]")
+
+
+@pytest.mark.parametrize("interval", ["." * 4_000_000 + "a", "0" * 4_000_000 + ".a", "(1 1 -)", "a", "1e999"])
+@pytest.mark.parametrize("name", ["interval", "sinterval", "minterval"])
+def test_an_interval_that_a_file_is_read_by_is_a_number(name: str, interval: str, tmp_path: Path) -> None:
+    """Whether it is 0 decides what the file's columns are; it may be long, too."""
+    with pytest.raises(InputError, match="interval that is no number"):
+        read(tmp_path, f"new loadshape.l {name}={interval} csvfile=a.dss", a="1 2\n")
+
+
+def test_the_interval_said_last_is_that_of_the_file(tmp_path: Path) -> None:
+    said = ["interval=(0.0)", "interval=1 sint='-0e5'", "interval=0 minterval=5", "interval=0d0"]
+    found = told(read(tmp_path, *(f"new loadshape.l {one} csvfile=a.dss" for one in said), a="3 4\n"))
+    assert ["Hour=[3]" in one for one in found] == [True, True, False, True]
+
+
+def test_a_file_of_numbers_is_counted_before_it_is_taken_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tellegen.foreign.opendss_numbers.VALUES_MAX", 3)
+    for said in ("new loadshape.l mult=(file=a.dss)", "new loadshape.l csvfile=a.dss"):
+        for end in ("\n", "\r\n", "\r"):
+            assert told(read(tmp_path, said, a=f"1{end}2{end}3{end}")) == ["new loadshape.l Mult=[1 2 3]"]
+            with pytest.raises(InputError, match="more than 3 values"):
+                read(tmp_path, said, a=f"1{end}" * 4)
+    assert len(read(tmp_path, "buscoords a.dss", a="a 1 2\nb 1 2\nc 1 2\n").coordinates) == 3
+    with pytest.raises(InputError, match="more than 3 lines"):
+        read(tmp_path, "buscoords a.dss", a="a 1 2\n" * 4)
+
+
+def test_of_a_row_no_more_is_taken_apart_than_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    cell = numbers._cell
+    monkeypatch.setattr(numbers, "_cell", lambda row, column: taken.append(len(row)) or cell(row, column))
+    row = "1 2 3 " * 100_000
+    assert told(read(tmp_path, "new loadshape.l mult=(file=a.dss, column=2)", a=row)) == ["new loadshape.l Mult=[2]"]
+    assert taken == [3]
+
+
+def test_reports_count_as_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tellegen.foreign.opendss_reader.COMMANDS_MAX", 10)
+    with pytest.raises(InputError, match="commands"):
+        read(tmp_path, *["show"] * 20)
+
+
+def test_exponents_may_be_written_as_fortran_writes_them(tmp_path: Path) -> None:
+    reading = read(tmp_path, "setbusxy a 1d5 -2D-1", "new loadshape.l mult=(file=a.dss)", a="1d2\n2E3\n")
+    assert reading.coordinates == {"a": (1e5, -0.2)}
+    assert told(reading) == ["new loadshape.l Mult=[1e2 2e3]"]
+    for content in ("1e999", "1d999", "inf", "\u0661"):
+        with pytest.raises(InputError, match="finite"):
+            read(tmp_path, "new loadshape.l mult=(file=a.dss)", a=content)
+        with pytest.raises(InputError, match="bus, x and y"):
+            read(tmp_path, "buscoords a.dss", a=f"a 1 {content}")
 
 
 def test_coordinates_are_read_here(tmp_path: Path) -> None:
@@ -396,6 +473,27 @@ def test_any_line_is_read_or_refused(line: str) -> None:
     assert [(p.name, p.token) for p in parameters(again)] == [
         (p.name, p.token) for p in said if p.name is None or '"' not in p.name
     ]
+
+
+@given(st.text(alphabet='ab.=,()[]{}"!/@ \t\x1b-kw', max_size=20))
+def test_no_name_brings_words_of_its_own(name: str) -> None:
+    """Whatever stands within quotation marks for a name: the engine is told of one object and of one property."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "f.dss"
+        for line in (f"'{name}'=5", f"'generator.{name}.kw'=5", f"edit 'generator.{name}' kw=5"):
+            path.write_text(line)
+            try:
+                commands = read_script(path).commands
+            except InputError:
+                continue
+            (command,) = commands
+            verb, of, value = parameters(command.text)
+            assert (verb.token, value.name, value.token) == ("edit", "kW", "5")
+            assert of.name is None
+            assert of.value.isprintable()
+            assert not re.search(r"[,=()\[\]{}!@\"']|//", of.value)
 
 
 @given(

@@ -137,6 +137,9 @@ def test_ohms_and_kilowatts_are_converted_as_the_file_says(tmp_path: Path) -> No
         (("3  1  1.0", "7  1  1.0"), "line 7", "given once"),
         (("mpc.baseMVA = 10;", ""), "mpc.baseMVA", "missing"),
         (("mpc.baseMVA = 10;", "mpc.baseMVA = 0;"), "line 4", "positive"),
+        (("mpc.baseMVA = 10;", "mpc.baseMVA = 1e308;"), "line 4", "positive"),
+        (("mpc.baseMVA = 10;", "mpc.baseMVA = 1e-320;"), "line 4", "positive"),
+        (("0  0.5  1", "0  1e308  1"), "line 7", "finite"),
         (("'2'", "'1'"), "line 3", "version"),
         (("mpc.gencost", "mpc.bus(:, 3) = mpc.bus(:, 3) * 2;\nmpc.gencost"), "line 15", "nothing is executed"),
         (("mpc.gencost", "system('true');\nmpc.gencost"), "line 15", "nothing is executed"),
@@ -156,6 +159,18 @@ def test_a_matpower_fault_is_named_by_its_line(
         load_case(written(tmp_path, text.replace(*change)))
     assert place in caught.value.place
     assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize("divisor", ["0", "0.0", "1e999", "1e308", "0.0000000000001"])
+def test_loads_are_divided_by_a_unit(tmp_path: Path, divisor: str) -> None:
+    with pytest.raises(InputError, match="no unit"):
+        load_case(written(tmp_path, IN_OHMS.replace("[PD, QD]) / 1e3", f"[PD, QD]) / {divisor}")))
+
+
+@pytest.mark.parametrize("base_kv", ["0", "1e-200", "-1", "1e99"])
+def test_ohms_are_converted_by_a_voltage(tmp_path: Path, base_kv: str) -> None:
+    with pytest.raises(InputError, match="base voltage"):
+        load_case(written(tmp_path, IN_OHMS.replace("1 3 0   0  0 0 1 1 0 12.66", f"1 3 0   0  0 0 1 1 0 {base_kv}")))
 
 
 def test_an_isolated_bus_is_left_out_with_a_warning(tmp_path: Path) -> None:

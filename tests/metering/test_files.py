@@ -121,6 +121,18 @@ def test_parquet_holds_the_same_columns_in_types_of_its_own(tmp_path: Path) -> N
         read_parquet(parquet(frame.with_columns(pl.col("end").dt.replace_time_zone(None))))
 
 
+@pytest.mark.parametrize("rows", [0, 3])
+def test_parquet_of_columns_of_other_things_or_none_is_refused(rows: int, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="columns are missing"):
+        read_parquet(parquet(pl.DataFrame()))
+    path = tmp_path / "readings.parquet"
+    path.write_bytes(parquet(pl.DataFrame({"other": ["x"] * rows}, schema={"other": pl.String})))
+    with pytest.raises(InputError, match="columns are missing: there is none of"):
+        read_coded(path)
+    with pytest.raises(InputError):
+        read_parquet(parquet(pl.DataFrame({"": ["x"] * rows}, schema={"": pl.String})))
+
+
 @given(st.text(max_size=120))
 @settings(max_examples=60, deadline=None)  # the first use of Polars, and each of its panics, takes its time
 def test_any_text_is_read_or_refused_in_one_way(text: str) -> None:

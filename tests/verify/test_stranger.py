@@ -3,12 +3,13 @@
 import contextlib
 import io
 import os
+import re
 import shutil
 import socket
 import sqlite3
 import stat
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import date
 from pathlib import Path
 
@@ -259,6 +260,54 @@ def test_what_a_table_unpacks_to_is_what_its_pages_say() -> None:
         assert both.rows == one.rows == rows
         assert one.size >= 16 * rows
         assert both.size >= one.size + 16 * rows
+
+
+def renamed(table: bytes, places: Collection[int], name: bytes) -> bytes:
+    """A table whose footer says another name of as many letters for `line`, at some of its places."""
+    begin = len(table) - 8 - int.from_bytes(table[-8:-4], "little")
+    footer = bytearray(table[begin:])
+    found = [at.start() + 1 for at in re.finditer(b"\x04line", footer)]
+    assert len(found) > max(places)
+    for place in places:
+        footer[found[place] : found[place] + 4] = name
+    return table[:begin] + bytes(footer)
+
+
+@pytest.mark.parametrize("name", [b"zzzz", b"unit"])
+@pytest.mark.parametrize("places", [(0,), (1,), (2,), (1, 2)])
+def test_columns_are_those_of_the_schema_whatever_their_pages_are_called(places: tuple[int, ...], name: bytes) -> None:
+    """Whoever unpacks goes by the place of a column: a name given to its pages alone would hide them."""
+    file = io.BytesIO()
+    pl.DataFrame({"line": ["x" * 4096] * 8, "unit": range(8), "z": [[1]] * 8}).write_parquet(file, row_group_size=4)
+    honest = unpacked(file.getvalue(), ("line", "unit"))
+    assert honest.size > 4096
+    assert honest == unpacked(renamed(file.getvalue(), (0, 1, 2), b"post"), ("post", "unit"))
+    with pytest.raises(RefusedError, match=r"another column|one name"):
+        unpacked(renamed(file.getvalue(), places, name), ("line", "unit"))
+
+
+def test_values_of_a_fixed_length_are_short() -> None:
+    """A page of their places in a dictionary says nothing of their length."""
+    file = io.BytesIO()
+    pl.DataFrame({"a": [1, 2]}, schema={"a": pl.Decimal(30, 0)}).write_parquet(file)
+    table = file.getvalue()
+    longer = re.sub(rb"\x15\x0e\x15[\x01-\x20]", b"\x15\x0e\x15\x22", table)
+    assert longer != table
+    assert unpacked(table, ("a",)).rows == 2
+    with pytest.raises(RefusedError, match="any length"):
+        unpacked(longer, ("a",))
+
+
+def test_a_schema_of_other_columns_than_its_row_groups_is_refused() -> None:
+    file = io.BytesIO()
+    pl.DataFrame({"a": [1], "b": [2]}, schema={"a": pl.Int8, "b": pl.Int8}).write_parquet(file)
+    table = file.getvalue()
+    begin = len(table) - 8 - int.from_bytes(table[-8:-4], "little")
+    # The root says how many columns there are: field 5, two, as a signed number.
+    at = table.index(b"\x15\x04", begin)
+    for said in (1, 3):
+        with pytest.raises(RefusedError, match="schema"):
+            unpacked(table[:at] + bytes((0x15, 2 * said)) + table[at + 2 :], ("a", "b"))
 
 
 @given(st.data())

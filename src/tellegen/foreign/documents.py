@@ -23,16 +23,19 @@ DIGITS_MAX = 400
 TEXT_BYTES_MAX = 16 * 2**20
 """Of a file that people write by hand."""
 
-_DIGITS = re.compile(rf"[0-9_]{{{DIGITS_MAX + 1}}}")
-_JSON_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_DIGITS = re.compile(rf"(?<![0-9_])[0-9_]{{{DIGITS_MAX + 1}}}")
+# An open string ends where its reader gives up. No part of a text is gone over twice: what is taken is not given back.
+_JSON_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _TOML_STRING = re.compile(
-    r'"""[^"\\]*(?:(?:\\.|"{1,2}(?!"))[^"\\]*)*"""'
-    r"|'''.*?'''"
-    r'|"[^"\\\n]*(?:\\.[^"\\\n]*)*"'
-    r"|'[^'\n]*'"
-    r"|\#[^\n]*",
+    r'"""[^"\\]*+(?:(?:\\.|"{1,2}(?!"))[^"\\]*+)*+(?:"{3,5}|\\?\Z)'
+    r"|'''[^']*+(?:'{1,2}(?!')[^']*+)*+(?:'{3,5}|\Z)"
+    r'|"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+(?:"|\n|\\?\Z)'
+    r"|'[^'\n]*+(?:'|\n|\Z)"
+    r"|\#[^\n]*+",
     re.DOTALL,
 )
+_DOTS = re.compile(rf"(?:\.[ \t]*+[\w-]*+[ \t]*+){{{DEPTH_MAX}}}")
+"""Of one key, whose tables the reader would compare with each other."""
 _NO_BRACKET = bytes(sorted(set(range(256)) - set(b"[]{}")))
 _STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
@@ -71,7 +74,7 @@ def toml_document(text: str, source: object) -> dict[str, Any]:
     ...
     tellegen.errors.InputError: f.toml: file has a number of more than 400 digits; write it shorter
     """
-    document: dict[str, Any] = _parsed(tomllib.loads, "TOML", text, source, _TOML_STRING)
+    document: dict[str, Any] = _parsed(tomllib.loads, "TOML", text, source, _TOML_STRING, dots=_DOTS)
     level: list[object] = [document]
     # Dotted keys make tables within tables without a bracket.
     for _ in range(DEPTH_MAX):
@@ -94,11 +97,19 @@ def json_document(
 
 
 def _parsed(
-    parse: Callable[[str], Any], form: str, text: str, source: object, strings: re.Pattern[str], place: str = "file"
+    parse: Callable[[str], Any],
+    form: str,
+    text: str,
+    source: object,
+    strings: re.Pattern[str],
+    place: str = "file",
+    dots: re.Pattern[str] | None = None,
 ) -> Any:
     bare = strings.sub("", text)
     if _DIGITS.search(bare):
         raise InputError(source, place, f"has a number of more than {DIGITS_MAX} digits; write it shorter")
+    if dots is not None and dots.search(bare):
+        raise InputError(source, place, f"nests deeper than {DEPTH_MAX} tables; write it flatter")
     brackets = bare.encode(errors="replace").translate(None, _NO_BRACKET)
     if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > DEPTH_MAX:
         raise InputError(source, place, f"is nested too deeply: more than {DEPTH_MAX} brackets within brackets")

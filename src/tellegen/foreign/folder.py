@@ -50,6 +50,8 @@ class Folder:
                 parts.pop()
             elif part not in ("", "."):
                 parts.append(part)
+        if not parts:
+            raise InputError(self._source, place, "names a folder, not a file")
         return tuple(parts)
 
     def read(self, parts: tuple[str, ...], place: str) -> bytes:

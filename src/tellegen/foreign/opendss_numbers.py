@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import re
 from array import array
+from itertools import islice
+
+from tellegen.foreign.opendss_text import lines_of
 
 VALUES_MAX = 2_000_000
 """Of one list; ten years of 15-minute values are 350,000."""
 
-_NUMBER = re.compile(r"[-+]?(?:\d{1,30}\.?\d{0,30}|\.\d{1,30})(?:[eEdD][-+]?\d{1,3})?")
+_NUMBER = re.compile(r"[-+]?(?:\d{1,30}\.?\d{0,30}|\.\d{1,30})(?:[eEdD][-+]?\d{1,3})?", re.ASCII)
 _BETWEEN = re.compile(r"[\s,=]+")
+_WORD = re.compile(r"[^\s,=]++")
 _TIMES = {"LoadShape": "Hour", "TShape": "Hour", "PriceShape": "Hour"}
 _VALUES = {"LoadShape": "Mult", "TShape": "Temp", "PriceShape": "Price"}
+
+
+def number_of(word: str) -> float | None:
+    """What a word stands for, or None where it is no finite number; the engine's exponents begin with D too.
+
+    >>> number_of("-1.5d2"), number_of("1e999"), number_of("nan")
+    (-150.0, None, None)
+    """
+    if not _NUMBER.fullmatch(word):
+        return None
+    number = float(word.lower().replace("d", "e"))
+    return number if math.isfinite(number) else None
 
 
 def column_of(form: str, content: bytes, column: int, header: bool) -> str:
@@ -27,8 +44,7 @@ def column_of(form: str, content: bytes, column: int, header: bool) -> str:
     """
     if form != "file":
         return _listed(_binary(form, content))
-    rows = _rows(content)[1 if header else 0 :]
-    return _listed([_cell(row, column - 1) for row in rows])
+    return _listed(_cells(content, column - 1, 1 if header else 0))
 
 
 def columns_of_file(name: str, kind: str, content: bytes, paired: bool) -> list[str]:
@@ -46,11 +62,10 @@ def columns_of_file(name: str, kind: str, content: bytes, paired: bool) -> list[
         if not paired:
             return [f"{value}={_listed(numbers)}"]
         return [f"{_TIMES[kind]}={_listed(numbers[0::2])}", f"{value}={_listed(numbers[1::2])}"]
-    rows = _rows(content)
-    told = [f"{_TIMES[kind]}={_listed([_cell(row, 0) for row in rows])}"] if paired else []
-    told.append(f"{value}={_listed([_cell(row, first) for row in rows])}")
+    told = [f"{_TIMES[kind]}={_listed(_cells(content, 0))}"] if paired else []
+    told.append(f"{value}={_listed(_cells(content, first))}")
     if name == "PQCSVFile":
-        told.append(f"QMult={_listed([_cell(row, first + 1) for row in rows])}")
+        told.append(f"QMult={_listed(_cells(content, first + 1))}")
     return told
 
 
@@ -62,30 +77,34 @@ def coordinates_of(text: str, swapped: bool) -> dict[str, tuple[float, float]]:
     ValueError : a line has no two numbers behind the bus.
     """
     found = {}
-    for number, line in enumerate(re.split(r"\r\n|\n|\r", text), start=1):
+    for number, line in lines_of(text):
         line = re.split(r"!|//", line, maxsplit=1)[0].strip(" \t\x1a,")
         if not line:
             continue
-        words = [word for word in _BETWEEN.split(line.replace('"', " ").strip()) if word]
-        if len(words) < 3 or not (_NUMBER.fullmatch(words[1]) and _NUMBER.fullmatch(words[2])):
+        if number > VALUES_MAX:
+            raise ValueError(f"has coordinates of more than {VALUES_MAX} lines")
+        words = [match[0] for match in islice(_WORD.finditer(line.replace('"', " ")), 3)]
+        x, y = (number_of(word) for word in (*words, "", "", "")[1:3])
+        if x is None or y is None:
             raise ValueError(f"has coordinates whose line {number} is not bus, x and y")
-        x, y = float(words[1]), float(words[2])
         found[words[0].lower()] = (y, x) if swapped else (x, y)
     return found
 
 
-def _rows(content: bytes) -> list[list[str]]:
-    rows = [_BETWEEN.split(line.strip()) for line in content.decode("latin-1").splitlines() if line.strip(" \t\x1a,")]
-    if len(rows) > VALUES_MAX:
+def _cells(content: bytes, column: int, skipped: int = 0) -> list[str]:
+    """A column of a text from its row `skipped` on; rows are counted first, and taken apart no further than is read."""
+    if content.count(b"\n") + content.count(b"\r") - content.count(b"\r\n") > VALUES_MAX:
         raise ValueError(f"has a file of more than {VALUES_MAX} values")
-    return rows
+    rows = (line.decode("latin-1") for line in content.splitlines())
+    filled = (row.strip() for row in rows if row.strip(" \t\x1a,"))
+    return [_cell(_BETWEEN.split(row, maxsplit=column + 1), column) for row in islice(filled, skipped, None)]
 
 
 def _cell(row: list[str], column: int) -> str:
     word = row[column] if column < len(row) else ""
-    if not _NUMBER.fullmatch(word):
-        raise ValueError("has a file of numbers in which a line has none at its place")
-    return word
+    if number_of(word) is None:
+        raise ValueError("has a file of numbers in which a line has no finite one at its place")
+    return word.lower().replace("d", "e")
 
 
 def _binary(form: str, content: bytes) -> list[float]:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tellegen.errors import InputError
 from tellegen.foreign.folder import Folder
-from tellegen.foreign.opendss_numbers import column_of, columns_of_file, coordinates_of
-from tellegen.foreign.opendss_text import Parameter, lines, parameters, shown
+from tellegen.foreign.opendss_numbers import column_of, columns_of_file, coordinates_of, number_of
+from tellegen.foreign.opendss_text import Parameter, lines, name_of, parameters, shown
 from tellegen.foreign.opendss_words import (
     COMMANDS,
     COUNTS,
@@ -43,7 +43,8 @@ OUTSIDE = "../"
 NO_LIBRARY = "reads a file beside the script's folder that is no list of line codes; put the file below the script"
 
 _KIND = {name.lower(): name for name in PROPERTIES} | {"circuit": "Vsource"}
-_WHOLE = re.compile(r"\d{1,12}(?:\.0*)?")
+_WHOLE = re.compile(r"\d{1,12}(?:\.0*)?", re.ASCII)
+_WORD = re.compile(r"[^\s,]++")
 _BUSES = frozenset({"Bus1", "Bus2", "Bus", "Buses"})
 
 
@@ -96,7 +97,7 @@ class _Reader:
         self._open: list[tuple[str, ...]] = []
         self._within: tuple[str, ...] = ()
         self._kind: str | None = None
-        self._place = ""
+        self._place, self._read = "", 0
         self._verbs: dict[str, Callable[[list[Parameter]], None]] = {
             "New": lambda said: self._object("new", said),
             "Edit": lambda said: self._object("edit", said),
@@ -141,6 +142,9 @@ class _Reader:
         self._within = within
 
     def _command(self, said: list[Parameter]) -> None:
+        self._read += 1
+        if self._read > COMMANDS_MAX:
+            raise self._error(f"is beyond {COMMANDS_MAX} commands, which is too many")
         first = said[0]
         if first.name is not None and self._open[-1][0] != "..":
             self._dotted(said)
@@ -165,8 +169,6 @@ class _Reader:
         self._kind = None
 
     def _say(self, text: str) -> None:
-        if len(self.reading.commands) >= COMMANDS_MAX:
-            raise self._error(f"is beyond {COMMANDS_MAX} commands, which is too many")
         self.reading.commands.append(Command(text, self._place))
 
     def _object(self, verb: str, said: list[Parameter]) -> None:
@@ -179,7 +181,7 @@ class _Reader:
 
     def _named(self, said: Parameter) -> tuple[str, str]:
         """Class and full name of an object."""
-        full = said.value.strip()
+        full = name_of(said)
         word, dot, _ = full.partition(".")
         kind = _KIND.get(word.lower())
         if not dot:
@@ -204,8 +206,7 @@ class _Reader:
             raise self._error(f"{shown(whole)} is no property of an object; write class.name.property=value")
         self._kind, full = self._named(Parameter(None, owner))
         rest = [Parameter(word, said[0].token), *said[1:]]
-        quote = '"' if re.search(r"\s", full) else ""
-        self._say(" ".join([f"edit {quote}{full}{quote}", *self._properties(rest, full.lower())]))
+        self._say(" ".join([f'edit "{full}"', *self._properties(rest, full.lower())]))
 
     def _properties(self, said: list[Parameter], called: str) -> list[str]:
         """Properties in full, files of numbers as numbers."""
@@ -231,9 +232,8 @@ class _Reader:
     def _value(self, name: str, said: Parameter, told: list[str]) -> list[str]:
         value = said.value.strip()
         if name in ("CSVFile", "SngFile", "DblFile", "PQCSVFile"):
-            paired = any(re.fullmatch(r"S?M?Interval=\W*0*\.?0*\W*", word) for word in told)
-            content = self._file(value)
-            return columns_of_file(name, self._kind or "", content, paired)
+            paired = self._paired(told)
+            return columns_of_file(name, self._kind or "", self._file(value), paired)
         if name in COUNTS and not (_WHOLE.fullmatch(value) and int(value.partition(".")[0]) <= COUNTS[name]):
             raise self._error(f"'{name}' must be a whole number of at most {COUNTS[name]}")
         harmless = HARMLESS.get((self._kind or "", name))
@@ -242,11 +242,21 @@ class _Reader:
             if full is None:
                 raise self._error(f"'{name}' may write files; only {' or '.join(harmless)} is read")
             return [f"{name}={full}"]
-        if name in _BUSES and any(word.count(".") > NODES_PER_BUS_MAX for word in re.split(r"[\s,]+", value)):
+        if name in _BUSES and any(m[0].count(".") > NODES_PER_BUS_MAX for m in _WORD.finditer(value)):
             raise self._error(f"'{name}' has a bus with more than {NODES_PER_BUS_MAX} nodes")
         if said.quoted and "=" in value:
             return [f"{name}={self._list(value)}"]
         return [f"{name}={said.token}"]
+
+    def _paired(self, told: list[str]) -> bool:
+        """Whether a file's lines begin with their hours: the interval was said to be 0."""
+        said = [word.partition("=")[2] for word in told if word.startswith(("Interval=", "SInterval=", "MInterval="))]
+        if not said:
+            return False
+        interval = number_of(Parameter(None, said[-1]).value.strip())
+        if interval is None:
+            raise self._error("has an interval that is no number, and a file that is read by it; write the number")
+        return interval == 0
 
     def _list(self, value: str) -> str:
         """The numbers of ``(file=name, column=2, header=yes)`` and of the binary forms."""
@@ -336,8 +346,10 @@ class _Reader:
     def _point(self, said: list[Parameter]) -> None:
         values = dict(zip(("bus", "x", "y"), (one.value.strip() for one in said), strict=False))
         values |= {one.name.lower(): one.value.strip() for one in said if one.name}
-        line = " ".join(values.get(word, "") for word in ("bus", "x", "y"))
-        self.reading.coordinates |= coordinates_of(line, False)
+        bus, x, y = values.get("bus"), number_of(values.get("x", "")), number_of(values.get("y", ""))
+        if not bus or x is None or y is None:
+            raise self._error("is 'setbusxy bus=NAME x=NUMBER y=NUMBER'")
+        self.reading.coordinates[bus.lower()] = x, y
         self._kind = None
 
     def _error(self, problem: str) -> InputError:

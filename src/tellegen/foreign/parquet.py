@@ -40,7 +40,10 @@ def text_of_parquet(
     head = json.dumps({"rows": rows_max, "columns": columns}).encode()
     with Confined("tellegen.foreign.parquet:answer_parquet", str(source), "Polars", limits) as process:
         text = process.ask(b"\n".join((head, content)))
-    return pl.read_csv(io.BytesIO(text), infer_schema=False)
+    try:
+        return pl.read_csv(io.BytesIO(text), infer_schema=False)
+    except pl.exceptions.PolarsError as error:
+        raise InputError(source, "the file", f"has no table that is text: {error}".splitlines()[0]) from None
 
 
 def answer_parquet() -> Callable[[bytes], bytes]:
@@ -62,6 +65,9 @@ def unpacked(content: bytes, rows_max: int, columns: Sequence[str] | None) -> pl
     try:
         schema = pl.read_parquet_schema(io.BytesIO(content))
         names = [name for name in schema if columns is None or name in columns]
+        if not names:
+            wanted = "none" if columns is None else f"none of {', '.join(columns)}"
+            raise InputError("", "columns", f"are missing: there is {wanted}")
         if len(names) > COLUMNS_MAX:
             raise InputError("", f"{len(names)} columns", f"are more than the {COLUMNS_MAX} that are read")
         count = pl.scan_parquet(io.BytesIO(content)).select(pl.len()).collect().item()

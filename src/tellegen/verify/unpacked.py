@@ -2,8 +2,10 @@
 
 A few kilobytes can stand for as many rows as one likes: a constant is a run of any length, and text compresses a
 thousandfold. The footer only repeats what the pages say, so it is the pages that are counted: each column's must fill
-its place without a gap, each says what it unpacks to and of how many values. Encodings in which a value grows out of
-the one before it are refused. What is not flat, encrypted or kept in another file is refused too.
+its place without a gap, each says what it unpacks to and of how many values. Which column a chunk of pages is of, its
+place among the columns says, as it does to whoever unpacks it; that its name says the same is required. Encodings in
+which a value grows out of the one before it are refused. What is not flat, encrypted or kept in another file is refused
+too.
 
 Sources: the Parquet format (parquet.thrift), the compact protocol of Apache Thrift.
 """
@@ -26,6 +28,7 @@ _TRUE, _FALSE, _I8, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3
 _DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
 _HEADER_OF = {_DATA_PAGE: 5, _DICTIONARY_PAGE: 7, _DATA_PAGE_V2: 8}
 _ENCODING_OF = {_DATA_PAGE: 2, _DICTIONARY_PAGE: 2, _DATA_PAGE_V2: 4}
+_REPEATED = 2
 _ENCODINGS = frozenset({0, 2, 3, 5, 6, 8, 9})
 """All but bit packing, which is out of use, and delta byte arrays, in which a text is a prefix of the one before."""
 
@@ -54,27 +57,74 @@ def unpacked(data: bytes, columns: Collection[str]) -> Unpacked:
     if magic != _MAGIC or end < len(_MAGIC) or length > FOOTER_BYTES_MAX:
         raise RefusedError(f"its footer has {length} bytes; {FOOTER_BYTES_MAX} of a Parquet file in clear are read")
     footer = _Reader(data, end, len(data) - _TAIL.size).struct()
+    leaves = _leaves(_list(footer, 2))
     rows = size = 0
     for group in _list(footer, 4):
-        count = _number(group, 3)
+        count, chunks = _number(group, 3), _list(group, 1)
         rows += count
-        for chunk in _list(group, 1):
-            size += _chunk(data, end, chunk, count, columns)
+        if len(chunks) != len(leaves):
+            raise RefusedError(f"a row group has {len(chunks)} columns, its schema {len(leaves)}")
+        for leaf, chunk in zip(leaves, chunks, strict=True):
+            size += _chunk(data, end, chunk, count, columns, leaf)
     if rows != _number(footer, 3):
         raise RefusedError("its footer counts other rows than its row groups")
     return Unpacked(rows, size)
 
 
-def _chunk(data: bytes, end: int, chunk: Value, rows: int, columns: Collection[str]) -> int:
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """A column that has values: its names from the table down, and whether it is a plain one of the table's own."""
+
+    path: tuple[bytes, ...]
+    flat: bool
+
+
+def _leaves(schema: list[Value]) -> list[_Leaf]:
+    """Columns that have values, in their order, which is that of the chunks of every row group."""
+    found: list[_Leaf] = []
+    names: set[tuple[bytes, ...]] = set()
+    # What is open: names, and how many parts are still to come.
+    above: list[tuple[tuple[bytes, ...], int]] = []
+    for k, element in enumerate(schema):
+        inner = _number(element, 5) if _has(element, 5) else 0
+        path: tuple[bytes, ...] = ()
+        if k:
+            if not above:
+                raise RefusedError("its schema goes on behind its last column")
+            outer, left = above.pop()
+            above += [(outer, left - 1)] if left > 1 else []
+            name = _field(element, 4)
+            if not isinstance(name, bytes):
+                raise RefusedError("its schema has a column without a name")
+            path = (*outer, name)
+            if path in names:
+                raise RefusedError("its schema has two columns of one name")
+            names.add(path)
+        if inner:
+            above.append((path, inner))
+        elif k:
+            wide = _has(element, 2) and _number(element, 2) > VALUE_BYTES
+            repeated = _has(element, 3) and _number(element, 3) == _REPEATED
+            found.append(_Leaf(path, len(path) == 1 and not wide and not repeated))
+        if len(path) > _DEPTH_MAX:
+            raise RefusedError("its schema is nested deeper than that of a table")
+    if above:
+        raise RefusedError("its schema announces more columns than follow")
+    return found
+
+
+def _chunk(data: bytes, end: int, chunk: Value, rows: int, columns: Collection[str], leaf: _Leaf) -> int:
     """What one column of one row group unpacks to; 0 where it is not read."""
     if _has(chunk, 1):
         raise RefusedError("a column of it lies in another file")
     about = _field(chunk, 3)
-    path = [part.decode("utf-8", "replace") if isinstance(part, bytes) else "" for part in _list(about, 3)]
-    if path[:1] and path[0] not in columns:
+    path = [part.decode("utf-8", "replace") for part in leaf.path]
+    if tuple(_list(about, 3)) != leaf.path:
+        raise RefusedError(f"a row group has another column where its schema has {path[0]}")
+    if path[0] not in columns:
         return 0
-    if len(path) != 1:
-        raise RefusedError("a column of it is not flat")
+    if not leaf.flat:
+        raise RefusedError("a column of it is not flat, or of values of any length")
     first = _number(about, 9)
     at = _number(about, 11) if _has(about, 11) else first
     stop = at + _number(about, 7)

@@ -24,6 +24,10 @@ FILE_BYTES_MAX = 128 * 2**20
 ROWS_MAX = 500_000
 KW_PER_MW = 1000.0
 WIDTH_MIN = {"bus": 13, "gen": 10, "branch": 11, "gencost": 4}
+FINITE_MAX = 1e100
+"""What is beyond it may become infinite where units are converted."""
+BASE_RANGE = (1e-9, 1e9)
+"""Of bases (MVA, kV), and of what loads are divided by."""
 UNLIMITED_ANGLE = 360.0
 
 FloatArray = NDArray[np.float64]
@@ -167,6 +171,8 @@ def _parse(source: str, text: str) -> _Text:
             found.ohms = True
         elif loads := _LOADS.match(tight):
             found.load_divisor *= float(loads.group(1))
+            if not BASE_RANGE[0] <= found.load_divisor <= BASE_RANGE[1]:
+                raise InputError(source, f"line {line}", "divides loads by what is no unit; divide by 1e3 for kW")
         elif assigned and assigned.group(2).startswith("["):
             name = assigned.group(1)
             if name in WIDTH_MIN:
@@ -221,8 +227,8 @@ def case_of_text(source: str, name: str, text: str) -> Case:
     if not base_text:
         raise InputError(source, "mpc.baseMVA", "is missing")
     base_mva = _number(source, line, base_text)
-    if not 0 < base_mva < np.inf:
-        raise InputError(source, f"line {line}", "needs a positive baseMVA")
+    if not BASE_RANGE[0] <= base_mva <= BASE_RANGE[1]:
+        raise InputError(source, f"line {line}", "needs a positive baseMVA, from {:g} to {:g}".format(*BASE_RANGE))
 
     warnings = [f"not read: {listed(found.unread)}"] if found.unread else []
     draft = _draft(source, name, base_mva, found, warnings)
@@ -238,7 +244,7 @@ def case_of_text(source: str, name: str, text: str) -> Case:
 def _finite(source: str, name: str, matrix: _Matrix, columns: tuple[int, ...]) -> FloatArray:
     """The matrix as float64[rows, width] after checking the columns that are used."""
     values = np.array(matrix.rows)
-    for row, column in np.argwhere(~np.isfinite(values[:, list(columns)])).tolist():
+    for row, column in np.argwhere(~(np.abs(values[:, list(columns)]) < FINITE_MAX)).tolist():
         raise InputError(
             source, f"line {matrix.lines[row]}", f"has no finite value in column {columns[column] + 1} of mpc.{name}"
         )
@@ -313,6 +319,8 @@ def _elements(
     t = _positions(source, "branch", table, branch[:, 1], index)
     impedance = branch[:, 2] + 1j * branch[:, 3]
     if found.ohms:
+        if not BASE_RANGE[0] <= bus[0, 9] <= BASE_RANGE[1]:
+            raise InputError(source, "mpc.bus", "converts ohms by a first base voltage that is none; give it in kV")
         impedance = impedance / (bus[0, 9] ** 2 / base_mva)
     on = branch[:, 10] > 0
     for row in np.nonzero(on & (impedance == 0))[0].tolist():
