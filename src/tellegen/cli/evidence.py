@@ -34,12 +34,13 @@ def verify_receipt(
     as_json: AsJson = False,
 ) -> None:
     """Check a receipt, or every receipt of an answer, offline: what it proves, and who stands for it."""
+    from tellegen.foreign.regular import regular_bytes
     from tellegen.verify import RefusedError
 
     held = _Given.read_all(file)
     vkey = _vkey(key, file, held[0])
     witnesses = [_witness_key(text) for text in witness_key or []]
-    content = None if entry is None else entry.read_bytes().removesuffix(b"\n")
+    content = None if entry is None else regular_bytes(entry, _FILE_BYTES_MAX).removesuffix(b"\n")
     documents: list[dict[str, object]] = []
     for given in held:
         try:
@@ -117,14 +118,11 @@ class _Given:
     @classmethod
     def read_all(cls, path: Path) -> list[_Given]:
         """The receipts of an answer (JSON with `receipts`), or the one that `read` gives."""
-        text = "" if path.is_dir() else _read_text(path)
-        try:
-            receipts = json.loads(text)["receipts"] if text.startswith("{") else ()
-        except (ValueError, KeyError):
-            receipts = ()
-        if not isinstance(receipts, list) or not all(isinstance(receipt, str) for receipt in receipts) or not receipts:
+        document = None if path.is_dir() else _document(_read_text(path), path)
+        receipts = None if document is None else document.get("receipts")
+        if not isinstance(receipts, list) or not receipts:
             return [cls.read(path)]
-        return [cls(receipt) for receipt in receipts]
+        return [cls(_text(receipt, "receipts", path)) for receipt in receipts]
 
     @classmethod
     def read(cls, path: Path) -> _Given:
@@ -133,33 +131,46 @@ class _Given:
             folder = path / "journal" if (path / "journal").is_dir() else path
             return cls(_read_text(folder / "checkpoint"))
         text = _read_text(path)
-        if not text.startswith("{"):
+        document = _document(text, path)
+        if document is None:
             return cls(text)
+        names = ("receipt", "key", "entry", "row_hex", "salt_hex")
+        said = {name: _text(document[name], name, path) for name in names if document.get(name) is not None}
+        if "receipt" not in said:
+            raise InputError(path, "JSON", "is not that of a receipt: receipt, entry, key")
         try:
-            document = json.loads(text)
-            row = document.get("row_hex")
-            return cls(
-                document["receipt"],
-                document.get("key"),
-                document["entry"].encode() if "entry" in document else None,
-                bytes.fromhex(row) if row else None,
-                bytes.fromhex(document.get("salt_hex") or ""),
-            )
-        except (ValueError, KeyError, AttributeError, TypeError):
-            raise InputError(path, "JSON", "is not that of a receipt: receipt, entry, key") from None
+            row, salt = (bytes.fromhex(said.get(name, "")) for name in ("row_hex", "salt_hex"))
+        except ValueError:
+            raise InputError(path, "row_hex, salt_hex", "are not hexadecimal digits") from None
+        entry = said["entry"].encode() if "entry" in said else None
+        return cls(said["receipt"], said.get("key"), entry, row or None, salt)
+
+
+def _document(text: str, path: Path) -> dict[str, object] | None:
+    """A JSON object, or None where the text is none."""
+    from tellegen.foreign.documents import json_document
+
+    document: object = json_document(text, path, "JSON") if text.startswith("{") else None
+    return document if isinstance(document, dict) else None
+
+
+def _text(value: object, name: str, path: Path) -> str:
+    """A text of a document that can be written as UTF-8; half a pair of surrogates cannot."""
+    try:
+        if isinstance(value, str) and value.encode() is not None:
+            return value
+    except UnicodeEncodeError:
+        pass
+    raise InputError(path, f"JSON, {name}", "is no text; it is not that of a receipt: receipt, entry, key")
 
 
 def _read_text(path: Path) -> str:
+    from tellegen.foreign.regular import regular_bytes
+
     try:
-        with path.open("rb") as file:
-            data = file.read(_FILE_BYTES_MAX + 1)
-        if len(data) > _FILE_BYTES_MAX:
-            raise InputError(path, "file", f"has more than {_FILE_BYTES_MAX} bytes; it is no receipt")
-        return data.decode()
+        return regular_bytes(path, _FILE_BYTES_MAX).decode()
     except UnicodeDecodeError:
         raise InputError(path, "file", "is not text; give a receipt or a checkpoint") from None
-    except OSError as error:
-        raise InputError(path, "file", f"cannot be read ({error.strerror})") from None
 
 
 def _vkey(key: str | None, path: Path, given: _Given) -> str:

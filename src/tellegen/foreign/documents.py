@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tellegen.errors import InputError
+from tellegen.foreign.regular import regular_bytes
 
 DEPTH_MAX = 64
 """Brackets within brackets, tables within tables."""
@@ -45,17 +46,10 @@ def bounded_text(path: Path, bytes_max: int = TEXT_BYTES_MAX) -> str:
 
     Raises
     ------
-    InputError : it cannot be read, is larger, or is no UTF-8.
+    InputError : it cannot be read, is no regular file, is larger, or is no UTF-8.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(bytes_max + 1)
-    except OSError as failure:
-        raise InputError(path, "file", f"cannot be read ({failure.strerror or failure})") from None
-    if len(content) > bytes_max:
-        raise InputError(path, "file", f"has more than {bytes_max} bytes, which is too large to be one")
-    try:
-        return content.decode("utf-8")
+        return regular_bytes(path, bytes_max).decode("utf-8")
     except UnicodeDecodeError as failure:
         raise InputError(path, f"byte {failure.start}", "is not UTF-8 text; save the file as UTF-8") from None
 
