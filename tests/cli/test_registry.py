@@ -109,13 +109,17 @@ def test_connections_go_in_and_out_as_csv(tellegen: Tellegen, shard: Path, tmp_p
         in tellegen("registry", "show", shard, "--customer", 8).out
     )
     assert tellegen("registry", "show", shard, "--customer", 99).status == 1
+    (tmp_path / "later.csv").write_text(CONNECTIONS.splitlines()[0] + "\n8,load,78,F1,5,0,100,9000,9000,4000\n")
+    said = tellegen("registry", "import", shard, tmp_path / "later.csv").err
+    assert "1 rows say no reads_every, and one stood" in said
+    assert "attested_by" not in said
 
 
 def test_a_file_with_a_row_that_cannot_stand_changes_nothing(tellegen: Tellegen, shard: Path, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text(CONNECTIONS.replace("9000,9000,4000\n7", "9000,9001,4000\n7"))
     answer = tellegen("registry", "import", shard, tmp_path / "in.csv")
     assert answer.status == 2
-    assert "row 0: import_limit_w 9001 will not do" in answer.err
+    assert "in.csv: line 2: import_limit_w 9001 will not do" in answer.err
     assert tellegen("registry", "show", shard, "--customer", 7).status == 1
 
 

@@ -129,7 +129,7 @@ def test_prices_without_the_proof_of_the_rules_are_a_warning(give: Callable[...,
     section = f'\n[root_prices]\nproof = "signature"\npublisher_key = "{vkey}"\n'.encode()
     (tmp_path / "rules" / "2016-01-01.toml").write_bytes(Rulebook.load().versions[0].content + section)
     made = found_shard(tmp_path / "north", give(rulebook=tmp_path / "rules"), NOW)
-    assert made.price_proof == "signed by exchange.example/DE-LU"
+    assert made.price_proof == "none that is proven yet; the rules take only what is signed by exchange.example/DE-LU"
     assert [warning.partition(" is missing")[0] for warning in made.warnings] == [
         f"{tmp_path / 'wholesale.csv'}: line 25, {market}_signature" for market in ("real_time", "day_ahead")
     ]

@@ -230,6 +230,11 @@ def test_connections_come_back_from_csv_as_they_went(tmp_path: Path) -> None:
         ("load", "toaster", "line 2, device 'toaster' .* or one of load, pv"),
         ("F1", "é", "line 2, feeder 'é'"),
         ("customer,", "client,", "line 1 must name each of these columns once: customer,device"),
+        (
+            "credit",
+            "kredit",
+            "line 1, column 'kredit' is none of customer,device,.*,attested_by,credit; correct or remove it",
+        ),
         (",77,", ",99999999999999999999,", "line 2, asset"),
         ("7,load", '7,"load', "after line 1 is not CSV"),
     ],

@@ -108,11 +108,11 @@ def test_nobody_holds_two_offices():
         (
             '"0.080"',
             '"-0.080"',
-            r"\[network\] withdrawal_per_kwh is '-0.080': input should be greater than or equal to 0",
+            r"\[network\] withdrawal_per_kwh is '-0.080': it must be at least .0.",
         ),
         ('"0.080"', '"1e-3"', "must be a decimal number in quotes"),
         ('"0.080"', '"NaN"', "must be a decimal number in quotes"),
-        ('sales_percent = "19"', 'vat = "19"', r"\[taxes\] sales_percent is missing"),
+        ('sales_percent = "19"', 'vat = "19"', r"\[taxes\] vat is not known .*sales_percent"),
         (
             'floor_per_kwh = "-1.00"',
             'floor_per_kwh = "0.07"',
@@ -131,7 +131,7 @@ def test_nobody_holds_two_offices():
             'sales_percent = "19"\nvat = "19"',
             r"\[taxes\] vat is not known .*energy_per_kwh, sales",
         ),
-        ("[taxes]", "[tax]", r"\[taxes\] is missing"),
+        ("[taxes]", "[tax]", r"\[tax\] is not known"),
         ('rent_key = "trailing_withdrawal"', 'rent_key = "volume"', r"\[settlement\] rent_key is 'volume'.*trailing"),
         ("trailing_days = 28", "trailing_days = true", r"\[settlement\] trailing_days is True"),
         ("trailing_days = 28", "trailing_days = 0", r"\[settlement\] trailing_days is 0"),
@@ -158,7 +158,7 @@ def test_nobody_holds_two_offices():
             r"\[timetable\] has correction_days .* within correction_window_days \(60\)",
         ),
         ("[1, 3, 10, 55]", "[3, 1]", r"\[timetable\] has correction_days \[3, 1\]; they must rise"),
-        ("[1, 3, 10, 55]", "[1, 0]", r"\[timetable\] correction_days.1 is 0: .*greater than or equal to 1"),
+        ("[1, 3, 10, 55]", "[1, 0]", r"\[timetable\] correction_days.1 is 0: it must be at least 1"),
         ('"day_ahead", "fixed"]', '"fixed", "day_ahead"]', r"\[timetable\] has administrative_order .*'fixed' last"),
         (
             '"last_spread", ',
@@ -262,9 +262,13 @@ def test_show_and_diff_state_what_the_acts_state():
 
 
 def test_bounds_of_a_hold_are_read_and_a_wrong_one_is_named() -> None:
-    """Files that do not name them stand at the defaults; no hours at all turn the rule off."""
+    """Files that do not name them stand at the defaults, which the default rulebook states; no hours: no rule."""
+    silent = TEXT[: TEXT.index("hold_wh")]
+    assert book(_2016_01_01=silent).versions[0].price_run == DEFAULT.versions[0].price_run
     assert (DEFAULT.versions[0].price_run or PriceRun()).hold_hours == 24
-    run = book(_2016_01_01=f'{TEXT}hold_share_percent = "62.5"\nhold_wh = 800\nhold_hours = 0\n').versions[0].price_run
+    run = (
+        book(_2016_01_01=f'{silent}hold_share_percent = "62.5"\nhold_wh = 800\nhold_hours = 0\n').versions[0].price_run
+    )
     assert run is not None
     assert (run.hold_ppm, run.hold_wh, run.hold_hours) == (625_000, 800, 0)
     for line, place in (
@@ -273,5 +277,25 @@ def test_bounds_of_a_hold_are_read_and_a_wrong_one_is_named() -> None:
         ("hold_share_percent = 50", ""),
     ):
         with pytest.raises(InputError, match=rf"\[price_run\] {place}") as error:
-            book(_2016_01_01=f"{TEXT}{line}\n")
+            book(_2016_01_01=f"{silent}{line}\n")
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("stated", "instead", "told"),
+    [
+        (
+            'missing_percent = "20"',
+            'missing_percent = "120"',
+            "[price_run] missing_percent is '120': it must be at most \"100\"",
+        ),
+        ('"1000"', '"99999999999999999"', "[credit] limit_per_account is 99999999999999999: at most 9 digits before"),
+        ("limit_per_account", "limit_per_acount", "[credit] limit_per_acount is not known to this version"),
+        ('administrative_price = "0.30"', 'administrative_price = "7"', ".toml: [timetable] administrative_price is"),
+    ],
+)
+def test_a_wrong_number_is_told_as_the_file_states_it(stated: str, instead: str, told: str) -> None:
+    assert stated in TEXT
+    with pytest.raises(InputError) as error:
+        book(_2016_01_01=TEXT.replace(stated, instead))
+    assert told in str(error.value)

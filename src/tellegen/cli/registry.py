@@ -6,6 +6,7 @@ import base64
 import binascii
 import csv
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -22,6 +23,9 @@ from tellegen.errors import InputError
 from tellegen.units import MARKET_INTERVAL_S
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from tellegen.records import Connections, Table
     from tellegen.registry import Certificate, Identity, Request, Shard
 
@@ -204,16 +208,53 @@ def import_connections(
     simulation: Simulation = False,
 ) -> None:
     """Put connections and assets on record: all rows of a file, or none."""
+    from tellegen.intake.calendar import Calendar
+    from tellegen.intake.registry_changes import check_changes
+    from tellegen.records import RecordError
     from tellegen.registry import RegistryError, read_csv
 
     table = read_csv(file)
     with _changing(directory, server, simulation) as shard:
         now = shard.journal.time(_now())
         try:
+            # what an intake would refuse is refused without one, too
+            rules = Calendar.of(shard.journal, shard.registrar.vault)
+            check_changes(table, shard.directory, now, rules.longest_meter_intervals)
+            reset = _reset(table, shard)
             index = shard.registrar.connect(table, now)
-        except RegistryError as error:
-            raise InputError(file, "rows", f"(counted from 0) are not taken: {error}") from None
+        except (RegistryError, RecordError) as error:
+            raise InputError(file, *_at_line(file, str(error))) from None
+        for name, rows in reset.items():
+            errors.print(f"tellegen: warning: {rows:,} rows say no {name}, and one stood: it stands no longer")
         _done(shard, index, now, {"rows": len(table)}, f"{len(table):,} connections and assets", as_json=as_json)
+
+
+def _reset(table: Connections, shard: Shard) -> dict[str, int]:
+    """How many rows leave a column at its default where it stood otherwise before, by column."""
+    from tellegen.records import Device
+    from tellegen.registry.assets import DEFAULTS
+
+    counts = dict.fromkeys(DEFAULTS, 0)
+    for device in Device:
+        new = table.take(table.device == device)
+        for name in DEFAULTS:
+            empty = new.take(~_is_said(getattr(new, name)))
+            before, _ = shard.directory.connections(empty.customer, empty.from_interval, device=device)
+            counts[name] += int(_is_said(getattr(before, name)).sum())
+    return {name: count for name, count in counts.items() if count}
+
+
+def _is_said(column: NDArray[Any]) -> NDArray[np.bool_]:
+    return column != column.dtype.type()  # type: ignore[no-any-return]
+
+
+def _at_line(file: Path, words: str) -> tuple[str, str]:
+    """Place and problem of a refused row, whose number counts from 0, as lines of its file count."""
+    found = re.match(r"row (\d+): ", words)
+    if not found:
+        return "rows", f"are not taken: {words}"
+    lines = [k for k, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1) if line.strip()]
+    return f"line {lines[int(found[1]) + 1]}:", words[found.end() :]
 
 
 @registry_app.command()

@@ -30,7 +30,7 @@ from tellegen.records import Role
 from tellegen.records.market import DAY_AHEAD, REAL_TIME
 from tellegen.registry import Identity, Request, signing_request
 from tellegen.registry.shard import METER_PURPOSE
-from tellegen.rules import Rulebook
+from tellegen.rules import PriceProof, RootPriceParameters, Rulebook
 from tellegen.units import MARKET_INTERVAL_S, interval_start
 from tellegen.workbench import load_network
 
@@ -129,6 +129,7 @@ def found_shard(path: Path, given: Founding, now: int) -> Founded:
         with Vault.open(files.vault) as vault:
             write_secret(files.keys / "meters.key", vault.purpose_key(METER_PURPOSE).hex().encode() + b"\n")
         write_private(files.keys / _PLACES, _places(members, feeder))
+    unproven = _unproven(prices, rulebook, first_day)
     return Founded(
         feeder=name,
         customers=len(members) - 1,
@@ -136,8 +137,8 @@ def found_shard(path: Path, given: Founding, now: int) -> Founded:
         first_day=first_day,
         first_gate_at=day_ahead_at(rulebook, first_day),
         keys_made=len(secrets),
-        price_proof=rulebook.at(first_day).root_prices.words,
-        warnings=(*loaded.warnings, *_price_warnings(prices, rulebook, first_day)),
+        price_proof=_proof_words(rulebook.at(first_day).root_prices, prices, unproven),
+        warnings=(*loaded.warnings, *_price_warnings(prices, unproven, rulebook, first_day)),
     )
 
 
@@ -184,7 +185,28 @@ def _places(members: Iterable[Member], feeder: Feeder) -> str:
     return out.getvalue()
 
 
-def _price_warnings(prices: PriceSeries | None, rulebook: Rulebook, first_day: date) -> list[str]:
+def _unproven(prices: PriceSeries | None, rulebook: Rulebook, first_day: date) -> list[str]:
+    """What is wrong with prices of the first day that lack the proof which its rules ask for, the first of a market."""
+    if prices is None:
+        return []
+    bounds, rules = day_bounds(rulebook, first_day), rulebook.at(first_day).root_prices
+    found: list[str] = []
+    for market, asked in (
+        (REAL_TIME, [range(interval, interval + 1) for interval in bounds]),
+        (DAY_AHEAD, periods(bounds)),
+    ):
+        _, unproven = prices.of(market, asked, rules.source).proven(lambda interval: rules)
+        found += list(unproven.values())[:1]
+    return found
+
+
+def _proof_words(rules: RootPriceParameters, prices: PriceSeries | None, unproven: list[str]) -> str:
+    if rules.proof is PriceProof.NONE or (prices is not None and not unproven):
+        return rules.words
+    return f"none that is proven yet; the rules take only what is {rules.words}"
+
+
+def _price_warnings(prices: PriceSeries | None, unproven: list[str], rulebook: Rulebook, first_day: date) -> list[str]:
     bounds = day_bounds(rulebook, first_day)
     if prices is None:
         return ["there are no wholesale prices; append them to prices.csv, or every gate goes without"]
@@ -195,13 +217,7 @@ def _price_warnings(prices: PriceSeries | None, rulebook: Rulebook, first_day: d
     end = prices.real_time.end
     if end < bounds.stop:
         warned.append(f"wholesale prices end at {interval_start(end):%Y-%m-%d %H:%M} UTC; append to prices.csv")
-    rules = rulebook.at(first_day).root_prices
-    for market, asked in (
-        (REAL_TIME, [range(interval, interval + 1) for interval in bounds]),
-        (DAY_AHEAD, periods(bounds)),
-    ):
-        _, unproven = prices.of(market, asked, rules.source).proven(lambda interval: rules)
-        warned += list(unproven.values())[:1]
+    warned += unproven
     if not len(prices.day_ahead.prices):
         warned.append("there are no day_ahead prices: every day-ahead gate goes without one")
     return warned

@@ -113,7 +113,7 @@ def read_csv(path: Path) -> Connections:
 
     Raises
     ------
-    InputError : unreadable, a column is missing, or a field is not what its column holds; says where.
+    InputError : unreadable, a column is missing or unknown, or a field is not what its column holds; says where.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -124,6 +124,10 @@ def read_csv(path: Path) -> Connections:
     try:
         header = reader.fieldnames or []
         needed = [name for name in COLUMNS if name not in DEFAULTS]
+        strange = [name for name in header if name not in COLUMNS]
+        if set(needed) <= set(header) and strange:
+            known = ",".join(COLUMNS)
+            raise InputError(path, f"line 1, column '{strange[0]}'", f"is none of {known}; correct or remove it")
         if not set(needed) <= set(header) or len(set(header)) != len(header):
             raise InputError(
                 path,
@@ -133,6 +137,10 @@ def read_csv(path: Path) -> Connections:
         for row in reader:
             if len(columns["customer"]) == ROWS_MAX:
                 raise InputError(path, f"line {reader.line_num}", f"is beyond {ROWS_MAX} rows; split the file")
+            if None in row:
+                raise InputError(
+                    path, f"line {reader.line_num}", f"has more fields than the {len(header)} of the header"
+                )
             for name in COLUMNS:
                 columns[name].append(_field(path, reader.line_num, name, row.get(name) or ""))
     except csv.Error as error:

@@ -35,7 +35,8 @@ from tellegen.rules.root_prices import PriceProof
 from tellegen.rules.tariffs import ImbalanceRule, MarketPowerTest, ReactiveRule, RoundingRule, ShareKey
 from tellegen.units import MARKET_INTERVAL_S, MICROS, NANOS, known_zone
 
-_DECIMAL = re.compile(r"-?\d{1,9}(\.\d{1,9})?")
+_DECIMAL = re.compile(r"-?\d{1,9}(\.\d{1,9})?", re.ASCII)
+_LONG = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
 _LOCAL_TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d|24:00")
 METER_MINUTES = (5, 10, 15, 20, 30, 60)
 BYTES_MAX = 65_536
@@ -44,6 +45,8 @@ BYTES_MAX = 65_536
 
 def _exact(scale: int, unit: str) -> Callable[[object], int]:
     def parse(given: object) -> int:
+        if isinstance(given, str) and _LONG.fullmatch(given) and not _DECIMAL.fullmatch(given):
+            raise ValueError(f"is {given:.40}: at most 9 digits before the point and 9 behind it")
         if not isinstance(given, str) or not _DECIMAL.fullmatch(given):
             raise ValueError(f'must be a decimal number in quotes, such as "0.085", not {given!r}')
         counted = Decimal(given) * scale
@@ -350,13 +353,18 @@ def read_form(source: str, content: bytes) -> RulebookForm:
     try:
         return RulebookForm.model_validate(document)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise InputError(source, _place(first["loc"]), _problem(dict(first))) from None
+        # a misspelt key is missing under its name, too: the misspelling is what is to be told
+        first = min(error.errors(include_url=False), key=lambda each: each["type"] != "extra_forbidden")
+        place, problem = _place(first["loc"]), _problem(dict(first))
+        if not place:  # what two sections say together names the first of them
+            section, _, problem = problem.partition(" ")
+            place = section
+        raise InputError(source, place, problem) from None
 
 
 def _place(location: Sequence[str | int]) -> str:
     parts = [str(part) for part in location]
-    return "file" if not parts else f"[{parts[0]}]" + (f" {'.'.join(parts[1:])}" if parts[1:] else "")
+    return "" if not parts else f"[{parts[0]}]" + (f" {'.'.join(parts[1:])}" if parts[1:] else "")
 
 
 def _problem(error: dict[str, Any]) -> str:
@@ -369,9 +377,41 @@ def _problem(error: dict[str, Any]) -> str:
             return str(error["ctx"]["error"])
         case "date_type" if isinstance(error["input"], datetime | str):
             return "must be a plain TOML date without quotes or time, such as 2016-01-01"
+        case "less_than_equal" | "greater_than_equal" | "greater_than" | "less_than":
+            (bound,) = error["ctx"].values()
+            scale = _scale(error["loc"])
+            most = f'"{_decimal(bound, scale)}"' if scale > 1 else str(bound)
+            return f"is {error['input']!r}: it must be {_BOUNDS[error['type']]} {most}"
         case _:
             shown = error["msg"][:1].lower() + error["msg"][1:]
             return f"is {error['input']!r}: {shown}"
+
+
+_BOUNDS = {
+    "less_than_equal": "at most",
+    "less_than": "less than",
+    "greater_than_equal": "at least",
+    "greater_than": "more than",
+}
+
+
+def _scale(location: Sequence[str | int]) -> int:
+    """What a number of this key was multiplied with when it was read; 1 for a whole number."""
+    key = str(location[1]) if len(location) > 1 else ""
+    if key.endswith("_percent") or "_percent_" in key:
+        return MICROS // 100
+    if key.endswith("_per_customer_day") or key == "limit_per_account":
+        return NANOS
+    return MICROS if key.endswith("_per_kwh") or key == "administrative_price" else 1
+
+
+def _decimal(counted: int, scale: int) -> str:
+    """A number as the file would state it.
+
+    >>> _decimal(1_255_000, 10_000)
+    '125.5'
+    """
+    return f"{(Decimal(counted) / scale).normalize():f}"
 
 
 def _siblings(location: Sequence[str | int]) -> str:
