@@ -1,11 +1,13 @@
 """A receipt, a case or a rulebook comes from anybody: whatever it is, the answer is one line."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tellegen.errors import InputError
+from tellegen.operations.correction_file import read_correction
 
 Tellegen = Callable[..., Any]
 RECEIPTS = {
@@ -32,3 +34,14 @@ def test_a_document_that_is_no_receipt_is_refused_in_one_line(tellegen: Tellegen
         answer = tellegen("journal", *command)
         assert (answer.status, answer.err.count("\n")) == (2, 1), answer.err
         assert "Error" not in answer.err
+
+
+@pytest.mark.parametrize(
+    "text", ["a = " + "[" * 100_000, "a = " + "9" * 5000, "a = 1979-13-01", "\x00", "a." * 5000 + "a=1"]
+)
+def test_a_correction_of_any_toml_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "correction.toml"
+    file.write_text(text)
+    with pytest.raises(InputError) as refusal:
+        read_correction(file)
+    assert len(str(refusal.value).splitlines()) == 1
