@@ -72,3 +72,25 @@ def test_a_bundle_is_made_of_a_record_at_rest_in_a_new_folder(run: Path, tmp_pat
     shutil.rmtree(run / "journal")
     with pytest.raises(InputError, match="is missing"):
         write_bundle(run, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "place", ["archive/2016/file", "archive/2016", "journal/log/000001.seg", "registry/issuing.pem"]
+)
+def test_a_link_is_refused_wherever_it_leads(run: Path, tmp_path: Path, place: str) -> None:
+    (tmp_path / "secret").mkdir()
+    (run / place).parent.mkdir(parents=True, exist_ok=True)
+    (run / place).symlink_to(tmp_path / "secret" if place == "archive/2016" else run / "keys" / "home.key")
+    with pytest.raises(InputError, match="a symbolic link"):
+        write_bundle(run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["../secret", "tables/../keys/home.key", "{}/secret", "tables//bills.csv", ".", ""])
+def test_a_manifest_names_nothing_outside(run: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "secret").write_text("x")
+    manifest = run / "manifest"
+    manifest.write_bytes(manifest.read_bytes().replace(b"tables/bills.csv", name.format(tmp_path).encode()))
+    with pytest.raises(InputError, match="no name below the directory"):
+        write_bundle(run, tmp_path / "out", bills=True)
+    assert not (tmp_path / "out").exists()

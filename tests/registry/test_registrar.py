@@ -309,5 +309,8 @@ def test_no_line_does_more_than_be_refused(line: bytes) -> None:
 def test_lines_have_limits() -> None:
     with pytest.raises(RegistryError, match="at most 10000 requests"):
         parse_requests(b"\n" * 10_001)
+    for line in (b'{"role":' + b"[" * 8000, b'{"number":' + b"9" * 8000 + b"}", b"\xff\xfe{"):
+        (refused,) = parse_requests(line)
+        assert isinstance(refused, Refused)
     (refused,) = parse_requests(b" " * 20_000)
     assert "at most 16384 bytes" in refused.reason

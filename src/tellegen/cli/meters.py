@@ -88,11 +88,14 @@ def decode(
 
     A row that its own meter doubts is shown with the reason and without its registers.
     """
+    from tellegen.foreign.regular import regular_bytes
     from tellegen.metering.dlms import decode as decode_frames
 
     source = "stdin" if file == "-" else file
-    with sys.stdin.buffer if file == "-" else Path(file).open("rb") as stream:
-        content = stream.read(FRAMES_BYTES_MAX + 1)
+    if file != "-":
+        content = regular_bytes(Path(file), FRAMES_BYTES_MAX)
+    else:
+        content = sys.stdin.buffer.read(FRAMES_BYTES_MAX + 1)
     if len(content) > FRAMES_BYTES_MAX:
         raise InputError(source, "the input", f"is longer than the {FRAMES_BYTES_MAX} bytes that are read")
     if not content.strip(_HEX):
@@ -159,12 +162,13 @@ def send(
 
 def _keys(path: Path | None) -> Keys | None:
     """Keys come from a file, so that no list of processes shows them; errors never quote them."""
+    from tellegen.foreign.regular import regular_bytes
     from tellegen.metering.dlms import Keys
 
     if path is None:
         return None
     try:
-        encryption, authentication = (bytes.fromhex(line) for line in path.read_text("ascii").split())
+        encryption, authentication = (bytes.fromhex(line) for line in regular_bytes(path, 4096).decode("ascii").split())
     except ValueError:
         raise InputError(path, "the file", "does not hold two keys of 32 hex digits, a line each") from None
     return Keys(encryption, authentication)

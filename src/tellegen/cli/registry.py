@@ -451,14 +451,10 @@ def verify_proof(
     as_json: AsJson = False,
 ) -> None:
     """Check, without the operator, what a meter signed that it sent."""
+    from tellegen.foreign.documents import bounded_text
     from tellegen.verify import RefusedError, verify_meter_proof
 
-    texts = []
-    for path in (file, root, *([crl] if crl else [])):
-        try:
-            texts.append(path.read_text(encoding="utf-8"))
-        except UnicodeDecodeError:
-            raise InputError(path, "file", "is not text") from None
+    texts = [bounded_text(path) for path in (file, root, *([crl] if crl else []))]
     try:
         proven = verify_meter_proof(texts[0], texts[1], texts[2] if crl else None)
         ok, detail = True, proven.words()

@@ -22,6 +22,7 @@ import scipy.sparse as sp
 
 from tellegen.errors import InputError
 from tellegen.foreign.documents import json_document
+from tellegen.foreign.regular import regular_bytes, regular_head
 from tellegen.grid.consistency import check_case, check_network
 from tellegen.grid.network import Branches, Case, Network
 
@@ -103,13 +104,7 @@ def read_case(path: Path) -> Case:
     ------
     InputError : it cannot be read, is too large, or is no such document.
     """
-    try:
-        size = path.stat().st_size
-        if size > DOCUMENT_BYTES_MAX:
-            raise InputError(path, f"{size} bytes", f"are more than the {DOCUMENT_BYTES_MAX} that are read")
-        return case_from_json(path.read_bytes(), path)
-    except OSError as error:
-        raise InputError(path, "file", f"cannot be read ({error.strerror or error})") from None
+    return case_from_json(regular_bytes(path, DOCUMENT_BYTES_MAX), path)
 
 
 def is_case(content: bytes) -> bool:
@@ -119,11 +114,7 @@ def is_case(content: bytes) -> bool:
 
 def is_case_document(path: Path) -> bool:
     """Whether a file begins as `case_to_json` writes it."""
-    try:
-        with path.open("rb") as file:
-            return _HEAD.match(file.read(200)) is not None
-    except OSError:
-        return False
+    return path.is_file() and _HEAD.match(regular_head(path, 200)) is not None
 
 
 def _text(form: str, name: str, value: object) -> bytes:

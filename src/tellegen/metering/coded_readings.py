@@ -16,6 +16,7 @@ import polars as pl
 
 from tellegen.errors import InputError
 from tellegen.foreign.parquet import text_of_parquet
+from tellegen.foreign.regular import regular_bytes
 from tellegen.metering.files import FILE_BYTES_MAX, REJECTIONS_MAX, ROWS_MAX, Rejection
 from tellegen.records import Readings
 
@@ -46,13 +47,7 @@ def read_coded(path: Path) -> CodedFile:
     ------
     InputError : the file as a whole cannot be read; bad rows are in `CodedFile.rejections`.
     """
-    try:
-        size = path.stat().st_size
-        if size > FILE_BYTES_MAX:
-            raise InputError(path, f"{size} bytes", f"are more than the {FILE_BYTES_MAX} that are read; split the file")
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(path, "the file", f"cannot be read: {error.strerror or error}") from None
+    content = regular_bytes(path, FILE_BYTES_MAX)
     try:
         if path.suffix.lower() == ".parquet":
             frame = text_of_parquet(content, path, ROWS_MAX, (*INTEGERS, "tag"))

@@ -15,7 +15,9 @@ import numpy as np
 import polars as pl
 
 from tellegen.errors import InputError
+from tellegen.foreign.opendss_text import shown
 from tellegen.foreign.parquet import text_of_parquet
+from tellegen.foreign.regular import regular_bytes
 from tellegen.metering.load_profile import DAY_S, INTERVAL_LENGTHS_S, ProfileRows, Unit
 from tellegen.metering.runs import BoolArray
 from tellegen.units import ROW_LIMIT, IntArray
@@ -75,13 +77,7 @@ def read_profile(path: str | Path) -> ProfileFile:
     InputError : the file as a whole cannot be read; bad rows are in `ProfileFile.rejections`.
     """
     file = Path(path)
-    try:
-        size = file.stat().st_size
-        if size > FILE_BYTES_MAX:
-            raise InputError(file, f"{size} bytes", f"are more than the {FILE_BYTES_MAX} that are read; split the file")
-        content = file.read_bytes()
-    except OSError as error:
-        raise InputError(file, "the file", f"cannot be read: {error.strerror or error}") from None
+    content = regular_bytes(file, FILE_BYTES_MAX)
     return (read_parquet if file.suffix.lower() == ".parquet" else read_csv)(content, file)
 
 
@@ -139,7 +135,7 @@ def _header(fields: Sequence[str], source: object) -> list[str]:
     header = [field.strip().lower() for field in fields]
     for name in header:
         if name not in COLUMNS:
-            raise InputError(source, f"column '{name[:FIELD_CHARACTERS_MAX]}'", f"is not known; the header is {LAYOUT}")
+            raise InputError(source, f"column {shown(name)}", f"is not known; the header is {LAYOUT}")
         if header.count(name) > 1:
             raise InputError(source, f"column '{name}'", "stands in the header twice; leave one")
     if "meter" not in header or ("start" in header) == ("end" in header):

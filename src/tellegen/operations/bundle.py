@@ -8,15 +8,19 @@ certificates, keys, snapshots and price files never do.
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from tellegen.errors import InputError
 from tellegen.journal.manifest import MANIFEST_NAME
 from tellegen.journal.storage import FILES, private_draft
 from tellegen.operations.directory import ShardFiles, new_directory
+from tellegen.verify import RefusedError
+from tellegen.verify.folder import MANIFEST_BYTES_MAX, Folder, Limits
 
 _HEADS = ("operator.pub", "checkpoints", "checkpoint", "cosigned")
 _PARTS = ("log", "payloads")
@@ -43,7 +47,7 @@ def write_bundle(path: Path, out: Path, *, bills: bool = False) -> Bundle:
 
     Raises
     ------
-    InputError : there is no journal, a process writes to it, or there is something at `out`.
+    InputError : there is no journal, a process writes to it, there is something at `out`, or a link among the files.
     """
     homes = [path, *([ShardFiles(path).market] if ShardFiles(path).market.is_dir() else [])]
     with ExitStack() as held:
@@ -53,14 +57,17 @@ def write_bundle(path: Path, out: Path, *, bills: bool = False) -> Bundle:
             size = files = 0
             for name in _open_names(path, homes):
                 target = made / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path / name, target)
+                with _source(path, name) as content:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with target.open("wb") as copy:
+                        shutil.copyfileobj(content, copy)
                 files, size = files + 1, size + target.stat().st_size
             for name in _published_names(path) if bills else ():
                 target = made / name
-                target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                with private_draft(target) as file, (path / name).open("rb") as content:
-                    shutil.copyfileobj(content, file)
+                with _source(path, name) as content:
+                    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    with private_draft(target) as file:
+                        shutil.copyfileobj(content, file)
                 files, size = files + 1, size + target.stat().st_size
     return Bundle(files, size, bills)
 
@@ -76,22 +83,37 @@ def _hold(home: Path, held: ExitStack) -> None:
         raise InputError(home, "journal", "is written to by another process; end that one first")
 
 
-def _open_names(path: Path, homes: list[Path]) -> Iterator[Path]:
-    """Files that anybody may see, relative to the directory."""
+@contextmanager
+def _source(path: Path, name: str) -> Iterator[BinaryIO]:
+    """A file of the directory, reached without a link: nothing from elsewhere goes along, whatever a name says."""
+    try:
+        with Folder(path, Limits()).opened(name, sys.maxsize) as (content, _):
+            yield content
+    except RefusedError as error:
+        raise InputError(path, "directory", f"is not copied: {error}") from None
+
+
+def _open_names(path: Path, homes: list[Path]) -> Iterator[str]:
+    """Files that anybody may see, relative to the directory; and links among them, for `_source` to refuse."""
     for home in homes:
         journal = home / "journal"
         found = [journal / name for name in _HEADS]
         found += [each for part in _PARTS for each in sorted((journal / part).glob("*.seg"))]
-        found += sorted(each for each in (home / "archive").rglob("*") if each.is_file())
-        yield from (each.relative_to(path) for each in found if each.is_file())
-    yield from (Path("registry", name) for name in _CERTIFICATES if (path / "registry" / name).is_file())
+        found += sorted((home / "archive").rglob("*"))
+        yield from (each.relative_to(path).as_posix() for each in found if _stands(each))
+    yield from (f"registry/{name}" for name in _CERTIFICATES if _stands(path / "registry" / name))
 
 
-def _published_names(path: Path) -> Iterator[Path]:
+def _stands(path: Path) -> bool:
+    """Whether there is anything but a folder."""
+    return path.is_symlink() or (path.exists() and not path.is_dir())
+
+
+def _published_names(path: Path) -> Iterator[str]:
     """The manifest and what it lists."""
-    manifest = path / MANIFEST_NAME
-    if not manifest.is_file():
+    if not _stands(path / MANIFEST_NAME):
         raise InputError(path, MANIFEST_NAME, "is missing: nothing has been published yet; leave out --bills")
-    text = manifest.read_text(encoding="utf-8").partition("\n\n")[0]
-    yield from (Path(line.split(" ", 2)[2]) for line in text.split("\n")[4:])
-    yield Path(MANIFEST_NAME)
+    with _source(path, MANIFEST_NAME) as file:
+        lines = file.read(MANIFEST_BYTES_MAX).partition(b"\n\n")[0].decode(errors="replace").split("\n")[4:]
+    yield from (line.split(" ", 2)[-1] for line in lines)
+    yield MANIFEST_NAME

@@ -15,7 +15,6 @@ A correction file says whose they are::
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +22,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tellegen.errors import InputError
+from tellegen.foreign.documents import bounded_text, toml_document
 from tellegen.units import MARKET_INTERVAL_S
 
 ORDER = "order/"
@@ -67,11 +67,7 @@ def read_correction(path: Path) -> CorrectionFile:
     InputError : unreadable, an unknown or missing key, a time without zone, or lists of unequal length.
     """
     try:
-        form = CorrectionFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(path, "file", f"cannot be read ({error})") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(path, "file", f"is not TOML: {error}") from None
+        form = CorrectionFile.model_validate(toml_document(bounded_text(path), path))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise InputError(path, f"key '{'.'.join(map(str, first['loc']))}'", str(first["msg"])) from None

@@ -77,7 +77,7 @@ class Header:
             counts = (header.interval, header.intervals, header.known_at, header.rows, *header.causes)
             if any(type(t) is not str for t in texts) or any(type(c) is not int for c in counts):
                 raise TypeError("a field has the wrong type")
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise RecordError(f"log entry is not a header: {error}") from None
         if header.to_bytes() != data:
             raise RecordError("log entry is not in canonical form")

@@ -12,6 +12,8 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from tellegen.errors import InputError
+from tellegen.foreign.documents import json_document
 from tellegen.records import Refusal, Role
 from tellegen.registry.authority import requested_key
 from tellegen.registry.identity import NUMBERED, Identity, RegistryError, words
@@ -72,9 +74,10 @@ def parse_requests(body: bytes) -> list[Request | Refused]:
     >>> bad.reason
     'role is one of meter, head-end, participant, gateway, witness'
     """
-    lines = body.splitlines()
-    if len(lines) > LINES_MAX:
-        raise RegistryError(f"at most {LINES_MAX} requests at once, not {len(lines)}")
+    ends = max(body.count(b"\n"), body.count(b"\r"))  # before there is an object for each line
+    lines = body.splitlines() if ends <= LINES_MAX else []
+    if max(ends, len(lines)) > LINES_MAX:
+        raise RegistryError(f"at most {LINES_MAX} requests at once, not {max(ends, len(lines))}")
     out: list[Request | Refused] = []
     for row, line in enumerate(lines):
         try:
@@ -97,8 +100,8 @@ def _parse(line: bytes) -> Request:
     if len(line) > LINE_BYTES_MAX:
         raise RegistryError(f"a request has at most {LINE_BYTES_MAX} bytes, this one {len(line)}")
     try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError):
+        fields = json_document(line.decode(), "request")
+    except (UnicodeDecodeError, InputError):
         raise RegistryError("not a JSON object in one line") from None
     if not isinstance(fields, dict) or not fields.keys() <= _FIELDS:
         raise RegistryError(f"not a JSON object with the fields {', '.join(sorted(_FIELDS))}")

@@ -14,10 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from importlib import resources
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 from tellegen.errors import InputError
+from tellegen.foreign.folder import Folder
 from tellegen.market.paper import Ladder
 from tellegen.market.parameters import Parameters as MarketParameters
 from tellegen.market.pivotal import PivotalTest
@@ -34,6 +35,8 @@ _FILE_NAME = re.compile(r"(\d{4}-\d{2}-\d{2})(-[a-z0-9]+)?\.toml")
 _DOCUMENT_PREFIX = "rulebook/"
 VERSIONS_MAX = 1_000
 """A rulebook has at most this many versions."""
+BYTES_MAX = 64 * 2**20
+"""Of all versions together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,11 @@ class Rulebook:
         path = Path(folder)
         if not path.is_dir():
             raise InputError(path, "folder", "is not there; a rulebook is a folder of files such as 2016-01-01.toml")
-        return cls.parse({item.name: item.read_bytes() for item in path.glob("*.toml")}, source=str(path))
+        names = sorted(item.name for item in islice(path.glob("*.toml"), VERSIONS_MAX + 1))
+        if len(names) > VERSIONS_MAX:
+            raise InputError(path, "folder", f"holds more than {VERSIONS_MAX} versions")
+        held = Folder(str(path), path, BYTES_MAX)
+        return cls.parse({name: held.read((name,), "folder") for name in names}, source=str(path))
 
     @classmethod
     def from_documents(cls, documents: Mapping[str, bytes]) -> Rulebook:

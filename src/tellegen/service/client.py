@@ -114,7 +114,10 @@ class IntakeClient:
                 return read(json.loads(answer.read(ANSWER_BYTES_MAX)))
         except urllib.error.HTTPError as problem:
             raise self._refused(problem) from None
-        except (OSError, HTTPException, ValueError, KeyError, TypeError, RecordError, RefusedError) as error:
+        except (
+            OSError, HTTPException, ValueError, KeyError, TypeError, AttributeError, RecursionError, RecordError,
+            RefusedError,
+        ) as error:  # fmt: skip
             raise InputError(
                 self._server, "intake", f"does not answer as one ({error}); the same can be asked again"
             ) from None
@@ -125,7 +128,7 @@ class IntakeClient:
             rows = tuple(map(_row, said.get("refused", ())))
             reason = Reason(said["type"].rpartition("/")[2])
             return RefusedBatchError(reason, str(said["detail"]), rows=rows)
-        except (OSError, HTTPException, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, HTTPException, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return InputError(self._server, "intake", f"answers with status {problem.code}")
 
 

@@ -85,7 +85,7 @@ class Rules:
                 source=str(prices.get("source", "")),
                 publisher=str(prices.get("publisher_key", "")),
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
             raise RefusedError(f"rulebook/{name} on record cannot be read: {error}") from None
 
 

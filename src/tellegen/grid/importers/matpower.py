@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellegen.errors import InputError
+from tellegen.foreign.opendss_text import shown
+from tellegen.foreign.regular import regular_bytes
 from tellegen.grid.elements import Elements
 from tellegen.grid.importers.draft import Draft, energise, fed_buses, listed
 from tellegen.grid.importers.piecewise import Segment, segments, with_segments
@@ -123,7 +125,7 @@ def _number(source: str, line: int, word: str) -> float:
             raise ValueError
         return float(word)
     except ValueError:
-        raise InputError(source, f"line {line}", f"has {word[:30]!r} where a number is needed") from None
+        raise InputError(source, f"line {line}", f"has {shown(word)} where a number is needed") from None
 
 
 def _matrix(source: str, name: str, statement: list[tuple[int, str]]) -> _Matrix:
@@ -186,9 +188,7 @@ def _parse(source: str, text: str) -> _Text:
         elif assigned and not assigned.group(2).startswith("mpc."):
             found.unread.append(f"mpc.{assigned.group(1)}")
         else:
-            raise InputError(
-                source, f"line {line}", f"computes ({whole[:50]!r}); nothing is executed, give the finished matrices"
-            )
+            raise InputError(source, f"line {line}", "computes; nothing is executed, give the finished matrices")
     return found
 
 
@@ -205,12 +205,7 @@ def read_matpower(path: Path) -> Case:
     InputError : the file cannot be read, or a row is malformed; the line is named.
     """
     source = str(path)
-    try:
-        if path.stat().st_size > FILE_BYTES_MAX:
-            raise InputError(path, "size", f"is above {FILE_BYTES_MAX >> 20} MiB")
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as failure:
-        raise InputError(path, "file", f"cannot be read ({failure.strerror})") from None
+    text = regular_bytes(path, FILE_BYTES_MAX).decode(errors="replace")
     return case_of_text(source, path.stem, text)
 
 
@@ -222,7 +217,7 @@ def case_of_text(source: str, name: str, text: str) -> Case:
             raise InputError(source, f"mpc.{needed}", "is missing or has no rows")
     version, line = found.scalars.get("version", ("'2'", 0))
     if version.strip("'\"") != "2":
-        raise InputError(source, f"line {line}", f"has format version {version}, 2 is needed")
+        raise InputError(source, f"line {line}", f"has format version {shown(version)}, 2 is needed")
     base_text, line = found.scalars.get("baseMVA", ("", 0))
     if not base_text:
         raise InputError(source, "mpc.baseMVA", "is missing")

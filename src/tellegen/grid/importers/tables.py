@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellegen.errors import InputError
-from tellegen.foreign.documents import json_document
+from tellegen.foreign.documents import bounded_text, json_document
 
 FILE_BYTES_MAX = 512 * 2**20
 ROWS_MAX = 2_000_000
@@ -200,14 +200,7 @@ def read_tables(path: Path) -> Tables:
     ------
     InputError : the file is missing, too large, not JSON, or not a pandapower network.
     """
-    try:
-        if path.stat().st_size > FILE_BYTES_MAX:
-            raise InputError(path, "size", f"is above {FILE_BYTES_MAX >> 20} MiB")
-        text = path.read_text(encoding="utf-8")
-    except OSError as failure:
-        raise InputError(path, "file", f"cannot be read ({failure.strerror})") from None
-    except UnicodeDecodeError:
-        raise InputError(path, "file", "is not UTF-8 text") from None
+    text = bounded_text(path, FILE_BYTES_MAX)
     return tables_of_document(str(path), path.stem, json_document(text, path))
 
 
