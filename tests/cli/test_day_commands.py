@@ -28,6 +28,15 @@ def fault(customer: str, start_hour: int, hours: int) -> str:
 BAD_SCENARIOS = {
     "no TOML": ("name = ", ["not TOML"]),
     "an unknown key": (SCENARIO + "[plant]\nweather = 1\n", ["plant.weather"]),
+    "no room for voltage": (
+        SCENARIO.replace("[day]", "v_min_pu = 1.0\nv_max_pu = 1.0\n[day]"),
+        ["feeder.v_min_pu", "no room"],
+    ),
+    "a misspelt key": (SCENARIO + "[meters]\nsilnt = 0.1\n", ["meters.silnt", "known: quarter_hour, silent"]),
+    "coarse meters without rules that wait": (
+        SCENARIO + "[meters]\nquarter_hour = 0.5\n",
+        ["scenario.toml", "meters.quarter_hour", "longest_meter_minutes = 15"],
+    ),
     "an unknown section": (SCENARIO + "[moon]\nphase = 1\n", ["moon"]),
     "a missing section": ('name = "x"\nseed = 1\n', ["feeder"]),
     "a seed that is no number": (SCENARIO.replace("seed = 1", 'seed = "one"'), ["seed"]),

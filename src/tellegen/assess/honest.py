@@ -30,8 +30,9 @@ from tellegen.operations.record import ShardRecord
 from tellegen.records import ClearingStatus, Line, Quality
 from tellegen.simulation.market_alone import play_market
 from tellegen.simulation.scenario import PlantErrors, Scenario, demo_scenario, with_options
-from tellegen.simulation.setup import prepare
+from tellegen.simulation.setup import PRICE_HISTORY_DAYS, prepare
 from tellegen.simulation.summary import about
+from tellegen.simulation.wholesale import read_prices
 from tellegen.units import INTERVALS_PER_HOUR, MICROS, IntArray, interval_start
 
 FloatArray = NDArray[np.float64]
@@ -290,14 +291,17 @@ def widest(case: Case, days: list[Played]) -> Iterator[str]:
 def measure(options: Options, report: Report) -> None:
     """Play every day with some seeds, as many at a time as there are cores."""
     seeds = options.seeds or (QUICK_SEEDS if options.quick else SEEDS)
-    hours = QUICK_HOURS if options.quick else None
+    hours, times = (QUICK_HOURS if options.quick else None), f"{seeds} seed{'s' if seeds > 1 else ''}"
     cases = [case for case in CASES if case.price_day is None or options.prices is not None]
     left_out = [case.name for case in CASES if case not in cases]
     if left_out:
         report.notes.append(f"left out, for want of a price file (--prices): {', '.join(left_out)}")
+    for case in cases:
+        if case.price_day is not None and options.prices is not None:  # before anything is played
+            read_prices(options.prices, case.price_day, INTERVALS_PER_HOUR * (hours or 24), PRICE_HISTORY_DAYS)
     report.about += about(prepare(CASES[0].scenario(0, None, hours)))
     report.about.append(
-        f"Of the first of these days; each of {len(cases)} is played with {seeds} seeds from that one on. Wires within "
+        f"Of the first of these days; each of {len(cases)} is played with {times} from that one on. Wires within "
         f"{PLANT.impedance_error:.0%} of the market's, reactive power of load within {PLANT.reactive_error:.0%} of "
         f"what homes foresee, phases up to {PLANT.phase_unbalance:.0%} apart, load in proportion to voltage."
     )
@@ -305,7 +309,7 @@ def measure(options: Options, report: Report) -> None:
     with ProcessPoolExecutor(min(os.cpu_count() or 1, seeds * len(cases)), mp_context=context) as pool:
         plays = [[pool.submit(play, case, seed, options.prices, hours) for seed in range(seeds)] for case in cases]
         for case, futures in zip(cases, plays, strict=True):
-            options.progress(f"{case.name}, {seeds} seeds")
+            options.progress(f"{case.name}, {times}")
             days = [future.result() for future in futures]
             report.figures += figures(case, days)
             report.notes += widest(case, days)

@@ -59,7 +59,8 @@ class Options:
     Attributes
     ----------
     quick : small workloads and few repetitions: a smoke test, whose figures say so by their workload.
-    networks : network files, folders or specs to measure besides the ones that ship with the product.
+    networks : for `feeders`, `trial` and `tricks`, network files, folders or specs to measure besides or instead of the
+        ones that ship with the product.
     install : peers that are absent are installed first, into environments of their own.
     seeds, kills : for `faults`, how many worlds are simulated and how many processes killed; 0: as many as it has. For
         `peers`, of how many districts the noon is cleared; 0: one. For `honest`, how many times each day is played.

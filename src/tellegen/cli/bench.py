@@ -24,7 +24,8 @@ def bench(
     networks: Annotated[
         list[str] | None,
         typer.Option(
-            help="For `feeders` and `trial`: a network, `feeders` also a folder of OpenDSS scripts; may be given again."
+            help="For `feeders`, `trial` and `tricks`: a network, `feeders` also a folder of OpenDSS scripts; "
+            "may be given again."
         ),
     ] = None,
     install: Annotated[

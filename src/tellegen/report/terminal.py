@@ -123,14 +123,14 @@ def _facts(summary: Summary) -> Table:
     if summary.prices_source and not summary.about:  # it stands in the first lines
         table.add_row("Root prices", Text(summary.prices_source))
     found_by = summary.evidence
-    if found_by.replay_max_dv_pu is not None and found_by.fd_max_relative is not None:
-        apart = found_by.fd_max_relative
-        within = f"to {apart:.0e}" if apart else "to the micro-currency in which they are recorded"
-        words = (
-            f"OpenDSS replays the dispatch to {found_by.replay_max_dv_pu:.0e} pu; prices equal finite differences "
-            f"{within}"
-        )
-        good = found_by.replay_max_dv_pu <= REPLAY_MAX_PU and found_by.fd_max_relative <= PRICE_ERROR_MAX
+    if found_by.replay_max_dv_pu is not None:
+        words, apart = f"OpenDSS replays the dispatch to {found_by.replay_max_dv_pu:.0e} pu; ", found_by.fd_max_relative
+        if apart is None:
+            words += "no price is unique, none was compared with finite differences"
+        else:
+            within = f"to {apart:.0e}" if apart else "to the micro-currency in which they are recorded"
+            words += f"prices equal finite differences {within}"
+        good = found_by.replay_max_dv_pu <= REPLAY_MAX_PU and (apart or 0.0) <= PRICE_ERROR_MAX
         table.add_row("Physics", _verdict(good, words))
     if summary.money is not None:
         books = summary.money

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import date
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from tellegen.errors import InputError
 from tellegen.foreign.documents import bounded_text, toml_document
@@ -15,6 +15,8 @@ from tellegen.units import known_zone
 
 Share = Annotated[float, Field(ge=0.0, le=0.5)]
 Scale = Annotated[float, Field(gt=0.0, le=20.0)]
+BAND_MIN_PU = 0.01
+"""A market needs room between its voltage limits; within less, hardly any dispatch is possible."""
 
 
 class _Section(BaseModel):
@@ -101,6 +103,12 @@ class Scenario(_Section):
     meters: Meters = Meters()
     fault: Fault | None = None
     rulebook: Path | None = None
+    _source: str = PrivateAttr(default="")
+
+    @property
+    def source(self) -> str:
+        """The file that it was read from, for whoever is told what is wrong with it; else its name."""
+        return self._source or self.name
 
 
 def read_scenario(path: Path) -> Scenario:
@@ -117,7 +125,9 @@ def read_scenario(path: Path) -> Scenario:
         prices = prices.model_copy(update={"file": beside / prices.file})
     if rulebook is not None:
         rulebook = beside / rulebook
-    return scenario.model_copy(update={"prices": prices, "rulebook": rulebook})
+    read = scenario.model_copy(update={"prices": prices, "rulebook": rulebook})
+    read._source = str(path)
+    return read
 
 
 def demo_scenario() -> Scenario:
@@ -128,11 +138,52 @@ def demo_scenario() -> Scenario:
 
 def _parse(text: str, source: str) -> Scenario:
     try:
-        return Scenario.model_validate(toml_document(text, source))
+        scenario = Scenario.model_validate(toml_document(text, source))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        # a misspelt key is missing under its name, too: the misspelling is what is to be told
+        first = min(error.errors(include_url=False), key=lambda each: each["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in first["loc"])
-        raise InputError(source, f"key '{key}'", f"{first['msg']} (found {first.get('input')!r:.60})") from None
+        raise InputError(source, f"key '{key}'", _problem(dict(first))) from None
+    return _with_room(scenario, source, "keys 'feeder.v_min_pu' and 'feeder.v_max_pu'")
+
+
+def _problem(error: dict[str, Any]) -> str:
+    """What is wrong with a key, and what would be right."""
+    match error["type"]:
+        case "missing":
+            return "is missing; state it (docs/scenarios.md lists what a scenario says)"
+        case "extra_forbidden":
+            return f"is not known; remove it or correct its spelling (known: {', '.join(_known(error['loc'][:-1]))})"
+        case _:
+            said = str(error["msg"])
+            return f"is {error.get('input')!r:.60}: {said[:1].lower()}{said[1:]}; correct it"
+
+
+def _known(place: tuple[str | int, ...]) -> list[str]:
+    model: Any = Scenario
+    for part in place:
+        annotation = model.model_fields[str(part)].annotation
+        model = next((each for each in getattr(annotation, "__args__", ()) if each is not type(None)), annotation)
+    return list(model.model_fields)
+
+
+def _with_room(scenario: Scenario, source: str, place: str) -> Scenario:
+    """A scenario whose market has room between its voltage limits.
+
+    Raises
+    ------
+    InputError : it has not.
+    """
+    feeder = scenario.feeder
+    if feeder.v_max_pu - feeder.v_min_pu - 2 * feeder.margin_pu < BAND_MIN_PU - 1e-9:
+        kept = f", each kept by {feeder.margin_pu:g}" if feeder.margin_pu else ""
+        raise InputError(
+            source,
+            place,
+            f"leave voltage no room: {feeder.v_min_pu:g} to {feeder.v_max_pu:g} pu{kept}; move the limits at least "
+            f"{BAND_MIN_PU:g} apart",
+        )
+    return scenario
 
 
 def with_options(
@@ -153,6 +204,10 @@ def with_options(
 
     A fault that would fall outside a day cut short moves to its second hour and lasts no longer than a
     third of the day.
+
+    Raises
+    ------
+    InputError : voltage limits without room between them.
     """
 
     def given(section: BaseModel, **values: object) -> BaseModel:
@@ -170,4 +225,4 @@ def with_options(
         fault = scenario.fault
         if fault is not None and fault.start_hour + fault.hours >= hours:
             changed["fault"] = fault.model_copy(update={"start_hour": 1, "hours": max(min(fault.hours, hours // 3), 1)})
-    return scenario.model_copy(update=changed)
+    return _with_room(scenario.model_copy(update=changed), "command line", "--v-min and --v-max")

@@ -134,13 +134,15 @@ def prepare(scenario: Scenario) -> Setup:
     rules = rulebook.at(day.date)
     if rules.settlement.time_zone != day.timezone:
         raise InputError(
-            scenario.name,
+            scenario.source,
             "key 'day.timezone'",
             f"is {day.timezone}, but the rulebook bills in {rules.settlement.time_zone}; give the same",
         )
     if rules.trailing_days > day.history_days:
         raise InputError(
-            scenario.name, "key 'day.history_days'", f"must be at least {rules.trailing_days}, as the sharing keys need"
+            scenario.source,
+            "key 'day.history_days'",
+            f"must be at least {rules.trailing_days}, as the sharing keys need",
         )
     wholesale = _wholesale(scenario, day.date, community.intervals)
     vehicles, tonight = with_the_night_before(community.vehicles, community.first_interval, community.intervals)
@@ -245,13 +247,18 @@ def _meters(scenario: Scenario, rules: Rules, homes: int) -> tuple[NDArray[np.in
     longest = rules.timetable.longest_meter_intervals
     if scenario.meters.quarter_hour and longest < QUARTER_HOUR:
         raise InputError(
-            scenario.name,
+            scenario.source,
             "key 'meters.quarter_hour'",
             "needs rules that wait for such meters; give a rulebook with longest_meter_minutes = 15 or more",
         )
     rng = np.random.default_rng([scenario.seed, _METERS])
-    every = np.where(rng.random(homes) < scenario.meters.quarter_hour, QUARTER_HOUR, 1)
-    return every, np.asarray(rng.random(homes) < scenario.meters.silent)
+    every = np.where(_share(rng, homes, scenario.meters.quarter_hour), QUARTER_HOUR, 1)
+    return every, _share(rng, homes, scenario.meters.silent)
+
+
+def _share(rng: np.random.Generator, homes: int, share: float) -> NDArray[np.bool_]:
+    """So many of the homes as the share says, whichever they are."""
+    return np.asarray(rng.random(homes).argsort().argsort() < round(share * homes))
 
 
 def _check_fault(scenario: Scenario, community: Community, intervals: int) -> None:
@@ -260,9 +267,9 @@ def _check_fault(scenario: Scenario, community: Community, intervals: int) -> No
         return
     if fault.customer not in community.names:
         raise InputError(
-            scenario.name,
+            scenario.source,
             "key 'fault.customer'",
             f"'{fault.customer}' is not one of {community.names[0]} to {community.names[-1]}",
         )
     if (fault.start_hour + fault.hours) * INTERVALS_PER_HOUR >= intervals or fault.start_hour < 1:
-        raise InputError(scenario.name, "section [fault]", "must lie within the day, at least an hour from its start")
+        raise InputError(scenario.source, "section [fault]", "must lie within the day, at least an hour from its start")

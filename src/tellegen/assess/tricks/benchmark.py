@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tellegen.assess.feeder_survey import subject_of
 from tellegen.assess.registry import Figure, Options, Report
 from tellegen.assess.tricks.books import book_figures
 from tellegen.assess.tricks.rules_off import OFF, tried
@@ -101,6 +102,8 @@ def measure(options: Options, report: Report) -> None:
     """Play the demo's day, then every trick on it and on networks."""
     scenario = with_options(demo_scenario(), hours=QUICK_HOURS) if options.quick else demo_scenario()
     networks = options.networks or ((QUICK_NETWORK,) if options.quick else (NETWORK,))
+    for network in networks:
+        subject_of(network)  # one that cannot be read is told before anything is played
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "day"
         options.progress(f"playing the demo's day{' (the first hours of it)' if options.quick else ''}")

@@ -143,6 +143,7 @@ def book_figures(run: Path) -> list[Figure]:
         Figure(f"self-dealing: limits kept {TIGHTER_PU:g} pu tighter, 20 kW ahead in an account of its own",
                own.answered, "currency/h",
                conditions={"what catches it": "limits stand in the network's document on record, for all to see"}),
-        Figure("shaded root price: 1 % on all that the feeder bought", wholesale * SHADED_PPM / 1e6, "currency/day",
+        Figure("shaded root price: 1 % on all that the feeder bought in the hours played",
+               wholesale * SHADED_PPM / 1e6, UNIT,
                conditions={"what catches it": "tellegen verify --root-prices FILE"}),
     ]  # fmt: skip
