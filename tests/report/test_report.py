@@ -365,3 +365,12 @@ def test_the_terminal_shows_the_figures_a_person_asks_for() -> None:
         assert words in shown, words
     assert "3 bills moved" in shown
     assert "equal a full replay" in shown
+
+
+def test_what_was_compared_is_shown_where_no_price_could_be() -> None:
+    document = summary()
+    document["evidence"] = {"replay_max_dv_pu": 2e-10, "fd_max_relative": None}
+    console = Console(file=StringIO(), width=110, force_terminal=False)
+    console.print(render_summary(document))
+    shown = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
+    assert "OpenDSS replays the dispatch to 2e-10 pu; no price is unique, none was compared" in shown
