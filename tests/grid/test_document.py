@@ -145,7 +145,7 @@ numbers = st.floats(allow_nan=False) | st.just(np.nan)
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(numbers, min_size=7, max_size=7), st.text(max_size=8))
+@given(st.lists(numbers, min_size=7, max_size=7), st.text(max_size=8).map(printable))
 def test_every_number_and_name_comes_back(values: list[float], name: str) -> None:
     case = small()
     loads = dataclasses.replace(
