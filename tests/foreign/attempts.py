@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -73,6 +75,19 @@ def attempt() -> Callable[[bytes], bytes]:
         except OSError as failure:
             return type(failure).__name__.encode()
         return b"done"
+
+    return answer
+
+
+def attempt_with_threads() -> Callable[[bytes], bytes]:
+    """As `attempt`, in a process that has another thread already; ``thread`` starts one more."""
+    waiting = threading.Event()
+    threading.Thread(target=waiting.wait, daemon=True).start()
+    alone = attempt()
+
+    def answer(request: bytes) -> bytes:
+        with ThreadPoolExecutor(1) as new:
+            return b"done" if request == b"thread|" else new.submit(alone, request).result()
 
     return answer
 

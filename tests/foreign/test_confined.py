@@ -34,6 +34,26 @@ def test_nothing_opens_behind_the_barriers(name: str, inside: Confined, tmp_path
     assert [p.name for p in tmp_path.iterdir()] == ["secret"]
 
 
+@pytest.fixture(scope="module")
+def threaded() -> Iterator[Confined]:
+    with Confined("attempts:attempt_with_threads", "file", "the parser", Limits(threads=True)) as process:
+        yield process
+
+
+@both
+@pytest.mark.parametrize("name", ATTEMPTS)
+def test_nothing_opens_in_any_thread(name: str, threaded: Confined, tmp_path: Path) -> None:
+    if not threaded.barriers.seccomp:
+        pytest.skip("calls of threads are not filtered on this architecture")
+    path = tmp_path / "secret"
+    path.write_text("known to the user alone")
+    assert threaded.ask(b"thread|") == b"done"
+    answer = threaded.ask(f"{name}|{path}".encode()).decode()
+    assert answer in ("PermissionError", "OSError", "BlockingIOError")
+    assert path.stat().st_mode & 0o777 != 0o777
+    assert [p.name for p in tmp_path.iterdir()] == ["secret"]
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system has no Landlock and no seccomp")
 @pytest.mark.parametrize("alone", ["landlock", "seccomp"])
 def test_either_barrier_keeps_files_shut_alone(alone: str, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tellegen.errors import InputError
+from tellegen.errors import InputError, printable
 from tellegen.grid import (
     Branches,
     Case,
@@ -145,7 +145,7 @@ numbers = st.floats(allow_nan=False) | st.just(np.nan)
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(numbers, min_size=7, max_size=7), st.text(max_size=8))
+@given(st.lists(numbers, min_size=7, max_size=7), st.text(max_size=8).map(printable))
 def test_every_number_and_name_comes_back(values: list[float], name: str) -> None:
     case = small()
     loads = dataclasses.replace(
@@ -289,3 +289,21 @@ def test_a_document_with_a_hole_is_refused_or_read_but_never_breaks(data: st.Dat
         place = inner
     with contextlib.suppress(InputError):
         assert isinstance(case_from_json(json.dumps(document).encode()), Case)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1b[31mb", "a\u202eb", "a\rb", "a\x00"])
+def test_a_name_that_is_no_text_is_refused(name: str) -> None:
+    """A newline would forge a line of a table, a colour a verdict."""
+    good = json.loads(case_to_json(small()))
+    for change in (
+        lambda case: case["network"].update(name=name),
+        lambda case: case["network"]["nodes"].__setitem__(1, name),
+        lambda case: case["network"]["branches"]["element"].__setitem__(0, name),
+        lambda case: case["loads"]["name"].__setitem__(0, name),
+        lambda case: case["warnings"].__setitem__(0, name),
+    ):
+        document = json.loads(json.dumps(good))
+        change(document["case"])
+        with pytest.raises(InputError, match="characters that are no text") as refusal:
+            case_from_json(json.dumps(document).encode())
+        assert str(refusal.value).isprintable()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tellegen.cli.journal import AsJson, journal_app, time_text
-from tellegen.errors import InputError
+from tellegen.errors import InputError, printable
 
 if TYPE_CHECKING:
     from tellegen.verify import Comparison, ProvenEntry, Shown
@@ -239,14 +239,14 @@ def _proven_document(proven: ProvenEntry, row: int | None, *, pinned: bool) -> d
 def _print_proven(proven: ProvenEntry, row: int | None, vkey: str, *, pinned: bool) -> None:
     header = proven.header
     what = f"entry {proven.index}" if row is None else f"row {row} of entry {proven.index}"
-    print(f"{what} is on record in {vkey.partition('+')[0]}, which had {proven.size:,} entries")
-    name = f" {header.name}" if header.name else ""
-    print(f"  entry      {header.kind}{name}, {header.rows:,} rows, from {header.source}, {time_text(header.known_at)}")
+    print(f"{what} is on record in {printable(vkey.partition('+')[0])}, which had {proven.size:,} entries")
+    said = printable(f"{header.kind}{f' {header.name}' if header.name else ''}")
+    print(f"  entry      {said}, {header.rows:,} rows, from {printable(header.source)}, {time_text(header.known_at)}")
     print(f"  level      {proven.level}")
     for cosignature in proven.cosignatures:
-        print(f"             by {cosignature.witness} at {time_text(cosignature.time)}")
+        print(f"             by {printable(cosignature.witness)} at {time_text(cosignature.time)}")
     for name in proven.strangers:
-        print(f"             not counted: {name}, whose key was not given")
+        print(f"             not counted: {printable(name)}, whose key was not given")
     print(f"  key        {'the one you gave' if pinned else 'beside the receipt; compare it with the published one'}")
 
 

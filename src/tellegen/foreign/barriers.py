@@ -20,17 +20,25 @@ _ABI_VERSION = 1
 _NO_NEW_PRIVILEGES = 38
 _FILTER, _ALL_THREADS = 1, 1
 _ALLOW, _REFUSE, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
-_EPERM = 1
-_LOAD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
+_EPERM, _ENOSYS = 1, 38
+_LOAD, _JUMP_IF_EQUAL, _JUMP_IF_SET, _RETURN = 0x20, 0x15, 0x45, 0x06
+_CLONE_THREAD = 0x00010000
 
 
 @dataclass(frozen=True, slots=True)
 class _Machine:
-    """Numbers of an architecture: its audit code, the system call `seccomp`, and the calls that stay allowed."""
+    """Numbers of an architecture: its audit code, the system call `seccomp`, and the calls that stay allowed.
+
+    `threads` are those that threads need besides, none where that has not been tried; `clone` makes one, `clone3` too,
+    but what it makes lies in memory, where a filter does not see it.
+    """
 
     audit: int
     seccomp: int
     allowed: tuple[int, ...]
+    threads: tuple[int, ...] = ()
+    clone: int = 0
+    clone3: int = 435
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -49,6 +57,9 @@ _MACHINES = {
         0xC000003E,
         317,
         _numbers("0 1 3 5 8-15 24 25 28 35 39 60 63 96 98-100 131 186 201 202 204 219 228-231 318 334"),
+        # epoll_wait epoll_ctl set_robust_list epoll_pwait epoll_pwait2
+        _numbers("232 233 273 281 441"),
+        56,
     ),
     "aarch64": _Machine(
         0xC00000B7,
@@ -103,7 +114,7 @@ def raise_barriers(*, threads: bool = False) -> Barriers:
     Parameters
     ----------
     threads : the process is yet to load what it works with, threads among it: only writing, TCP and signals to others
-        are given up, and seccomp is left out.
+        are given up, and seccomp is left out until `raise_filter_around_threads`.
     """
     here = offered()
     if threads:
@@ -117,6 +128,19 @@ def raise_barriers(*, threads: bool = False) -> Barriers:
         return Barriers(0, False)
     landlock = here.landlock if here.landlock and _restrict(libc, here.landlock, reading=threads) else 0
     return Barriers(landlock, here.seccomp and _filter(libc, _MACHINES[platform.machine()]))
+
+
+def raise_filter_around_threads(so_far: Barriers) -> Barriers:
+    """Give up, in all threads at once, what `raise_barriers` left to a process that had yet to load what it works with.
+
+    New threads may be started, processes not. Where the system has no such filter, things stay as they are.
+    """
+    machine = _MACHINES.get(platform.machine())
+    if machine is None or not (machine.threads and offered().seccomp):
+        return so_far
+    libc = ctypes.CDLL(None, use_errno=True)
+    held = libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0) == 0 and _filter(libc, machine, threads=True)
+    return Barriers(so_far.landlock, held)
 
 
 def _landlock_version() -> int:
@@ -146,11 +170,17 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_void_p))
 
 
-def _filter(libc: ctypes.CDLL, machine: _Machine) -> bool:
+def _filter(libc: ctypes.CDLL, machine: _Machine, *, threads: bool = False) -> bool:
     """System calls that are not listed answer EPERM; those of another architecture end the process."""
-    count = len(machine.allowed)
+    allowed = machine.allowed + (machine.threads if threads else ())
+    count = len(allowed)
     steps = [(_LOAD, 0, 0, 4), (_JUMP_IF_EQUAL, 1, 0, machine.audit), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, 0)]
-    steps += [(_JUMP_IF_EQUAL, count - k, 0, number) for k, number in enumerate(machine.allowed)]
+    if threads:
+        # Without clone3 the C library takes clone, whose flags (the first argument) say whether it is a thread.
+        steps += [(_JUMP_IF_EQUAL, 0, 1, machine.clone3), (_RETURN, 0, 0, _REFUSE | _ENOSYS)]
+        steps += [(_JUMP_IF_EQUAL, 0, 4, machine.clone), (_LOAD, 0, 0, 16), (_JUMP_IF_SET, 0, 1, _CLONE_THREAD)]
+        steps += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _REFUSE | _EPERM)]
+    steps += [(_JUMP_IF_EQUAL, count - k, 0, number) for k, number in enumerate(allowed)]
     steps += [(_RETURN, 0, 0, _REFUSE | _EPERM), (_RETURN, 0, 0, _ALLOW)]
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
     program = _Program(len(steps), ctypes.cast(code, ctypes.c_void_p))

@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import BinaryIO
 
 from tellegen.errors import InputError
-from tellegen.foreign.barriers import raise_barriers
+from tellegen.foreign.barriers import raise_barriers, raise_filter_around_threads
 
 LENGTH = 8
 ANSWER, REFUSAL, FAILURE = b"\x00", b"\x01", b"\x02"
@@ -82,7 +82,7 @@ def main(work: str, request_max: int, memory_bytes: int, cpu_s: int, threads: bo
         barriers = raise_barriers(threads=True) if threads else None
         answer: Callable[[bytes], bytes] = getattr(import_module(module), name)()
         limit_resources(memory_bytes, cpu_s, threads=threads)
-        status: dict[str, object] = asdict(barriers or raise_barriers())
+        status: dict[str, object] = asdict(raise_filter_around_threads(barriers) if barriers else raise_barriers())
     except Exception as failure:
         write_frame(answers, json.dumps({"failed": f"{type(failure).__name__}: {failure}"[:400]}).encode())
         return

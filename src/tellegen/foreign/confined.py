@@ -32,7 +32,8 @@ class Limits:
     ----------
     memory_bytes : address space, the interpreter's included. cpu_s : processor time of the whole process.
     wall_s : from a question to its answer, and for getting ready. request_bytes, answer_bytes : of one frame.
-    threads : it works with threads of its own, and is kept from writing, TCP and signals only.
+    threads : it works with threads of its own; until it is ready it is kept from writing, TCP and signals only, and for
+        good where `raise_filter_around_threads` does nothing.
     """
 
     memory_bytes: int = 3072 * MIB

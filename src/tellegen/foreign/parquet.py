@@ -1,8 +1,8 @@
 """Parquet as the text that a CSV file would hold: unpacked in a process whose memory is bounded.
 
 A few hundred kilobytes of Parquet may stand for any number of bytes, in rows or in one row; the file's own words about
-its size are the maker's. The process reads it with Polars, which works with threads: it is kept from writing, TCP and
-signals, and its memory and time are limited.
+its size are the maker's. The process reads it with Polars, which works with threads: they are started first, then all
+of them give up files, sockets and processes; its memory and time are limited.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 
 import polars as pl
 
@@ -47,10 +49,14 @@ def text_of_parquet(
 
 
 def answer_parquet() -> Callable[[bytes], bytes]:
-    """Get ready: threads are started while memory is there."""
+    """Get ready: threads are started while memory is there, modules loaded while files may be opened."""
     first = io.BytesIO()
-    pl.DataFrame({"a": ["1"]}).write_parquet(first)
-    unpacked(first.getvalue(), 1, None)
+    table = pl.DataFrame({"a": ["1"], "f": [1.5], "b": [b"1"], "c": [None], "t": [datetime(2016, 1, 1, tzinfo=UTC)]})
+    table.write_parquet(first)
+    unpacked(first.getvalue(), 1, None).write_csv().encode()
+    for broken in (b"", first.getvalue()[:-4] + b"PAR2", b"PAR1" + first.getvalue()[40:]):
+        with suppress(InputError):
+            unpacked(broken, 1, None)
 
     def answer(request: bytes) -> bytes:
         head, _, content = request.partition(b"\n")

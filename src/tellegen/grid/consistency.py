@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tellegen.errors import printable
 from tellegen.grid.controls import Controls
 from tellegen.grid.network import Case, LimitKind, Network
 
@@ -57,6 +58,7 @@ def check_case(case: Case) -> None:
     ValueError : says what does not fit.
     """
     check_network(case.network)
+    _check_names(case)
     nodes, loads, units = len(case.network.nodes), case.loads, case.generators
     _lengths(loads, ("node", "p_kw", "q_kvar"), len(loads.name), "loads.name")
     _within(loads.node, 0, nodes, "loads.node")
@@ -78,6 +80,20 @@ def check_case(case: Case) -> None:
         raise ValueError(f"coordinates are {case.coordinates.shape}, not two for each of {nodes} nodes")
     if case.controls is not None:
         _check_controls(case.controls, nodes, len(case.network.branches.element))
+
+
+def _check_names(case: Case) -> None:
+    """Refuse a name that moves a cursor or shows nothing: it is printed, in tables and line by line."""
+    network, controls = case.network, case.controls
+    names = [network.name, *network.nodes, *network.branches.element, *case.loads.name, *case.generators.name]
+    names += [name for pair in network.aliases for name in pair] + [name for name, _ in case.lengths_km]
+    names += [*case.warnings, *(() if case.elements is None else case.elements.name)]
+    if controls is not None:
+        parts = (controls.transformers, controls.capacitors, controls.regulators, controls.switches)
+        names += [part.name for those in parts for part in those]
+    for name in names:
+        if not name.isprintable() and printable(name) != name:
+            raise ValueError(f"the name {name[:60]!a} has characters that are no text")
 
 
 def _check_controls(controls: Controls, nodes: int, rows: int) -> None:

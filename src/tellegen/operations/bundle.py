@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tellegen.errors import InputError
-from tellegen.journal.manifest import MANIFEST_NAME
+from tellegen.journal.manifest import MANIFEST_NAME, UNPUBLISHED
 from tellegen.journal.storage import FILES, private_draft
 from tellegen.operations.directory import ShardFiles, new_directory
 from tellegen.verify import RefusedError
@@ -115,5 +115,8 @@ def _published_names(path: Path) -> Iterator[str]:
         raise InputError(path, MANIFEST_NAME, "is missing: nothing has been published yet; leave out --bills")
     with _source(path, MANIFEST_NAME) as file:
         lines = file.read(MANIFEST_BYTES_MAX).partition(b"\n\n")[0].decode(errors="replace").split("\n")[4:]
-    yield from (line.split(" ", 2)[-1] for line in lines)
+    for name in (line.split(" ", 2)[-1] for line in lines):
+        if name.split("/")[0] in UNPUBLISHED:
+            raise InputError(path, MANIFEST_NAME, f"lists {name}, which is never published")
+        yield name
     yield MANIFEST_NAME

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tellegen.errors import InputError
+from tellegen.errors import InputError, printable
 from tellegen.foreign.opendss_text import shown
 from tellegen.foreign.regular import regular_bytes
 from tellegen.grid.elements import Elements
@@ -206,7 +206,7 @@ def read_matpower(path: Path) -> Case:
     """
     source = str(path)
     text = regular_bytes(path, FILE_BYTES_MAX).decode(errors="replace")
-    return case_of_text(source, path.stem, text)
+    return case_of_text(source, printable(path.stem), text)
 
 
 def case_of_text(source: str, name: str, text: str) -> Case:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tellegen.errors import InputError
+from tellegen.errors import InputError, printable
 from tellegen.foreign.documents import bounded_text, json_document
 
 FILE_BYTES_MAX = 512 * 2**20
@@ -65,11 +65,11 @@ class Frame:
 
     def label(self, row: int) -> str:
         """What a row is called in messages and results, such as ``line 3``."""
-        return f"{self.name} {self.index[row]}"
+        return printable(f"{self.name} {self.index[row]}")
 
     def labels(self) -> tuple[str, ...]:
         """`label` of every row."""
-        return tuple(f"{self.name} {k}" for k in self.index)
+        return tuple(printable(f"{self.name} {k}") for k in self.index)
 
     def has(self, column: str) -> bool:
         """Whether the column exists with a value in at least one row."""
@@ -224,7 +224,7 @@ def tables_of_document(source: str, name: str, document: object) -> Tables:
         raise InputError(source, "table bus", "is not a table")
     return Tables(
         source=source,
-        name=str(net.get("name") or name),
+        name=printable(str(net.get("name") or name)),
         sn_mva=_scalar(source, net, "sn_mva", 1.0),
         f_hz=_scalar(source, net, "f_hz", 50.0),
         frames=frames,
