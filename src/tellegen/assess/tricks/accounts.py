@@ -86,7 +86,14 @@ def joined(interval: Interval, beside: IntArray) -> Interval:
 
 def _joined(task: GateTask, beside: IntArray) -> GateTask:
     more = _extended(task, task.customer, beside)
-    return replace(more, periods=tuple(_extended(each, each.customer, beside) for each in task.periods))
+    return replace(more, periods=tuple(_with_accounts(each, beside) for each in task.periods))
+
+
+def _with_accounts(period: Period, beside: IntArray) -> Period:
+    known = period.known
+    if known is not None:
+        known = replace(known, export_w=_with_rows(known.export_w, beside))
+    return replace(_extended(period, period.customer, beside), known=known)
 
 
 def _extended(given: T, customer: IntArray, beside: IntArray) -> T:
