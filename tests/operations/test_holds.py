@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
@@ -52,7 +53,10 @@ CLAIMED_W = 5_000
 
 def rules(**keys: object) -> Rulebook:
     """The default rules, with other bounds of a hold."""
-    text = Rulebook.load().versions[0].content.decode() + "".join(f"{key} = {value}\n" for key, value in keys.items())
+    text = Rulebook.load().versions[0].content.decode()
+    for key, value in keys.items():
+        text, found = re.subn(rf"(?m)^{key} = .*$", f"{key} = {value}", text)
+        assert found == 1, key
     return Rulebook.parse({"2016-01-01.toml": text.encode()}, "holds")
 
 
