@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tellegen.operations.awarded import AwardedPower, SpanAwards
 from tellegen.operations.price_run import MeteredPower, run_orders
-from tellegen.records import Orders, Product, Side
+from tellegen.records import Device, Orders, Product, Side
 from tellegen.rules.price_run import PriceRun
 
 ROOT = 100_000
@@ -147,6 +147,17 @@ def test_what_was_awarded_counts_by_customer_and_kind() -> None:
 def test_who_idles_has_no_relief_to_offer_but_a_little() -> None:
     idle = orders_of([(1, Side.SELL, 103_500, 43_000)])
     assert said(run(idle, [0], metered([0]))) == [(1, "ENERGY", -1, 103_500, 500)]
+
+
+def test_relief_of_a_device_for_which_somebody_vouches_counts_as_far_as_it_can_do() -> None:
+    """Idle or not; without attestation, or of the connection itself, little is believed."""
+    idle, offered = metered([0]), orders_of([(1, Side.SELL, 130_000, 9_000), (1, Side.SELL, 140_000, 9_000)])
+    both = replace(offered, device=np.array([Device.BATTERY, Device.LOAD], dtype=np.uint8))
+    assert [row[-1] for row in said(run(both, [0, 0], idle))] == [9_000, 500]
+    for rules in (replace(RULES, attested=False), replace(RULES, within_devices=False)):
+        assert [row[-1] for row in said(run(both, [0, 0], idle, rules))] == [500]
+    beyond = run(both, [0, 0], metered([-4_000]))
+    assert [row[-1] for row in said(beyond)] == [4_000], "who does what nobody awarded offers none"
 
 
 def test_a_claim_takes_nothing_of_its_authors_own_relief() -> None:

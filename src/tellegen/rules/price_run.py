@@ -25,9 +25,9 @@ class PriceRun:
         whose net reading differs from what was awarded by no more than `relief_share_ppm` of the reactive awards and
         `relief_w` in var. Where false, what meters show is inflexible.
     relief : orders that were not awarded, sells at the price of the root or above and buys at it or below, stay on
-        offer for homes whose net reading differs from their net award by no more than `relief_share_ppm` of that and
-        `relief_w`; of devices for which somebody vouches (`within_devices` and `attested`) all of it, of all else up to
-        as much as they drew or fed in, and `relief_w`.
+        offer for homes whose net reading is beyond what they did of their awards by no more than `relief_share_ppm` of
+        that and `relief_w`; of devices for which somebody vouches (`within_devices` and `attested`) all of it, of all
+        else up to as much as they drew or fed in, and `relief_w`.
     growth_ppm : by how much an order that was awarded in part may be filled beyond what was delivered of it: it was at
         the margin, and where neighbours differ from their awards by a little, it still is. None by default: which of
         its orders counts as delivered its owner can choose.
@@ -36,7 +36,7 @@ class PriceRun:
     attested : so are those for a device for whose capacity nobody vouches.
     missing_ppm : where more than this share of the meters on a feeder is missing, there is no run.
     hold_ppm, hold_wh, hold_hours : whose readings were beside its awards by more than `hold_wh` within a day, and by
-        more than this share of them, stands at its usual metered use in the real-time gates of so many hours
+        more than this share of them, stands at what its meter last showed in the real-time gates of so many hours
         (`operations.delivery`); 0: nobody does.
     """
 
