@@ -1,4 +1,4 @@
-# make demo | test | check | test-all | bench | lock: each sets up .venv by itself on first use.
+# make demo | test | check | test-all | bench | release | lock: each sets up .venv by itself on first use.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -8,7 +8,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 # Tests start many processes; each would compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check test-all bench lock clean
+.PHONY: demo test check test-all bench release lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/tellegen demo
@@ -18,10 +18,11 @@ test: $(VENV)/ready
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 check: $(VENV)/ready
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests supply
+	$(BIN)/ruff check src tests supply
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_house.py
+	$(BIN)/python -m supply.licences
 
 # One process: benchmarks among the slow tests measure.
 test-all: $(VENV)/ready
@@ -29,6 +30,10 @@ test-all: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(BIN)/tellegen bench clearing
+
+# Wheel, source archive, bill of materials and sums in dist/; KEY=FILE signs them (SECURITY.md).
+release: $(VENV)/ready
+	$(BIN)/python -m supply.release $(if $(KEY),--key $(KEY))
 
 # A locked install with hashes: uv where it can be had, else pip; the lock holds no addresses.
 $(VENV)/ready: requirements.lock pyproject.toml
@@ -49,4 +54,4 @@ lock: $(VENV)/ready
 	  --all-extras --group dev --group build pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf $(VENV) tellegen-demo
+	rm -rf $(VENV) tellegen-demo dist
