@@ -130,6 +130,17 @@ def exact_sum(values: ArrayLike) -> int:
     return int(array.sum(dtype=np.int64))
 
 
+def sums_at(size: int, place: IntArray, values: IntArray) -> IntArray:
+    """Sums of rows by their place, int64[size]; values so small that no sum wraps.
+
+    >>> sums_at(3, np.array([0, 2, 2]), np.array([1, 2, 3])).tolist()
+    [1, 0, 5]
+    """
+    total = np.zeros(size, dtype=np.int64)
+    np.add.at(total, place, values)
+    return total
+
+
 def tie_hash(context: str, members: ArrayLike) -> NDArray[np.uint64]:
     """A fair, reproducible order for ties: a hash of each member number, no two of which are equal.
 

@@ -51,6 +51,7 @@ COMMANDS = (
     "prices",
     "market_power",
     "registry",
+    "connections",
     "meters",
     "grid",
     "network",

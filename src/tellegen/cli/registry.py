@@ -1,4 +1,4 @@
-"""``tellegen registry``: certificates, admission and revocation, connections; each change is a record."""
+"""``tellegen registry``: certificates, admission and revocation; each change is a record."""
 
 from __future__ import annotations
 
@@ -6,60 +6,42 @@ import base64
 import binascii
 import csv
 import json
-import re
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tellegen.cli import app, errors
+from tellegen.cli import errors
+from tellegen.cli.connections import connection_fields, connection_words
+from tellegen.cli.shard import (
+    INT64_MAX,
+    AsJson,
+    Directory,
+    Server,
+    Simulation,
+    changing,
+    done,
+    now_s,
+    opened,
+    registry_app,
+    stamp,
+)
 from tellegen.errors import InputError
-from tellegen.units import MARKET_INTERVAL_S
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from tellegen.records import Connections, Table
     from tellegen.registry import Certificate, Identity, Request, Shard
 
-registry_app = typer.Typer(
-    help="Who and what is connected, and who may speak: certificates and connections, on record.", no_args_is_help=True
-)
-app.add_typer(registry_app, name="registry")
-
-Directory = Annotated[Path, typer.Argument(help="Directory of a shard.")]
 RequestFile = Annotated[Path, typer.Argument(help="Signing request (PKCS#10, PEM or DER).")]
 RoleName = Annotated[str, typer.Option("--role", help="meter, participant, head-end, gateway or witness.")]
 Number = Annotated[int | None, typer.Option(help="Serial of a meter, or number of a customer.")]
 Name = Annotated[str | None, typer.Option(help="Name of a head-end, gateway or witness.")]
 Days = Annotated[int, typer.Option(help="Days for which the certificate is valid.")]
 Out = Annotated[Path | None, typer.Option(help="File to write to.")]
-Server = Annotated[
-    str | None, typer.Option(help="Address of the shard's running intake, which then writes; nothing may run without.")
-]
-Simulation = Annotated[bool, typer.Option("--simulation", help="The shard is one made from a seed.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 _DAYS = 3650
-_INT64_MAX = 2**63 - 1
 _BULK_COLUMNS = ["number", "request"]
-
-
-@contextmanager
-def _opened(directory: Path, simulation: bool, *, write: bool = False) -> Iterator[Shard]:
-    """A shard, unless it is a simulation and nobody says so."""
-    from tellegen.registry import open_shard
-    from tellegen.registry.shard import require_earnest
-
-    with open_shard(directory, write=write) as shard:
-        require_earnest(shard.registrar.vault, directory, simulation)
-        yield shard
 
 
 @registry_app.command()
@@ -71,8 +53,8 @@ def init(
     """Make the directory of a shard: journal, vault, certificate authority."""
     from tellegen.registry import create_shard
 
-    create_shard(directory, origin, _now())
-    with _opened(directory, simulation=False) as shard:
+    create_shard(directory, origin, now_s())
+    with opened(directory, simulation=False) as shard:
         key = shard.journal.verifier.vkey
     if as_json:
         print(json.dumps({"directory": str(directory), "origin": origin, "verifier_key": key}, indent=2))
@@ -185,9 +167,9 @@ def enrol_many(
     def told(done: int) -> None:
         errors.print(f"tellegen registry: {done:,} requests", highlight=False)
 
-    with _opened(directory, simulation, write=True) as shard:
+    with opened(directory, simulation, write=True) as shard:
         admitted, refused = admit_many(
-            shard.registrar, _requests(file, role), shard.journal.time(_now()), days=days, progress=told
+            shard.registrar, _requests(file, role), shard.journal.time(now_s()), days=days, progress=told
         )
     if as_json:
         rows = [{"row": each.row, "refusal": each.refusal.name.lower(), "reason": each.reason} for each in refused]
@@ -197,84 +179,6 @@ def enrol_many(
         for each in refused:
             print(f"  row {each.row}: {each.reason}")
     sys.exit(1 if refused else 0)
-
-
-@registry_app.command("import")
-def import_connections(
-    directory: Directory,
-    file: Annotated[Path, typer.Argument(help="CSV of connections; `export` writes the same form.")],
-    server: Server = None,
-    as_json: AsJson = False,
-    simulation: Simulation = False,
-) -> None:
-    """Put connections and assets on record: all rows of a file, or none."""
-    from tellegen.intake.calendar import Calendar
-    from tellegen.intake.registry_changes import check_changes
-    from tellegen.records import RecordError
-    from tellegen.registry import RegistryError, read_csv
-
-    table = read_csv(file)
-    with _changing(directory, server, simulation) as shard:
-        now = shard.journal.time(_now())
-        try:
-            # what an intake would refuse is refused without one, too
-            rules = Calendar.of(shard.journal, shard.registrar.vault)
-            check_changes(table, shard.directory, now, rules.longest_meter_intervals)
-            reset = _reset(table, shard)
-            index = shard.registrar.connect(table, now)
-        except (RegistryError, RecordError) as error:
-            raise InputError(file, *_at_line(file, str(error))) from None
-        for name, rows in reset.items():
-            errors.print(f"tellegen: warning: {rows:,} rows say no {name}, and one stood: it stands no longer")
-        _done(shard, index, now, {"rows": len(table)}, f"{len(table):,} connections and assets", as_json=as_json)
-
-
-def _reset(table: Connections, shard: Shard) -> dict[str, int]:
-    """How many rows leave a column at its default where it stood otherwise before, by column."""
-    from tellegen.records import Device
-    from tellegen.registry.assets import DEFAULTS
-
-    counts = dict.fromkeys(DEFAULTS, 0)
-    for device in Device:
-        new = table.take(table.device == device)
-        for name in DEFAULTS:
-            empty = new.take(~_is_said(getattr(new, name)))
-            before, _ = shard.directory.connections(empty.customer, empty.from_interval, device=device)
-            counts[name] += int(_is_said(getattr(before, name)).sum())
-    return {name: count for name, count in counts.items() if count}
-
-
-def _is_said(column: NDArray[Any]) -> NDArray[np.bool_]:
-    return column != column.dtype.type()  # type: ignore[no-any-return]
-
-
-def _at_line(file: Path, words: str) -> tuple[str, str]:
-    """Place and problem of a refused row, whose number counts from 0, as lines of its file count."""
-    found = re.match(r"row (\d+): ", words)
-    if not found:
-        return "rows", f"are not taken: {words}"
-    lines = [k for k, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1) if line.strip()]
-    return f"line {lines[int(found[1]) + 1]}:", words[found.end() :]
-
-
-@registry_app.command()
-def export(
-    directory: Directory,
-    file: Annotated[Path, typer.Argument(help="CSV file to write.")],
-    interval: Annotated[
-        int | None, typer.Option(min=0, max=_INT64_MAX, help="As they stand in this market interval; the latest else.")
-    ] = None,
-    simulation: Simulation = False,
-) -> None:
-    """Write connections and assets as CSV."""
-    from tellegen.records import Device
-    from tellegen.registry import write_csv
-
-    with _opened(directory, simulation) as shard:
-        everybody = shard.directory.customers()
-        tables = [shard.directory.connections(everybody, interval, device=device)[0] for device in Device]
-    write_csv(file, tables)
-    print(f"{file}: {sum(len(table) for table in tables):,} rows")
 
 
 @registry_app.command()
@@ -298,24 +202,24 @@ def revoke(
     reasons = {each.name.lower().replace("_", "-"): each for each in Reason}
     if reason not in reasons:
         raise InputError("command line", f"--reason {reason!r}", f"is none of {', '.join(reasons)}")
-    with _changing(directory, server, simulation) as shard:
-        now = shard.journal.time(_now())
+    with changing(directory, server, simulation) as shard:
+        now = shard.journal.time(now_s())
         standing = shard.directory.standing(identity.role, identity.number, identity.name, now)
         if standing is None:
             raise InputError(directory, str(identity), "is not admitted, so there is nothing to revoke")
         fingerprint = standing.admission.certificate_sha256[0].tobytes()
         at = now if since is None else int(since.replace(tzinfo=UTC).timestamp())
         index = shard.registrar.revoke(fingerprint, reasons[reason], now, at)
-        words = f"{identity}: certificate {fingerprint.hex()} is revoked from {_stamp(at)} on"
-        facts = {"identity": str(identity), "certificate_sha256": fingerprint.hex(), "since": _stamp(at)}
-        _done(shard, index, now, facts, words, as_json=as_json)
+        words = f"{identity}: certificate {fingerprint.hex()} is revoked from {stamp(at)} on"
+        facts = {"identity": str(identity), "certificate_sha256": fingerprint.hex(), "since": stamp(at)}
+        done(shard, index, now, facts, words, as_json=as_json)
 
 
 @registry_app.command("rotate-code")
 def rotate_code(
     directory: Directory,
-    meter: Annotated[int, typer.Option(min=0, max=_INT64_MAX, help="Serial of the meter.")],
-    from_counter: Annotated[int, typer.Option(min=0, max=_INT64_MAX, help="First message counter under the new key.")],
+    meter: Annotated[int, typer.Option(min=0, max=INT64_MAX, help="Serial of the meter.")],
+    from_counter: Annotated[int, typer.Option(min=0, max=INT64_MAX, help="First message counter under the new key.")],
     server: Server = None,
     as_json: AsJson = False,
     simulation: Simulation = False,
@@ -325,8 +229,8 @@ def rotate_code(
 
     from tellegen.records import KeyGenerations
 
-    with _changing(directory, server, simulation) as shard:
-        now = shard.journal.time(_now())
+    with changing(directory, server, simulation) as shard:
+        now = shard.journal.time(now_s())
         known = shard.directory.key_generations()
         generation = int(known.generation[known.meter == meter].max(initial=0)) + 1
         row = KeyGenerations(
@@ -335,7 +239,7 @@ def rotate_code(
         index = shard.registrar.rotate_codes(row, now)
         words = f"meter {meter}: code key of generation {generation} from counter {from_counter} on"
         facts = {"meter": meter, "generation": generation, "from_counter": from_counter}
-        _done(shard, index, now, facts, words, as_json=as_json)
+        done(shard, index, now, facts, words, as_json=as_json)
 
 
 @registry_app.command()
@@ -352,19 +256,13 @@ def show(
 
     if (role is None) == (customer is None):
         raise InputError("command line", "show", "needs either --role (with --number or --name) or --customer")
-    with _opened(directory, simulation) as shard:
+    with opened(directory, simulation) as shard:
         if customer is not None:
             facts = [
-                {"known_at": _stamp(known_at), **_fields(row)}
+                {"known_at": stamp(known_at), **connection_fields(row)}
                 for known_at, row in shard.directory.connection_history(customer)
             ]
-            lines = [
-                f"  {fact['device']:12s} {fact['asset']:>12}  feeder {fact['feeder'] or '-'}, node {fact['node']}, "
-                f"from interval {fact['from_interval']}, {fact['capacity_w']} W (import {fact['import_limit_w']}, "
-                f"export {fact['export_limit_w']}){_every(fact['reads_every'])}, "
-                f"{_credit(fact['credit'])}attested by {fact['attested_by'] or 'nobody'}, known {fact['known_at']}"
-                for fact in facts
-            ]
+            lines = [connection_words(fact) for fact in facts]
             document: dict[str, Any] = {"customer": customer, "connections": facts}
             head = f"customer {customer}: {len(facts)} rows"
         else:
@@ -391,10 +289,10 @@ def list_identities(
     from tellegen.records import Role
 
     roles = list(Role) if role is None else [_role(role)]
-    with _opened(directory, simulation) as shard:
-        now = shard.journal.time(_now())
+    with opened(directory, simulation) as shard:
+        now = shard.journal.time(now_s())
         rows = [
-            {"identity": str(identity), "status": _status(shard, identity, now), "admitted": _stamp(known_at)}
+            {"identity": str(identity), "status": _status(shard, identity, now), "admitted": stamp(known_at)}
             for each in roles
             for identity, known_at in shard.directory.identities(each)
         ]
@@ -413,8 +311,8 @@ def crl(
 ) -> None:
     """The list of revoked certificates (CRL, PEM), signed now."""
 
-    with _opened(directory, simulation) as shard:
-        text = shard.registrar.revocation_list(_now())
+    with opened(directory, simulation) as shard:
+        text = shard.registrar.revocation_list(now_s())
     if out is None:
         print(text, end="")
     else:
@@ -434,7 +332,7 @@ def prove(
     from tellegen.intake.meter_proofs import prove_reading
     from tellegen.journal.storage import write_private
 
-    with _opened(directory, simulation) as shard:
+    with opened(directory, simulation) as shard:
         document = prove_reading(shard, meter, interval)
     if out is None:
         print(document)
@@ -476,8 +374,8 @@ def _admit(
     vouched: bool,
     as_json: bool,
 ) -> None:
-    with _changing(directory, server, simulation) as shard:
-        now = shard.journal.time(_now())
+    with changing(directory, server, simulation) as shard:
+        now = shard.journal.time(now_s())
         index, issued, refused = shard.registrar.admit([asked], now, vouched=vouched, days=days)
         if index is None:
             raise InputError(csr, "request", f"is not taken: {refused[0].reason}")
@@ -485,38 +383,7 @@ def _admit(
         file.write_text(issued[0].pem + shard.registrar.authority.issuing_pem)
         facts = {**_certificate(shard, issued[0]), "identity": str(asked.identity), "file": str(file)}
         words = f"{asked.identity}: certificate in {file}, LFDI {issued[0].lfdi}"
-        _done(shard, index, now, facts, words, as_json=as_json)
-
-
-@contextmanager
-def _changing(directory: Path, server: str | None, simulation: bool) -> Iterator[Shard]:
-    """A shard whose registrar puts changes on record: here, or through the intake that runs."""
-    from tellegen.registry import SIGNING_PURPOSE
-    from tellegen.service.live_changes import hand_in
-
-    with _opened(directory, simulation, write=server is None) as shard:
-        if server is None:
-            yield shard
-            return
-        key = shard.registrar.vault.purpose_key(SIGNING_PURPOSE)
-
-        def put(table: Table, known_at: int) -> int:
-            return hand_in(server, shard.journal.verifier.vkey, table, key, known_at, time.time_ns())
-
-        yield replace(shard, registrar=replace(shard.registrar, hand_in=put))
-
-
-def _done(shard: Shard, index: int, now: int, facts: dict[str, Any], words: str, *, as_json: bool) -> None:
-    """Make it durable, then show the receipt."""
-    if shard.registrar.hand_in is None:
-        shard.journal.commit(now)
-    else:
-        shard.journal.refresh()
-    receipt = shard.journal.receipt(index)
-    if as_json:
-        print(json.dumps({**facts, "entry": index, "receipt": receipt}, indent=2))
-    else:
-        print(f"{words}\non record as entry {index}:\n\n{receipt}", end="")
+        done(shard, index, now, facts, words, as_json=as_json)
 
 
 def _requests(file: Path, role: str) -> Iterator[Request]:
@@ -543,10 +410,10 @@ def _requests(file: Path, role: str) -> Iterator[Request]:
 def _certificate(shard: Shard, certificate: Certificate) -> dict[str, Any]:
     """A certificate as it stands now."""
     identity = certificate.identity
-    standing = shard.directory.standing(identity.role, identity.number, identity.name, _now())
+    standing = shard.directory.standing(identity.role, identity.number, identity.name, now_s())
     revoked = shard.directory.revoked().get(certificate.fingerprint)
     if revoked:
-        status = f"revoked {_stamp(min(revoked)[0])}"
+        status = f"revoked {stamp(min(revoked)[0])}"
     elif standing is None or standing.admission.certificate_sha256[0].tobytes() != certificate.fingerprint:
         status = "replaced" if standing is not None else "not on record"
     else:
@@ -556,8 +423,8 @@ def _certificate(shard: Shard, certificate: Certificate) -> dict[str, Any]:
         "serial": f"{certificate.serial:x}",
         "sha256": certificate.fingerprint.hex(),
         "lfdi": certificate.lfdi,
-        "valid_from": _stamp(certificate.valid_from),
-        "valid_until": _stamp(certificate.valid_until),
+        "valid_from": stamp(certificate.valid_from),
+        "valid_until": stamp(certificate.valid_until),
     }
 
 
@@ -566,26 +433,6 @@ def _status(shard: Shard, identity: Identity, now: int) -> str:
     if standing is None:
         return "not yet"
     return "revoked or expired" if standing.refusal else "counts"
-
-
-def _fields(row: Connections) -> dict[str, Any]:
-    from tellegen.records import Device
-    from tellegen.registry.assets import COLUMNS
-
-    fields: dict[str, Any] = dict(zip(COLUMNS, row.rows().tolist()[0], strict=True))
-    return fields | {
-        "device": Device(fields["device"]).name.lower(),
-        "feeder": fields["feeder"].decode("ascii"),
-        "attested_by": fields["attested_by"].decode("ascii"),
-    }
-
-
-def _every(intervals: int) -> str:
-    return f", read every {intervals * MARKET_INTERVAL_S // 60} minutes" if intervals > 1 else ""
-
-
-def _credit(limit: int) -> str:
-    return "" if limit == 0 else "no credit, " if limit < 0 else f"credit {limit}, "
 
 
 def _role(title: str) -> Any:
@@ -611,11 +458,3 @@ def _identity(role: str, number: int | None, name: str | None) -> Identity:
         raise InputError(
             "command line", f"--role {role}", f"with its --number or --name will not do: {error}"
         ) from None
-
-
-def _now() -> int:
-    return int(datetime.now(tz=UTC).timestamp())
-
-
-def _stamp(seconds: int) -> str:
-    return f"{datetime.fromtimestamp(seconds, tz=UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -14,7 +14,7 @@ from tellegen.market.facts import requires_reserve
 from tellegen.operations.devices import Devices, key_of
 from tellegen.records import OPERATOR, Device, Orders, Product, Refusal, Side
 from tellegen.rules.price_run import PriceRun
-from tellegen.units import IntArray
+from tellegen.units import IntArray, sums_at
 
 QUANTITY_MAX_W = 10**9
 """So much of an order is counted, far beyond what any device can do: so sums and reactive power stay whole numbers."""
@@ -89,7 +89,7 @@ def refusals(
         if limits.capacity_w is not None:
             for side in (Side.BUY, Side.SELL):
                 rows = np.flatnonzero(mine & (orders.product == Product.ENERGY) & (orders.side == side))
-                total = _sums(customer.size, inside[rows], orders.quantity_w[rows])
+                total = sums_at(customer.size, inside[rows], orders.quantity_w[rows])
                 refusal[(total > limits.capacity_w)[inside] & ~operator] = Refusal.BEYOND_CONNECTION
     bad = beyond_price_limits(orders, floor_micros, cap_micros)
     if not own.all():
@@ -130,16 +130,9 @@ def _beyond_devices(orders: Orders, limits: Limits, devices: Devices, inside: In
         (counted, orders.product == each, import_w + export_w) for each in (Product.RESERVE_UP, Product.RESERVE_DOWN)
     ]
     for quantity, rows, bound in asked:
-        total = _sums(asset.max(initial=0) + 1, asset[rows], quantity[rows])
+        total = sums_at(asset.max(initial=0) + 1, asset[rows], quantity[rows])
         refusal[(total[asset] > bound) & (refusal == Refusal.NONE)] = Refusal.BEYOND_DEVICE
     return refusal
-
-
-def _sums(size: int, place: IntArray, values: IntArray) -> IntArray:
-    """Sums of rows by place."""
-    total = np.zeros(size, dtype=np.int64)
-    np.add.at(total, place, values)
-    return total
 
 
 def beyond_price_limits(orders: Orders, floor_micros: int, cap_micros: int) -> NDArray[np.bool_]:

@@ -26,7 +26,7 @@ from tellegen.operations.positions import Position, parties_of
 from tellegen.operations.topology import Connected
 from tellegen.records import Orders, Product, Side
 from tellegen.rules.credit import CreditRule
-from tellegen.units import INTERVALS_PER_HOUR, NANOS, IntArray
+from tellegen.units import INTERVALS_PER_HOUR, NANOS, IntArray, sums_at
 
 NO_CREDIT = -1
 """In the registry's column: the account may owe nothing. 0: as much as the rulebook says."""
@@ -55,7 +55,7 @@ class Exposure:
             wh = np.abs(position.wh[open_from:, 0]).sum(axis=0)
             found.append((parties_of(position.party)[0], wh * rule.price_micros))
         number, place = np.unique(np.concatenate([who for who, _ in found]), return_inverse=True)
-        return cls(number, _sums(number.size, place, np.concatenate([nanos for _, nanos in found])))
+        return cls(number, sums_at(number.size, place, np.concatenate([nanos for _, nanos in found])))
 
     def at(self, customer: IntArray) -> IntArray:
         """Of customers, int64[n]; 0 for who is not known."""
@@ -144,12 +144,6 @@ def beyond_credit(credit: Credit, customer: IntArray, books: Sequence[tuple[Orde
         cost = cost_of(orders, intervals, credit.price_micros)
         at = np.searchsorted(customer, orders.customer)
         sides = [np.where(orders.side == side, cost, 0) for side in Side]
-        exact += np.maximum(*(_sums(customer.size, at, each) for each in sides))
+        exact += np.maximum(*(sums_at(customer.size, at, each) for each in sides))
         about += np.maximum(*(np.bincount(at, weights=each, minlength=customer.size) for each in sides))
     return np.asarray((about > _SUM_MAX) | ((exact > 0) & (exact > credit.room_nanos)))
-
-
-def _sums(size: int, place: IntArray, values: IntArray) -> IntArray:
-    total = np.zeros(size, dtype=np.int64)
-    np.add.at(total, place, values)
-    return total

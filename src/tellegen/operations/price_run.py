@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tellegen.operations.awarded import MW_PER_W, AwardedPower, SpanAwards
 from tellegen.records import Device, Energy, Orders, Product, Quality, Side
 from tellegen.rules.price_run import PriceRun
-from tellegen.units import INTERVALS_PER_HOUR, MICROS, IntArray
+from tellegen.units import INTERVALS_PER_HOUR, MICROS, IntArray, sums_at
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,13 +100,13 @@ def run_orders(
     if rules.fills:
         filled = _filled(orders, at, np.where(meant, award, 0), size_w)
         filled[~priced] = 0  # as inflexible as all the rest
-    fixed_w = metered.net_w - _sums(at, filled * orders.side, metered)
+    fixed_w = metered.net_w - sums_at(metered.customer.size, at, filled * orders.side)
     with_energy = filled * orders.side * orders.var_per_kw // MW_PER_W
     filled_var, reactive = np.zeros((2, len(orders)), dtype=np.int64)
     if rules.reactive_stays:
         filled_var = _reactive(orders, at, award, awarded, metered, rules)
         reactive = np.minimum(filled_var + filled_var * rules.reactive_more_ppm // MICROS, orders.quantity_w)
-    fixed_var = metered.net_var - _sums(at, with_energy + filled_var * orders.side, metered)
+    fixed_var = metered.net_var - sums_at(metered.customer.size, at, with_energy + filled_var * orders.side)
 
     # what the gate awarded in part was its margin; where that now lies a little further on, it still is
     grown = np.where(award < orders.quantity_w, filled * rules.growth_ppm // MICROS, 0)
@@ -127,7 +127,7 @@ def run_orders(
         for side, room in room_w:
             mine, room_left = np.where(orders.side == side, open_w, 0), np.maximum(room, 0)
             sure = _filled(orders, at, np.where(vouched, mine, 0), room_left)
-            room_left = np.minimum(room_left - _sums(at, sure, metered), shown_w)
+            room_left = np.minimum(room_left - sums_at(metered.customer.size, at, sure), shown_w)
             relief += sure + _filled(orders, at, np.where(vouched, 0, mine), np.maximum(room_left, 0))
 
     return Orders.concat(
@@ -161,13 +161,6 @@ def _reactive(
         ),
         start=np.zeros(len(orders), dtype=np.int64),
     )
-
-
-def _sums(at: IntArray, values: IntArray, metered: MeteredPower) -> IntArray:
-    """Sums of rows by customer."""
-    total = np.zeros(metered.customer.size, dtype=np.int64)
-    np.add.at(total, at, values)
-    return total
 
 
 def _filled(orders: Orders, at: IntArray, most: IntArray, size: IntArray) -> IntArray:

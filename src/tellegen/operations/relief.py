@@ -18,7 +18,7 @@ from tellegen.operations.devices import Devices
 from tellegen.operations.price_run import MeteredPower
 from tellegen.records import Device, Orders, Product, Side
 from tellegen.rules.price_run import PriceRun
-from tellegen.units import MICROS, IntArray
+from tellegen.units import MICROS, IntArray, sums_at
 
 STORES = (Device.BATTERY, Device.VEHICLE)
 """Devices whose energy can be sold later as well."""
@@ -92,13 +92,13 @@ def idle(
     rows = np.flatnonzero(np.isin(orders.customer, customer) & (orders.product == Product.ENERGY))
     orders = orders.take(rows)
     offers, row = sells(orders), devices.row_of(orders)
-    offered = _sums(most.size, row[offers & (row >= 0)], orders.quantity_w[offers & (row >= 0)])
+    offered = sums_at(most.size, row[offers & (row >= 0)], orders.quantity_w[offers & (row >= 0)])
     seen = roof & (offered > 0)
     share_ppm = int(np.median(offered[seen] * MICROS // most[seen])) if seen.any() else 0
     left = np.maximum(np.where(roof, most * share_ppm // MICROS * ROOF_PPM // MICROS, most) - offered, 0)
     drawn = (orders.side == Side.BUY) & (orders.price_taker != 0)
     signed = np.where(offers, -orders.quantity_w, np.where(drawn, orders.quantity_w, 0))
-    room = known.export_w + _sums(customer.size, np.searchsorted(customer, orders.customer), signed)
+    room = known.export_w + sums_at(customer.size, np.searchsorted(customer, orders.customer), signed)
     at = np.searchsorted(customer, devices.customer)
     before = np.cumsum(left) - left  # devices of a home lie together
     before -= before[np.searchsorted(devices.customer, devices.customer)]
@@ -129,13 +129,6 @@ def undelivered(
     stored = sells(orders) & np.isin(orders.device, STORES)
     stores = np.isin(metered.customer, orders.customer[stored])
     return _idle(metered.customer, metered.node, stores, short, known, root_price_micros, test)
-
-
-def _sums(size: int, place: IntArray, values: IntArray) -> IntArray:
-    """Sums of rows by place."""
-    total = np.zeros(size, dtype=np.int64)
-    np.add.at(total, place, values)
-    return total
 
 
 def _idle(
