@@ -26,6 +26,7 @@ HOUSE = [
     "registry",
     "books",
     "privacy",
+    "custody",
     "journal",
     "records",
     "units",

@@ -61,12 +61,12 @@ def test_a_head_end_is_admitted_rotated_and_revoked_on_record(
     answer = tellegen("registry", "enrol", shard, key("one"), *who)
     assert answer.status == 0
     assert answer.out.startswith(f"head-end NORTH: certificate in {tmp_path / 'one.pem'}, LFDI ")
-    assert "on record as entry 0:\n\nc2sp.org/tlog-proof@v1\nextra " in answer.out
+    assert "on record as entry 2:\n\nc2sp.org/tlog-proof@v1\nextra " in answer.out
     assert stat.S_IMODE((tmp_path / "one.key").stat().st_mode) == 0o600
     new = key("two", "--replaces", tmp_path / "one.key", "--origin", "city.example/north", *who)
     endorsement = ("--endorsement", tmp_path / "two.endorsement")
     rotated = json.loads(tellegen("registry", "rotate", shard, new, *who, *endorsement, "--json").out)
-    assert rotated["entry"] == 1
+    assert rotated["entry"] == 4
     revoked = tellegen("registry", "revoke", shard, *who, "--reason", "key-compromise", "--json")
     assert json.loads(revoked.out)["certificate_sha256"] == rotated["sha256"]
     shown = json.loads(tellegen("registry", "show", shard, *who, "--json").out)
@@ -75,8 +75,8 @@ def test_a_head_end_is_admitted_rotated_and_revoked_on_record(
     assert "BEGIN X509 CRL" in tellegen("registry", "crl", shard).out
     with open_shard(shard) as opened:
         receipt = json.loads(revoked.out)["receipt"]
-        entry = opened.journal.entries()[2].to_bytes()
-        assert check_receipt(receipt, entry, opened.journal.verifier.vkey).index == 2
+        entry = opened.journal.entries()[5].to_bytes()
+        assert check_receipt(receipt, entry, opened.journal.verifier.vkey).index == 5
 
 
 def test_a_new_key_that_the_old_one_did_not_endorse_is_refused(

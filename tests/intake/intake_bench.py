@@ -17,7 +17,7 @@ from tellegen.intake.sent import SentBids, SentReadings
 from tellegen.journal.clock import RecordClock
 from tellegen.metering import DeviceCodes
 from tellegen.records import Connections, Readings, Route, Statement, Table
-from tellegen.registry.shard import SIGNING_PURPOSE
+from tellegen.registry.registrar import REGISTRAR_PURPOSE
 from tellegen.simulation.batches import SignedBatch, bids_batch, bids_of, readings_batch, readings_of
 from tellegen.simulation.shard import ShardKeys
 
@@ -79,10 +79,10 @@ def refused(batch: Callable[[], object]) -> RefusedBatchError:
 
 
 def change(bench: Bench, table: Table, sequence: int, key: bytes | None = None) -> Taken:
-    """What the operator hands in while the intake runs; the same again is the same to the byte."""
+    """What the registrar hands in while the intake runs; the same again is the same to the byte."""
     body = SentChanges(table, nonce=bytes(range(NONCE_BYTES))).to_bytes()
     statement = Statement.of(bench.keys.origin, Route.ADMISSIONS, REGISTRAR, "", "", FIRST + 10, sequence, body)
-    seed = bench.intake.vault.purpose_key(SIGNING_PURPOSE) if key is None else key
+    seed = bench.intake.vault.role_key(REGISTRAR_PURPOSE) if key is None else key
     signature = SigningKey(seed).sign(statement.to_bytes()).signature
     taken = bench.intake.take(statement, signature, lambda: SentChanges.from_bytes(body))
     bench.intake.commit()

@@ -281,7 +281,7 @@ def test_a_shard_with_a_name_that_will_not_do_leaves_nothing_behind(tmp_path: Pa
 def test_a_shard_whose_root_certificate_is_not_its_own_is_not_opened(shard: Shard) -> None:
     other = Authority(ORIGIN, bytes(32), bytes(32), NOW)
     (shard.path / "registry" / "root.pem").write_text(other.root_pem)
-    with pytest.raises(RegistryError, match="not the certificate of this vault"), open_shard(shard.path):
+    with pytest.raises(RegistryError, match="not the root certificate on record"), open_shard(shard.path):
         pass
 
 

@@ -12,7 +12,7 @@ from tellegen.privacy import Vault
 from tellegen.records import Admissions, Header, Revocations, Role, Route, SealedBatch, Statement, Table, tree_root
 from tellegen.verify import RefusedError, Report, verify_directory, verify_evidence
 
-ORIGIN = "example.org/shard"
+ORIGIN = "simulated/example.org/shard"  # whose identities nobody certifies
 ABOUT = {"feeder": "F1", "intervals": 1, "source": "operator"}
 HEAD_END, OTHER = SigningKey(b"h" * 32), SigningKey(b"o" * 32)
 

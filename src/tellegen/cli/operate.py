@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tellegen.cli import app, errors
+from tellegen.cli.vault import openness, say_if_open
 
 if TYPE_CHECKING:
     from tellegen.operations.clock import Clock
@@ -72,6 +73,8 @@ def init(
     print(f"  first day    {made.first_day}; its day-ahead gate closes at {begins}")
     print(f"  keys         {made.keys_made} private keys in {directory / 'keys'}: hand them over, then remove them")
     print(f"  prices       {directory / 'prices.csv'}: append to it while the shard is operated; {made.price_proof}")
+    print(f"  authority    {directory / 'vault' / 'authority'}: take it off this machine; then give --authority")
+    print(f"  vault        {openness(directory)}")
     print(f"  next         tellegen operate {directory}")
     for warning in made.warnings:
         errors.print(f"tellegen: warning: {warning}")
@@ -116,6 +119,8 @@ def operate(
 
     files = ShardFiles(directory)
     with sole_operator(directory), _stopped_by_signals() as stop, Progress(directory) as progress:
+        if not simulation:
+            say_if_open(directory)
         if accept_clock:
             say_clock_is_right(directory, accept_clock)
         standing = read_standing(directory)

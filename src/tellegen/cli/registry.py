@@ -20,6 +20,7 @@ from tellegen.cli.shard import (
     INT64_MAX,
     AsJson,
     Directory,
+    Offline,
     Server,
     Simulation,
     changing,
@@ -29,6 +30,7 @@ from tellegen.cli.shard import (
     registry_app,
     stamp,
 )
+from tellegen.cli.vault import openness
 from tellegen.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Make the directory of a shard: journal, vault, certificate authority."""
+    from tellegen.custody.roles import AUTHORITY
     from tellegen.registry import create_shard
 
     create_shard(directory, origin, now_s())
@@ -62,6 +65,8 @@ def init(
     print(f"{directory}: shard {origin}")
     print(f"  verifier key      {key}")
     print(f"  root certificate  {directory / 'registry' / 'root.pem'}")
+    print(f"  authority         {directory / 'vault' / AUTHORITY}: take it off this machine; then give --authority")
+    print(f"  vault             {openness(directory)}")
 
 
 @registry_app.command()
@@ -113,6 +118,7 @@ def enrol(
     out: Out = None,
     server: Server = None,
     as_json: AsJson = False,
+    authority: Offline = None,
     simulation: Simulation = False,
 ) -> None:
     """Certify a key as somebody's, and put the admission on record; the operator vouches for it."""
@@ -120,7 +126,7 @@ def enrol(
 
     identity = _identity(role, number, name)
     asked = Request(identity, csr.read_bytes())
-    _admit(directory, asked, csr, days, out, server, simulation, vouched=True, as_json=as_json)
+    _admit(directory, asked, csr, days, out, server, simulation, authority, vouched=True, as_json=as_json)
 
 
 @registry_app.command()
@@ -137,6 +143,7 @@ def rotate(
     out: Out = None,
     server: Server = None,
     as_json: AsJson = False,
+    authority: Offline = None,
     simulation: Simulation = False,
 ) -> None:
     """Put a new key in the place of an old one, from now on; what the old key signed before stays good."""
@@ -149,7 +156,8 @@ def rotate(
         except binascii.Error:
             raise InputError(endorsement, "file", "is not an endorsement; `request --replaces` makes one") from None
     asked = Request(_identity(role, number, name), csr.read_bytes(), signature)
-    _admit(directory, asked, csr, days, out, server, simulation, vouched=endorsement is None, as_json=as_json)
+    vouched = endorsement is None
+    _admit(directory, asked, csr, days, out, server, simulation, authority, vouched=vouched, as_json=as_json)
 
 
 @registry_app.command("enrol-many")
@@ -159,6 +167,7 @@ def enrol_many(
     role: RoleName,
     days: Days = _DAYS,
     as_json: AsJson = False,
+    authority: Offline = None,
     simulation: Simulation = False,
 ) -> None:
     """Certify many meters or participants on every core; the same command finishes what was interrupted."""
@@ -167,7 +176,7 @@ def enrol_many(
     def told(done: int) -> None:
         errors.print(f"tellegen registry: {done:,} requests", highlight=False)
 
-    with opened(directory, simulation, write=True) as shard:
+    with opened(directory, simulation, write=True, authority=authority) as shard:
         admitted, refused = admit_many(
             shard.registrar, _requests(file, role), shard.journal.time(now_s()), days=days, progress=told
         )
@@ -222,6 +231,7 @@ def rotate_code(
     from_counter: Annotated[int, typer.Option(min=0, max=INT64_MAX, help="First message counter under the new key.")],
     server: Server = None,
     as_json: AsJson = False,
+    authority: Offline = None,
     simulation: Simulation = False,
 ) -> None:
     """A meter codes its readings under a new key from a counter on; late readings below it stay good."""
@@ -229,10 +239,9 @@ def rotate_code(
 
     from tellegen.records import KeyGenerations
 
-    with changing(directory, server, simulation) as shard:
+    with changing(directory, server, simulation, authority) as shard:
         now = shard.journal.time(now_s())
-        known = shard.directory.key_generations()
-        generation = int(known.generation[known.meter == meter].max(initial=0)) + 1
+        generation = int(shard.registrar.next_generations([meter])[0])
         row = KeyGenerations(
             meter=np.array([meter]), generation=np.array([generation]), from_counter=np.array([from_counter])
         )
@@ -307,11 +316,12 @@ def list_identities(
 def crl(
     directory: Directory,
     out: Out = None,
+    authority: Offline = None,
     simulation: Simulation = False,
 ) -> None:
     """The list of revoked certificates (CRL, PEM), signed now."""
 
-    with opened(directory, simulation) as shard:
+    with opened(directory, simulation, authority=authority) as shard:
         text = shard.registrar.revocation_list(now_s())
     if out is None:
         print(text, end="")
@@ -370,17 +380,18 @@ def _admit(
     out: Path | None,
     server: str | None,
     simulation: bool,
+    authority: Path | None,
     *,
     vouched: bool,
     as_json: bool,
 ) -> None:
-    with changing(directory, server, simulation) as shard:
+    with changing(directory, server, simulation, authority) as shard:
         now = shard.journal.time(now_s())
         index, issued, refused = shard.registrar.admit([asked], now, vouched=vouched, days=days)
         if index is None:
             raise InputError(csr, "request", f"is not taken: {refused[0].reason}")
         file = out or csr.with_suffix(".pem")
-        file.write_text(issued[0].pem + shard.registrar.authority.issuing_pem)
+        file.write_text(issued[0].pem + shard.registrar.authorities.newest.issuing_pem)
         facts = {**_certificate(shard, issued[0]), "identity": str(asked.identity), "file": str(file)}
         words = f"{asked.identity}: certificate in {file}, LFDI {issued[0].lfdi}"
         done(shard, index, now, facts, words, as_json=as_json)

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from tellegen.cli import app
+from tellegen.cli.vault import say_if_open
 from tellegen.errors import InputError
 
 _NEEDED = ("uvicorn", "httptools", "msgspec")
@@ -48,6 +49,10 @@ def serve(
         str,
         typer.Option(metavar="NAME", help="You say that the clock is right although the record says otherwise."),
     ] = "",
+    signer: Annotated[
+        Path | None,
+        typer.Option(help="Socket of `tellegen vault signer`, which signs checkpoints; else one is started."),
+    ] = None,
     pace: Annotated[
         str | None, typer.Option(hidden=True, help="Time for trials (`operate --accelerate`, `bench city`).")
     ] = None,
@@ -84,11 +89,17 @@ def serve(
     # not on the command line, where everybody on the machine could read it
     broker = None if mqtt is None else Broker.of(mqtt, os.environ.get("TELLEGEN_MQTT_PASSWORD"))
     options = ServerOptions(
-        host, port, cert, key, connections, body_seconds, limits, broker, accept_clock, simulation, time
+        host, port, cert, key, connections, body_seconds, limits, broker, accept_clock, simulation, time, signer
     )
     if tied:
         threading.Thread(target=_end_with_input, daemon=True).start()
-    serve_intake(directory, options, lambda address: print(f"tellegen serves {directory} at {address}", flush=True))
+
+    def ready(address: str) -> None:
+        print(f"tellegen serves {directory} at {address}", flush=True)
+        if not (simulation or tied):  # whose keys protect nothing; whose operator has said so
+            say_if_open(directory)
+
+    serve_intake(directory, options, ready)
 
 
 def _end_with_input() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +15,7 @@ import typer
 from tellegen.cli import app
 
 if TYPE_CHECKING:
-    from tellegen.records import Table
+    from tellegen.records import Statement
     from tellegen.registry import Shard
 
 registry_app = typer.Typer(
@@ -29,35 +28,36 @@ Server = Annotated[
     str | None, typer.Option(help="Address of the shard's running intake, which then writes; nothing may run without.")
 ]
 Simulation = Annotated[bool, typer.Option("--simulation", help="The shard is one made from a seed.")]
+Offline = Annotated[
+    Path | None, typer.Option("--authority", help="Folder of the authority's keys, where it is kept off the machine.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 INT64_MAX = 2**63 - 1
 
 
 @contextmanager
-def opened(directory: Path, simulation: bool, *, write: bool = False) -> Iterator[Shard]:
-    """A shard, unless it is a simulation and nobody says so."""
+def opened(directory: Path, simulation: bool, *, write: bool = False, authority: Path | None = None) -> Iterator[Shard]:
+    """A shard, unless it is a simulation and nobody says so; `authority`: where its keys are, off the machine."""
     from tellegen.registry import open_shard
     from tellegen.registry.shard import require_earnest
 
-    with open_shard(directory, write=write) as shard:
+    with open_shard(directory, write=write, authority=authority) as shard:
         require_earnest(shard.registrar.vault, directory, simulation)
         yield shard
 
 
 @contextmanager
-def changing(directory: Path, server: str | None, simulation: bool) -> Iterator[Shard]:
+def changing(directory: Path, server: str | None, simulation: bool, authority: Path | None = None) -> Iterator[Shard]:
     """A shard whose registrar puts changes on record: here, or through the intake that runs."""
-    from tellegen.registry import SIGNING_PURPOSE
     from tellegen.service.live_changes import hand_in
 
-    with opened(directory, simulation, write=server is None) as shard:
+    with opened(directory, simulation, write=server is None, authority=authority) as shard:
         if server is None:
             yield shard
             return
-        key = shard.registrar.vault.purpose_key(SIGNING_PURPOSE)
 
-        def put(table: Table, known_at: int) -> int:
-            return hand_in(server, shard.journal.verifier.vkey, table, key, known_at, time.time_ns())
+        def put(statement: Statement, signature: bytes, body: bytes) -> int:
+            return hand_in(server, shard.journal.verifier.vkey, statement, signature, body)
 
         yield replace(shard, registrar=replace(shard.registrar, hand_in=put))
 

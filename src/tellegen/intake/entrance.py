@@ -17,7 +17,8 @@ from tellegen.journal.clock import RecordClock
 from tellegen.metering.daily import INTERVALS_PER_DAY
 from tellegen.records import RecordError, Refusal, Route, Statement
 from tellegen.records.market import DAY_AHEAD, MARKETS
-from tellegen.registry import NotAdmittedError
+from tellegen.registry import NotAdmittedError, RegistryError
+from tellegen.registry.authority_record import Authorities
 from tellegen.registry.directory import Directory
 from tellegen.units import MARKET_INTERVAL_S
 
@@ -29,13 +30,21 @@ class Entrance:
 
     Parameters
     ----------
-    verifier : the shard's: its name is part of whatever is signed for it, and its key is the registrar's.
+    verifier : the shard's: its name is part of whatever is signed for it.
     limits, clock, calendar, directory : of the intake.
+    authorities : who certifies, and who is the registrar, by the record.
     """
 
     def __init__(
-        self, verifier: NoteVerifier, limits: IntakeLimits, clock: RecordClock, calendar: Calendar, directory: Directory
+        self,
+        verifier: NoteVerifier,
+        limits: IntakeLimits,
+        clock: RecordClock,
+        calendar: Calendar,
+        directory: Directory,
+        authorities: Authorities,
     ) -> None:
+        self.authorities = authorities
         self._verifier, self._limits, self._clock = verifier, limits, clock
         self._calendar, self._directory = calendar, directory
         self._rates: dict[str, RowRate] = {}
@@ -47,12 +56,18 @@ class Entrance:
                 Reason.BAD_SIGNATURE, f"the batch is signed for '{statement.origin}', this is '{self._verifier.name}'"
             )
         if statement.route is Route.ADMISSIONS and statement.source == REGISTRAR:
-            key = self._verifier.public_key
+            key = self._registrar_key()
         elif statement.route is Route.ADMISSIONS:
             raise RefusedBatchError(Reason.UNKNOWN_SOURCE, f"source {statement.source!r} of admissions is not admitted")
         else:
             key = self._source_key(statement.source, now)
         check_signature(statement.to_bytes(), signature, key, statement.source)
+
+    def _registrar_key(self) -> bytes:
+        try:
+            return self.authorities.newest.registrar_key
+        except RegistryError as error:
+            raise RefusedBatchError(Reason.UNKNOWN_SOURCE, str(error)) from None
 
     def check_request(self, source: str, message: bytes, signature: bytes) -> None:
         """Whether a source that may hand in has signed a request of its own.

@@ -29,13 +29,13 @@ from tellegen.intake.row_checks import Places, refusals
 from tellegen.intake.sent import RowProblem, Sent, SentReadings
 from tellegen.intake.stages import Stages
 from tellegen.intake.submitted import ROW_KINDS, Submitted, statement_of
-from tellegen.journal import Journal, JournalError, height_for
+from tellegen.journal import Journal, JournalError, Signer, height_for
 from tellegen.journal.clock import STEP_MAX_S, RecordClock
 from tellegen.journal.database import SQLITE, Databases
 from tellegen.journal.storage import FILES, Storage
 from tellegen.metering import DeviceCodes
 from tellegen.privacy import Vault, VaultError
-from tellegen.privacy.recorder import start_clock
+from tellegen.privacy.recorder import Recorder, start_clock
 from tellegen.privacy.snapshots import KEPT, SnapshotFolder
 from tellegen.records import (
     Connections,
@@ -44,11 +44,12 @@ from tellegen.records import (
     RecordError,
     Refusal,
     Statement,
-    Table,
     Ticks,
 )
 from tellegen.registry import RegistryError
-from tellegen.registry.shard import METER_PURPOSE, SIGNING_PURPOSE
+from tellegen.registry.authority_record import Authorities
+from tellegen.registry.meter_keys import codes_purpose
+from tellegen.registry.shard import SIGNING_PURPOSE
 from tellegen.units import MARKET_INTERVAL_S
 
 _WHOLE_KINDS = (*ROW_KINDS, *TABLES)
@@ -106,7 +107,8 @@ class Intake:
         self.known, self._snapshots = known, snapshots
         self._codes, self._replay, self._calendar = codes, known.replay, calendar
         self.stages = Stages()
-        self._entrance = Entrance(journal.verifier, limits, clock, calendar, known.directory)
+        authorities = Authorities.of(Recorder(journal, vault, ""))
+        self._entrance = Entrance(journal.verifier, limits, clock, calendar, known.directory, authorities)
         self._recording, self._record = Recording(journal, vault), Submitted(journal, vault)
 
     @classmethod
@@ -119,6 +121,7 @@ class Intake:
         storage: Storage = FILES,
         databases: Databases = SQLITE,
         accept_clock: str = "",
+        signer: Signer | None = None,
     ) -> Intake:
         """Open a shard for writing, and fold its record: who may speak, and which counters have been seen.
 
@@ -128,6 +131,7 @@ class Intake:
         storage, databases : the disk of the journal, and of the vault.
         accept_clock : who says that the clock is right where it is too far from the newest entry; goes on record
             (`records.Clocks`), and time counts from there.
+        signer : signs checkpoints; None: this process does, with the key in the vault.
 
         Raises
         ------
@@ -138,7 +142,7 @@ class Intake:
         vault = Vault.open(path / "vault", databases=databases)
         try:
             height = height_for(len(vault.customers))
-            key = vault.purpose_key(SIGNING_PURPOSE)
+            key = vault.role_key(SIGNING_PURPOSE) if signer is None else signer
             journal = Journal.open(path, key, stretch_height=height, storage=storage)
         except BaseException:
             vault.close()
@@ -149,7 +153,9 @@ class Intake:
             known = Known.of(journal, vault, snapshots)
             meters = known.directory.meters_of(np.array(vault.customers, dtype=np.int64))
             generations = known.directory.key_generations()
-            codes = DeviceCodes(vault.purpose_key(METER_PURPOSE), meters[meters >= 0], generations)
+            codes = DeviceCodes(
+                lambda generation: vault.held_purpose_key(codes_purpose(generation)), meters[meters >= 0], generations
+            )
             intake = cls(journal, vault, known, codes, bounds, time, Calendar.of(journal, vault), snapshots)
             intake._finish(known.size)
         except BaseException:
@@ -192,7 +198,7 @@ class Intake:
         with self.stages("decode"):
             sent = self._entrance.decoded(decode)
         if isinstance(sent, SentChanges):
-            return self._change(sent.table, statement, signature, now)
+            return self._change(sent, statement, signature, now)
         self._entrance.check_rate(statement.source, sent.rows + len(sent.problems))
         places = Places.of(sent, statement, now, self.directory)
         known = places.connected
@@ -299,22 +305,24 @@ class Intake:
 
     # On to the record
 
-    def _change(self, table: Table, statement: Statement, signature: bytes, now: int) -> Taken:
+    def _change(self, sent: SentChanges, statement: Statement, signature: bytes, now: int) -> Taken:
         """Put a change of the registry on record; it holds for whatever is taken after it."""
+        table = sent.table
         try:
+            sent.check_certified(self.origin, self._entrance.authorities.newest.issuing_key)
             check_changes(table, self.directory, now, self._calendar.longest_meter_intervals)
             if isinstance(table, Connections):
                 self.vault.enrol(table.customer.tolist())
         except (RecordError, RegistryError, VaultError) as error:
             raise RefusedBatchError(Reason.NO_GOOD_ROW, f"nothing is changed: {error}") from None
         try:
-            entry, header = self._recording.change(table, statement, signature, now)
+            entries, header = self._recording.change(sent, statement, signature, now)
         except JournalError as error:
             raise unavailable(error) from error
         self.directory.apply(header, table)
         if isinstance(table, KeyGenerations):
             self._codes.rotate(table)
-        return Taken((entry,), len(table), ())
+        return Taken(entries, len(table), ())
 
     def _append(
         self, sent: Sent, refusal: NDArray[np.uint8], statement: Statement, signature: bytes, now: int

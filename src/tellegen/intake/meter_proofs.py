@@ -53,7 +53,7 @@ def prove_reading(shard: Shard, meter: int, interval: int) -> str:
     certificate = None if fingerprint is None else registrar.certificates.by_fingerprint(fingerprint)
     if certificate is None:
         raise MeteringError(f"the certificate of meter {meter} is not kept here; without it nobody can check a proof")
-    chain = [certificate.pem, registrar.authority.issuing_pem]
+    chain = [certificate.pem, registrar.authorities.issuer_pem(certificate.der)]
     return meter_proof(Readings.concat(parts), np.concatenate(intervals), interval, signed, chain)
 
 

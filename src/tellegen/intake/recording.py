@@ -9,6 +9,7 @@ from tellegen.intake.sent import Sent, SentBids, SentReadings, SentRoots
 from tellegen.journal import Journal
 from tellegen.privacy import Vault
 from tellegen.records import Header, Refusals, SealedBatch, Statement, Table
+from tellegen.registry.changes import SentChanges
 from tellegen.units import MARKET_INTERVAL_S
 
 SOURCE = "intake"
@@ -27,10 +28,19 @@ class Recording:
         batch = self._vault.seal(table, feeder="", interval=interval, intervals=1, source=SOURCE, known_at=now)
         return self._journal.append(batch)
 
-    def change(self, table: Table, statement: Statement, signature: bytes, now: int) -> tuple[int, Header]:
-        """Append a change of the registry; its entry and header."""
-        batch = self._seal(table, statement, statement.source, now, (), statement.evidence(signature))
-        return self._journal.append(batch), batch.header
+    def change(
+        self, sent: SentChanges, statement: Statement, signature: bytes, now: int
+    ) -> tuple[tuple[int, ...], Header]:
+        """Append a change of the registry, the authority's word for it before it; entries, and header of the last."""
+        said = statement.evidence(signature)
+        with self._journal.together():
+            before = (
+                ()
+                if sent.certification is None
+                else (self._journal.append(self._seal(sent.certification, statement, statement.source, now, (), said)),)
+            )
+            batch = self._seal(sent.table, statement, statement.source, now, (), said)
+            return (*before, self._journal.append(batch)), batch.header
 
     def sent(self, sent: Sent, statement: Statement, signature: bytes, now: int) -> tuple[int, ...]:
         """Append rows as they were sent; their entries, that of who signed them last."""

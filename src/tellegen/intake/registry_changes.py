@@ -1,14 +1,12 @@
 """Changes of the registry that reach a running intake: who is admitted or revoked, who hangs where.
 
-Only the operator makes them. It certifies offline, where its authority's keys are, and hands in what goes on record
-under its own key, the one that signs checkpoints; so the intake needs no authority.
+The registrar makes them, under a key of its own which the authority on record has certified; whom it admits, the
+authority itself has certified besides, offline. The intake has the key of neither.
 """
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,61 +15,14 @@ from tellegen.records import Admissions, Connections, KeyGenerations, RecordErro
 from tellegen.records.submission import PLATFORM_SOURCES
 from tellegen.registry import Directory, Reason
 from tellegen.registry.assets import check_connections
-from tellegen.registry.registrar import SOURCE
+from tellegen.registry.changes import NONCE_BYTES, REGISTRAR, TABLES, SentChanges
 
-REGISTRAR = SOURCE
-"""Source of these changes; no certificate makes anybody else it."""
-TABLES: dict[str, type[Table]] = {table.kind: table for table in (Admissions, Revocations, Connections, KeyGenerations)}
-"""What can be changed, by kind."""
-
+__all__ = ["NONCE_BYTES", "REGISTRAR", "TABLES", "SentChanges", "check_changes"]
 
 _UNWAITED = (
     "reads_every is longer than the rules wait for (longest_meter_minutes of [timetable]): it would always be missing; "
     "enact rules that wait, or install a meter that reads as often"
 )
-NONCE_BYTES = 32
-
-
-def _nonce() -> bytes:
-    return secrets.token_bytes(NONCE_BYTES)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SentChanges:
-    """A table of changes; all of its rows stand, or none.
-
-    The digest of the body stands in a public header. What a customer's rows may be can be guessed, so bytes that
-    nobody can guess stand before them; they are kept nowhere.
-    """
-
-    table: Table
-    nonce: bytes = field(default_factory=_nonce, repr=False)
-
-    @classmethod
-    def from_bytes(cls, body: bytes) -> SentChanges:
-        """Read a body: the kind of the table, a newline, the nonce, its canonical rows.
-
-        Raises
-        ------
-        RecordError : no such kind, no rows, or not a whole number of them.
-        """
-        kind, newline, rest = body.partition(b"\n")
-        table = TABLES.get(kind.decode("latin-1")) if newline else None
-        if table is None:
-            raise RecordError(f"it does not begin with one of {', '.join(TABLES)} and a newline")
-        sent = cls(table.from_bytes(rest[NONCE_BYTES:]), rest[:NONCE_BYTES])
-        if not sent.rows:
-            raise RecordError("it holds no rows")
-        return sent
-
-    def to_bytes(self) -> bytes:
-        """The body."""
-        return self.table.kind.encode() + b"\n" + self.nonce + self.table.rows().tobytes()
-
-    @property
-    def rows(self) -> int:
-        """Rows to be worked on."""
-        return len(self.table)
 
 
 def check_changes(table: Table, directory: Directory, known_at: int, longest: Callable[[int], int]) -> None:

@@ -23,7 +23,7 @@ from tellegen.journal.inspection import Problem, check, repair
 from tellegen.journal.journal import Journal
 from tellegen.journal.manifest import MANIFEST_NAME, published_files, write_manifest
 from tellegen.journal.merkle import MerkleTree, verify_consistency, verify_inclusion
-from tellegen.journal.note import JournalError, NoteSigner, NoteVerifier
+from tellegen.journal.note import JournalError, NoteSigner, NoteVerifier, Signer
 from tellegen.journal.payload import LivePayload, Payload, Segment, Stub
 from tellegen.journal.stretch import height_for
 from tellegen.journal.stubs import put_stubs
@@ -45,6 +45,7 @@ __all__ = [
     "Payload",
     "Problem",
     "Segment",
+    "Signer",
     "Stub",
     "Witness",
     "ask_witness",

@@ -42,7 +42,7 @@ from types import TracebackType
 from tellegen.journal.checkpoints import Checkpoint
 from tellegen.journal.files import ENTRY_BYTES_MAX, SEGMENT_BYTES_MAX, JournalFiles, read_verifier
 from tellegen.journal.merkle import entry_hash
-from tellegen.journal.note import JournalError, NoteSigner
+from tellegen.journal.note import JournalError, NoteSigner, Signer
 from tellegen.journal.payload import PAYLOAD_BYTES_MAX
 from tellegen.journal.reader import JournalReader
 from tellegen.journal.storage import FILES, Storage, replace_file
@@ -66,7 +66,7 @@ class Journal(JournalReader):
         cls,
         path: Path | str,
         origin: str,
-        signing_key: bytes,
+        signing_key: bytes | Signer,
         *,
         segment_bytes_max: int = SEGMENT_BYTES_MAX,
         stretch_height: int = STRETCH_HEIGHT,
@@ -78,7 +78,7 @@ class Journal(JournalReader):
         ----------
         path : directory of the run.
         origin : name of the log, also the name of its key; no spaces, no ``+``.
-        signing_key : 32-byte Ed25519 seed.
+        signing_key : 32-byte Ed25519 seed, or whoever signs with it.
 
         Raises
         ------
@@ -108,7 +108,7 @@ class Journal(JournalReader):
     def open(
         cls,
         path: Path | str,
-        signing_key: bytes | None = None,
+        signing_key: bytes | Signer | None = None,
         *,
         segment_bytes_max: int = SEGMENT_BYTES_MAX,
         stretch_height: int = STRETCH_HEIGHT,

@@ -11,6 +11,7 @@ import binascii
 import hashlib
 import re
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
@@ -29,12 +30,39 @@ class JournalError(TellegenError):
     """The journal on disk is not what it must be, or was asked for what it must not do."""
 
 
+class Signer(Protocol):
+    """An Ed25519 key that signs, wherever it is: in a process of its own, in a token, at a service."""
+
+    @property
+    def public_key(self) -> bytes:
+        """32 bytes."""
+
+    def sign(self, message: bytes) -> bytes:
+        """Signature, 64 bytes.
+
+        Raises
+        ------
+        TellegenError : it does not sign.
+        """
+
+
+class _SeedSigner:
+    """A key that is here."""
+
+    def __init__(self, seed: bytes) -> None:
+        self._key = SigningKey(seed)
+        self.public_key = bytes(self._key.verify_key)
+
+    def sign(self, message: bytes) -> bytes:
+        return self._key.sign(message).signature
+
+
 def key_id(name: str, algorithm: bytes, public_key: bytes) -> bytes:
     """The four bytes by which a signature line names its key."""
     return hashlib.sha256(name.encode() + b"\n" + algorithm + public_key).digest()[:4]
 
 
-def check_key(name: str, seed: bytes) -> None:
+def check_key(name: str, seed: bytes | Signer) -> None:
     """Refuse a key's name or seed that the format does not allow.
 
     Raises
@@ -43,7 +71,7 @@ def check_key(name: str, seed: bytes) -> None:
     """
     if not name or "+" in name or any(c.isspace() or ord(c) < 0x20 for c in name):
         raise JournalError(f"key name {name!r} must not be empty or contain spaces or '+'")
-    if len(seed) != 32:
+    if isinstance(seed, bytes) and len(seed) != 32:
         raise JournalError(f"an Ed25519 signing key is 32 bytes, not {len(seed)}")
 
 
@@ -160,7 +188,7 @@ class NoteVerifier:
 
 @dataclass(frozen=True, slots=True)
 class NoteSigner:
-    """A signing key under its name.
+    """A signing key under its name: its seed, or whoever signs with it.
 
     >>> signer = NoteSigner("example.org/feeder", bytes(32))
     >>> signer.verifier.open(signer.sign("hello\\n"))
@@ -168,17 +196,17 @@ class NoteSigner:
     """
 
     name: str
-    seed: bytes = field(repr=False)
-    _key: SigningKey = field(init=False, repr=False, compare=False)
+    seed: bytes | Signer = field(repr=False)
+    _key: Signer = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_key(self.name, self.seed)
-        object.__setattr__(self, "_key", SigningKey(self.seed))
+        object.__setattr__(self, "_key", _SeedSigner(self.seed) if isinstance(self.seed, bytes) else self.seed)
 
     @property
     def verifier(self) -> NoteVerifier:
         """The public half."""
-        return NoteVerifier(self.name, bytes(self._key.verify_key))
+        return NoteVerifier(self.name, self._key.public_key)
 
     def sign(self, text: str) -> str:
         """The note: text, blank line, signature line.
@@ -189,6 +217,11 @@ class NoteSigner:
         """
         if not text.endswith("\n") or _CONTROL.search(text):
             raise JournalError("a note's text must end in a newline and hold no control characters")
-        public_key = bytes(self._key.verify_key)
-        line = SignatureLine(self.name, key_id(self.name, ED25519, public_key), self._key.sign(text.encode()).signature)
+        try:
+            signature = self._key.sign(text.encode())
+        except JournalError:
+            raise
+        except TellegenError as error:
+            raise JournalError(str(error)) from None
+        line = SignatureLine(self.name, key_id(self.name, ED25519, self._key.public_key), signature)
         return f"{text}\n{line}"

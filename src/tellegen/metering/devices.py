@@ -1,10 +1,12 @@
 """Meters and their keys: who sent a reading.
 
 Each meter shares a key with the head-end, derived from the head-end's master key by HKDF-SHA256 (RFC 5869) over its
-serial number and the generation of the key. A reading carries a code of 16 bytes over the canonical bytes of its
-other columns and the interval number (int64, little-endian). It tells the head-end who spoke, and convinces nobody
-else, because the head-end holds the same key: authentication, not a signature. What a third party may believe is the
-meter's signed day (`metering.daily`).
+serial number and the generation of the key: the master, extracted with the generation as salt, gives the key of that
+generation, and this, expanded with the serial number, the meter's. Whoever checks codes needs the keys of the
+generations in use and no master: what is taken from there opens no later generation. A reading carries a code of 16
+bytes over the canonical bytes of its other columns and the interval number (int64, little-endian). It tells the head-
+end who spoke, and convinces nobody else, because the head-end holds the same key: authentication, not a signature.
+What a third party may believe is the meter's signed day (`metering.daily`).
 
 Two codes, either for all meters of a head-end:
 
@@ -20,9 +22,11 @@ Two codes, either for all meters of a head-end:
 from __future__ import annotations
 
 import hmac
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
+from functools import partial
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -30,12 +34,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from tellegen.errors import TellegenError
 from tellegen.records import KeyGenerations, Readings
-from tellegen.registry import NumberIndex, Versions
+from tellegen.registry import NumberIndex, RegistryError, Versions
+from tellegen.registry.meter_keys import generation_key, meter_key
 from tellegen.units import IntArray
 
 TAG_BYTES = 16
 KEY_BYTES = 32
-MASTER_BYTES_MIN = 32
 GMAC_BYTES = 12
 GMAC_COUNTER_LIMIT = 1 << 32
 GMAC_SERIAL_LIMIT = 1 << 40
@@ -63,7 +67,8 @@ class DeviceCodes:
 
     Parameters
     ----------
-    master : the head-end's secret, 32 bytes or more.
+    master : the head-end's secret, 32 bytes or more; or whoever knows the key of a generation (`generation_key`), None
+        where there is none: then no code of it is good.
     meters : serial numbers of the meters known from the start; `enrol` adds more.
     generations : keys rotated so far (`Directory.key_generations`); `rotate` adds more.
     code : how all of them code.
@@ -82,15 +87,21 @@ class DeviceCodes:
 
     def __init__(
         self,
-        master: bytes,
+        master: bytes | Callable[[int], bytes | None],
         meters: ArrayLike = (),
         generations: KeyGenerations | None = None,
         code: Code = Code.HMAC,
     ) -> None:
-        if len(master) < MASTER_BYTES_MIN:
-            raise MeteringError(f"a master key has at least {MASTER_BYTES_MIN} bytes, not {len(master)}")
-        # HKDF-Extract once; what a meter costs is the one HMAC of HKDF-Expand
-        self._secret = hmac.digest(bytes(KEY_BYTES), master, "sha256")
+        if isinstance(master, bytes):
+            try:
+                generation_key(master, 0)
+            except RegistryError as error:
+                raise MeteringError(str(error)) from None
+            self._of_generation: Callable[[int], bytes | None] = partial(generation_key, master)
+        else:
+            self._of_generation = master
+        # HKDF-Extract once a generation; what a meter costs is the one HMAC of HKDF-Expand
+        self._secrets: dict[int, bytes] = {}
         self._code = code
         self._index = NumberIndex(meters)
         self._keys = _KeyTable()
@@ -170,8 +181,11 @@ class DeviceCodes:
         return keys
 
     def _derive(self, meter: int, generation: int) -> bytes:
-        info = f"tellegen meter {meter}" + (f" generation {generation}" if generation else "")
-        return hmac.digest(self._secret, info.encode() + b"\x01", "sha256")
+        if generation not in self._secrets:
+            secret = self._of_generation(generation)
+            # a key that nobody has, drawn for this process: no code is good under it, and none is made twice
+            self._secrets[generation] = os.urandom(KEY_BYTES) if secret is None else secret
+        return meter_key(self._secrets[generation], meter, generation)
 
 
 class _KeyTable:

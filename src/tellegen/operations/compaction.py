@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tellegen.custody import ROLES
 from tellegen.errors import InputError
 from tellegen.journal import Journal, LivePayload, NoteSigner, put_stubs
 from tellegen.journal.files import read_verifier
@@ -136,6 +137,8 @@ def signing_key(folder: Path, vault: Vault) -> bytes:
     """
     verifier = read_verifier(FILES, folder / "journal")
     for purpose in vault.purposes:
+        if purpose in ROLES and ROLES[purpose].is_offline:
+            continue
         key = vault.purpose_key(purpose)
         if NoteSigner(verifier.name, key).verifier == verifier:
             return key

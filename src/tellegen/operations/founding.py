@@ -29,7 +29,7 @@ from tellegen.privacy import Vault
 from tellegen.records import Role
 from tellegen.records.market import DAY_AHEAD, REAL_TIME
 from tellegen.registry import Identity, Request, signing_request
-from tellegen.registry.shard import METER_PURPOSE
+from tellegen.registry.meter_keys import codes_purpose
 from tellegen.rules import PriceProof, RootPriceParameters, Rulebook
 from tellegen.units import MARKET_INTERVAL_S, interval_start
 from tellegen.workbench import load_network
@@ -127,7 +127,9 @@ def found_shard(path: Path, given: Founding, now: int) -> Founded:
         for who, secret in secrets.items():
             write_secret(files.keys / f"{who}.key", secret)
         with Vault.open(files.vault) as vault:
-            write_secret(files.keys / "meters.key", vault.purpose_key(METER_PURPOSE).hex().encode() + b"\n")
+            codes = vault.held_purpose_key(codes_purpose(0))
+            assert codes is not None
+            write_secret(files.keys / "meters.key", codes.hex().encode() + b"\n")
         write_private(files.keys / _PLACES, _places(members, feeder))
     unproven = _unproven(prices, rulebook, first_day)
     return Founded(

@@ -7,6 +7,9 @@ file system or a disk makes by itself (snapshots, wear levelling) and backups ar
 
 Every row carries a checksum of its values, and pages are checked when the file is opened: a bit that decays is named,
 before anything is sealed under a key that is none. Against whoever may write the file nothing helps.
+
+Where the file is wrapped, every secret in it is encrypted (AES-256-GCM) for its place in it, under a key that lies
+there encrypted by a key from outside (`custody.wrapping`).
 """
 
 from __future__ import annotations
@@ -18,11 +21,14 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+from tellegen.custody import CustodyError, Wrapper, wrapper_for, wrapper_wanted
+from tellegen.custody.wrapping import opened, sealed
 from tellegen.errors import TellegenError
 from tellegen.journal.database import SQLITE, Databases
 
 SECRET_BYTES = 32
-_FORMAT = 3
+_FORMAT = 4
+_CONTEXT = b"tellegen secret keys of the vault"
 _LOW = 0xFFFF_FFFF
 _SCHEMA = f"""
 PRAGMA user_version = {_FORMAT};
@@ -31,7 +37,14 @@ CREATE TABLE erased (customer INTEGER PRIMARY KEY, checksum INTEGER NOT NULL) ST
 CREATE TABLE purpose (name TEXT PRIMARY KEY, secret BLOB NOT NULL, checksum INTEGER NOT NULL) STRICT;
 CREATE TABLE epoch (number INTEGER PRIMARY KEY, day INTEGER NOT NULL, closed INTEGER NOT NULL, secret BLOB,
     checksum INTEGER NOT NULL) STRICT;
+CREATE TABLE wrapping (name TEXT NOT NULL, data_key BLOB NOT NULL, checksum INTEGER NOT NULL) STRICT;
 """
+_SECRETS = {
+    "secret": "customer, secret",
+    "purpose": "name, secret",
+    "epoch": "number, day, closed, secret",
+}
+"""Tables with secrets, and their columns."""
 
 
 class VaultError(TellegenError):
@@ -91,6 +104,81 @@ class KeyStore:
             self._database.close()
             raise VaultError(f"{path} is damaged: {' '.join(pages.split())}; restore it from a backup")
         self._version = self._data_version()
+        self._data_key: bytes | None = None
+        self.wrapped_by: str | None = None
+        try:
+            wanted = wrapper_wanted(path.stem) if create else None
+            if wanted is None:
+                self._unwrap()
+            else:
+                self.wrap(wanted)
+        except BaseException as error:
+            self._database.close()
+            if isinstance(error, CustodyError):
+                raise VaultError(str(error)) from None
+            raise
+
+    def _unwrap(self) -> None:
+        """Open the key under which the secrets are encrypted."""
+        found = list(self._checked("wrapping", "name, data_key"))
+        if not found:
+            self._data_key = self.wrapped_by = None
+            return
+        name, data = found[0]
+        try:
+            self._data_key = wrapper_for(self._path.stem, name).unwrap(data, _CONTEXT)
+        except CustodyError as error:
+            raise VaultError(f"{self._path}: {error}") from None
+        self.wrapped_by = name
+
+    def wrap(self, wrapper: Wrapper | None) -> None:
+        """Encrypt every secret afresh, under a new key that is wrapped by a key from outside; None: by nothing.
+
+        Nobody else may have the store open. What lay in clear is overwritten.
+
+        Raises
+        ------
+        VaultError : the key from outside cannot be had, or the file cannot be written; then all is as before.
+        """
+        key = None if wrapper is None else os.urandom(SECRET_BYTES)
+        statements: list[tuple[str, Iterable[tuple[object, ...]]]] = [("DELETE FROM wrapping", [()])]
+        for table, columns in _SECRETS.items():
+            rows = [self._hidden(table, *values, key=key) for values in self._shown(table)]
+            marks = ", ".join("?" for _ in range(columns.count(",") + 2))
+            statements += [(f"DELETE FROM {table}", [()]), (f"INSERT INTO {table} VALUES ({marks})", rows)]  # noqa: S608
+        if wrapper is not None and key is not None:
+            try:
+                row = (wrapper.name, wrapper.wrap(key, _CONTEXT))
+            except CustodyError as error:
+                raise VaultError(f"{self._path}: {error}") from None
+            statements.append(("INSERT INTO wrapping VALUES (?, ?, ?)", [(*row, _checksum(*row))]))
+        self._destroy(statements)
+        self._data_key, self.wrapped_by = key, None if wrapper is None else wrapper.name
+
+    def _hidden(self, table: str, *values: Any, key: bytes | None) -> tuple[Any, ...]:
+        """A row as it is stored, its checksum behind it; the secret is the last of its values."""
+        *place, secret = values
+        if key is not None and secret is not None:
+            secret = sealed(key, secret, _place(table, place[0]))
+        if table == "secret":
+            return (*place, secret, crc32(secret, place[0] & _LOW))
+        return (*place, secret, _checksum(*place, secret))
+
+    def _row(self, table: str, *values: Any) -> tuple[Any, ...]:
+        return self._hidden(table, *values, key=self._data_key)
+
+    def _shown(self, table: str) -> Iterator[tuple[Any, ...]]:
+        """Rows of a table with their secrets, each checked."""
+        for *values, checksum in self._read(f"SELECT {_SECRETS[table]}, checksum FROM {table} ORDER BY 1"):  # noqa: S608
+            *place, secret = values
+            expected = crc32(secret, place[0] & _LOW) if table == "secret" else _checksum(*values)
+            if checksum != expected:
+                raise self._damaged(_words(table, place[0]))
+            if self._data_key is not None and secret is not None:
+                secret = opened(self._data_key, secret, _place(table, place[0]))
+                if secret is None:
+                    raise self._damaged(_words(table, place[0]))
+            yield (*place, secret)
 
     def changed(self) -> bool:
         """Whether another process has written since this was last asked."""
@@ -104,10 +192,15 @@ class KeyStore:
         ------
         VaultError : here as in all that reads, a row is damaged.
         """
-        for number, secret, checksum in self._read("SELECT customer, secret, checksum FROM secret ORDER BY customer"):
-            if checksum != crc32(secret, number & _LOW):
-                raise self._damaged(f"the key of customer {number}")
-            yield number, secret
+        if self._data_key is None:  # a million of them: no step that is not needed
+            for number, secret, checksum in self._read(
+                "SELECT customer, secret, checksum FROM secret ORDER BY customer"
+            ):
+                if checksum != crc32(secret, number & _LOW):
+                    raise self._damaged(f"the key of customer {number}")
+                yield number, secret
+            return
+        yield from self._shown("secret")
 
     def erased(self) -> set[int]:
         """Customers whose secrets have been destroyed."""
@@ -115,11 +208,11 @@ class KeyStore:
 
     def purposes(self) -> dict[str, bytes]:
         """The operator's secrets by purpose."""
-        return dict(self._checked("purpose", "name, secret"))
+        return dict(self._shown("purpose"))
 
     def epochs(self) -> list[tuple[int, int, int, bytes | None]]:
         """Number, UTC day, whether closed (1) and secret of each epoch, ascending; no secret where destroyed."""
-        return list(self._checked("epoch", "number, day, closed, secret"))
+        return list(self._shown("epoch"))
 
     def _read(self, statement: str) -> Iterator[tuple[Any, ...]]:
         try:
@@ -144,14 +237,14 @@ class KeyStore:
         VaultError : one of them has one already.
         """
         try:
-            rows = ((number, secret, crc32(secret, number & _LOW)) for number, secret in secrets)
+            rows = (self._row("secret", number, secret) for number, secret in secrets)
             self._transact([("INSERT INTO secret VALUES (?, ?, ?)", rows)])
         except sqlite3.IntegrityError:
             raise VaultError("another process has just enrolled one of these customers; open the vault again") from None
 
     def add_purpose(self, name: str, secret: bytes) -> None:
         """Store a secret of the operator, unless another process was faster: then its own stands."""
-        self._transact([("INSERT OR IGNORE INTO purpose VALUES (?, ?, ?)", [(name, secret, _checksum(name, secret))])])
+        self._transact([("INSERT OR IGNORE INTO purpose VALUES (?, ?, ?)", [self._row("purpose", name, secret)])])
 
     def remove_purpose(self, name: str) -> None:
         """Destroy a secret of the operator: its cells are overwritten (``secure_delete``).
@@ -162,8 +255,8 @@ class KeyStore:
 
     def add_epoch(self, number: int, day: int, secret: bytes) -> None:
         """Store the secret of an epoch, unless another process was faster: then its own stands."""
-        row = (number, day, 0, secret)
-        self._transact([("INSERT OR IGNORE INTO epoch VALUES (?, ?, ?, ?, ?)", [(*row, _checksum(*row))])])
+        row = self._row("epoch", number, day, 0, secret)
+        self._transact([("INSERT OR IGNORE INTO epoch VALUES (?, ?, ?, ?, ?)", [row])])
 
     def erase(self, customer: int) -> None:
         """Destroy a customer's secret and remember that it was destroyed."""
@@ -186,8 +279,8 @@ class KeyStore:
         def rows() -> Iterator[tuple[object, ...]]:  # read under the write lock: nobody's destruction is undone
             for found, day, _, secret in self.epochs():
                 if found == number:
-                    kept = None if destroyed else secret
-                    yield kept, _checksum(number, day, 1, kept), number
+                    *_, kept, checksum = self._row("epoch", number, day, 1, None if destroyed else secret)
+                    yield kept, checksum, number
 
         return "UPDATE epoch SET closed = 1, secret = ?, checksum = ? WHERE number = ?", rows()
 
@@ -240,8 +333,35 @@ class KeyStore:
             self._database.execute("COMMIT")
 
 
+def read_wrapping(path: Path) -> str | None:
+    """By which key from outside a key store is wrapped, without opening it; None: by nothing.
+
+    Raises
+    ------
+    VaultError : it cannot be read.
+    """
+    try:
+        database = SQLITE.connect(path, read_only=True)
+        try:
+            found = database.execute("SELECT name FROM wrapping").fetchone()
+        finally:
+            database.close()
+    except sqlite3.Error as error:
+        raise VaultError(f"{path} is not a key store: {error}") from None
+    return None if found is None else str(found[0])
+
+
 def _checksum(*values: object) -> int:
     return crc32(repr(values).encode())
+
+
+def _place(table: str, which: object) -> bytes:
+    """For what a secret is encrypted: no two rows are alike."""
+    return f"tellegen {table} {which}".encode()
+
+
+def _words(table: str, which: object) -> str:
+    return f"the key of customer {which}" if table == "secret" else f"{table} {which}"
 
 
 def _all_zero(path: Path) -> bool:

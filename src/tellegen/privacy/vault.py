@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tellegen.custody import ROLES, CustodyError, SecretFile, Wrapper, wrapper_wanted
 from tellegen.journal import LivePayload, Payload
 from tellegen.journal.database import SQLITE, Databases
 from tellegen.privacy.keys import CustomerKeys, SealingKeys, derive
@@ -33,6 +34,10 @@ from tellegen.records import NOBODY, OPERATOR, TABLES, Document, Header, SealedB
 SECONDS_PER_DAY = 86_400
 SIMULATED = "simulated"
 """Purpose whose key marks a vault that was made from a seed."""
+KEYS = "keys.sqlite"
+"""File of what seals rows."""
+FOUNDED = "founded"
+"""Purpose whose key marks the vault of a shard whose roles have their keys: none is made a second time."""
 
 
 class Unsealed(NamedTuple):
@@ -67,6 +72,9 @@ class Vault:
 
     Several processes may hold the same vault open; what one adds or destroys the others notice.
 
+    Keys of roles (`custody.ROLES`) lie in files of their own beside it. They are read when they are asked for, and not
+    kept: whoever opens the vault to seal and unseal has none of them in memory.
+
     Without a seed every secret is fresh from the operating system. A simulation gives a seed, from
     which each secret is derived (keyed BLAKE2b), so that the same scenario gives the same journal, bit for
     bit. Whoever knows the seed can then derive what was erased: erasure in a simulation shows the
@@ -85,8 +93,9 @@ class Vault:
     >>> vault.close(); folder.cleanup()
     """
 
-    def __init__(self, store: KeyStore, seed: bytes | None) -> None:
+    def __init__(self, store: KeyStore, seed: bytes | None, folder: Path, authority: Path | None = None) -> None:
         self._store, self._seed = store, None if seed is None else hashlib.sha256(seed).digest()
+        self.folder, self.authority = folder, authority
         self._keys = CustomerKeys(store.secrets())
         self._erased = store.erased()
         self._purposes = store.purposes()
@@ -98,27 +107,35 @@ class Vault:
 
         Raises
         ------
-        VaultError : there is one already.
+        VaultError : there is one already; or it is to be wrapped by a key that cannot be had (`custody.wrapping`).
         """
-        vault = cls(KeyStore(_file(path), create=True), seed)
+        vault = cls(KeyStore(_file(path), create=True), seed, Path(path))
         if seed is not None:
             vault.purpose_key(SIMULATED)
         vault.enrol([OPERATOR, *customers])
         return vault
 
     @classmethod
-    def open(cls, path: Path | str, seed: bytes | None = None, *, databases: Databases = SQLITE) -> Vault:
+    def open(
+        cls,
+        path: Path | str,
+        seed: bytes | None = None,
+        *,
+        databases: Databases = SQLITE,
+        authority: Path | None = None,
+    ) -> Vault:
         """Open the vault in the folder `path`; `seed` only matters for customers enrolled later.
 
         Parameters
         ----------
         databases : on whose disk.
+        authority : folder of the keys that are kept off the machine; the vault's own without it.
 
         Raises
         ------
         VaultError : there is none.
         """
-        vault = cls(KeyStore(_file(path), databases=databases), seed)
+        vault = cls(KeyStore(_file(path), databases=databases), seed, Path(path), authority)
         if seed is None and vault.simulated:
             # what a simulation needs later follows from its seed too, by way of the mark
             vault._seed = hashlib.sha256(vault.purpose_key(SIMULATED)).digest()
@@ -176,11 +193,60 @@ class Vault:
             self._keys.add(secrets)
 
     def purpose_key(self, purpose: str) -> bytes:
-        """A 32-byte secret of the operator's, made on first use (``"operator signing"``, ``"meters"``)."""
+        """A 32-byte secret of the operator's, made on first use (``"operator signature"``, ``"snapshot digests"``).
+
+        Raises
+        ------
+        VaultError : it is that of a role, and kept where it cannot be read.
+        """
+        file = self.role_file(purpose)
+        if file is not None:
+            return self._of_role(file)
         if purpose not in self._purposes:
             self._store.add_purpose(purpose, self._fresh(f"purpose {purpose}"))
             self._purposes = self._store.purposes()
         return self._purposes[purpose]
+
+    def keep_purpose(self, purpose: str, secret: bytes) -> None:
+        """Keep a secret of 32 bytes that was made elsewhere, unless there is one for this purpose."""
+        self._store.add_purpose(purpose, secret)
+        self._purposes = self._store.purposes()
+
+    def role_file(self, purpose: str) -> SecretFile | None:
+        """Where the key of a role lies; None: the purpose is no role's."""
+        role = ROLES.get(purpose)
+        return None if role is None else SecretFile(role.path(self.folder, self.authority), purpose)
+
+    def role_key(self, purpose: str) -> bytes:
+        """The key of a role, which must be here.
+
+        Raises
+        ------
+        VaultError : it is kept elsewhere, or the key from outside does not open it.
+        """
+        file = self.role_file(purpose)
+        assert file is not None, purpose
+        try:
+            return file.read()
+        except CustodyError as error:
+            raise VaultError(str(error)) from None
+
+    def _of_role(self, file: SecretFile) -> bytes:
+        if not file.exists() and (file.path.stem == "market" or FOUNDED not in self._purposes):
+            try:
+                file.make(self._fresh(f"purpose {file.purpose}"), wrapper_wanted(file.path.stem))
+            except CustodyError as error:
+                raise VaultError(str(error)) from None
+        return self.role_key(file.purpose)
+
+    @property
+    def wrapped_by(self) -> str | None:
+        """By which key from outside what seals rows is wrapped; None: it lies in clear."""
+        return self._store.wrapped_by
+
+    def wrap(self, wrapper: Wrapper | None) -> None:
+        """Wrap what seals rows by a key from outside (`KeyStore.wrap`); files of roles are wrapped one by one."""
+        self._store.wrap(wrapper)
 
     @property
     def simulated(self) -> bool:
@@ -191,10 +257,14 @@ class Vault:
     def purposes(self) -> list[str]:
         """For what the operator has secrets here."""
         self._look()
-        return sorted(self._purposes)
+        of_roles = [purpose for purpose in ROLES if (file := self.role_file(purpose)) is not None and file.exists()]
+        return sorted([*self._purposes, *of_roles])
 
     def held_purpose_key(self, purpose: str) -> bytes | None:
         """As `purpose_key`; None, and nothing is made, where there is no such secret, or no more."""
+        file = self.role_file(purpose)
+        if file is not None:
+            return self._of_role(file) if file.exists() else None
         self._look()
         return self._purposes.get(purpose)
 
@@ -521,4 +591,4 @@ def _row_bytes(table: Table) -> NDArray[np.uint8]:
 
 
 def _file(path: Path | str) -> Path:
-    return Path(path) / "keys.sqlite"
+    return Path(path) / KEYS

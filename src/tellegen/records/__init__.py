@@ -58,9 +58,11 @@ from tellegen.records.operation import (
 )
 from tellegen.records.published import PriceSources, PublishedPrices, price_message
 from tellegen.records.registry import (
+    AUTHORITY_DOCUMENT,
     OPERATOR,
     Admissions,
     AllocationKeys,
+    Certifications,
     Connections,
     ConnectionsAtFirst,
     Customers,
@@ -69,6 +71,7 @@ from tellegen.records.registry import (
     KeyGenerations,
     Revocations,
     Role,
+    admissions_message,
 )
 from tellegen.records.submission import Route, Statement, bid_message, bids_body, parse_bids_body, sign_bids
 from tellegen.records.table import NOBODY, RecordError, Table, column
@@ -90,6 +93,7 @@ TABLES: dict[str, type[Table]] = {
         AllocationKeys,
         Erasures,
         Admissions,
+        Certifications,
         Revocations,
         Connections,
         ConnectionsAtFirst,
@@ -125,6 +129,7 @@ TABLES: dict[str, type[Table]] = {
 """Every table that may stand on record, by kind."""
 
 __all__ = [
+    "AUTHORITY_DOCUMENT",
     "COLD",
     "CURRENCY",
     "NOBODY",
@@ -136,6 +141,7 @@ __all__ = [
     "Admissions",
     "AllocationKeys",
     "Awards",
+    "Certifications",
     "ClearingStatus",
     "Clearings",
     "Clocks",
@@ -198,6 +204,7 @@ __all__ = [
     "UnsettledReason",
     "ValidationRule",
     "Withholdings",
+    "admissions_message",
     "bid_message",
     "bids_body",
     "column",

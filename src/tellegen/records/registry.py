@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar
@@ -76,6 +77,38 @@ class Admissions(Table):
     certificate_sha256: NDArray[np.void] = column("|V32", "bytes", "fingerprint of the certificate (DER)")
     valid_from: NDArray[np.int64] = column("<i8", "s", "since the epoch, UTC")
     valid_until: NDArray[np.int64] = column("<i8", "s", "since the epoch, UTC, exclusive")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Certifications(Table):
+    """The issuing authority has certified everybody in a batch of admissions, which stands behind it.
+
+    So whoever can write the record, or change the registry, cannot admit anybody: that takes the authority's key. What
+    is signed is `admissions_message`.
+    """
+
+    kind: ClassVar[str] = "certifications"
+
+    rows_sha256: NDArray[np.void] = column("|V32", "bytes", "of the canonical rows of the admissions")
+    authority: NDArray[np.void] = column("|V32", "bytes", "Ed25519 key of the issuing authority")
+    signature: NDArray[np.void] = column("|V64", "bytes", "Ed25519, of the issuing authority")
+
+
+def admissions_message(origin: str, rows: bytes) -> bytes:
+    """What the issuing authority signs for admissions.
+
+    Parameters
+    ----------
+    origin : name of the shard's log. rows : their canonical bytes.
+
+    >>> admissions_message("city.example/1", b"").splitlines()[:2]
+    [b'tellegen-admissions@v1', b'city.example/1']
+    """
+    return f"tellegen-admissions@v1\n{origin}\n{hashlib.sha256(rows).hexdigest()}\n".encode("ascii")
+
+
+AUTHORITY_DOCUMENT = "authority"
+"""Name of the document with the certificates of root, issuing authority and registrar (PEM, in this order)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,9 +12,9 @@ from tellegen.registry.certificates import CertificateStore
 from tellegen.registry.directory import KINDS, SOURCES, Directory, NotAdmittedError, Standing
 from tellegen.registry.identity import Identity, RegistryError, words
 from tellegen.registry.numbers import NumberIndex
-from tellegen.registry.registrar import Registrar, admissions_of
+from tellegen.registry.registrar import METER_PURPOSE, Registrar, admissions_of
 from tellegen.registry.requests import Refused, Request, parse_requests, requests_body, rotation_message
-from tellegen.registry.shard import METER_PURPOSE, SIGNING_PURPOSE, Shard, create_shard, open_registrar, open_shard
+from tellegen.registry.shard import SIGNING_PURPOSE, Shard, create_shard, open_registrar, open_shard
 from tellegen.registry.versions import NONE, Versions
 
 __all__ = [

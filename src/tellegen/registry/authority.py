@@ -1,7 +1,9 @@
 """The certificate authority: signing requests in, X.509 certificates and lists of revoked ones out (RFC 5280).
 
-A root signs one issuing authority, and this signs everybody. All keys are Ed25519. A request proves possession of its
-key by its own signature; whom the certificate names is decided by the authority and never by the request.
+A root signs one issuing authority at a time, and this signs everybody, and whom it admits (`admissions_message`), so
+that nobody else can. The root's key is needed to begin, and for a new issuing authority. All keys are Ed25519. A
+request proves possession of its key by its own signature; whom the certificate names is decided by the authority and
+never by the request.
 
 What a certificate says follows from identity, key and validity alone, its serial number too (a keyed hash of these,
 159 bits), and Ed25519 signatures are deterministic: the same enrolment again is the same certificate.
@@ -15,13 +17,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
 
+import numpy as np
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from tellegen.registry.identity import Identity, RegistryError
+from tellegen.records import Admissions, Certifications, admissions_message
+from tellegen.registry.identity import SCHEME, Identity, RegistryError
 
 REQUEST_BYTES_MAX = 8192
 VALID_DAYS = 3650
@@ -31,6 +35,7 @@ CRL_DAYS = 7
 ORIGIN_CHARACTERS_MAX = 64
 """What fits the organisation of a certificate (X.520)."""
 _DAY_S = 86_400
+_ROOT, _ISSUING = "root authority", "issuing authority"
 _SERIAL_BYTES = 20
 
 
@@ -84,12 +89,12 @@ class Certificate:
 
 
 class Authority:
-    """Root and issuing authority of a shard.
+    """Root and issuing authority of a shard, with the key of the issuing one.
 
     Parameters
     ----------
     origin : name of the shard; every certificate names it.
-    root_seed, issuing_seed : their Ed25519 keys, 32 bytes each.
+    root_seed, issuing_seed : their Ed25519 keys, 32 bytes each; that of the root is not kept.
     created : when the authorities began, seconds since the epoch.
 
     Raises
@@ -107,18 +112,83 @@ class Authority:
     def __init__(self, origin: str, root_seed: bytes, issuing_seed: bytes, created: int) -> None:
         if len(origin) > ORIGIN_CHARACTERS_MAX or not (origin.isascii() and origin.isprintable()):
             raise RegistryError(f"the name of a shard is printable ASCII, at most {ORIGIN_CHARACTERS_MAX} characters")
-        self.origin, self.created = origin, created
-        self._root = Ed25519PrivateKey.from_private_bytes(root_seed)
+        root = Ed25519PrivateKey.from_private_bytes(root_seed)
+        issuing = Ed25519PrivateKey.from_private_bytes(issuing_seed)
+        serial_key = _serial_key(issuing_seed)
+        self._take(
+            _certify_authority(
+                _name(origin, _ROOT), _name(origin, _ROOT), root, root.public_key(), created, 1, serial_key
+            ),
+            _certify_authority(
+                _name(origin, _ISSUING), _name(origin, _ROOT), root, issuing.public_key(), created, 0, serial_key
+            ),
+            issuing_seed,
+        )
+
+    @classmethod
+    def of(cls, issuing_seed: bytes, root_pem: str, issuing_pem: str) -> Authority:
+        """The issuing authority of these certificates: what certifies from day to day needs no root's key.
+
+        Raises
+        ------
+        RegistryError : they are no such certificates, or the key is not that of the issuing one.
+        """
+        try:
+            root, issuing = (x509.load_pem_x509_certificate(text.encode()) for text in (root_pem, issuing_pem))
+            issuing.verify_directly_issued_by(root)
+        except (ValueError, TypeError, InvalidSignature) as error:
+            raise RegistryError(f"the certificates of the authority do not fit together: {error}") from None
+        made = cls.__new__(cls)
+        made._take(root, issuing, issuing_seed)
+        if made._issuing.public_key() != issuing.public_key():
+            raise RegistryError("the key of the issuing authority is not that of its certificate")
+        return made
+
+    def _take(self, root: x509.Certificate, issuing: x509.Certificate, issuing_seed: bytes) -> None:
+        self.root, self.issuing, self._seed = root, issuing, issuing_seed
         self._issuing = Ed25519PrivateKey.from_private_bytes(issuing_seed)
-        self._serial_key = hashlib.blake2b(b"tellegen certificate serials", key=issuing_seed, digest_size=32).digest()
-        root_name, issuing_name = _name(origin, "root authority"), _name(origin, "issuing authority")
-        self.root = self._certify_authority(root_name, root_name, self._root, path_length=1)
-        self.issuing = self._certify_authority(issuing_name, root_name, self._issuing, path_length=0)
+        (named,) = root.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+        self.origin = str(named.value)
+        self.created = int(issuing.not_valid_before_utc.timestamp())
+        self.ends = int(issuing.not_valid_after_utc.timestamp()) + 1
+        self._serial_key = _serial_key(issuing_seed)
         self._authority_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._issuing.public_key())
 
-    def seeds(self) -> tuple[str, bytes, bytes, int]:
-        """What makes the same authority in another process; secret."""
-        return self.origin, self._root.private_bytes_raw(), self._issuing.private_bytes_raw(), self.created
+    @classmethod
+    def successor(cls, root: x509.Certificate, root_seed: bytes, issuing_seed: bytes, begins: int) -> Authority:
+        """Another issuing authority under the same root, which certifies it until its own end."""
+        days = (int(root.not_valid_after_utc.timestamp()) + 1 - begins) // _DAY_S
+        signer = Ed25519PrivateKey.from_private_bytes(root_seed)
+        key = Ed25519PrivateKey.from_private_bytes(issuing_seed).public_key()
+        (named,) = root.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+        name = _name(str(named.value), _ISSUING)
+        issuing = _certify_authority(name, root.subject, signer, key, begins, 0, _serial_key(issuing_seed), days)
+        return cls.of(issuing_seed, *(each.public_bytes(Encoding.PEM).decode() for each in (root, issuing)))
+
+    def seeds(self) -> tuple[bytes, str, str]:
+        """What makes the same authority in another process (`of`); secret."""
+        return self._seed, self.root_pem, self.issuing_pem
+
+    @property
+    def issuing_key(self) -> bytes:
+        """Public key of the issuing authority, 32 bytes."""
+        return self._issuing.public_key().public_bytes_raw()
+
+    def certify_admissions(self, admissions: Admissions) -> Certifications:
+        """The row that goes on record before admissions: the issuing authority has certified all of them."""
+        rows = admissions.rows().tobytes()
+        signature = self._issuing.sign(admissions_message(self.origin, rows))
+        return Certifications(
+            rows_sha256=np.frombuffer(hashlib.sha256(rows).digest(), dtype="V32"),
+            authority=np.frombuffer(self.issuing_key, dtype="V32"),
+            signature=np.frombuffer(signature, dtype="V64"),
+        )
+
+    def certify_registrar(self, public_key: bytes, begins: int) -> x509.Certificate:
+        """Certificate of the key that signs changes of the registry, until the authority's own end."""
+        key = Ed25519PublicKey.from_public_bytes(public_key)
+        title = "registrar"
+        return self._certify(title, f"{SCHEME}{self.origin}/{title}", key, begins, self.ends)
 
     @property
     def root_pem(self) -> str:
@@ -145,33 +215,37 @@ class Authority:
         """
         key = requested_key(request)
         valid_until = valid_from + days * _DAY_S
-        if days < 1 or valid_from < self.created or valid_until > self.created + AUTHORITY_DAYS * _DAY_S:
+        if days < 1 or valid_from < self.created or valid_until > self.ends:
             raise RegistryError(
                 f"{identity}: a certificate is valid for a day or more, within the authority's own time from "
-                f"{_time(self.created):%Y-%m-%d} on for {AUTHORITY_DAYS} days"
+                f"{_time(self.created):%Y-%m-%d} on for {(self.ends - self.created) // _DAY_S} days"
             )
+        built = self._certify(str(identity), identity.uri(self.origin), key, valid_from, valid_until)
         public = key.public_bytes(Encoding.Raw, PublicFormat.Raw)
-        said = f"{identity.uri(self.origin)}\n{valid_from}\n{valid_until}\n".encode() + public
-        serial = self._serial(said)
-        built = (
+        return Certificate(
+            identity, public, built.serial_number, valid_from, valid_until, built.public_bytes(Encoding.DER)
+        )
+
+    def _certify(
+        self, title: str, uri: str, key: Ed25519PublicKey, valid_from: int, valid_until: int
+    ) -> x509.Certificate:
+        said = f"{uri}\n{valid_from}\n{valid_until}\n".encode() + key.public_bytes_raw()
+        return (
             x509.CertificateBuilder()
-            .subject_name(_name(self.origin, str(identity)))
+            .subject_name(_name(self.origin, title))
             .issuer_name(self.issuing.subject)
             .public_key(key)
-            .serial_number(serial)
+            .serial_number(_serial(self._serial_key, said))
             .not_valid_before(_time(valid_from))
             .not_valid_after(_time(valid_until - 1))  # X.509 counts the last second in
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(digital_signature=True), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-            .add_extension(
-                x509.SubjectAlternativeName([x509.UniformResourceIdentifier(identity.uri(self.origin))]), critical=False
-            )
+            .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
             .add_extension(self._authority_key, critical=False)
             .sign(self._issuing, None)
         )
-        return Certificate(identity, public, serial, valid_from, valid_until, built.public_bytes(Encoding.DER))
 
     def revocation_list(self, revoked: Iterable[tuple[int, int, Reason]], number: int, now: int) -> str:
         """The list of revoked certificates (CRL), PEM.
@@ -197,31 +271,41 @@ class Authority:
             builder = builder.add_revoked_certificate(entry.build())
         return builder.sign(self._issuing, None).public_bytes(Encoding.PEM).decode()
 
-    def _certify_authority(
-        self, subject: x509.Name, issuer: x509.Name, key: Ed25519PrivateKey, path_length: int
-    ) -> x509.Certificate:
-        public = key.public_key()
-        said = f"{subject.rfc4514_string()}\n{self.created}\n".encode() + public.public_bytes(
-            Encoding.Raw, PublicFormat.Raw
-        )
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(issuer)
-            .public_key(public)
-            .serial_number(self._serial(said))
-            .not_valid_before(_time(self.created))
-            .not_valid_after(_time(self.created + AUTHORITY_DAYS * _DAY_S))
-            .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
-            .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._root.public_key()), critical=False)
-            .sign(self._root, None)
-        )
 
-    def _serial(self, said: bytes) -> int:
-        digest = hashlib.blake2b(said, key=self._serial_key, digest_size=_SERIAL_BYTES).digest()
-        return int.from_bytes(digest, "big") >> 1 | 1  # positive, at most 20 bytes (4.1.2.2)
+def _certify_authority(
+    subject: x509.Name,
+    issuer: x509.Name,
+    root: Ed25519PrivateKey,
+    public: Ed25519PublicKey,
+    created: int,
+    path_length: int,
+    serial_key: bytes,
+    days: int = AUTHORITY_DAYS,
+) -> x509.Certificate:
+    said = f"{subject.rfc4514_string()}\n{created}\n".encode() + public.public_bytes_raw()
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public)
+        .serial_number(_serial(serial_key, said))
+        .not_valid_before(_time(created))
+        .not_valid_after(_time(created + days * _DAY_S))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
+        .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(root.public_key()), critical=False)
+        .sign(root, None)
+    )
+
+
+def _serial_key(issuing_seed: bytes) -> bytes:
+    return hashlib.blake2b(b"tellegen certificate serials", key=issuing_seed, digest_size=32).digest()
+
+
+def _serial(key: bytes, said: bytes) -> int:
+    digest = hashlib.blake2b(said, key=key, digest_size=_SERIAL_BYTES).digest()
+    return int.from_bytes(digest, "big") >> 1 | 1  # positive, at most 20 bytes (4.1.2.2)
 
 
 def signing_request(key: Ed25519PrivateKey) -> bytes:

@@ -97,8 +97,8 @@ def _is_for(request: bytes, key: bytes | None) -> bool:
         return False  # the worker will say what is wrong
 
 
-def _begin(origin: str, root_seed: bytes, issuing_seed: bytes, created: int) -> None:
-    _authority[:] = [Authority(origin, root_seed, issuing_seed, created)]
+def _begin(issuing_seed: bytes, root_pem: str, issuing_pem: str) -> None:
+    _authority[:] = [Authority.of(issuing_seed, root_pem, issuing_pem)]
 
 
 def _issue(requests: list[Request], known_at: int, days: int) -> list[Certificate | str]:

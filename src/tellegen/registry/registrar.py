@@ -6,26 +6,44 @@ writer is another process, it hands each change in there.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
 from nacl.exceptions import BadSignatureError
-from nacl.signing import VerifyKey
+from nacl.signing import SigningKey, VerifyKey
+from numpy.typing import ArrayLike
 
 from tellegen.journal import Journal
 from tellegen.privacy import Vault
-from tellegen.records import OPERATOR, Admissions, Connections, KeyGenerations, Refusal, Revocations, Role, Table
+from tellegen.privacy.recorder import Recorder, Span
+from tellegen.records import (
+    OPERATOR,
+    Admissions,
+    Connections,
+    KeyGenerations,
+    Refusal,
+    Revocations,
+    Role,
+    Route,
+    Statement,
+    Table,
+)
 from tellegen.registry.assets import check_connections
 from tellegen.registry.authority import VALID_DAYS, Authority, Certificate, Reason
+from tellegen.registry.authority_record import Authorities, AuthorityRecord
 from tellegen.registry.certificates import CertificateStore
+from tellegen.registry.changes import REGISTRAR, SentChanges
 from tellegen.registry.directory import Directory
 from tellegen.registry.identity import NUMBERED, Identity, RegistryError, words
+from tellegen.registry.meter_keys import codes_purpose, first_generation, generation_key
 from tellegen.registry.requests import Refused, Request, rotation_message
-from tellegen.units import MARKET_INTERVAL_S
+from tellegen.units import MARKET_INTERVAL_S, IntArray
 
-SOURCE = "registrar"
+ISSUING_PURPOSE, REGISTRAR_PURPOSE, METER_PURPOSE = "issuing authority", "registrar", "meter master"
+"""Purposes of the keys that certify, that sign changes of the registry, and of which meters' keys derive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +54,29 @@ class Registrar:
     ----------
     journal, vault : of the shard; the journal is open for writing, but for `hand_in`.
     directory : the fold of that journal; what goes on record is applied to it at once.
-    authority, certificates : who signs certificates, and where they are kept.
-    hand_in : puts a table on record through the process that writes, and returns its journal index; None where the
-        journal is written here.
+    authorities : whose certificates count, and whose key the registrar's is, by the record.
+    certificates : where they are kept.
+    hand_in : puts what is signed for on record through the process that writes, and returns its journal index; None
+        where the journal is written here.
     """
 
     journal: Journal
     vault: Vault
     directory: Directory
-    authority: Authority
+    authorities: Authorities
     certificates: CertificateStore
-    hand_in: Callable[[Table, int], int] | None = None
+    hand_in: Callable[[Statement, bytes, bytes], int] | None = None
+
+    @property
+    def authority(self) -> Authority:
+        """Who signs certificates; its key is read from where it is kept.
+
+        Raises
+        ------
+        VaultError : it is kept elsewhere. RegistryError : it is not that of the authority on record.
+        """
+        newest = self.authorities.newest
+        return Authority.of(self.vault.role_key(ISSUING_PURPOSE), newest.root_pem, newest.issuing_pem)
 
     def admit(
         self, requests: Sequence[Request | Refused], known_at: int, *, vouched: bool, days: int = VALID_DAYS
@@ -64,6 +94,7 @@ class Registrar:
         Journal index of the admissions (None where there are none), the certificates, and who was refused.
         """
         issued, refused, names = [], [], self.directory.named_roles()
+        authority = self.authority
         for row, request in enumerate(requests):
             if isinstance(request, Refused):
                 refused.append(request)
@@ -72,7 +103,7 @@ class Registrar:
                 if not vouched:
                     self._check_endorsement(request, known_at)
                 self._check_name(request.identity, names)
-                certificate = self.authority.issue(request.identity, request.request, known_at, days)
+                certificate = authority.issue(request.identity, request.request, known_at, days)
                 self.check_key(certificate)
                 issued.append(certificate)
             except _UnendorsedError as error:
@@ -148,7 +179,30 @@ class Registrar:
         """
         if (generations.generation < 1).any() or (generations.from_counter < 0).any() or (generations.meter < 0).any():
             raise RegistryError("generations count from 1, serials and message counters from 0")
+        for generation in np.unique(generations.generation).tolist():
+            self.codes_key(generation)  # whoever checks codes finds it before the first reading under it comes
         return self._put(generations, known_at)
+
+    def next_generations(self, meters: ArrayLike) -> IntArray:
+        """Generation of the key that each meter is to be given next, int64[n]."""
+        known, first = self.directory.key_generations(), first_generation(self.vault.purposes)
+        newest = [known.generation[known.meter == meter].max(initial=0) for meter in np.asarray(meters).tolist()]
+        return np.maximum(np.array(newest, dtype=np.int64) + 1, first)
+
+    def codes_key(self, generation: int) -> bytes:
+        """The key of a generation of meters' codes, kept in the vault for whoever checks them.
+
+        Raises
+        ------
+        VaultError : it is a new one, and the meter master, of which it derives, is kept elsewhere.
+        """
+        held = self.vault.held_purpose_key(codes_purpose(generation))
+        if held is not None:
+            return held
+        self.vault.keep_purpose(
+            codes_purpose(generation), made := generation_key(self.vault.role_key(METER_PURPOSE), generation)
+        )
+        return made
 
     def revocation_list(self, now: int) -> str:
         """The list of revoked certificates as it stands on record, PEM; the time is its number."""
@@ -172,7 +226,7 @@ class Registrar:
         before = self.directory.standing(identity.role, identity.number, identity.name, at)
         if before is None or before.refusal != Refusal.NONE:
             raise _UnendorsedError(Refusal.UNKNOWN, f"{identity} has no key that counts; the registrar must admit it")
-        message = rotation_message(identity, self.authority.origin, request.request)
+        message = rotation_message(identity, self.journal.verifier.name, request.request)
         try:
             VerifyKey(before.admission.public_key[0].tobytes()).verify(message, request.endorsement)
         except (BadSignatureError, ValueError, TypeError):
@@ -180,16 +234,46 @@ class Registrar:
                 Refusal.SIGNATURE, f"{identity}: the new key is not endorsed by the one that counts"
             ) from None
 
+    def renew(self, record: AuthorityRecord, known_at: int) -> int:
+        """Put another authority, or another registrar, on record; returns the journal index. Here, never by `hand_in`.
+
+        Raises
+        ------
+        RegistryError : it may not take the place of the one that counts.
+        """
+        if self.authorities.records and not record.succeeds(self.authorities.newest):
+            raise RegistryError("the authority on record is not renewed: another root, or something older than it has")
+        return Recorder(self.journal, self.vault, "").put_document(
+            record.document(), Span(known_at, known_at // MARKET_INTERVAL_S)
+        )
+
     def _put(self, table: Table, known_at: int) -> int:
+        certification = self.authority.certify_admissions(table) if isinstance(table, Admissions) else None
+        sent = SentChanges(table, certification=certification)
+        key = SigningKey(self.vault.role_key(REGISTRAR_PURPOSE))
+        if bytes(key.verify_key) != self.authorities.newest.registrar_key:
+            raise RegistryError("the registrar's key is not the one on record; it was renewed, or is another shard's")
+        sequence = time.time_ns() + len(self.journal)  # where clocks tick coarsely, two are not alike
+        interval, body = known_at // MARKET_INTERVAL_S, sent.to_bytes()
+        said = Statement.of(self.journal.verifier.name, Route.ADMISSIONS, REGISTRAR, "", "", interval, sequence, body)
+        signature = key.sign(said.to_bytes()).signature
         if self.hand_in is not None:
-            return self.hand_in(table, known_at)
+            return self.hand_in(said, signature, body)
+        with self.journal.together():
+            if certification is not None:
+                self._append(certification, said, signature, known_at)
+            return self._append(table, said, signature, known_at)
+
+    def _append(self, table: Table, said: Statement, signature: bytes, known_at: int) -> int:
         batch = self.vault.seal(
             table,
             feeder="",
-            interval=known_at // MARKET_INTERVAL_S,
+            interval=said.interval,
             intervals=1,
-            source=SOURCE,
+            source=REGISTRAR,
             known_at=known_at,
+            name=said.name(),
+            evidence=said.evidence(signature),
         )
         before = len(self.journal)
         index = self.journal.append(batch)

@@ -2,7 +2,8 @@
 
 ==================================  =================================================================
 ``journal/``                        who was admitted, revoked and connected, and all else on record
-``vault/``                          secrets, those of the certificate authority among them
+``vault/``                          secrets: what seals rows, and a file for each role's key
+``vault/authority/``                those that belong off the machine
 ``registry/root.pem``               the certificate that others must trust
 ``registry/issuing.pem``            the one that signs everybody's
 ``registry/certificates.sqlite``    every certificate issued
@@ -17,22 +18,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from nacl.signing import SigningKey
 
+from tellegen.custody import ROLES
 from tellegen.errors import InputError
 from tellegen.journal import Journal, height_for
 from tellegen.privacy import Vault
+from tellegen.privacy.recorder import Recorder, Span
+from tellegen.privacy.vault import FOUNDED
 from tellegen.registry.authority import Authority
+from tellegen.registry.authority_record import Authorities, AuthorityRecord
 from tellegen.registry.certificates import CertificateStore
 from tellegen.registry.directory import Directory
 from tellegen.registry.identity import RegistryError
-from tellegen.registry.registrar import Registrar
+from tellegen.registry.meter_keys import codes_purpose, generation_key
+from tellegen.registry.registrar import ISSUING_PURPOSE, METER_PURPOSE, REGISTRAR_PURPOSE, Registrar
+from tellegen.units import MARKET_INTERVAL_S
 
 SIGNING_PURPOSE = "operator signature"
-METER_PURPOSE = "meter master"
-"""Purposes of the vault's keys: what signs checkpoints, and what the keys of meters' codes derive from."""
+"""Purpose of the key that signs checkpoints."""
 SIMULATED_PREFIX = "simulated/"
 """How the name of a shard begins whose keys come from a seed: in log, certificates, and all that is signed for it."""
-_ROOT_PURPOSE, _ISSUING_PURPOSE = "root authority", "issuing authority"
+ROOT_PURPOSE = "root authority"
+_MARKET_PURPOSE = "market signing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,35 +106,59 @@ def create_shard(path: Path, origin: str, created: int, seed: bytes | None = Non
     Authority(origin, bytes(32), bytes(32), created)  # before anything is written: does the name do?
     path.mkdir(parents=True, exist_ok=True)
     with Vault.create(path / "vault", [], seed) as vault:
-        Journal.create(path, origin, vault.purpose_key(SIGNING_PURPOSE)).close()
-        vault.purpose_key(METER_PURPOSE)
-        authority = _authority(vault, origin, created)
+        record = found_roles(vault, origin, created)
+        with Journal.create(path, origin, vault.role_key(SIGNING_PURPOSE)) as journal:
+            put_authority(journal, vault, record, created)
+            journal.commit(created)
     folder = path / "registry"
     folder.mkdir()
     CertificateStore(folder / "certificates.sqlite").close()
-    (folder / "issuing.pem").write_text(authority.issuing_pem)
-    (folder / "root.pem").write_text(authority.root_pem)
+    (folder / "issuing.pem").write_text(record.issuing_pem)
+    (folder / "root.pem").write_text(record.root_pem)
+
+
+def found_roles(vault: Vault, origin: str, created: int) -> AuthorityRecord:
+    """Make the keys of every role of a new shard (`custody.ROLES`), and of its meters' first codes; its authority."""
+    for purpose in ROLES:
+        if purpose != _MARKET_PURPOSE:  # made with the market's journal
+            vault.purpose_key(purpose)
+    vault.keep_purpose(codes_purpose(0), generation_key(vault.role_key(METER_PURPOSE), 0))
+    vault.purpose_key(FOUNDED)
+    authority = Authority(origin, vault.role_key(ROOT_PURPOSE), vault.role_key(ISSUING_PURPOSE), created)
+    return AuthorityRecord.of(authority, public_key(vault.role_key(REGISTRAR_PURPOSE)), created)
+
+
+def put_authority(journal: Journal, vault: Vault, record: AuthorityRecord, known_at: int) -> int:
+    """Put an authority on record; its entry."""
+    span = Span(known_at, known_at // MARKET_INTERVAL_S)
+    return Recorder(journal, vault, "").put_document(record.document(), span)
+
+
+def public_key(seed: bytes) -> bytes:
+    """Public half of an Ed25519 key, 32 bytes."""
+    return bytes(SigningKey(seed).verify_key)
 
 
 @contextmanager
-def open_shard(path: Path, *, write: bool = False, meters: int = 0) -> Iterator[Shard]:
+def open_shard(path: Path, *, write: bool = False, meters: int = 0, authority: Path | None = None) -> Iterator[Shard]:
     """Open the directory of a shard, for reading unless `write`.
 
     Parameters
     ----------
     meters : how many a new shard is to have at least (`journal.height_for`).
+    authority : folder of the keys that are kept off the machine; the vault's own without it.
 
     Raises
     ------
     InputError : there is no shard at `path`.
     JournalError : somebody else writes, or the journal is damaged.
-    RegistryError : the authority is not the one whose certificates lie there.
+    RegistryError : the authority on record is not the one whose root certificate lies there.
     """
     if not (path / "registry").is_dir():
         raise InputError(path, "registry", "does not exist; `tellegen registry init` makes a shard")
     with ExitStack() as stack:
-        vault = stack.enter_context(Vault.open(path / "vault"))
-        signing_key = vault.purpose_key(SIGNING_PURPOSE) if write else None
+        vault = stack.enter_context(Vault.open(path / "vault", authority=authority))
+        signing_key = vault.role_key(SIGNING_PURPOSE) if write else None
         height = height_for(max(len(vault.customers), meters))
         journal = stack.enter_context(Journal.open(path, signing_key, stretch_height=height))
         registrar = open_registrar(path, journal, vault, Directory.of(journal, vault))
@@ -142,18 +174,15 @@ def open_registrar(path: Path, journal: Journal, vault: Vault, directory: Direct
     Raises
     ------
     InputError : the shard has no root certificate.
-    RegistryError : the authority is not the one whose certificates lie there.
+    RegistryError : the authority on record is not the one whose root certificate lies there.
     """
     file = path / "registry" / "root.pem"
     try:
         root = x509.load_pem_x509_certificate(file.read_bytes())
     except (OSError, ValueError):
         raise InputError(file, "certificate", "cannot be read; `tellegen registry init` makes it") from None
-    authority = _authority(vault, journal.verifier.name, int(root.not_valid_before_utc.timestamp()))
-    if authority.root != root:
-        raise RegistryError(f"{file} is not the certificate of this vault's root key")
-    return Registrar(journal, vault, directory, authority, CertificateStore(path / "registry" / "certificates.sqlite"))
-
-
-def _authority(vault: Vault, origin: str, created: int) -> Authority:
-    return Authority(origin, vault.purpose_key(_ROOT_PURPOSE), vault.purpose_key(_ISSUING_PURPOSE), created)
+    authorities = Authorities.of(Recorder(journal, vault, ""))
+    if authorities.newest.root != root:
+        raise RegistryError(f"{file} is not the root certificate on record")
+    store = CertificateStore(path / "registry" / "certificates.sqlite")
+    return Registrar(journal, vault, directory, authorities, store)

@@ -17,6 +17,7 @@ import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from tellegen.custody.signer import agent_of
 from tellegen.errors import InputError
 from tellegen.intake.intake import Intake
 from tellegen.intake.limits import IntakeLimits
@@ -54,6 +55,7 @@ class ServerOptions:
     body_seconds_max : within which a body must be there.
     broker : where readings come from by MQTT too; None where they do not.
     simulation : serve a shard that was made from a seed.
+    signer : socket of the agent that signs checkpoints; None: one is started.
     accept_clock : who says that the clock is right where it is far from the newest entry (`Intake.open`).
     pace : the time for trials; None: the wall clock's.
     """
@@ -69,6 +71,7 @@ class ServerOptions:
     accept_clock: str = ""
     simulation: bool = False
     pace: Pace | Told | None = None
+    signer: Path | None = None
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -170,11 +173,20 @@ async def _serve(path: Path, options: ServerOptions, ready: Callable[[str], None
     counters = Counters()
     pace = options.pace
     clock = None if pace is None else pace.clock
-    group = GroupCommit(
-        lambda: Intake.open(path, options.limits, clock, accept_clock=options.accept_clock), options.limits, counters
-    )
-    await group.start()
     held = ExitStack()
+    signer = held.enter_context(closing(agent_of(path, options.signer)))
+
+    def opened() -> Intake:
+        if group.origin:  # again, after its disk has refused
+            signer.renew()
+        return Intake.open(path, options.limits, clock, accept_clock=options.accept_clock, signer=signer)
+
+    group = GroupCommit(opened, options.limits, counters)
+    try:
+        await group.start()
+    except BaseException:
+        held.close()
+        raise
     assert group.intake is not None
     vault = group.intake.vault
     receiver: asyncio.Task[None] | None = None
@@ -211,8 +223,8 @@ async def _serve(path: Path, options: ServerOptions, ready: Callable[[str], None
             await asyncio.wait([receiver])
         ticker.cancel()
         await asyncio.wait([ticker])
-        held.close()
         await group.stop()
+        held.close()
 
 
 async def _ticks(group: GroupCommit, every_s: float) -> None:

@@ -21,7 +21,8 @@ from tellegen.journal import Journal, height_for
 from tellegen.privacy import Vault
 from tellegen.privacy.recorder import Recorder, Span
 from tellegen.records import Admissions, Connections, Role
-from tellegen.registry.shard import METER_PURPOSE, SIGNING_PURPOSE, simulated_name
+from tellegen.registry.registrar import METER_PURPOSE
+from tellegen.registry.shard import SIGNING_PURPOSE, found_roles, put_authority, simulated_name
 from tellegen.units import MARKET_INTERVAL_S
 
 HEAD_END, GATEWAY = "head-end", "gateway"
@@ -113,9 +114,9 @@ def build_shard(
     everybody = np.unique(Connections.concat(list(members.values())).customer)
     known_at = first_interval * MARKET_INTERVAL_S if known_at is None else known_at
     with Vault.create(folder / "vault", everybody.tolist(), seed) as vault:
-        master = vault.purpose_key(METER_PURPOSE)
         height, name_of_log = height_for(everybody.size), simulated_name(origin)
-        key = vault.purpose_key(SIGNING_PURPOSE)
+        authority = found_roles(vault, name_of_log, known_at)
+        master, key = vault.role_key(METER_PURPOSE), vault.role_key(SIGNING_PURPOSE)
         with Journal.create(folder, name_of_log, key, stretch_height=height) as journal:
             senders = Recorder(journal, vault, "", live=True)
             senders.put(_admitted_senders(seed, known_at, gateways), Span(known_at, first_interval))
@@ -124,6 +125,7 @@ def build_shard(
                 recorder.put(_admitted_customers(seed, np.unique(connected.customer), known_at), span)
                 recorder.put(connected, span)
                 journal.commit(known_at)
+            put_authority(journal, vault, authority, known_at)
             journal.commit(known_at)
             vkey = journal.verifier.vkey
     return ShardKeys(folder, vkey, master, seed)

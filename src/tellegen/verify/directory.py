@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tellegen.errors import InputError
-from tellegen.verify import evidence, published, record
+from tellegen.verify import authority, evidence, published, record
 from tellegen.verify.calendar import Calendar
 from tellegen.verify.folder import Folder, Limits
 from tellegen.verify.log import LogChecks, need
@@ -110,6 +110,7 @@ class _Verification:
 
     def _checks(self) -> Iterator[Check]:
         yield from self._intake.checks()
+        yield run_check("registry", self._check_registry)
         yield run_check("senders", self._check_senders)
         if self._market is not None:
             yield from self._market.checks()
@@ -130,7 +131,12 @@ class _Verification:
         return self._intake if self._market is None else self._market
 
     def _check_senders(self) -> tuple[int, str]:
-        return evidence.check_senders(self._intake.whole(), self._intake.open_rows(), self._intake.signer())
+        log, authorities = self._intake, need(self._intake.payloads, "payloads").authorities
+        return evidence.check_senders(log.whole(), log.open_rows(), log.signer(), authorities)
+
+    def _check_registry(self) -> tuple[int, str]:
+        log, authorities = self._intake, need(self._intake.payloads, "payloads").authorities
+        return authority.check_registry(log.whole(), log.open_rows(), authorities, log.signer().name)
 
     # Between the journals
 

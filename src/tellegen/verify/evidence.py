@@ -8,20 +8,21 @@ which is the certificate authority's to say.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
 from tellegen.records import Admissions, Header, RecordError, Revocations, Role, Statement
 from tellegen.records.submission import needs_evidence
+from tellegen.verify.authority import REGISTRAR, Authorities
 from tellegen.verify.notes import OperatorKey
 from tellegen.verify.record import PublicRows
 from tellegen.verify.report import RefusedError
 
 _SENDERS = (Role.HEAD_END, Role.GATEWAY)
-_REGISTRAR = "registrar"
 _NAMES_MAX = 5
 _NUMBERED = (Role.METER, Role.PARTICIPANT)
 
@@ -63,10 +64,10 @@ class _Key:
 
 
 class _Senders:
-    """Keys of head-ends and gateways as the record has them so far; changes of the registry are the operator's."""
+    """Keys of head-ends and gateways as the record has them so far; changes of the registry are the registrar's."""
 
-    def __init__(self, operator: OperatorKey) -> None:
-        self._operator = operator
+    def __init__(self, authorities: Authorities) -> None:
+        self._authorities = authorities
         self._keys: dict[str, list[_Key]] = {}
         self._revoked_at: dict[bytes, int] = {}
 
@@ -90,8 +91,10 @@ class _Senders:
 
     def key(self, name: str, at: int) -> bytes:
         """The key that counts at a time: that of the last admission from then or before, if nothing has ended it."""
-        if name == _REGISTRAR:
-            return self._operator.public_key
+        if name == REGISTRAR:
+            if self._authorities.newest is None:
+                raise RefusedError("no registrar is on record before it")
+            return self._authorities.newest.registrar_key
         for key in reversed(self._keys.get(name, [])):
             if key.valid_from <= at:
                 revoked_at = self._revoked_at.get(key.certificate)
@@ -102,15 +105,24 @@ class _Senders:
 
 
 def check_senders(
-    entries: Sequence[tuple[Header, bytes]], public: Sequence[PublicRows], operator: OperatorKey
+    entries: Sequence[tuple[Header, bytes]],
+    public: Sequence[PublicRows],
+    operator: OperatorKey,
+    documents: Mapping[int, bytes] = MappingProxyType({}),
 ) -> tuple[int, str]:
     """Every batch that senders hand in is signed by the one it names, admitted on record before it.
 
     What the platform itself writes carries no evidence; who writes in a sender's name without it has made it up.
+
+    Parameters
+    ----------
+    documents : contents by entry, of those with an authority: in them stands whose the registrar's key is.
     """
     tables = {rows.index: rows for rows in public}
-    senders, seen, count = _Senders(operator), set[str](), 0
+    authorities = Authorities(documents, operator.name)
+    senders, seen, count = _Senders(authorities), set[str](), 0
     for index, (header, _) in enumerate(entries):
+        authorities.learn(index)
         if header.evidence or needs_evidence(header.kind, header.source):
             try:
                 verify_evidence(header, senders.key(header.source, header.known_at), operator.name)

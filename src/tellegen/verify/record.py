@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tellegen.records import NOBODY, TABLES, Header, Prices, Table
+from tellegen.records import AUTHORITY_DOCUMENT, NOBODY, TABLES, Header, Prices, Table
 from tellegen.verify.archive import STUB_MAGIC, Stub
 from tellegen.verify.folder import NOTE_BYTES_MAX, Folder
 from tellegen.verify.notes import OperatorKey, SignedHead, TreeHead, WitnessKey
@@ -54,7 +54,7 @@ class Payloads:
 
     bound : rows whose hashes were checked. live : rows that only the vault can bind. public : plain rows.
     documents : latest content of each that lies open, by name. stubs : of rows that lie in the archive.
-    hidden : entries none of whose rows can be seen here.
+    hidden : entries none of whose rows can be seen here. authorities : contents of those documents, by entry.
     """
 
     bound: int
@@ -63,6 +63,7 @@ class Payloads:
     documents: dict[str, bytes]
     stubs: list[Stub]
     hidden: frozenset[int]
+    authorities: dict[int, bytes]
 
 
 def operator_key(run: Folder, pinned: str | None) -> OperatorKey:
@@ -209,6 +210,7 @@ def check_payloads(run: Folder, entries: Entries) -> Payloads:
     bound = live = 0
     public: list[PublicRows] = []
     documents: dict[str, bytes] = {}
+    authorities: dict[int, bytes] = {}
     stubs: list[Stub] = []
     hidden: set[int] = set()
     stored = frames(run, "payloads", _PAYLOAD_BYTES_MAX)
@@ -233,6 +235,8 @@ def check_payloads(run: Folder, entries: Entries) -> Payloads:
         if isinstance(rows, bytes):
             left -= len(rows) + _BATCH_BYTES
             documents[header.name] = rows
+            if header.name == AUTHORITY_DOCUMENT:
+                authorities[index] = rows
         elif rows is not None:
             left -= len(rows.table) * rows.table.row_dtype().itemsize + _BATCH_BYTES
             public.append(rows)
@@ -240,7 +244,7 @@ def check_payloads(run: Folder, entries: Entries) -> Payloads:
             raise RefusedError(f"{place}: more than the {run.limits.open_bytes} bytes of open rows that are read")
     for place, _ in stored:
         raise RefusedError(f"{place}: a payload that no entry names")
-    return Payloads(bound, live, public, documents, stubs, frozenset(hidden))
+    return Payloads(bound, live, public, documents, stubs, frozenset(hidden), authorities)
 
 
 def _check_live(index: int, header: Header, data: bytes) -> None:

@@ -42,6 +42,7 @@ from tellegen.records import (
     Statement,
     sign_bids,
 )
+from tellegen.registry.registrar import REGISTRAR_PURPOSE
 from tellegen.registry.shard import SIGNING_PURPOSE
 from tellegen.rules import Rulebook
 from tellegen.simulation.batches import SignedBatch, bids_batch, readings_batch
@@ -212,7 +213,7 @@ class Hamlet:
         self.moves.append(move)
         sent = SentChanges(self.connection(move))
         with Vault.open(self.keys.path / "vault") as vault:
-            key = vault.purpose_key(SIGNING_PURPOSE)
+            key = vault.role_key(REGISTRAR_PURPOSE)
         body = sent.to_bytes()
         said = Statement.of(self.keys.origin, Route.ADMISSIONS, REGISTRAR, "", "", now, now, body)
         _, secret = crypto_sign_seed_keypair(key)
