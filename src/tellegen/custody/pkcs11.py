@@ -4,7 +4,8 @@ The key is an AES key on the token, named by a URI (RFC 7512)::
 
     pkcs11:token=TOKEN;object=KEY?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/run/pin
 
-It encrypts with CKM_AES_GCM there. The PIN stands in a file, never in the URI. Needs python-pkcs11 (extra ``hsm``).
+It encrypts with CKM_AES_GCM there. The PIN stands in a file, never in the URI. Needs python-pkcs11 (MIT), which is
+installed beside tellegen by who has a token.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class TokenKey:
         try:
             import pkcs11
         except ImportError:
-            raise CustodyError("python-pkcs11 is not installed; install tellegen with the extra `hsm`") from None
+            raise CustodyError("python-pkcs11 is not installed; `pip install python-pkcs11` beside tellegen") from None
         try:
             with self._session(pkcs11) as session:
                 key = session.get_key(object_class=pkcs11.ObjectClass.SECRET_KEY, label=self.label)

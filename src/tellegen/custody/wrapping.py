@@ -6,7 +6,7 @@ Whoever runs a shard says in the environment where the key is (``TELLEGEN_VAULT_
 ==================================  ====================================================================================
 ``file:PATH``                       32 bytes in a file that only its owner may read
 ``credential:NAME``                 the same, where a service manager puts it (``$CREDENTIALS_DIRECTORY``)
-``pkcs11:token=T;object=K?...``     an AES key that never leaves its token (RFC 7512; extra ``hsm``)
+``pkcs11:token=T;object=K?...``     an AES key that never leaves its token (RFC 7512; python-pkcs11)
 ``kms:MODULE:FACTORY:ARGUMENT``     whatever `Wrapper` the function FACTORY of a module makes of ARGUMENT
 ==================================  ====================================================================================
 
