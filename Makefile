@@ -1,4 +1,4 @@
-# make demo | test | check | test-all | bench | release | lock: each sets up .venv by itself on first use.
+# make demo | test | check | test-all | bench | fuzz | release | lock: each sets up .venv by itself on first use.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -8,7 +8,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 # Tests start many processes; each would compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check test-all bench release lock clean
+.PHONY: demo test check test-all bench fuzz release lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/tellegen demo
@@ -30,6 +30,11 @@ test-all: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(BIN)/tellegen bench clearing
+
+# A search for messages that break a reader of strangers' messages, led by what they reach (Linux).
+fuzz: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'atheris==3.0.0'
+	PYTHONPATH=tests $(BIN)/python -m fuzz.search $(TARGET) $(or $(MINUTES),10)
 
 # Wheel, source archive, bill of materials and sums in dist/; KEY=FILE signs them (SECURITY.md).
 release: $(VENV)/ready
@@ -54,4 +59,4 @@ lock: $(VENV)/ready
 	  --all-extras --group dev --group build pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf $(VENV) tellegen-demo dist
+	rm -rf $(VENV) tellegen-demo dist fuzz-work

@@ -17,6 +17,7 @@ from tellegen.units import (
     format_money,
     interval_at,
     interval_start,
+    known_zone,
     tie_hash,
 )
 
@@ -104,6 +105,12 @@ def test_an_interval_contains_its_times(moment: datetime) -> None:
     time = moment.replace(tzinfo=UTC)
     start = interval_start(interval_at(time))
     assert start <= time < start + timedelta(minutes=5)
+
+
+@pytest.mark.parametrize("name", ["Mars/Olympus", "Europe", "../../etc/passwd", "", "\0"])
+def test_a_zone_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="is not a time zone"):
+        known_zone(name)
 
 
 def test_a_time_without_zone_is_refused() -> None:

@@ -67,7 +67,7 @@ def known_zone(name: str) -> str:
     """
     try:
         ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError):
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # a folder of zones is an OSError
         raise ValueError("is not a time zone; use an IANA name such as Europe/Berlin") from None
     return name
 

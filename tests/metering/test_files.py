@@ -36,6 +36,7 @@ FAULTS = {
     "7,2026-01-01T00:15:00Z,15,,0.0005,,kWh,,": ("export", "is not a whole number of Wh"),
     '7,2026-01-01T00:15:00Z,15,"1,5",0,,kWh,,': ("import", "has a decimal comma; write a point"),
     "7,2026-01-01T00:15:00Z,15,1e3,0,,kWh,,": ("import", "is not a number"),
+    "7,2026-01-01T00:15:00Z,15,٣,0,,kWh,,": ("import", "is not a number"),
     "7,2026-01-01T00:15:00Z,15,3000,0,,MWh,,": ("import", "is out of range"),
     "7,2026-01-01T00:15:00Z,15,,,,kWh,,": ("the row", "holds no quantity"),
     "7,2026-01-01T00:15:00Z,15,1,0,,J,,": ("unit", "'J' is not known; write Wh, kWh or MWh"),

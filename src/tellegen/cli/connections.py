@@ -83,7 +83,7 @@ def _is_said(column: NDArray[Any]) -> NDArray[np.bool_]:
 
 def _at_line(file: Path, words: str) -> tuple[str, str]:
     """Place and problem of a refused row, whose number counts from 0, as lines of its file count."""
-    found = re.match(r"row (\d+): ", words)
+    found = re.match(r"row ([0-9]+): ", words)
     if not found:
         return "rows", f"are not taken: {words}"
     lines = [k for k, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1) if line.strip()]

@@ -75,11 +75,12 @@ class Folder:
             handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))
         except OSError as failure:
             raise InputError(self._source, place, f"cannot read {name} ({failure.strerror})") from None
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
+        about = os.fstat(handle)
+        if not stat.S_ISREG(about.st_mode):
             os.close(handle)
             raise InputError(self._source, place, f"reads {name}, which is no regular file")
         with open(handle, "rb") as file:
-            found = file.read(self._left + 1)
+            found = file.read(min(self._left + 1, about.st_size))  # room is made for as much as is asked for
         if len(found) > self._left:
             mib = self._bytes_max // 2**20
             raise InputError(self._source, place, f"reads {name}, and more than {mib} MiB with it; that is too much")

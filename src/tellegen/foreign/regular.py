@@ -33,10 +33,11 @@ def regular_head(path: Path, size: int) -> bytes:
         # Without waiting: a pipe would never answer.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         try:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
+            about = os.fstat(handle)
+            if not stat.S_ISREG(about.st_mode):
                 raise InputError(path, "file", "is no regular file; give one, not a pipe, a device or a folder")
             with open(handle, "rb", closefd=False) as file:
-                return file.read(size)
+                return file.read(min(size, about.st_size))  # room is made for as much as is asked for
         finally:
             os.close(handle)
     except (OSError, ValueError) as failure:  # a zero byte in a name is a ValueError

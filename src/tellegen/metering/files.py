@@ -36,8 +36,8 @@ REGISTER_LIMIT = 10**15
 RATIO_MAX = 1_000_000
 _UNITS = {unit.name.lower(): unit for unit in Unit}
 _MICRO = 10**6
-_NUMBER = r"^([+-]?)(\d{1,12})(?:[.,](\d{1,6}))?$"
-_TIME = r"^(\d{4}-\d{2}-\d{2})[T ](\d{2}:\d{2})(:\d{2})?(Z|z|[+-]\d{2}:?\d{2})$"
+_NUMBER = r"^([+-]?)([0-9]{1,12})(?:[.,]([0-9]{1,6}))?$"
+_TIME = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]([0-9]{2}:[0-9]{2})(:[0-9]{2})?(Z|z|[+-][0-9]{2}:?[0-9]{2})$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +205,7 @@ class _Columns:
         """Seconds since the epoch."""
         text = self.text(name)
         parts = text.str.extract_groups(_TIME).struct.unnest()
-        bare = text.str.contains(r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(?::\d{2})?$").to_numpy()
+        bare = text.str.contains(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2})?$").to_numpy()
         self.reject(bare, name, "'{}' has no time zone", "write {}Z if it is UTC")
         zone = parts["4"].str.to_uppercase().str.replace("Z", "+00:00", literal=True).str.replace(":", "", literal=True)
         canonical = parts["1"] + "T" + parts["2"] + parts["3"].fill_null(":00") + zone

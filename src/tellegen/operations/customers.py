@@ -36,7 +36,7 @@ ROWS_MAX = 100_000
 NAME_CHARACTERS_MAX = 40
 _CAPACITY_KW_MAX = 1_000_000
 _TRAILING_KWH_MAX = 1_000_000_000
-_DECIMAL = re.compile(r"\d{1,12}(\.\d{1,6})?")
+_DECIMAL = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
 
 
 @dataclass(frozen=True, slots=True)

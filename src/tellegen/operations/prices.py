@@ -32,7 +32,7 @@ FORMS = (COLUMNS[:2], COLUMNS, SIGNED)
 """Columns that a price file may have; without a first line that names them, their number says which."""
 _WHAT = "price file"
 _SPACINGS_S = (300, 900, 1800, 3600)
-_PRICE = re.compile(r"[+-]?\d{1,9}(\.\d{1,18})?")
+_PRICE = re.compile(r"[+-]?[0-9]{1,9}(\.[0-9]{1,18})?")
 _SOURCE_CHARACTERS_MAX = 64
 _SIGNATURE_BYTES = 64
 _UNSIGNED = bytes(_SIGNATURE_BYTES)

@@ -25,7 +25,7 @@ from tellegen.units import MICROS, ROW_LIMIT
 COLUMNS = ("time", "product", "quantity_kw", "price", "feeder")
 PRODUCTS = {"reserve_up": Product.RESERVE_UP, "reserve_down": Product.RESERVE_DOWN}
 W_PER_KW = 1_000
-_NUMBER = re.compile(r"\d{1,9}(\.\d{1,18})?")
+_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,18})?")
 _WHAT = "reserve file"
 
 

@@ -37,7 +37,7 @@ from tellegen.units import MARKET_INTERVAL_S, MICROS, NANOS, known_zone
 
 _DECIMAL = re.compile(r"-?\d{1,9}(\.\d{1,9})?", re.ASCII)
 _LONG = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
-_LOCAL_TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d|24:00")
+_LOCAL_TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]|24:00")
 METER_MINUTES = (5, 10, 15, 20, 30, 60)
 BYTES_MAX = 65_536
 """A rulebook file is a page of text."""

@@ -31,7 +31,7 @@ from tellegen.rules.root_prices import RootPriceParameters
 from tellegen.rules.tariffs import MarketPowerTest, RetailParameters, SettlementParameters, Tariff
 from tellegen.units import MICROS
 
-_FILE_NAME = re.compile(r"(\d{4}-\d{2}-\d{2})(-[a-z0-9]+)?\.toml")
+_FILE_NAME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(-[a-z0-9]+)?\.toml")
 _DOCUMENT_PREFIX = "rulebook/"
 VERSIONS_MAX = 1_000
 """A rulebook has at most this many versions."""

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 from tellegen.units import INTERVALS_PER_HOUR, MARKET_INTERVAL_S
 from tellegen.verify.report import RefusedError
 
-_NAME = re.compile(r"rulebook/((\d{4}-\d{2}-\d{2})(-[a-z0-9]+)?\.toml)")
+_NAME = re.compile(r"rulebook/(([0-9]{4}-[0-9]{2}-[0-9]{2})(-[a-z0-9]+)?\.toml)")
 _EPOCH = date(1970, 1, 1)
 _DAY = timedelta(days=1)
 _VERSIONS_MAX = 1_000
@@ -85,7 +85,7 @@ class Rules:
                 source=str(prices.get("source", "")),
                 publisher=str(prices.get("publisher_key", "")),
             )
-        except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OSError, OverflowError, RecursionError) as error:
             raise RefusedError(f"rulebook/{name} on record cannot be read: {error}") from None
 
 

@@ -19,7 +19,7 @@ from tellegen.errors import InputError
 from tellegen.units import INTERVALS_PER_HOUR, MARKET_INTERVAL_S, MICROS
 
 _BYTES_MAX = 1 << 28
-_PRICE = re.compile(r"[+-]?\d{1,9}(\.\d{1,18})?")
+_PRICE = re.compile(r"[+-]?[0-9]{1,9}(\.[0-9]{1,18})?")
 _COLUMN = {"real_time": 1, "day_ahead": 2}
 
 

@@ -21,8 +21,8 @@ from tellegen.verify.report import RefusedError
 from tellegen.verify.tree import Tree, growing_roots, leaf, root_from_path, root_of
 
 _NOTE_LINES = 5
-_SEGMENT_NAME = re.compile(r"\d{6}\.seg")
-_INDEX_NAME = re.compile(r"index/\d{6}\.idx")
+_SEGMENT_NAME = re.compile(r"[0-9]{6}\.seg")
+_INDEX_NAME = re.compile(r"index/[0-9]{6}\.idx")
 """Files that are made again from the log where they are missing or damaged: nothing rests on them."""
 _PAYLOAD_HEAD = struct.Struct("<4sIIII")
 _PAYLOAD_SEGMENT = struct.Struct("<16s12sI")

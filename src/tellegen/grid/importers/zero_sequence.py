@@ -23,7 +23,7 @@ from tellegen.grid.importers.draft import listed
 from tellegen.grid.importers.sequences import TwoPorts
 from tellegen.grid.importers.tables import Frame
 
-VECTOR_GROUP = re.compile(r"(yn|y|d)(yn|y|d|zn|z)(\d{1,2})?")
+VECTOR_GROUP = re.compile(r"(yn|y|d)(yn|y|d|zn|z)([0-9]{1,2})?")
 READ_GROUPS = "YNyn, Dyn, YNd, Yyn, YNy, Yzn, Dzn, Yy, Yd, Dy, Dd, Yz, Dz"
 DEGREES_PER_HOUR = 30.0
 
