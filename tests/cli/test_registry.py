@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -255,3 +256,14 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert problem in answer.err
     assert (shard / "journal" / "checkpoints").read_bytes() == before
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of files")
+def test_what_names_everybody_is_its_owners_whatever_the_umask(tellegen: Tellegen, tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        tellegen("registry", "init", tmp_path / "open", "--origin", "city.example/north")
+    finally:
+        os.umask(before)
+    secret = [tmp_path / "open" / "registry" / "certificates.sqlite", *(tmp_path / "open" / "vault").rglob("*")]
+    assert {stat.S_IMODE(file.stat().st_mode) & 0o077 for file in secret} == {0}

@@ -5,8 +5,10 @@ Whether one counts is not said here but on record: admissions and revocations ar
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from zlib import crc32
@@ -33,7 +35,7 @@ class CertificateStore:
 
     Parameters
     ----------
-    path : the file; made where it does not exist.
+    path : the file; made, for its owner alone, where it does not exist.
 
     Raises
     ------
@@ -43,6 +45,9 @@ class CertificateStore:
     def __init__(self, path: Path) -> None:
         fresh = not path.exists()
         self._path = path
+        if fresh:  # it names everybody, so it is its owner's whatever the umask; so are the journals beside it
+            with suppress(FileExistsError):
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         self._database = sqlite3.connect(path, isolation_level=None)
         try:
             self._database.execute("PRAGMA journal_mode = WAL")
