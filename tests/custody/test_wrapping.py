@@ -71,6 +71,23 @@ def test_what_names_no_key_is_one_line(said: str) -> None:
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("said", [KEY.hex(), f"kms:json:loads:{KEY.hex()}", f"pkcs11:token=t;pin-value={KEY.hex()}"])
+def test_a_key_that_stands_where_its_place_belongs_is_not_repeated(said: str) -> None:
+    with pytest.raises(CustodyError) as raised:
+        wrapper_of(said, {})
+    assert KEY.hex() not in str(raised.value)
+
+
+def test_a_key_of_another_user_is_not_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent alone may read the key of the log; whoever seals rows says what it can see."""
+    with Vault.create(tmp_path, [1]) as vault:
+        vault.purpose_key("operator signature")
+    wrap_all(tmp_path, FileKey(KEY), only=["keys"])
+    monkeypatch.setattr(os, "access", lambda path, mode: path.name != "log.key")
+    assert {each.name: each.wrapped_by for each in kept(tmp_path)}["log"] == "not to be read by you"
+    assert is_wrapped(tmp_path)
+
+
 def test_a_service_of_keys_is_three_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     """docs/keys.md shows one; whatever has a name, wrap and unwrap will do."""
 

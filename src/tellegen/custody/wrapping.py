@@ -134,16 +134,19 @@ def wrapper_of(said: str, environment: Mapping[str, str] = os.environ) -> Wrappe
         case "credential" if rest and "/" not in rest:
             folder = environment.get("CREDENTIALS_DIRECTORY")
             if not folder:
-                raise CustodyError(f"{said!r}: there is no CREDENTIALS_DIRECTORY; the service manager sets it")
+                raise CustodyError(
+                    "there is no CREDENTIALS_DIRECTORY, which the service manager sets, for credential:NAME"
+                )
             return FileKey.read(Path(folder) / rest, f"credential {rest}")
         case "pkcs11" if rest:
             from tellegen.custody.pkcs11 import TokenKey
 
             return TokenKey.of(said)
         case "kms" if rest.count(":") >= 1:
-            return _from_service(said, *rest.split(":", 2))
+            return _from_service(*rest.split(":", 2))
+    # what was given is not repeated: it may be the key itself
     raise CustodyError(
-        f"{said!r} names no key; give file:PATH, credential:NAME, pkcs11:token=T;object=K?module-path=LIBRARY or "
+        "what was given names no key; give file:PATH, credential:NAME, pkcs11:token=T;object=K?module-path=LIBRARY or "
         "kms:MODULE:FACTORY:ARGUMENT"
     )
 
@@ -176,11 +179,12 @@ def wrapper_wanted(name: str, environment: Mapping[str, str] = os.environ) -> Wr
     return wrapper_of(said, environment) if said else None
 
 
-def _from_service(said: str, module: str, factory: str, argument: str = "") -> Wrapper:
+def _from_service(module: str, factory: str, argument: str = "") -> Wrapper:
     try:
         made = getattr(import_module(module), factory)(argument)
     except (ImportError, AttributeError, ValueError) as error:
-        raise CustodyError(f"{said!r}: there is no such service of keys: {error}") from None
+        problem = type(error).__name__  # its words may quote the argument
+        raise CustodyError(f"kms:{module}:{factory}: there is no such service of keys ({problem})") from None
     if not isinstance(made, Wrapper):
-        raise CustodyError(f"{said!r}: what {factory} makes has no name, wrap and unwrap")
+        raise CustodyError(f"kms:{module}:{factory}: what that makes has no name, wrap and unwrap")
     return made

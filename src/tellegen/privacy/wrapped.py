@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from tellegen.privacy.vault import KEYS, Vault
 
 SEALING = "keys"
 """Name of the file of what seals rows, as the names of roles are."""
-AWAY, CLEAR = "kept elsewhere", "not wrapped"
+AWAY, CLEAR, SHUT = "kept elsewhere", "not wrapped", "not to be read by you"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,8 @@ class Kept:
 
     Attributes
     ----------
-    name : of the role. does : what the key is for. path : where it lies. wrapped_by : in words, `CLEAR` or `AWAY`.
+    name : of the role. does : what the key is for. path : where it lies.
+    wrapped_by : by which key, `CLEAR`, or `AWAY` or `SHUT` where nobody can tell here.
     """
 
     name: str
@@ -55,7 +57,8 @@ def kept(vault: Path, authority: Path | None = None) -> list[Kept]:
     for role in ROLES.values():
         file = SecretFile(role.path(vault, authority), role.purpose)
         try:
-            by = (file.wrapped_by() or CLEAR) if file.exists() else AWAY
+            there = file.exists()
+            by = AWAY if not there else (file.wrapped_by() or CLEAR) if os.access(file.path, os.R_OK) else SHUT
         except CustodyError as error:
             raise VaultError(str(error)) from None
         found.append(Kept(role.name, role.does, file.path, by))
@@ -93,7 +96,7 @@ def wrap_all(
     ------
     VaultError : a key cannot be had, or there is no such file.
     """
-    here = {found.name: found for found in kept(vault, authority) if found.wrapped_by != AWAY}
+    here = {found.name: found for found in kept(vault, authority) if found.wrapped_by not in (AWAY, SHUT)}
     names = list(only) or list(here)
     if strangers := set(names) - set(here):
         raise VaultError(f"{vault}: has no key {sorted(strangers)[0]!r} here; there are {', '.join(here)}")
