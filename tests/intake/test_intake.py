@@ -211,15 +211,9 @@ def test_late_and_corrected_readings_are_new_versions(bench: Bench) -> None:
     assert first.accepted == again.accepted == late.accepted == 8
 
 
-def test_rows_and_rates_are_limited(bench: Bench) -> None:
+def test_rows_of_a_batch_are_limited(bench: Bench) -> None:
     bench.open(rows_max=7)
     assert refused(lambda: bench.send(readings(bench))).reason is Reason.TOO_LARGE
-    bench.open(rows_per_s_max=4)
-    bench.send(readings(bench))
-    error = refused(lambda: bench.send(readings(bench, bench.readings(counter=2), 2)))
-    assert (error.reason, error.retry_after_s) == (Reason.RATE, 2)
-    bench.wall[0] += 2
-    assert bench.send(readings(bench, bench.readings(counter=2), 2)).accepted == 8
 
 
 def test_a_batch_without_a_good_row_leaves_no_trace(bench: Bench) -> None:

@@ -159,7 +159,7 @@ class Desk:
     def __init__(self, failure: Exception | None = None) -> None:
         self.failure = failure
 
-    async def submit(self, statement: Statement, signature: bytes, read: Any) -> Final:
+    async def submit(self, statement: Statement, signature: bytes, read: Any, size: int) -> Final:
         if self.failure is not None:
             raise self.failure
         try:

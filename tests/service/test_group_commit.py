@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import shutil
+import threading
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,20 +22,27 @@ pytest.importorskip("msgspec")
 
 from tellegen.intake.intake import Intake
 from tellegen.intake.limits import IntakeLimits, Reason, RefusedBatchError
-from tellegen.intake.sent import SentReadings
+from tellegen.intake.registry_changes import SentChanges
+from tellegen.intake.sent import Sent, SentBids, SentReadings
 from tellegen.journal import Checkpoint, Journal, JournalError
 from tellegen.metering import DeviceCodes
 from tellegen.privacy.snapshots import SnapshotFolder
+from tellegen.records import Route, Statement
 from tellegen.service import group_commit
+from tellegen.service.bodies import NDJSON, decode
 from tellegen.service.counters import Counters
 from tellegen.service.group_commit import Final, GroupCommit
-from tellegen.simulation.batches import SignedBatch, readings_batch, readings_of
-from tellegen.simulation.shard import ShardKeys, build_shard
+from tellegen.simulation.batches import SignedBatch, bids_batch, bids_of, readings_batch, readings_of
+from tellegen.simulation.shard import HEAD_END, ShardKeys, build_shard
 from tellegen.units import MARKET_INTERVAL_S
 from tellegen.verify.receipts import check_receipt
 
 CUSTOMERS = np.arange(1, 6, dtype=np.int32)
 T = TypeVar("T")
+FEW = IntakeLimits(pending_batches_max=20)
+SLOW = IntakeLimits(rows_per_s_max=60, pending_batches_max=100)
+"""A batch of a thousand lines is more than a source may send in a quarter of a minute."""
+FAST = IntakeLimits(rows_per_s_max=10**9)
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +62,13 @@ def batch(keys: ShardKeys, number: int) -> SignedBatch:
     return readings_batch(keys, readings_of(keys, codes, CUSTOMERS, interval, number), "F", interval, number)
 
 
-def run(keys: ShardKeys, work: Callable[[GroupCommit], Awaitable[T]], counters: Counters | None = None) -> T:
+def run(
+    keys: ShardKeys,
+    work: Callable[[GroupCommit], Awaitable[T]],
+    counters: Counters | None = None,
+    limits: IntakeLimits = FEW,
+) -> T:
     async def go() -> T:
-        limits = IntakeLimits(pending_batches_max=20)
         group = GroupCommit(lambda: Intake.open(keys.path, limits), limits, counters or Counters())
         await group.start()
         try:
@@ -65,7 +80,116 @@ def run(keys: ShardKeys, work: Callable[[GroupCommit], Awaitable[T]], counters: 
 
 
 async def send(group: GroupCommit, batch: SignedBatch) -> Final:
-    return await group.submit(batch.statement, batch.signature, lambda: SentReadings.from_bytes(batch.body))
+    read = SentReadings if batch.statement.route is Route.READINGS else SentBids
+    return await group.submit(batch.statement, batch.signature, lambda: read.from_bytes(batch.body), len(batch.body))
+
+
+def bids(keys: ShardKeys, number: int) -> SignedBatch:
+    """Of another source."""
+    interval = int(time.time()) // MARKET_INTERVAL_S + 2
+    return bids_batch(keys, *bids_of(keys, CUSTOMERS, "F", "real_time", interval), "F", "real_time", interval, number)
+
+
+async def refusal(group: GroupCommit, statement: Statement, signature: bytes, body: bytes) -> RefusedBatchError:
+    read = partial(decode, Route.READINGS, NDJSON, body, 10_000)
+    with pytest.raises(RefusedBatchError) as refused:
+        await group.submit(statement, signature, read, len(body))
+    return refused.value
+
+
+def unreadable(keys: ShardKeys, number: int) -> tuple[Statement, bytes, bytes]:
+    """A batch of a thousand lines, none of which can be read."""
+    body = b"x\n" * 1_000
+    interval = int(time.time()) // MARKET_INTERVAL_S - 1
+    statement = Statement.of(keys.origin, Route.READINGS, HEAD_END, "F", "", interval, number, body)
+    return statement, keys.sign_as(HEAD_END, statement.to_bytes()), body
+
+
+def test_nobody_waits_for_what_another_source_has_piled_up(keys: ShardKeys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit, "cost_of_rows", lambda _: 10_000)
+
+    async def work(group: GroupCommit) -> list[Final]:
+        begin = threading.Event()
+        group._taker.submit(begin.wait)  # until everything has arrived
+        costly = [send(group, batch(keys, number)) for number in range(1, 13)]
+        every = asyncio.gather(*costly, send(group, bids(keys, 1)))
+        await asyncio.sleep(0)
+        begin.set()
+        return await every
+
+    *piled_up, other = run(keys, work, limits=FAST)
+    assert other.taken.entries[0] < piled_up[2].taken.entries[0]
+    assert [final.taken.accepted for final in piled_up] == [5] * 12
+
+
+@pytest.mark.parametrize("kind", ["unreadable", "again"])
+def test_what_is_refused_and_what_is_sent_again_is_charged_too(keys: ShardKeys, kind: str) -> None:
+    """And to nobody else: the other source is served at once."""
+
+    async def work(group: GroupCommit) -> RefusedBatchError:
+        good = batch(keys, 1)
+        if kind == "unreadable":
+            first = await refusal(group, *unreadable(keys, 1))
+            assert (first.reason, len(first.rows)) == (Reason.NO_GOOD_ROW, 1_000)
+        else:
+            await send(group, good)
+            for _ in range(2):
+                assert (await send(group, good)).taken.again  # they wait for it, and it is charged
+        with pytest.raises(RefusedBatchError) as refused:
+            await asyncio.gather(*(send(group, good) for _ in range(5)))
+        assert (await send(group, bids(keys, 1))).taken.accepted == 5
+        return refused.value
+
+    error = run(keys, work, limits=SLOW)
+    assert (error.reason, error.too_much_of) == (Reason.RATE, HEAD_END)
+    assert error.retry_after_s is not None
+    assert error.retry_after_s > 2
+
+
+def test_who_only_uses_the_name_of_a_source_costs_it_nothing(keys: ShardKeys) -> None:
+    async def work(group: GroupCommit) -> Final:
+        statement, _, body = unreadable(keys, 1)
+        for _ in range(50):
+            assert (await refusal(group, statement, bytes(64), body)).reason is Reason.BAD_SIGNATURE
+        return await send(group, batch(keys, 2))
+
+    assert run(keys, work, limits=SLOW).taken.accepted == 5
+
+
+def test_a_body_is_not_in_memory_any_more_once_it_is_refused(keys: ShardKeys) -> None:
+    """Who is too fast waits for the answer, without its body."""
+
+    class Reading:
+        """A body, and what reads it."""
+
+        def __init__(self, body: bytes) -> None:
+            self.body = body
+
+        def __call__(self) -> Sent | SentChanges:
+            return decode(Route.READINGS, NDJSON, self.body, 10_000)
+
+    async def work(group: GroupCommit) -> list[Reason]:
+        read: list[weakref.ref[Reading]] = []
+
+        async def submit(statement: Statement, signature: bytes, body: bytes) -> Reason:
+            reading = Reading(body)
+            read.append(weakref.ref(reading))
+            try:
+                await group.submit(statement, signature, reading, len(body))
+            except RefusedBatchError as error:
+                return error.reason
+            raise AssertionError("it can be read")
+
+        reasons = [await submit(*unreadable(keys, number)) for number in (1, 2)]
+        await group.ask(lambda _: None)  # until the thread that takes has let go of it, too
+        assert [each() for each in read] == [None, None]
+        return reasons
+
+    gc.disable()
+    try:
+        assert run(keys, work, limits=SLOW) == [Reason.NO_GOOD_ROW, Reason.RATE]
+    finally:
+        gc.enable()
 
 
 def test_what_arrives_during_a_commit_is_final_with_the_next(keys: ShardKeys) -> None:

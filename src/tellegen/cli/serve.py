@@ -32,7 +32,7 @@ def serve(
     ] = None,
     ahead_intervals: Annotated[int, typer.Option(min=0, help="How many intervals ahead a bid may come.")] = 576,
     skew: Annotated[int, typer.Option(min=0, help="Seconds by which a head-end's clock may be ahead.")] = 30,
-    rate: Annotated[int, typer.Option(min=1, help="Rows per second from one source.")] = 100_000,
+    rate: Annotated[int, typer.Option(min=1, help="Rows per second that one source may cost.")] = 20_000,
     rows: Annotated[int, typer.Option(min=1, help="Rows in one batch, orders included.")] = 10_000,
     body_bytes: Annotated[int, typer.Option(min=1, help="Bytes of one body.")] = 4 << 20,
     pending_bytes: Annotated[int, typer.Option(min=1, help="Bytes of bodies in memory at one time.")] = 64 << 20,

@@ -9,7 +9,6 @@ from nacl.exceptions import BadSignatureError
 
 from tellegen.intake.calendar import Calendar
 from tellegen.intake.limits import IntakeLimits, Reason, RefusedBatchError
-from tellegen.intake.rate import RowRate
 from tellegen.intake.registry_changes import REGISTRAR, SentChanges
 from tellegen.intake.sent import Sent
 from tellegen.journal import NoteVerifier
@@ -47,10 +46,14 @@ class Entrance:
         self.authorities = authorities
         self._verifier, self._limits, self._clock = verifier, limits, clock
         self._calendar, self._directory = calendar, directory
-        self._rates: dict[str, RowRate] = {}
 
-    def check_sender(self, statement: Statement, signature: bytes, now: int) -> None:
-        """Whether a batch is for this shard, and signed by its source, which may hand in now."""
+    def check_sender(self, statement: Statement, signature: bytes, now: int, checked: bytes = b"") -> bytes:
+        """Whether a batch is for this shard, and signed by its source, which may hand in now; the source's key.
+
+        Parameters
+        ----------
+        checked : the key under which the signature was found good before; not looked at again where it still holds.
+        """
         if statement.origin != self._verifier.name:
             raise RefusedBatchError(
                 Reason.BAD_SIGNATURE, f"the batch is signed for '{statement.origin}', this is '{self._verifier.name}'"
@@ -61,7 +64,9 @@ class Entrance:
             raise RefusedBatchError(Reason.UNKNOWN_SOURCE, f"source {statement.source!r} of admissions is not admitted")
         else:
             key = self._source_key(statement.source, now)
-        check_signature(statement.to_bytes(), signature, key, statement.source)
+        if key != checked:
+            check_signature(statement.to_bytes(), signature, key, statement.source)
+        return key
 
     def _registrar_key(self) -> bytes:
         try:
@@ -140,17 +145,6 @@ class Entrance:
                 Reason.TOO_LARGE, f"{rows} rows in one batch; at most {self._limits.rows_max}, send several"
             )
         return sent
-
-    def check_rate(self, source: str, rows: int) -> None:
-        """Whether a source may hand in so many rows more by now."""
-        rate = self._rates.setdefault(source, RowRate(self._limits.rows_per_s_max))
-        wait = rate.take(rows, self._clock.elapsed())
-        if wait:
-            raise RefusedBatchError(
-                Reason.RATE,
-                f"source '{source}' sends more than {self._limits.rows_per_s_max} rows a second",
-                retry_after_s=wait,
-            )
 
 
 def check_signature(message: bytes, signature: bytes, key: bytes, source: str) -> None:

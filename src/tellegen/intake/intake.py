@@ -176,7 +176,18 @@ class Intake:
 
     # Taking
 
-    def take(self, statement: Statement, signature: bytes, decode: Callable[[], Sent | SentChanges]) -> Taken:
+    def check_sender(self, statement: Statement, signature: bytes) -> bytes:
+        """Whether a batch is signed by its source, which may hand in now; the source's key, for `take`.
+
+        Raises
+        ------
+        RefusedBatchError : it is not.
+        """
+        return self._entrance.check_sender(statement, signature, self.clock.now())
+
+    def take(
+        self, statement: Statement, signature: bytes, decode: Callable[[], Sent | SentChanges], checked: bytes = b""
+    ) -> Taken:
         """Check a batch and append what is good of it.
 
         Parameters
@@ -184,13 +195,14 @@ class Intake:
         statement : what the sender says of the batch; its digest must be that of the body.
         signature : the sender's, 64 bytes.
         decode : reads the body; called once it is known who sent it. May raise `RecordError`.
+        checked : what `check_sender` said of it.
 
         Raises
         ------
         RefusedBatchError : nothing of it is on record.
         """
         now = self.clock.now()
-        self._entrance.check_sender(statement, signature, now)
+        self._entrance.check_sender(statement, signature, now, checked)
         recorded = self._recorded(statement)
         if recorded:
             return self._again(statement, recorded, decode)
@@ -199,7 +211,6 @@ class Intake:
             sent = self._entrance.decoded(decode)
         if isinstance(sent, SentChanges):
             return self._change(sent, statement, signature, now)
-        self._entrance.check_rate(statement.source, sent.rows + len(sent.problems))
         places = Places.of(sent, statement, now, self.directory)
         known = places.connected
         unknown = [RowProblem.of(row, Refusal.UNKNOWN) for row in sent.numbers[~known].tolist()]

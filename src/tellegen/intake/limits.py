@@ -24,9 +24,9 @@ class IntakeLimits:
         never longer.
     ahead_intervals_max : how long before its interval a bid may come.
     skew_s_max : by how many seconds a head-end's clock may be ahead: a reading is made when its interval has ended.
-    rows_per_s_max : sustained by one source; it may save up two seconds of it.
-    pending_bytes_max : of bodies that are being read or wait for their commit.
-    pending_batches_max : batches that wait.
+    rows_per_s_max : that one source may cost (`rate`), well below what the intake can do; it may save up two seconds.
+    pending_bytes_max : of bodies that are being read or wait to be taken; one source has three quarters at most.
+    pending_batches_max, source_batches_max : batches that wait, in all and of one source.
     """
 
     body_bytes_max: int = 4 << 20
@@ -34,9 +34,10 @@ class IntakeLimits:
     late_intervals_max: int | None = None
     ahead_intervals_max: int = AHEAD_INTERVALS
     skew_s_max: int = 30
-    rows_per_s_max: int = 100_000
+    rows_per_s_max: int = 20_000
     pending_bytes_max: int = 64 << 20
     pending_batches_max: int = 2_000
+    source_batches_max: int = 64
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
@@ -74,12 +75,20 @@ class RefusedBatchError(TellegenError):
     reason : which.
     rows : what is wrong with each row, where the rows are the reason.
     retry_after_s : when to try again, where that helps.
+    too_much_of : the source that sends too much or too fast, where that is why.
     """
 
     def __init__(
-        self, reason: Reason, detail: str, *, rows: tuple[RowProblem, ...] = (), retry_after_s: int | None = None
+        self,
+        reason: Reason,
+        detail: str,
+        *,
+        rows: tuple[RowProblem, ...] = (),
+        retry_after_s: int | None = None,
+        too_much_of: str = "",
     ) -> None:
         self.reason, self.rows, self.retry_after_s = reason, rows, retry_after_s
+        self.too_much_of = too_much_of
         super().__init__(detail)
 
 

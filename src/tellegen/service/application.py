@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -39,7 +40,7 @@ from tellegen.service.bodies import decode
 from tellegen.service.counters import Counters
 from tellegen.service.group_commit import Final, GroupCommit
 from tellegen.service.mqtt import Reply
-from tellegen.service.problems import ProblemError, refused_rows
+from tellegen.service.problems import ProblemError, refused_by_reason, refused_rows
 from tellegen.service.requests import (
     BatchRequest,
     Receive,
@@ -58,6 +59,10 @@ AWARDS = "/v1/awards"
 POSTED = (*ROUTES, AWARDS)
 _JSON, _TEXT = b"application/json", b"text/plain; charset=utf-8"
 _DISK_FULL_RETRY_S = 10
+HELD_BACK_S_MAX = 5.0
+"""Clients wait longer for an answer."""
+HELD_BACK_MAX = 250
+"""Answers of one source that are held back; each keeps a connection."""
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 _Answer = tuple[int, bytes, bytes]  # status, media type, body
@@ -85,21 +90,26 @@ class Application:
         self._group, self._limits, self._counters = group, limits, counters
         self._body_seconds_max, self._awards = body_seconds_max, awards
         self._body_bytes = 0  # of bodies in memory, or announced
+        self._held_back: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             return
         extra: Sequence[tuple[bytes, bytes]] = ()
+        source, wait = "", 0
         try:
             status, media_type, body = await self._answer(scope, receive)
         except ProblemError as problem:
             self._counters.refused_batches[problem.kind.name] += 1
             status, media_type, body, extra = _problem(problem, scope)
+            source, wait = problem.held_for, problem.retry_after_s or 0
         except Exception:
             _log.exception("%s %s failed", scope["method"], scope["path"])
             broken = ProblemError(problems.BROKEN, "an error of the service, not of the request; its log says more")
             status, media_type, body, extra = _problem(broken, scope)
+        if source:  # the body is not in memory any more
+            await self._hold_back(source, wait)
         length = str(len(body)).encode()
         headers = [(b"content-type", media_type), (b"content-length", length), *extra]
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -134,6 +144,18 @@ class Application:
                 return 200, _JSON, _encode({"type": path, "title": kind.title, "status": int(kind.status)})
         raise ProblemError(problems.NOT_FOUND, f"{path[:200]} is not served")
 
+    async def _hold_back(self, source: str, seconds: float) -> None:
+        """Answer a source that is too fast as late as it should come again, or it would only ask the more often."""
+        if self._held_back[source] >= HELD_BACK_MAX:
+            return
+        self._held_back[source] += 1
+        try:
+            await asyncio.sleep(min(seconds, HELD_BACK_S_MAX))
+        finally:
+            self._held_back[source] -= 1
+            if not self._held_back[source]:
+                del self._held_back[source]
+
     # Batches
 
     async def _take(self, route: Route, scope: Scope, receive: Receive) -> _Answer:
@@ -152,6 +174,7 @@ class Application:
 
         What would be answered with 429, 503 or 507 is asked again later; the broker keeps it meanwhile.
         """
+        about = _named(statement)
         try:
             check_media_type(content_type)
             if len(body) > self._limits.body_bytes_max:
@@ -164,11 +187,12 @@ class Application:
             again = problem.retry_after_s
             if again is None and problem.kind.status == HTTPStatus.INSUFFICIENT_STORAGE:
                 again = _DISK_FULL_RETRY_S
-            return Reply(problems.MEDIA_TYPE.decode(), _encode(problem.document(f"/v1/{statement.route}")), again)
+            document = problem.document(f"/v1/{statement.route}") | about
+            return Reply(problems.MEDIA_TYPE.decode(), _encode(document), again, problem.kind is problems.RATE)
         except Exception:
             _log.exception("%s of %s failed", statement.name(), statement.source)
             broken = ProblemError(problems.BROKEN, "an error of the service, not of the message; its log says more")
-            return Reply(problems.MEDIA_TYPE.decode(), _encode(broken.document(f"/v1/{statement.route}")))
+            return Reply(problems.MEDIA_TYPE.decode(), _encode(broken.document(f"/v1/{statement.route}") | about))
 
     @contextmanager
     def _holding(self, size: int) -> Iterator[None]:
@@ -185,10 +209,10 @@ class Application:
         """Take a batch, and wait until it is final."""
         read = partial(decode, statement.route, media_type, body, self._limits.rows_max)
         try:
-            final = await self._group.submit(statement, signature, read)
+            final = await self._group.submit(statement, signature, read, len(body))
         except RefusedBatchError as error:
-            self._counters.refused_rows.update(row.refusal.name.lower() for row in error.rows)
-            raise ProblemError.of(error) from error
+            self._counters.refused_rows.update(refused_by_reason(error.rows))
+            raise ProblemError.of(error) from None
         return self._final(statement, final)
 
     def _final(self, statement: Statement, final: Final) -> _Answer:
@@ -197,7 +221,7 @@ class Application:
             counters.again += 1
         else:
             counters.accepted[statement.route] += taken.accepted
-            counters.refused_rows.update(row.refusal.name.lower() for row in taken.refused)
+            counters.refused_rows.update(refused_by_reason(taken.refused))
         document = {
             "entries": taken.entries,
             "receipts": final.receipts,
@@ -205,7 +229,7 @@ class Application:
             "refused": refused_rows(taken.refused),
             "again": taken.again,
         }
-        return 200, _JSON, _encode(document)
+        return 200, _JSON, _encode(document | _named(statement))
 
     # Awards
 
@@ -268,6 +292,12 @@ def _consistency(journal: Journal, start: int, stop: int | None) -> bytes:
     if not 0 <= start <= newest <= size:
         raise JournalError(f"from {start} to {newest}: the log is signed up to {size}")
     return b"".join(base64.b64encode(node) + b"\n" for node in journal.tree.consistency_proof(start, newest))
+
+
+def _named(statement: Statement) -> dict[str, str | int]:
+    """Which batch is answered."""
+    about = ("route", "source", "feeder", "interval", "sequence", "body_sha256")
+    return {name: getattr(statement, name) for name in about}
 
 
 def _closed() -> RefusedBatchError:

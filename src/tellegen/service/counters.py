@@ -20,12 +20,16 @@ class Counters:
     accepted : rows that count, by route.
     refused_rows : by reason; refused_batches : whole ones, by problem.
     again : batches that were on record before.
+    mqtt_ignored : what was not done that a message asked for, by what. mqtt_taken : sessions with a broker that
+        another client has taken.
     """
 
     accepted: Counter[str] = field(default_factory=Counter)
     refused_rows: Counter[str] = field(default_factory=Counter)
     refused_batches: Counter[str] = field(default_factory=Counter)
     again: int = 0
+    mqtt_ignored: Counter[str] = field(default_factory=Counter)
+    mqtt_taken: int = 0
     commits: int = 0
     commit_seconds: float = 0.0
     _commits_within: list[int] = field(default_factory=lambda: [0] * (len(COMMIT_BOUNDS_S) + 1))
@@ -50,6 +54,10 @@ class Counters:
             yield f'tellegen_batches_refused_total{{problem="{problem}"}} {count}'
         yield "# TYPE tellegen_batches_again_total counter"
         yield f"tellegen_batches_again_total {self.again}"
+        yield "# TYPE tellegen_mqtt_ignored_total counter"
+        yield from (f'tellegen_mqtt_ignored_total{{what="{w}"}} {n}' for w, n in sorted(self.mqtt_ignored.items()))
+        yield "# TYPE tellegen_mqtt_sessions_taken_total counter"
+        yield f"tellegen_mqtt_sessions_taken_total {self.mqtt_taken}"
         yield "# TYPE tellegen_commit_seconds histogram"
         within = 0
         for bound, count in zip(COMMIT_BOUNDS_S, self._commits_within, strict=False):

@@ -1,21 +1,24 @@
-"""Readings by MQTT: a subscriber that hands submissions to the intake and publishes what it says.
+"""Readings by MQTT: a subscriber that hands a source's submissions to the intake and publishes what it says.
 
-A head-end publishes, with QoS 1, to ``tellegen/readings/SOURCE/FEEDER/INTERVAL/SEQUENCE`` a payload of 64 bytes of
-Ed25519 signature and then the body; the signature is that of the `records.Statement` which topic and body make. In
-names, what MQTT gives a meaning (``/``, ``+``, ``#``) and ``%`` are percent-encoded. The reply, a receipt or a
-problem, goes to the MQTT 5 response topic with its correlation data, else to ``tellegen/replies/`` and the same four
-levels. The content type of MQTT 5 tells the form of the body; without it the body is canonical rows.
+A head-end publishes, with QoS 1 and not retained, to ``tellegen/readings/SOURCE/FEEDER/INTERVAL/SEQUENCE`` a payload
+of 64 bytes of Ed25519 signature and then the body; the signature is that of the `records.Statement` which topic and
+body make. In names, what MQTT gives a meaning (``/``, ``+``, ``#``) and ``%`` are percent-encoded. The reply, a receipt
+or a problem, names route, source, sequence and digest of the body. It goes to ``tellegen/replies/`` and the same four
+levels, or with its correlation data to the MQTT 5 response topic where that lies below ``tellegen/replies/SOURCE/``:
+nobody has the intake speak to others. The content type of MQTT 5 tells the form of the body; without it the body is
+canonical rows.
 
 A message is acknowledged to the broker only when the intake has said the last word: durable, or refused for good. So
 a crash on either side makes the broker deliver again, and a submission that is on record already gets the same receipt
 again. While the intake is busy nothing is acknowledged, and the broker may send only `in_flight_max` messages ahead
-(MQTT 5 receive maximum; before MQTT 5, what the broker is set to). Acknowledgements keep the order of arrival, as the
-standard demands.
+(MQTT 5 receive maximum; before MQTT 5 what is more is refused). Acknowledgements keep the order of arrival, as the
+standard demands: so each source has a session of its own (`mqtt_sessions`), and waits only for itself.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -24,6 +27,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from tellegen.errors import InputError
 from tellegen.records import RecordError, Route, Statement
+from tellegen.service.counters import Counters
 
 TOPIC = "tellegen/readings"
 REPLY_TOPIC = "tellegen/replies"
@@ -34,6 +38,11 @@ PAYLOAD_BYTES_MAX = 4 * 2**20
 _LEVEL_CHARACTERS_MAX = 300
 _NUMBER_DIGITS_MAX = 19
 _SESSION_EXPIRY_S = 24 * 3600
+RATE_WAIT_S_MAX = 60.0
+"""A message that is too fast waits so long for its turn; then it is refused."""
+_TAKEN_OVER = 142
+"""Reason code of MQTT 5: another client has connected under the same identifier."""
+_NEVER_SENT_RETAINED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +53,26 @@ class Reply:
     ----------
     content_type, body : the receipt or the problem.
     retry_after_s : it is too busy to say anything final; to be asked again then. None: this is final.
+    is_rate : it is too busy because this very source is too fast.
     """
 
     content_type: str
     body: bytes
     retry_after_s: float | None = None
+    is_rate: bool = False
+
+
+class LostError(InputError):
+    """A broker cannot be reached, or has left.
+
+    Attributes
+    ----------
+    is_taken : the broker says that another client has come under the same identifier.
+    """
+
+    def __init__(self, broker: Broker, reason: BaseException, *, is_taken: bool = False) -> None:
+        self.is_taken = is_taken
+        super().__init__(f"MQTT broker {broker.host}:{broker.port}", "the connection", f"failed: {reason}")
 
 
 class Take(Protocol):
@@ -66,18 +90,16 @@ class Broker:
     Attributes
     ----------
     host, port : of the broker.
-    identifier : of this subscriber; the broker keeps its session, and what was not acknowledged, under it.
     version_5 : MQTT 5; else 3.1.1, which knows neither response topics nor a receive maximum.
-    in_flight_max : messages that are handed to the intake at a time.
+    in_flight_max : messages of one source that are handed to the intake at a time.
     username, password : as the broker demands.
     tls : connect with TLS, the broker's certificate checked against the system's authorities.
     """
 
     host: str
     port: int = 1883
-    identifier: str = "tellegen-intake"
     version_5: bool = True
-    in_flight_max: int = 64
+    in_flight_max: int = 32
     username: str | None = None
     password: str | None = None
     tls: bool = False
@@ -125,7 +147,16 @@ def topic_of(statement: Statement, root: str = TOPIC) -> str:
     'tellegen/readings/head-end 1/grid%2FF1/7/1'
     """
     levels = (statement.source, statement.feeder, str(statement.interval), str(statement.sequence))
-    return "/".join((root, *(quote(level, safe=" !$&'()*,:;=@") for level in levels)))
+    return "/".join((root, *map(_level, levels)))
+
+
+def topics_of(source: str) -> str:
+    """Where a source publishes; what it is answered lies below the same level of `REPLY_TOPIC`."""
+    return f"{TOPIC}/{_level(source)}/+/+/+"
+
+
+def _level(name: str) -> str:
+    return quote(name, safe=" !$&'()*,:;=@")
 
 
 def statement_of(origin: str, topic: str, payload: bytes) -> tuple[Statement, bytes, bytes]:
@@ -148,37 +179,83 @@ def statement_of(origin: str, topic: str, payload: bytes) -> tuple[Statement, by
     return statement, payload[:SIGNATURE_BYTES], body
 
 
-async def subscribe(broker: Broker, origin: str, take: Take, ready: Callable[[], None] = lambda: None) -> None:
-    """Receive readings until cancelled, or the connection fails.
+async def reach(broker: Broker) -> None:
+    """Connect once.
+
+    Raises
+    ------
+    InputError : the extra ``meters`` is not installed, or the broker cannot be reached.
+    """
+    aiomqtt = _library()
+    try:
+        async with _client(aiomqtt, broker, None):
+            pass
+    except aiomqtt.MqttError as failed:
+        raise LostError(broker, failed) from failed
+
+
+async def subscribe(
+    broker: Broker,
+    identifier: str,
+    origin: str,
+    source: str,
+    take: Take,
+    counters: Counters,
+    ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Receive readings of a source until cancelled, or the connection fails.
 
     Parameters
     ----------
     broker : where they come from.
+    identifier : of this subscriber; the broker keeps its session, and what was not acknowledged, under it.
     origin : name of the shard that they are for.
     take : the intake.
     ready : called once subscribed.
 
     Raises
     ------
-    InputError : the extra ``meters`` is not installed, or the broker cannot be reached, or has left. Whoever calls
-        again loses nothing: the broker delivers again what was not acknowledged.
+    LostError : the broker cannot be reached, or has left. Whoever calls again loses nothing: the broker delivers again
+        what was not acknowledged.
     """
     aiomqtt = _library()
-    client = _client(aiomqtt, broker)
+    client = _client(aiomqtt, broker, identifier)
     lost: BaseExceptionGroup[Exception] | None = None
     try:
         async with client, asyncio.TaskGroup() as tasks:
-            await client.subscribe(f"{TOPIC}/+/+/+/+", qos=1)
+            await client.subscribe(topics_of(source), **_how_to_subscribe(broker))
             ready()
             arrived: asyncio.Queue[tuple[Any, asyncio.Task[Reply]]] = asyncio.Queue()
-            tasks.create_task(_answer(client, arrived))
+            tasks.create_task(_answer(client, arrived, counters))
+            under_way: set[asyncio.Task[Reply]] = set()
             async for message in client.messages:
-                await arrived.put((message, tasks.create_task(_final(origin, take, message))))
+                if message.retain:
+                    # sent long ago to whoever subscribes, once more each time that one does
+                    counters.mqtt_ignored["retained"] += 1
+                    client._client.ack(message.mid, message.qos)
+                    continue
+                saying = _too_many(message) if len(under_way) >= broker.in_flight_max else _final(origin, take, message)
+                task = tasks.create_task(saying)
+                under_way.add(task)
+                task.add_done_callback(under_way.discard)
+                await arrived.put((message, task))
     except* aiomqtt.MqttError as failed:
         lost = failed
     if lost is not None:
-        reason = lost.exceptions[0]
-        raise InputError(f"MQTT broker {broker.host}:{broker.port}", "the connection", f"failed: {reason}") from reason
+        if _is_cancelled():  # it was lost on the way out
+            raise asyncio.CancelledError
+        reason: BaseException = lost.exceptions[0]
+        raise LostError(broker, reason, is_taken=_is_taken(reason)) from reason
+
+
+def _is_taken(reason: BaseException | None) -> bool:
+    """Whether the broker says so, which before MQTT 5 it cannot."""
+    while reason is not None:
+        code = getattr(reason, "rc", None)
+        if getattr(code, "value", code) == _TAKEN_OVER:
+            return True
+        reason = reason.__cause__
+    return False
 
 
 async def _final(origin: str, take: Take, message: Any) -> Reply:
@@ -186,19 +263,33 @@ async def _final(origin: str, take: Take, message: Any) -> Reply:
     try:
         statement, signature, body = statement_of(origin, str(message.topic), bytes(message.payload))
     except RecordError as error:
-        problem = {"type": "about:blank", "title": "malformed", "status": 400, "detail": str(error)}
-        return Reply(PROBLEM_TYPE, json.dumps(problem).encode())
+        return _problem(message, "malformed", 400, str(error))
     content_type = getattr(message.properties, "ContentType", ROWS_TYPE)
+    waited_s = 0.0
     while True:
         reply = await take(statement, signature, body, content_type)
-        if reply.retry_after_s is None:
+        if reply.retry_after_s is None or (reply.is_rate and waited_s >= RATE_WAIT_S_MAX):
             return reply
         await asyncio.sleep(reply.retry_after_s)
+        waited_s = waited_s + reply.retry_after_s if reply.is_rate else 0.0
 
 
-async def _answer(client: Any, arrived: asyncio.Queue[tuple[Any, asyncio.Task[Reply]]]) -> None:
+async def _too_many(message: Any) -> Reply:
+    return _problem(message, "rate", 429, "too many messages of this source are under way; send it again")
+
+
+def _problem(message: Any, name: str, status: int, detail: str) -> Reply:
+    """About a message that nobody has looked into."""
+    problem = {"type": f"/problems/{name}", "title": name, "status": status, "detail": detail}
+    levels = str(message.topic).split("/")[2:]
+    said = {"route": Route.READINGS, "source": unquote(levels[0]), "sequence": unquote(levels[-1])}
+    digest = hashlib.sha256(bytes(message.payload)[SIGNATURE_BYTES:]).hexdigest()
+    return Reply(PROBLEM_TYPE, json.dumps(problem | said | {"body_sha256": digest}).encode())
+
+
+async def _answer(client: Any, arrived: asyncio.Queue[tuple[Any, asyncio.Task[Reply]]], counters: Counters) -> None:
     """Publish replies and acknowledge messages, in the order in which they came."""
-    while True:
+    while not _is_cancelled():
         message, final = await arrived.get()
         reply = await final
         properties = None
@@ -206,35 +297,56 @@ async def _answer(client: Any, arrived: asyncio.Queue[tuple[Any, asyncio.Task[Re
             properties = _properties("PUBLISH", ContentType=reply.content_type)
             if hasattr(message.properties, "CorrelationData"):
                 properties.CorrelationData = message.properties.CorrelationData
-        await client.publish(_reply_topic(message), reply.body, qos=1, properties=properties)
+        await client.publish(_reply_topic(message, counters), reply.body, qos=1, properties=properties)
         # aiomqtt has no acknowledgement by hand; paho, on which it is built, has
         client._client.ack(message.mid, message.qos)
 
 
-def _reply_topic(message: Any) -> str:
-    """As the sender asks, unless that would be read as readings or reach into the broker."""
-    asked = str(getattr(message.properties, "ResponseTopic", ""))
-    if asked and not asked.startswith((TOPIC, "$")) and not set(asked) & set("+#"):
-        return asked
-    return REPLY_TOPIC + str(message.topic).removeprefix(TOPIC)
+def _is_cancelled() -> bool:
+    """Before Python 3.12 `asyncio.wait_for`, which aiomqtt uses, may swallow it."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
-def _client(aiomqtt: Any, broker: Broker) -> Any:
+def _reply_topic(message: Any, counters: Counters) -> str:
+    """As the sender asks, where that is a place of its own; else the intake would speak to others in its name."""
+    usual = REPLY_TOPIC + str(message.topic).removeprefix(TOPIC)
+    own = "/".join([*usual.split("/")[:3], ""])
+    asked = getattr(message.properties, "ResponseTopic", None)
+    if asked is None:
+        return usual
+    if str(asked).startswith(own) and not set(str(asked)) & set("+#\0"):
+        return str(asked)
+    counters.mqtt_ignored["response-topic"] += 1
+    return usual
+
+
+def _how_to_subscribe(broker: Broker) -> dict[str, Any]:
+    if not broker.version_5:
+        return {"qos": 1}
+    from paho.mqtt.subscribeoptions import SubscribeOptions
+
+    return {"options": SubscribeOptions(qos=1, retainHandling=_NEVER_SENT_RETAINED)}
+
+
+def _client(aiomqtt: Any, broker: Broker, identifier: str | None) -> Any:
+    """A client whose session is kept under its identifier; without one it is not kept."""
     import ssl
 
-    options: dict[str, Any] = {"protocol": aiomqtt.ProtocolVersion.V311, "clean_session": False}
+    afresh = identifier is None
+    options: dict[str, Any] = {"protocol": aiomqtt.ProtocolVersion.V311, "clean_session": afresh}
     if broker.version_5:
         properties = _properties(
             "CONNECT",
             ReceiveMaximum=broker.in_flight_max,
             MaximumPacketSize=PAYLOAD_BYTES_MAX + 2**16,
-            SessionExpiryInterval=_SESSION_EXPIRY_S,
+            SessionExpiryInterval=0 if afresh else _SESSION_EXPIRY_S,
         )
-        options = {"protocol": aiomqtt.ProtocolVersion.V5, "clean_start": False, "properties": properties}
+        options = {"protocol": aiomqtt.ProtocolVersion.V5, "clean_start": afresh, "properties": properties}
     client = aiomqtt.Client(
         broker.host,
         broker.port,
-        identifier=broker.identifier,
+        identifier=identifier,
         username=broker.username,
         password=broker.password,
         tls_context=ssl.create_default_context() if broker.tls else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -9,7 +10,9 @@ from typing import Any
 
 from tellegen.intake.limits import Reason, RefusedBatchError
 from tellegen.intake.sent import RowProblem
+from tellegen.records import Refusal
 
+_NAMES = {refusal: refusal.name.lower() for refusal in Refusal}
 MEDIA_TYPE = b"application/problem+json"
 TYPE_PREFIX = "/problems/"
 
@@ -48,6 +51,7 @@ BROKEN = Kind("broken", HTTPStatus.INTERNAL_SERVER_ERROR, "The service has faile
 MALFORMED = _OF_REASON[Reason.MALFORMED]
 TOO_LARGE = _OF_REASON[Reason.TOO_LARGE]
 BUSY = _OF_REASON[Reason.BUSY]
+RATE = _OF_REASON[Reason.RATE]
 KINDS = (*_OF_REASON.values(), NOT_FOUND, METHOD, MEDIA, SLOW, BROKEN)
 """Every type of problem there is."""
 
@@ -60,18 +64,28 @@ class ProblemError(Exception):
     detail : what is wrong with this very request, and what would be right.
     rows : what is wrong with single rows.
     retry_after_s : when to try again.
+    held_for : the source whose doing it is that it is answered so: it waits for the answer as long as it should wait
+        before it tries again, lest it asks all the faster.
     """
 
     def __init__(
-        self, kind: Kind, detail: str, *, rows: tuple[RowProblem, ...] = (), retry_after_s: int | None = None
+        self,
+        kind: Kind,
+        detail: str,
+        *,
+        rows: tuple[RowProblem, ...] = (),
+        retry_after_s: int | None = None,
+        held_for: str = "",
     ) -> None:
         self.kind, self.detail, self.rows, self.retry_after_s = kind, detail, rows, retry_after_s
+        self.held_for = held_for
         super().__init__(detail)
 
     @classmethod
     def of(cls, error: RefusedBatchError) -> ProblemError:
         """The problem that a refused batch is."""
-        return cls(_OF_REASON[error.reason], str(error), rows=error.rows, retry_after_s=error.retry_after_s)
+        kind, after = _OF_REASON[error.reason], error.retry_after_s
+        return cls(kind, str(error), rows=error.rows, retry_after_s=after, held_for=error.too_much_of)
 
     def document(self, instance: str) -> dict[str, Any]:
         """The problem's JSON document."""
@@ -87,6 +101,12 @@ class ProblemError(Exception):
         return document
 
 
+def refused_by_reason(rows: Iterable[RowProblem]) -> Counter[str]:
+    """How many rows are refused, by reason."""
+    found = Counter(row.refusal for row in rows)
+    return Counter({_NAMES[refusal]: count for refusal, count in found.items()})
+
+
 def refused_rows(rows: Iterable[RowProblem]) -> list[dict[str, Any]]:
     """Refused rows as a reply lists them."""
-    return [{"row": row.row, "reason": row.refusal.name.lower(), "detail": row.detail} for row in rows]
+    return [{"row": row.row, "reason": _NAMES[row.refusal], "detail": row.detail} for row in rows]

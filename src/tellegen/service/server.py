@@ -8,7 +8,8 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,12 +23,14 @@ from tellegen.errors import InputError
 from tellegen.intake.intake import Intake
 from tellegen.intake.limits import IntakeLimits
 from tellegen.journal.clock import Pace, Told
+from tellegen.records import Role
 from tellegen.registry.shard import require_earnest
 from tellegen.service.application import Application
 from tellegen.service.awards import AwardsDesk
 from tellegen.service.counters import Counters
 from tellegen.service.group_commit import GroupCommit
-from tellegen.service.mqtt import Broker, Take, subscribe
+from tellegen.service.mqtt import Broker, Take
+from tellegen.service.mqtt_sessions import receive
 
 HEADER_BYTES_MAX = 16 << 10
 HEADER_SECONDS_MAX = 10.0
@@ -36,7 +39,8 @@ ANSWER_SECONDS = 2.0
 IDLE_SECONDS_MAX = 120
 DRAIN_SECONDS_MAX = 30
 BACKLOG = 1024
-MQTT_RETRY_S = 5
+MQTT_PURPOSE = "mqtt sessions"
+"""Of the secret from which identifiers at a broker follow."""
 TICK_EVERY_S = 1.0
 TICK_EVERY_S_MIN = 0.05
 """However fast the time for trials runs: every tick is a commit."""
@@ -197,7 +201,7 @@ async def _serve(path: Path, options: ServerOptions, ready: Callable[[str], None
         application = Application(group, options.limits, counters, options.body_seconds_max, awards)
         listener = _listen(options)
         if options.broker is not None:
-            receiver = await _subscribed(_of_shard(options.broker, group), group.origin, application.take_message)
+            receiver = await _subscribed(options.broker, group, application.take_message, counters)
         scheme = "http" if options.certificate is None else "https"
         host, port = listener.getsockname()[:2]
         address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
@@ -237,14 +241,7 @@ async def _ticks(group: GroupCommit, every_s: float) -> None:
             _log.exception("the time cannot be put on record")
 
 
-def _of_shard(broker: Broker, group: GroupCommit) -> Broker:
-    """The broker with a session for this shard alone: two clients of one name would throw each other out."""
-    assert group.intake is not None
-    _, key_id, _ = group.intake.journal.verifier.vkey.split("+", 2)
-    return replace(broker, identifier=f"tellegen-{key_id}")
-
-
-async def _subscribed(broker: Broker, origin: str, take: Take) -> asyncio.Task[None]:
+async def _subscribed(broker: Broker, group: GroupCommit, take: Take, counters: Counters) -> asyncio.Task[None]:
     """A task that receives readings from a broker, once it does; from then on it outlasts lost connections.
 
     Raises
@@ -252,7 +249,9 @@ async def _subscribed(broker: Broker, origin: str, take: Take) -> asyncio.Task[N
     InputError : the broker cannot be reached.
     """
     ready = asyncio.Event()
-    task = asyncio.create_task(_receive(broker, origin, take, ready))
+    secret = await group.ask(lambda intake: intake.vault.purpose_key(MQTT_PURPOSE))
+    sources = partial(group.ask, head_ends)
+    task = asyncio.create_task(receive(broker, secret, group.origin, sources, take, counters, ready.set))
     waiting = asyncio.create_task(ready.wait())
     await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
@@ -261,15 +260,9 @@ async def _subscribed(broker: Broker, origin: str, take: Take) -> asyncio.Task[N
     return task
 
 
-async def _receive(broker: Broker, origin: str, take: Take, ready: asyncio.Event) -> None:
-    while True:
-        try:
-            await subscribe(broker, origin, take, ready.set)
-        except Exception as error:  # whatever it is, readings must not stay away in silence
-            if not ready.is_set():
-                raise
-            _log.error("%s; trying again in %s s", error, MQTT_RETRY_S)
-        await asyncio.sleep(MQTT_RETRY_S)
+def head_ends(intake: Intake) -> set[str]:
+    """Names of every head-end that was ever admitted; the intake tells each whether it still is."""
+    return {name for name, role in intake.directory.named_roles().items() if role is Role.HEAD_END}
 
 
 def _listen(options: ServerOptions) -> socket.socket:
