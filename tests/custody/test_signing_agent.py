@@ -168,3 +168,31 @@ def test_the_process_that_strangers_talk_to_has_no_key_of_any_role(tmp_path: Pat
         finally:
             server.terminate()
     assert set(seen.stdout.split()) == {str(len(secrets))}  # of these, what checks codes and nothing else
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sockets of the file system")
+def test_an_intake_is_served_without_the_file_of_its_logs_key(tmp_path: Path) -> None:
+    """As where the agent is another user's: once that has read the key, it is nowhere that `serve` could."""
+    pytest.importorskip("uvicorn")
+    shard, path = tmp_path / "now", tmp_path / "agent.sock"
+    create_shard(shard, ORIGIN, int(time.time()))
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+
+    def start(*arguments: object) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", "from tellegen.cli import main; main()", *map(str, arguments)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+    with start("vault", "signer", shard, "--socket", path) as agent:
+        try:
+            assert agent.stdout is not None
+            assert agent.stdout.readline().startswith("signs heads of ")
+            (shard / "vault" / "log.key").unlink()
+            with start("serve", shard, "--signer", path) as server:
+                assert server.stdout is not None
+                assert server.stdout.readline().startswith("tellegen serves ")
+                server.terminate()
+                assert server.wait(30) == 0
+        finally:
+            agent.terminate()
+    with Journal.open(shard) as journal:
+        assert journal.checkpoint.size == len(journal)
