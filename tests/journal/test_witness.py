@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,7 @@ from tellegen.verify import RefusedError, check_receipt
 from tellegen.verify.notes import OperatorKey, SignedHead, WitnessKey
 
 Grow = Callable[..., Journal]
+Answer = Any
 KEY = hashlib.sha256(b"operator").digest()
 NOW = 1_700_000_000
 
@@ -121,7 +123,8 @@ def test_another_history_gets_no_signature(grow: Grow, log: Journal, witness: Wi
     """The operator's second history: same size, or longer with any proof it can make."""
     witness.add_checkpoint(request(log, 0))
     second = grow(tmp_path / "second", 5, salt="other")
-    assert witness.add_checkpoint(request(second, 5)).status == HTTPStatus.CONFLICT
+    assert witness.add_checkpoint(request(second, 0)).status == HTTPStatus.CONFLICT
+    assert witness.add_checkpoint(request(second, 5)).status == HTTPStatus.UNPROCESSABLE_ENTITY
     kept = next((tmp_path / "witness").glob("*.contradiction")).read_text()
     assert kept == second.checkpoint.note
     grow(second, 3, salt="other")
@@ -160,6 +163,65 @@ def test_a_checkpoint_by_an_unknown_key_is_forbidden(log: Journal, witness: Witn
     assert witness.add_checkpoint(f"old 0\n\n{forged.note}".encode()).status == HTTPStatus.FORBIDDEN
     both = log.checkpoint.note + forged.note.rpartition("\n\n")[2]
     assert witness.add_checkpoint(f"old 0\n\n{both}".encode()).status == HTTPStatus.OK
+
+
+def test_each_line_of_the_logs_key_must_verify(log: Journal, witness: Witness) -> None:
+    """A bad one behind a good one is forged by somebody, whoever that is."""
+    note = log.checkpoint.note
+    line = SignatureLine.parse(note.rpartition("\n\n")[2][:-1])
+    bad = SignatureLine(line.name, line.key_id, bytes(64))
+    assert witness.add_checkpoint(f"old 0\n\n{note}{bad}".encode()).status == HTTPStatus.FORBIDDEN
+    with pytest.raises(JournalError, match="does not verify"):
+        log.verifier.open(f"{note}{bad}")
+    assert witness.add_checkpoint(request(log, 0)).status == HTTPStatus.OK
+
+
+def test_lines_that_extend_another_logs_checkpoint_are_signed_with_it(log: Journal, witness: Witness) -> None:
+    """Ours has none, and reads none; tlog-checkpoint lets others have them."""
+    signer = NoteSigner(log.verifier.name, KEY)
+    text = log.checkpoint.note.partition("\n\n")[0] + "\nanything\n"
+    reply = witness.add_checkpoint(f"old 0\n\n{signer.sign(text)}".encode())
+    assert reply.status == HTTPStatus.OK
+    line = SignatureLine.parse(reply.text[:-1])
+    assert CosignatureVerifier.parse(witness.vkey).time_of(text, line) == NOW
+    with pytest.raises(JournalError, match="not origin, size and root"):
+        Checkpoint.parse(signer.sign(text), log.verifier)
+
+
+def test_two_keys_of_one_log_are_refused(log: Journal, tmp_path: Path) -> None:
+    """The witness remembers a log by its name; the later key must not replace the earlier in silence."""
+    Witness.create(tmp_path / "w", "witness.example/w1")
+    other = NoteSigner(log.verifier.name, bytes(32)).verifier
+    with pytest.raises(InputError, match="two keys"):
+        Witness(tmp_path / "w", [log.verifier, other], lambda: NOW)
+    Witness(tmp_path / "w", [log.verifier, log.verifier], lambda: NOW).close()
+
+
+def test_a_time_that_no_clock_shows_is_refused_and_a_far_one_is_named(
+    log: Journal, tmp_path: Path, tellegen: Callable[..., Answer]
+) -> None:
+    """Whoever holds a witness's key may sign any time; nobody may be shown a traceback for it."""
+    odd = Cosigner("witness.example/odd", bytes(32))
+    text, _ = split_note(log.checkpoint.note)
+    for time in (1 << 63, (1 << 64) - 1):
+        line = odd.cosign(text, time)
+        with pytest.raises(JournalError, match=r"above 2\^63-1"):
+            odd.verifier.time_of(text, line)
+        with pytest.raises(RefusedError, match=r"above 2\^63-1"):
+            SignedHead.parse(
+                f"{log.checkpoint.note}{line}",
+                OperatorKey.parse(log.verifier.vkey),
+                [WitnessKey.parse(odd.verifier.vkey)],
+            )
+    for time in ((1 << 63) - 1, 300_000_000_000, 4_000_000_000):
+        note = f"{log.checkpoint.note}{odd.cosign(text, time)}"
+        at = Checkpoint(log.verifier.name, log.checkpoint.size, log.checkpoint.root, note)
+        (tmp_path / "receipt.txt").write_text(log.receipt(2, at))
+        keys = ("--key", log.verifier.vkey, "--witness-key", odd.verifier.vkey)
+        (tmp_path / "entry").write_bytes(log.entry_bytes(2))
+        told = tellegen("journal", "verify-receipt", tmp_path / "receipt.txt", "--entry", tmp_path / "entry", *keys)
+        assert told.status == 0
+        assert "which lies in the future" in told.out
 
 
 def test_it_remembers_before_it_signs(

@@ -28,7 +28,7 @@ from tellegen.errors import InputError, TellegenError
 from tellegen.grid import best_engine
 from tellegen.intake.intake import Intake
 from tellegen.intake.sent import SentReadings
-from tellegen.journal.clock import RecordClock
+from tellegen.journal.clock import TRIALS, RecordClock
 from tellegen.metering import DeviceCodes
 from tellegen.operations.market import Market
 from tellegen.records import ClearingStatus
@@ -88,7 +88,7 @@ def open_and_go_on(path: Path, intervals: int, started: float, *, seed: bytes, p
         return time.time() - started
 
     def clock(newest: int) -> RecordClock:
-        return RecordClock(wall=lambda: now, elapsed=lambda: now, not_before=newest)
+        return RecordClock(wall=lambda: now, elapsed=lambda: now, not_before=newest, bounds=TRIALS)
 
     intake = Intake.open(path, clock=clock)
     intake_s = since()

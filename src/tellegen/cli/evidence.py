@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tellegen.cli.journal import AsJson, journal_app, time_text
+from tellegen.cli.journal import AsJson, journal_app, seen_text, time_text
 from tellegen.errors import InputError, printable
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ def _print_proven(proven: ProvenEntry, row: int | None, vkey: str, *, pinned: bo
     print(f"  entry      {said}, {header.rows:,} rows, from {printable(header.source)}, {time_text(header.known_at)}")
     print(f"  level      {proven.level}")
     for cosignature in proven.cosignatures:
-        print(f"             by {printable(cosignature.witness)} at {time_text(cosignature.time)}")
+        print(f"             by {printable(cosignature.witness)} at {seen_text(cosignature.time)}")
     for name in proven.strangers:
         print(f"             not counted: {printable(name)}, whose key was not given")
     print(f"  key        {'the one you gave' if pinned else 'beside the receipt; compare it with the published one'}")

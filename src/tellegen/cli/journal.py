@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
+import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from rich.table import Table
 from tellegen.cli import app
 from tellegen.cli.record import WhichJournal
 from tellegen.errors import InputError
+from tellegen.journal.elsewhere import EVERY_S
 
 if TYPE_CHECKING:
     from tellegen.journal import Journal
@@ -32,8 +34,8 @@ app.add_typer(journal_app, name="journal")
 
 Directory = Annotated[Path, typer.Argument(help="Directory that holds journal/.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
-_ANSWER_BYTES_MAX = 1 << 20
-_SECONDS_MAX = 30
+_FUTURE_S = 86_400
+"""A witness's clock may be so far ahead of ours without a word."""
 
 
 @journal_app.command()
@@ -217,6 +219,72 @@ def repair(
 
 
 @journal_app.command()
+def guard(
+    directory: Directory,
+    counter: Annotated[
+        list[str] | None, typer.Option(help="Folder on another disk, or command:PROGRAM, that has every checkpoint.")
+    ] = None,
+    witness: Annotated[list[str] | None, typer.Option(help="URL of a witness; give it once per witness.")] = None,
+    witness_key: Annotated[list[str] | None, typer.Option(help="Its verifier key, in the same order.")] = None,
+    needed: Annotated[int | None, typer.Option(min=0, help="How many of them must answer; all without.")] = None,
+    every: Annotated[
+        int, typer.Option(min=0, help="Seconds after which they are asked again; 0: for every checkpoint.")
+    ] = EVERY_S,
+    off: Annotated[bool, typer.Option("--off", help="Ask nobody any more.")] = False,
+) -> None:
+    """Have a log known elsewhere, so that a restored back-up is never signed on: whoever writes asks there first."""
+    from tellegen.journal import Journal
+    from tellegen.journal.elsewhere import ELSEWHERE_NAME, Plan, WitnessAddress, set_up
+
+    urls, keys = witness or [], witness_key or []
+    if len(urls) != len(keys):
+        raise InputError("command line", "journal guard", "takes one --witness-key for each --witness")
+    if off == bool(counter or urls):
+        raise InputError("command line", "journal guard", "takes --counter or --witness, or --off")
+    if needed is not None and needed > len(urls):
+        raise InputError("command line", f"--needed {needed}", f"is more than the {len(urls)} witnesses there are")
+    plan = Plan(
+        tuple(place if place.startswith("command:") else str(Path(place).absolute()) for place in counter or ()),
+        tuple(map(WitnessAddress, urls, keys)),
+        len(urls) if needed is None else needed,
+        every,
+    )
+    for folder in journals_of(directory):
+        if off:
+            (folder / "journal" / ELSEWHERE_NAME).unlink(missing_ok=True)
+            continue
+        with Journal.open(folder) as journal:
+            set_up(plan, journal, journal.checkpoint, journal.verifier, journal.folder)
+            print(f"{journal.verifier.name}: {journal.checkpoint.size:,} entries are known elsewhere")
+    if off:
+        print(f"{directory}: nobody is asked any more")
+
+
+def journals_of(directory: Path) -> list[Path]:
+    """Folders that hold a journal of a run or a shard: its own, and the market's."""
+    from tellegen.operations.record import MARKET
+
+    return [directory, *(part for part in (directory / MARKET,) if (part / "journal").is_dir())]
+
+
+@journal_app.command("accept-clock")
+def accept_clock(
+    directory: Directory,
+    by: Annotated[str, typer.Option(metavar="NAME", help="Who says so; it goes on record.")],
+) -> None:
+    """Say that the wall clock is right, where it is far from the newest entry; from then on time counts from it."""
+    from tellegen.operations.directory import accept_clock as say
+
+    if not by.strip():
+        raise InputError("command line", "--by", "names nobody; who says that the clock is right stands on record")
+    said = say(directory, by)
+    told = (
+        f"the clock is right, says {by}; that is on record (clocks)" if said else "the clock is near the record anyway"
+    )
+    print(f"{directory}: {told}")
+
+
+@journal_app.command()
 def cosign(
     directory: Directory,
     witness: Annotated[list[str], typer.Option(help="URL of a witness; give it once per witness.")],
@@ -225,6 +293,7 @@ def cosign(
 ) -> None:
     """Bring the newest checkpoint to witnesses, and keep their cosignatures beside it."""
     from tellegen.journal import CosignatureVerifier, Journal, NotCosignedError, ask_witness, keep_cosignatures
+    from tellegen.journal.elsewhere import post_to_witness
 
     if len(witness) != len(witness_key):
         raise InputError("command line", "journal cosign", "takes one --witness-key for each --witness")
@@ -237,7 +306,7 @@ def cosign(
         for url, vkey in zip(witness, witness_key, strict=True):
             verifier = CosignatureVerifier.parse(vkey)
             try:
-                line = ask_witness(journal, checkpoint, verifier, lambda body, url=url: _post(url, body))  # type: ignore[misc]
+                line = ask_witness(journal, checkpoint, verifier, lambda body, url=url: post_to_witness(url, body))  # type: ignore[misc]
             except NotCosignedError as error:
                 refused.append({"witness": verifier.name, "problem": str(error)})
                 continue
@@ -250,31 +319,28 @@ def cosign(
         print(json.dumps(document, indent=2))
     else:
         for one in signed:
-            print(f"{checkpoint.size:,} entries cosigned by {one['witness']} at {time_text(int(str(one['time'])))}")
+            print(f"{checkpoint.size:,} entries cosigned by {one['witness']} at {seen_text(int(str(one['time'])))}")
         for one in refused:
             print(f"NO: {one['problem']}")
     sys.exit(1 if refused else 0)
 
 
-def _post(url: str, body: bytes) -> tuple[int, str]:
-    from urllib.error import HTTPError, URLError
-    from urllib.request import Request, urlopen
-
-    if not url.startswith(("http://", "https://")):
-        raise InputError("command line", f"--witness {url!r}", "is not an http:// or https:// address")
-    request = Request(f"{url.rstrip('/')}/add-checkpoint", data=body, method="POST")  # noqa: S310 - see above
-    try:
-        with urlopen(request, timeout=_SECONDS_MAX) as reply:  # noqa: S310
-            return int(reply.status), reply.read(_ANSWER_BYTES_MAX).decode(errors="replace")
-    except HTTPError as error:
-        return error.code, error.read(_ANSWER_BYTES_MAX).decode(errors="replace")
-    except (URLError, OSError) as error:
-        raise InputError(url, "witness", f"cannot be reached ({getattr(error, 'reason', error)})") from None
-
-
 def time_text(seconds: int) -> str:
-    """A time as people read it."""
-    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    """A time as people read it; as a count of seconds where it is none of theirs.
+
+    >>> time_text(300_000_000_000)
+    '300000000000 s from 1970 on, no time of a calendar'
+    """
+    try:
+        return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds} s from 1970 on, no time of a calendar"
+
+
+def seen_text(seconds: int) -> str:
+    """A time that a witness names, and whether it can be right."""
+    ahead = seconds - time.time() > _FUTURE_S
+    return f"{time_text(seconds)}{', which lies in the future: its clock is wrong' if ahead else ''}"
 
 
 def _bytes_in(folder: Path) -> int:

@@ -16,6 +16,7 @@ import typer
 
 from tellegen.cli import app, errors
 from tellegen.cli.vault import openness, say_if_open
+from tellegen.journal.clock import AHEAD_MAX_S, BEHIND_MAX_S, Bounds
 
 if TYPE_CHECKING:
     from tellegen.operations.clock import Clock
@@ -96,6 +97,10 @@ def operate(
         str,
         typer.Option(metavar="NAME", help="You say that the clock is right although the record says otherwise."),
     ] = "",
+    clock_ahead: Annotated[
+        int, typer.Option(min=0, help="Seconds by which the clock may be ahead of the newest entry at the start.")
+    ] = AHEAD_MAX_S,
+    clock_behind: Annotated[int, typer.Option(min=0, help="Seconds by which it may be behind it.")] = BEHIND_MAX_S,
     simulation: Annotated[
         bool, typer.Option("--simulation", help="Operate a shard made from a seed, whose keys protect nothing.")
     ] = False,
@@ -117,19 +122,20 @@ def operate(
     from tellegen.rules import PriceProof
     from tellegen.service.child import IntakeProcess
 
-    files = ShardFiles(directory)
+    files, bounds = ShardFiles(directory), Bounds(clock_behind, clock_ahead)
     with sole_operator(directory), _stopped_by_signals() as stop, Progress(directory) as progress:
         if not simulation:
             say_if_open(directory)
         if accept_clock:
-            say_clock_is_right(directory, accept_clock)
+            say_clock_is_right(directory, accept_clock, bounds)
         standing = read_standing(directory)
         engine = best_engine()  # before any clock runs: the first time on a machine its loops are compiled
         load_loops(engine)
         options = ["--simulation"] if simulation else []
+        options += ["--clock-ahead", str(clock_ahead), "--clock-behind", str(clock_behind)]
         clock: Clock
         if accelerate is None:
-            clock = Wall(stop, RecordClock(not_before=standing.newest))
+            clock = Wall(stop, RecordClock(not_before=standing.newest, bounds=bounds))
         else:
             begin = max(standing.newest, standing.opens_at - round(TRIAL_LEAD_S * accelerate))
             pace = Pace(accelerate, begin, elapsed_s())

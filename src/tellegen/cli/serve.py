@@ -6,6 +6,7 @@ import os
 import signal
 import ssl
 import threading
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,7 @@ import typer
 from tellegen.cli import app
 from tellegen.cli.vault import say_if_open
 from tellegen.errors import InputError
+from tellegen.journal.clock import AHEAD_MAX_S, BEHIND_MAX_S, Bounds
 
 _NEEDED = ("uvicorn", "httptools", "msgspec")
 
@@ -53,6 +55,13 @@ def serve(
         Path | None,
         typer.Option(help="Socket of `tellegen vault signer`, which signs checkpoints; else one is started."),
     ] = None,
+    clock_ahead: Annotated[
+        int, typer.Option(min=0, help="Seconds by which the clock may be ahead of the newest entry at the start.")
+    ] = AHEAD_MAX_S,
+    clock_behind: Annotated[int, typer.Option(min=0, help="Seconds by which it may be behind it.")] = BEHIND_MAX_S,
+    guarded: Annotated[
+        bool, typer.Option("--guarded", help="Do not start where nobody elsewhere is asked (`journal guard`).")
+    ] = False,
     pace: Annotated[
         str | None, typer.Option(hidden=True, help="Time for trials (`operate --accelerate`, `bench city`).")
     ] = None,
@@ -72,6 +81,7 @@ def serve(
             raise InputError("serve", place, f"are no certificate and its key without a password: {error}") from None
     from tellegen.intake.limits import IntakeLimits
     from tellegen.journal.clock import Told
+    from tellegen.journal.elsewhere import ELSEWHERE_NAME
     from tellegen.service.mqtt import Broker
     from tellegen.service.server import ServerOptions
     from tellegen.service.server import serve as serve_intake
@@ -91,6 +101,11 @@ def serve(
     options = ServerOptions(
         host, port, cert, key, connections, body_seconds, limits, broker, accept_clock, simulation, time, signer
     )
+    options = replace(options, bounds=Bounds(clock_behind, clock_ahead))
+    if guarded and not (directory / "journal" / ELSEWHERE_NAME).exists():
+        raise InputError(
+            directory, "journal", "asks nobody elsewhere before it signs; `tellegen journal guard` sets it up"
+        )
     if tied:
         threading.Thread(target=_end_with_input, daemon=True).start()
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tellegen.cli import app
+from tellegen.journal.clock import BOUNDS
 
 if TYPE_CHECKING:
     from tellegen.records import Statement
@@ -43,6 +44,8 @@ def opened(directory: Path, simulation: bool, *, write: bool = False, authority:
 
     with open_shard(directory, write=write, authority=authority) as shard:
         require_earnest(shard.registrar.vault, directory, simulation)
+        if write and not shard.registrar.vault.simulated:
+            BOUNDS.check(now_s(), shard.journal.time(0))
         yield shard
 
 

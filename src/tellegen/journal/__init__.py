@@ -3,21 +3,19 @@
 In: sealed batches. Out: an append-only log under signed checkpoints, receipts that prove inclusion,
 and a signed manifest of what was published from it. Formats stand where they are written:
 `journal.journal` (files), `segments` (frames), `payload`, `receipts`, `checkpoints`, `manifest`; for auditors
-`tiles`, `extension` (consistency proofs) and `cosignature`; `witness` is who watches the log.
+`tiles`, `extension` (consistency proofs) and `cosignature`; `witness` is who watches the log, `elsewhere` who is asked
+before it is signed on.
 """
 
 from tellegen.journal import tiles
 from tellegen.journal.checkpoints import Checkpoint
 from tellegen.journal.cosignature import (
+    ContradictedError,
     CosignatureVerifier,
     Cosigner,
     NotCosignedError,
-    ask_witness,
-    cosigned,
-    keep_cosignatures,
-    newest,
-    strongest,
 )
+from tellegen.journal.cosigned import ask_witness, cosigned, keep_cosignatures, newest, strongest
 from tellegen.journal.extension import Extension
 from tellegen.journal.inspection import Problem, check, repair
 from tellegen.journal.journal import Journal
@@ -32,6 +30,7 @@ from tellegen.journal.witness import Witness
 __all__ = [
     "MANIFEST_NAME",
     "Checkpoint",
+    "ContradictedError",
     "CosignatureVerifier",
     "Cosigner",
     "Extension",

@@ -10,7 +10,7 @@ import base64
 import binascii
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
@@ -40,8 +40,12 @@ class Checkpoint:
         return cls(signer.name, size, root, signer.sign(text))
 
     @classmethod
-    def parse(cls, note: str, verifier: NoteVerifier) -> Checkpoint:
+    def parse(cls, note: str, verifier: NoteVerifier, *, extended: bool = False) -> Checkpoint:
         """Read a checkpoint and verify its signature.
+
+        Parameters
+        ----------
+        extended : lines may follow origin, size and root, as other logs have them; ours have none.
 
         Raises
         ------
@@ -49,7 +53,7 @@ class Checkpoint:
         """
         lines = verifier.open(note).split("\n")[:-1]
         try:
-            origin, size_text, root_text = lines
+            origin, size_text, root_text = lines[:3] if extended and all(lines) else lines
             size, root = int(size_text), base64.b64decode(root_text, validate=True)
         except (ValueError, binascii.Error):
             raise JournalError("checkpoint is not origin, size and root") from None
@@ -284,8 +288,12 @@ class CheckpointFile(Sequence[Checkpoint]):
 
     # Writing
 
-    def append(self, checkpoint: Checkpoint) -> None:
+    def append(self, checkpoint: Checkpoint, tell: Callable[[], None] = lambda: None) -> None:
         """Add a checkpoint, make it durable, and then put the copy in place.
+
+        Parameters
+        ----------
+        tell : called between the two: it is durable, and nobody is shown it yet.
 
         Raises
         ------
@@ -300,6 +308,7 @@ class CheckpointFile(Sequence[Checkpoint]):
             self._storage.sync_all([self._file, draft])
         finally:
             draft.close()
+        tell()
         adopt_draft(self._storage, self._copy)
         if not len(self):  # a log without its first checkpoint and its copy is no log
             self._storage.sync_folder(self._path.parent)

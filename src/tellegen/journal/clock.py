@@ -18,9 +18,42 @@ STEP_MAX_S = 60
 STEP_PERIOD_S = 3600.0
 BEHIND_MAX_S = 3600
 """How far behind the newest entry the wall clock may stand when a process begins."""
-AHEAD_MAX_S = 30 * 86_400
-"""How far ahead of it: a shard may stand still for a while, but a clock that is a year ahead looks the same."""
+AHEAD_MAX_S = 2 * 86_400
+"""How far ahead of it: one that is served puts the time on record every minute, and where it stood still for days the
+clock looks like one that is days ahead."""
 
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How far the wall clock may be from the newest entry where a process begins to write, in seconds each way."""
+
+    behind_s: int = BEHIND_MAX_S
+    ahead_s: int = AHEAD_MAX_S
+
+    def check(self, wall: float, newest: int) -> None:
+        """Refuse to begin where it is further; a record without an entry is near to any clock.
+
+        Raises
+        ------
+        ClockError : it is; who of the two is wrong only an operator can say.
+
+        >>> Bounds().check(1_000_000.0, 999_000)
+        >>> Bounds(ahead_s=500).check(1_000_000.0, 999_000)
+        Traceback (most recent call last):
+        tellegen.journal.clock.ClockError: the clock is 1000 s ahead of the newest entry on record (at most 500): ...
+        """
+        apart = wall - newest
+        if newest and not -self.behind_s <= apart <= self.ahead_s:
+            way, most = ("ahead of", self.ahead_s) if apart > 0 else ("behind", self.behind_s)
+            raise ClockError(
+                f"the clock is {round(abs(apart))} s {way} the newest entry on record (at most {most}): set it right; "
+                "or, where it is right, say so (`tellegen journal accept-clock`, --accept-clock of serve and operate)"
+            )
+
+
+BOUNDS = Bounds()
+TRIALS = Bounds(ahead_s=30 * 86_400)
+"""Of a time that a world or a trial sets, which may begin days after all was made ready."""
 
 FACTOR_MAX = 10_000.0
 """A time for trials runs so much faster at most."""
@@ -42,12 +75,13 @@ class RecordClock:
     A clock set wrong for a moment must not stand on record for good. So the wall clock is followed over `step_max_s`
     in an hour at most: beyond that, time goes on by the count of elapsed seconds, and `stepped_s` says by how much the
     two differ, until the step is undone or the process starts again. And it does not begin where the wall clock is
-    further from the newest entry than `BEHIND_MAX_S` or `AHEAD_MAX_S`: who is wrong then only an operator can say.
+    further from the newest entry than `bounds` let it.
 
     Parameters
     ----------
     wall, elapsed : clocks, in seconds.
     not_before : time of the newest record; 0 where there is none.
+    bounds : how far the wall clock may be from it.
 
     Raises
     ------
@@ -67,15 +101,11 @@ class RecordClock:
         elapsed: Callable[[], float] = elapsed_s,
         not_before: int = 0,
         step_max_s: float = STEP_MAX_S,
+        bounds: Bounds = BOUNDS,
     ) -> None:
         self._wall, self._elapsed, self._step_max_s = wall, elapsed, step_max_s
         begin = wall()
-        if not_before and not -BEHIND_MAX_S <= begin - not_before <= AHEAD_MAX_S:
-            far = round(abs(begin - not_before))
-            raise ClockError(
-                f"the clock is {far} s {'ahead of' if begin > not_before else 'behind'} the newest entry on record; "
-                "set it right, or, where it is right, accept it (--accept-clock NAME)"
-            )
+        bounds.check(begin, not_before)
         self._time = max(begin, float(not_before))
         self._at = elapsed()
         self._offset = self._anchor = self._time - self._at  # of the wall clock against the count, as followed so far
@@ -140,7 +170,7 @@ class Pace:
 
     def clock(self, newest: int) -> RecordClock:
         """The time of a record whose newest entry is this old."""
-        return RecordClock(wall=self.time, elapsed=self.time, not_before=newest)
+        return RecordClock(wall=self.time, elapsed=self.time, not_before=newest, bounds=TRIALS)
 
 
 _TOLD = struct.Struct("<q")
@@ -199,4 +229,4 @@ class Told:
 
     def clock(self, newest: int) -> RecordClock:
         """The time of a record; it has no other count of seconds."""
-        return RecordClock(wall=self.time, elapsed=self.time, not_before=newest)
+        return RecordClock(wall=self.time, elapsed=self.time, not_before=newest, bounds=TRIALS)

@@ -10,9 +10,6 @@ signs is the time, and the checkpoint's text::
     ROOT
 
 The signature in its line is the time (u64, big-endian) and 64 bytes of Ed25519.
-
-The file ``journal/cosigned`` keeps the newest checkpoint that witnesses have cosigned: the
-operator's note, followed by their lines.
 """
 
 from __future__ import annotations
@@ -21,13 +18,13 @@ import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from pathlib import Path
 
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
 from tellegen.journal.checkpoints import Checkpoint
-from tellegen.journal.extension import Extension
-from tellegen.journal.journal import Journal
+from tellegen.journal.extension import Extension, Grown
 from tellegen.journal.note import (
     COSIGNATURE,
     JournalError,
@@ -38,17 +35,21 @@ from tellegen.journal.note import (
     parse_vkey,
     split_note,
 )
-from tellegen.journal.storage import replace_file
+from tellegen.journal.storage import FILES, Storage, read_file, replace_file
 
 COSIGNED_NAME = "cosigned"
-_REMEDY = "remove it, and have the log cosigned again"
 _ATTEMPTS = 3
 _TIME = struct.Struct(">Q")
-_SIGNATURE_BYTES = _TIME.size + 64
+TIME_MAX = (1 << 63) - 1
+"""Largest time that a cosignature may name, seconds since the epoch (tlog-cosignature)."""
 
 
 class NotCosignedError(JournalError):
     """A witness would not sign: its answer says why."""
+
+
+class ContradictedError(NotCosignedError):
+    """Somebody elsewhere was shown more of this log than there is, or another history of it."""
 
 
 def _message(time: int, text: str) -> bytes:
@@ -95,6 +96,8 @@ class CosignatureVerifier:
             VerifyKey(self.public_key).verify(_message(time, text), line.signature[_TIME.size :])
         except (BadSignatureError, ValueError, struct.error):
             raise JournalError(f"cosignature of {self.name} does not verify") from None
+        if time > TIME_MAX:
+            raise JournalError(f"cosignature of {self.name}: its time {time} is above 2^63-1")
         return int(time)
 
 
@@ -126,96 +129,71 @@ class Cosigner:
         return SignatureLine(self.name, key_id(self.name, COSIGNATURE, bytes(key.verify_key)), signature)
 
 
-def cosigned(journal: Journal) -> Checkpoint | None:
-    """The newest cosigned checkpoint of a journal, its note with the witnesses' lines; None where there is none yet.
+def store_cosignatures(
+    folder: Path, checkpoint: Checkpoint, lines: Iterable[SignatureLine], storage: Storage = FILES
+) -> Checkpoint:
+    """Put cosignatures of a checkpoint beside its journal, durably; those of the same checkpoint are kept.
+
+    Parameters
+    ----------
+    folder : of the journal.
 
     Raises
     ------
-    JournalError : the file is damaged, or no state of this log.
+    OSError : the disk refused.
     """
-    path = journal.folder / COSIGNED_NAME
-    if not path.exists():
-        return None
-    try:
-        checkpoint = Checkpoint.parse(path.read_bytes().decode(), journal.verifier)
-    except (UnicodeDecodeError, JournalError) as error:
-        raise JournalError(f"corruption: {path}: {error}; {_REMEDY}") from None
-    if checkpoint.size > journal.checkpoint.size or journal.tree.root(checkpoint.size) != checkpoint.root:
-        raise JournalError(f"corruption: {path}: is no state of this log; {_REMEDY}")
-    return checkpoint
-
-
-def strongest(journal: Journal, index: int) -> Checkpoint:
-    """The checkpoint to prove an entry under: the cosigned one where it covers the entry, else the newest."""
-    witnessed = cosigned(journal)
-    return witnessed if witnessed is not None and index < witnessed.size else journal.checkpoint
-
-
-def newest(journal: Journal) -> Checkpoint:
-    """The newest checkpoint, with its cosignatures where it has any."""
-    witnessed = cosigned(journal)
-    return witnessed if witnessed is not None and witnessed.size == journal.checkpoint.size else journal.checkpoint
-
-
-def keep_cosignatures(journal: Journal, checkpoint: Checkpoint, lines: Iterable[SignatureLine]) -> Checkpoint:
-    """Store cosignatures of a checkpoint of this journal, durably; those it has already are kept.
-
-    Cosignatures of an older checkpoint give way to those of a newer one, never the other way round.
-
-    Raises
-    ------
-    JournalError : the file holds those of a newer checkpoint, or is damaged.
-    """
-    before = cosigned(journal)
-    if before is not None and before.size > checkpoint.size:
-        raise JournalError(f"{journal.folder / COSIGNED_NAME} is about {before.size} entries, not {checkpoint.size}")
-    note = before.note if before is not None and before.size == checkpoint.size else checkpoint.note
+    path, note = folder / COSIGNED_NAME, checkpoint.note
+    if storage.exists(path):
+        before = read_file(storage, path).decode()
+        note = before if before.partition("\n\n")[0] == note.partition("\n\n")[0] else note
     text, present = split_note(note)
     signatures = {(line.name, line.key_id): line for line in (*present, *lines)}
     merged = Checkpoint(
         checkpoint.origin, checkpoint.size, checkpoint.root, text + "\n" + "".join(map(str, signatures.values()))
     )
-    replace_file(journal.folder / COSIGNED_NAME, merged.note.encode())
+    replace_file(path, merged.note.encode(), storage)
     return merged
 
 
-def ask_witness(
-    journal: Journal,
+def ask(
+    log: Grown,
     checkpoint: Checkpoint,
     witness: CosignatureVerifier,
     post: Callable[[bytes], tuple[int, str]],
+    known: int = 0,
 ) -> SignatureLine:
-    """Have a witness cosign a checkpoint of this journal.
+    """Have a witness cosign a checkpoint of a log.
 
     Parameters
     ----------
-    journal, checkpoint : the log and what is to be cosigned.
+    log, checkpoint : the log and what is to be cosigned.
     witness : whose cosignature is wanted.
     post : sends a request to the witness's ``add-checkpoint``; returns HTTP status and text.
+    known : entries for which it has signed before, as far as one knows.
 
     Raises
     ------
-    NotCosignedError : the witness refuses, has been shown more than the log has now, or another
-        history, or its answer is not its signature of this checkpoint.
+    ContradictedError : the witness has been shown more than the log has now, or another history.
+    NotCosignedError : it refuses, or its answer is not its signature of this checkpoint.
     """
-    before = cosigned(journal)
-    signed = before is not None and any(witness.owns(line) for line in split_note(before.note)[1])
-    old_size = before.size if before is not None and signed and before.size <= checkpoint.size else 0
+    old_size = known
     for _ in range(_ATTEMPTS):
-        status, answer = post(str(Extension.of(journal, old_size, checkpoint)).encode())
+        status, answer = post(str(Extension.of(log, old_size, checkpoint)).encode())
         if status == HTTPStatus.OK:
             return _own_line(checkpoint, witness, answer)
-        known = answer.removesuffix("\n")
-        if status != HTTPStatus.CONFLICT or not (known.isascii() and known.isdigit() and len(known) < 20):
-            raise NotCosignedError(f"{witness.name} answers {status}: {known[:200]}")
-        if int(known) > checkpoint.size:
-            raise NotCosignedError(
-                f"{witness.name} has signed for {known} entries, the checkpoint has {checkpoint.size}: "
+        said = answer.removesuffix("\n")
+        if status == HTTPStatus.UNPROCESSABLE_ENTITY and old_size == checkpoint.size:
+            raise ContradictedError(f"{witness.name} has signed another root for {old_size} entries: two histories")
+        if status != HTTPStatus.CONFLICT or not (said.isascii() and said.isdigit() and len(said) < 20):
+            raise NotCosignedError(f"{witness.name} answers {status}: {said[:200]}")
+        if int(said) > checkpoint.size:
+            raise ContradictedError(
+                f"{witness.name} has signed for {said} entries, the checkpoint has {checkpoint.size}: "
                 "there is a newer one, or the log was set back"
             )
-        if int(known) == old_size:
-            raise NotCosignedError(f"{witness.name} has signed another root for {known} entries: two histories")
-        old_size = int(known)
+        if int(said) == old_size:
+            raise ContradictedError(f"{witness.name} has signed another root for {said} entries: two histories")
+        old_size = int(said)
     raise NotCosignedError(f"{witness.name} names another size each time; is somebody else submitting?")
 
 

@@ -13,13 +13,21 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass
+from typing import Protocol
 
 from tellegen.journal.checkpoints import Checkpoint
-from tellegen.journal.journal import Journal
-from tellegen.journal.merkle import HASH_BYTES
+from tellegen.journal.merkle import HASH_BYTES, MerkleTree
 from tellegen.journal.note import JournalError
 
 PROOF_HASHES_MAX = 63
+
+
+class Grown(Protocol):
+    """A log, or the files of one."""
+
+    @property
+    def tree(self) -> MerkleTree:
+        """Over its entries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +39,14 @@ class Extension:
     note: str
 
     @classmethod
-    def of(cls, journal: Journal, old_size: int, checkpoint: Checkpoint) -> Extension:
-        """The proof from an earlier size of a journal to one of its checkpoints.
+    def of(cls, log: Grown, old_size: int, checkpoint: Checkpoint) -> Extension:
+        """The proof from an earlier size of a log to one of its checkpoints.
 
         Raises
         ------
         MerkleError : `old_size` is above the checkpoint's size.
         """
-        return cls(old_size, tuple(journal.tree.consistency_proof(old_size, checkpoint.size)), checkpoint.note)
+        return cls(old_size, tuple(log.tree.consistency_proof(old_size, checkpoint.size)), checkpoint.note)
 
     def __str__(self) -> str:
         hashes = "".join(f"{base64.b64encode(node).decode()}\n" for node in self.proof)

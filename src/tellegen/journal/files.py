@@ -13,9 +13,11 @@ from pathlib import Path
 from tellegen.errors import InputError
 from tellegen.journal.catalogue import Catalogue
 from tellegen.journal.checkpoints import Checkpoint, CheckpointFile, size_of
+from tellegen.journal.cosignature import store_cosignatures
+from tellegen.journal.elsewhere import Elsewhere
 from tellegen.journal.index import JournalIndex, Source, stretch_of
 from tellegen.journal.merkle import MerkleTree
-from tellegen.journal.note import JournalError, NoteSigner, NoteVerifier
+from tellegen.journal.note import JournalError, NoteSigner, NoteVerifier, SignatureLine
 from tellegen.journal.payload import PAYLOAD_BYTES_MAX
 from tellegen.journal.segments import Segments
 from tellegen.journal.storage import Storage, read_file
@@ -35,6 +37,7 @@ class JournalFiles:
     folder : where the files lie.
     signer : who signs; None: for reading only.
     stretch_height : entries of a stretch of the index, as a power of two.
+    elsewhere : who is asked before anything is cut or signed; None: nobody.
 
     Attributes
     ----------
@@ -50,7 +53,9 @@ class JournalFiles:
         signer: NoteSigner | None,
         segment_bytes_max: int,
         stretch_height: int,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
+        self._elsewhere = elsewhere
         self.storage, self.folder, self.verifier, self._signer = storage, folder, verifier, signer
         self._segment_bytes_max = segment_bytes_max
         self.log, self.payloads = self._segments("log"), self._segments("payloads")
@@ -74,9 +79,20 @@ class JournalFiles:
         return self.checkpoints.newest
 
     def sign(self, size: int, root: bytes) -> None:
-        """Sign for the first entries, durably."""
+        """Sign for the first entries, durably; who is asked elsewhere knows of it before anybody is shown it."""
         assert self._signer is not None
-        self.checkpoints.append(Checkpoint.signed_by(self._signer, size, root))
+        checkpoint, lines = Checkpoint.signed_by(self._signer, size, root), list[SignatureLine]()
+
+        def tell() -> None:
+            if self._elsewhere is not None:
+                lines.extend(self._elsewhere.keep(self, checkpoint))
+
+        self.checkpoints.append(checkpoint, tell)
+        self._store(checkpoint, lines)
+
+    def _store(self, checkpoint: Checkpoint, lines: Sequence[SignatureLine]) -> None:
+        if lines:
+            store_cosignatures(self.folder, checkpoint, lines, self.storage)
 
     def close(self) -> None:
         """Release the files."""
@@ -105,11 +121,15 @@ class JournalFiles:
         else:
             self._load_rest(copy)
         if self._signer is not None:
+            lines = list[SignatureLine]()
+            if self._elsewhere is not None and self.checkpoints.newest is not None:
+                lines = self._elsewhere.check(self, self.newest)
             self.log.cut()
             self.payloads.cut()
             self.checkpoints.recover()
             if self.checkpoints.newest is None:
                 self.sign(0, self.tree.root())
+            self._store(self.newest, lines)
             self.index.tidy()
             self.seal()
 

@@ -8,6 +8,8 @@ Files, all under ``journal/``:
 ``checkpoints``    every checkpoint ever signed, one after the other (C2SP tlog-checkpoint)
 ``checkpoint``     a copy of the newest of them
 ``operator.pub``   the verifier key of the checkpoints
+``cosigned``       the newest checkpoint with the signatures of witnesses, where there are any
+``elsewhere``      who is asked before anything is signed, where somebody is
 ``index/*.idx``    what stands where in the log, so that opening reads its newest part only (`stretch`): derived
 =================  ================================================================================
 
@@ -25,6 +27,8 @@ Why no receipt is ever contradicted:
 5. A reader in another process believes the checkpoint that ``checkpoint`` names, which is put there after the one in
    ``checkpoints`` is durable. After a loss of power it may be behind until the journal is opened for writing.
 6. Damage below the last checkpoint is an error that names file and place; it is never repaired in silence.
+7. A back-up that is restored would sign the sizes behind it again. Who is set up to be asked (`elsewhere`) knows every
+   checkpoint before it is shown to anybody, and the journal is not opened for writing below what they know.
 
 Threads: any may append and read while one commits; commits take turns. What is appended during a commit belongs to the
 next.
@@ -40,6 +44,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tellegen.journal.checkpoints import Checkpoint
+from tellegen.journal.elsewhere import Elsewhere, Plan, post_to_witness
 from tellegen.journal.files import ENTRY_BYTES_MAX, SEGMENT_BYTES_MAX, JournalFiles, read_verifier
 from tellegen.journal.merkle import entry_hash
 from tellegen.journal.note import JournalError, NoteSigner, Signer
@@ -129,8 +134,10 @@ class Journal(JournalReader):
         signer = None if signing_key is None else NoteSigner(verifier.name, signing_key)
         if signer is not None and signer.verifier != verifier:
             raise JournalError(f"{folder}: the signing key is not that of operator.pub")
+        plan = None if signer is None else Plan.of(folder, storage)
+        elsewhere = None if plan is None else Elsewhere(plan, verifier, post_to_witness)
         try:
-            files = JournalFiles(storage, folder, verifier, signer, segment_bytes_max, stretch_height)
+            files = JournalFiles(storage, folder, verifier, signer, segment_bytes_max, stretch_height, elsewhere)
             try:
                 files.load()
             except BaseException:

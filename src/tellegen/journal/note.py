@@ -168,7 +168,7 @@ class NoteVerifier:
         return format_vkey(self.name, ED25519, self.public_key)
 
     def open(self, note: str) -> str:
-        """Text of a note that this key has signed; signatures of other keys are ignored.
+        """Text of a note that this key has signed; signatures of other keys are ignored, each of its own must verify.
 
         Raises
         ------
@@ -176,14 +176,15 @@ class NoteVerifier:
         """
         text, lines = split_note(note)
         own = (self.name, key_id(self.name, ED25519, self.public_key))
-        for line in lines:
-            if (line.name, line.key_id) == own:
-                try:
-                    VerifyKey(self.public_key).verify(text.encode(), line.signature)
-                except (BadSignatureError, ValueError):
-                    raise JournalError(f"signature of {self.name} does not verify") from None
-                return text
-        raise JournalError(f"not signed by {self.name}")
+        signatures = [line.signature for line in lines if (line.name, line.key_id) == own]
+        for signature in signatures:
+            try:
+                VerifyKey(self.public_key).verify(text.encode(), signature)
+            except (BadSignatureError, ValueError):
+                raise JournalError(f"signature of {self.name} does not verify") from None
+        if not signatures:
+            raise JournalError(f"not signed by {self.name}")
+        return text
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tellegen.journal.checkpoints import Checkpoint
-from tellegen.journal.cosignature import COSIGNED_NAME, cosigned, newest
+from tellegen.journal.cosignature import COSIGNED_NAME
+from tellegen.journal.cosigned import cosigned, newest
 from tellegen.journal.journal import Journal
 from tellegen.journal.merkle import MerkleTree
 from tellegen.journal.note import JournalError
-from tellegen.journal.storage import FILES, adopt_draft, draft_file, replace_file
+from tellegen.journal.storage import DRAFT_SUFFIX, FILES, adopt_draft, draft_file, replace_file
 
 TILE_HEIGHT = 8
 TILE_WIDTH = 1 << TILE_HEIGHT
@@ -180,8 +181,8 @@ def export(journal: Journal, folder: Path) -> Export:
         since = before.size
         if since > checkpoint.size or journal.tree.root(since) != before.root:
             raise JournalError(f"{present}: is a head of another history of {before.origin}; keep it as evidence")
-    elif folder.exists() and any(folder.iterdir()):
-        raise JournalError(f"{folder} is not empty and holds no export; give a new folder")
+    else:
+        _clear_first(folder)
     new = list(tiles(checkpoint.size, since)) if since < checkpoint.size else []
     written = _write(journal, folder, new, checkpoint.size)
     folder.mkdir(parents=True, exist_ok=True)
@@ -190,6 +191,29 @@ def export(journal: Journal, folder: Path) -> Export:
         replace_file(folder / COSIGNED_NAME, witnessed.note.encode())
     replace_file(present, checkpoint.note.encode())
     return Export(checkpoint, len(new), written)
+
+
+def _clear_first(folder: Path) -> None:
+    """Remove what a first export left that was cut off: it may have been of another log.
+
+    Raises
+    ------
+    JournalError : there is something else; then nothing is removed.
+    """
+    own = {CHECKPOINT_NAME, COSIGNED_NAME}
+    found = sorted(folder.rglob("*"))
+    left = [path for path in found if path.is_symlink() or not path.is_dir()]
+    for path in found:
+        name = path.relative_to(folder).as_posix()
+        try:
+            known = name == "tile" or (path not in left and name.startswith("tile/"))
+            known = known or name.removesuffix(DRAFT_SUFFIX) in own or bool(Tile.parse(name.removesuffix(DRAFT_SUFFIX)))
+        except NotFoundError:
+            known = False
+        if not known:
+            raise JournalError(f"{folder} is not empty and holds no export; give a new folder")
+    for path in left:
+        path.unlink()
 
 
 def _write(journal: Journal, folder: Path, new: Sequence[Tile], size: int) -> int:

@@ -62,7 +62,7 @@ class Witness:
 
     def __init__(self, folder: Path, logs: Iterable[NoteVerifier], clock: Callable[[], int]) -> None:
         self._folder, self._clock = folder, clock
-        self._logs = {log.name: log for log in logs}
+        self._logs = _by_name(logs)
         self._lock = _locked(folder)
         try:
             self._signer = _read_signer(folder)
@@ -112,7 +112,7 @@ class Witness:
         except JournalError as error:
             return Reply(HTTPStatus.FORBIDDEN, f"{error}\n")
         try:
-            checkpoint = Checkpoint.parse(_signed_alone(text, lines, log), log)
+            checkpoint = Checkpoint.parse(_signed_alone(text, lines, log), log, extended=True)
         except JournalError as error:
             return Reply(HTTPStatus.BAD_REQUEST, f"{error}\n")
         if extension.old_size > checkpoint.size:
@@ -122,11 +122,13 @@ class Witness:
     def _answer(self, extension: Extension, checkpoint: Checkpoint, text: str) -> Reply:
         newest = self._newest[checkpoint.origin]
         size, root = (0, EMPTY_ROOT) if newest is None else (newest.size, newest.root)
-        if newest is not None and checkpoint.size == size and checkpoint.root != root:
+        contradicts = newest is not None and checkpoint.size == size and checkpoint.root != root
+        if contradicts:
             replace_file(self._file(checkpoint.origin, "contradiction"), checkpoint.note.encode())
-            return Reply(HTTPStatus.CONFLICT, f"{size}\n", SIZE)
         if extension.old_size != size:
             return Reply(HTTPStatus.CONFLICT, f"{size}\n", SIZE)
+        if contradicts:
+            return Reply(HTTPStatus.UNPROCESSABLE_ENTITY, f"another root was signed for {size} entries\n")
         if not verify_consistency(size, checkpoint.size, root, checkpoint.root, extension.proof):
             return Reply(HTTPStatus.UNPROCESSABLE_ENTITY, "the consistency proof does not verify\n")
         if newest is None or checkpoint.size > size:
@@ -144,9 +146,18 @@ class Witness:
         if not path.exists():
             return None
         try:
-            return Checkpoint.parse(path.read_bytes().decode(), log)
+            return Checkpoint.parse(path.read_bytes().decode(), log, extended=True)
         except (JournalError, UnicodeDecodeError) as error:
             raise JournalError(f"corruption: {path}: {error}; the witness does not start without it") from None
+
+
+def _by_name(logs: Iterable[NoteVerifier]) -> dict[str, NoteVerifier]:
+    """A witness remembers a log by its name; of two keys under one it could watch the one or the other."""
+    known: dict[str, NoteVerifier] = {}
+    for log in logs:
+        if known.setdefault(log.name, log) != log:
+            raise InputError("--log", log.name, "is given with two keys; a log has one, a successor another name")
+    return known
 
 
 def _signed_alone(text: str, lines: Iterable[SignatureLine], log: NoteVerifier) -> str:

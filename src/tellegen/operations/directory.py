@@ -32,6 +32,7 @@ from tellegen.errors import InputError
 from tellegen.intake.calendar import read_rulebook
 from tellegen.intake.recording import SOURCE as INTAKE
 from tellegen.journal import Journal, height_for
+from tellegen.journal.clock import BOUNDS, Bounds, RecordClock
 from tellegen.journal.storage import FILES
 from tellegen.metering.estimate import NOT_KNOWN
 from tellegen.operations.customers import Member
@@ -263,20 +264,23 @@ def read_number(intake: Recorder, name: str, source: object) -> int:
     raise InputError(source, f"customer '{name}'", "is not enrolled in this shard")
 
 
-def accept_clock(path: Path, who: str) -> None:
-    """Say in both journals of a shard that the wall clock is right; a journal that it is near to is left as it is.
+def accept_clock(path: Path, who: str, bounds: Bounds = BOUNDS) -> int:
+    """Say in the journals of a shard that the wall clock is right; in how many: not where it is near.
 
     Raises
     ------
-    InputError : there is no shard with a market at `path`. JournalError : it is operated just now.
+    InputError : there is no shard at `path`. JournalError : it is served or operated just now.
     """
     files = ShardFiles(path)
-    _require_market(files)
+    parts, said = [(path, SIGNING_PURPOSE, INTAKE), (files.market, MARKET_KEY, SOURCE)], 0
     with Vault.open(files.vault) as vault:
-        for folder, purpose, source in ((path, SIGNING_PURPOSE, INTAKE), (files.market, MARKET_KEY, SOURCE)):
+        for folder, purpose, source in parts if (files.market / "journal").is_dir() else parts[:1]:
             height = height_for(len(vault.customers))
             with Journal.open(folder, vault.purpose_key(purpose), stretch_height=height) as journal:
-                start_clock(journal, vault, None, source, who)
+                before = len(journal)
+                start_clock(journal, vault, lambda at: RecordClock(not_before=at, bounds=bounds), source, who)
+                said += len(journal) > before
+    return said
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from tellegen.errors import InputError
 from tellegen.intake.intake import Intake
 from tellegen.intake.known import STATE
 from tellegen.journal import Journal
-from tellegen.journal.clock import RecordClock, elapsed_s
+from tellegen.journal.clock import BOUNDS, RecordClock, elapsed_s
 from tellegen.operations.compaction import Filed, compact
 from tellegen.operations.directory import read_number
 from tellegen.operations.erasure import erase_from_shard, hindrance, last_compactable
@@ -204,16 +204,21 @@ def time_of_act(directory: Path, clock: int) -> int:
     Parameters
     ----------
     clock : seconds since the epoch.
+
+    Raises
+    ------
+    ClockError : it is too far from the newest entry.
     """
     with Vault.open(directory / "vault") as vault:
-        if not vault.simulated:
-            return clock
+        simulated = vault.simulated
     folders = [folder for folder in (directory, directory / MARKET) if (folder / "journal").is_dir()]
     newest = 0
     for folder in folders:
         with Journal.open(folder) as journal:
             newest = max(newest, journal.known_at(len(journal) - 1) if len(journal) else 0)
-    return newest
+    if not simulated:
+        BOUNDS.check(clock, newest)
+    return newest if simulated else clock
 
 
 def number_of(directory: Path, customer: str) -> int:

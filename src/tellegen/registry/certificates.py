@@ -48,10 +48,11 @@ class CertificateStore:
         if fresh:  # it names everybody, so it is its owner's whatever the umask; so are the journals beside it
             with suppress(FileExistsError):
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        self._database = sqlite3.connect(path, isolation_level=None)
+        self._database = _connected(path)
         try:
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = FULL")
+            if _may_write(path):
+                self._database.execute("PRAGMA journal_mode = WAL")
+                self._database.execute("PRAGMA synchronous = FULL")
             if fresh:
                 self._database.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
             self._database.execute(f"SELECT {_ROW}, checksum FROM certificate LIMIT 1").fetchone()  # noqa: S608
@@ -118,6 +119,28 @@ class CertificateStore:
                 yield Certificate(identity, public_key, int.from_bytes(serial, "big"), valid_from, valid_until, der)
         except (sqlite3.Error, UnicodeDecodeError) as error:  # a damaged file's own words need not be text
             raise RegistryError(f"{self._path} cannot be read: {error}") from None
+
+
+def _may_write(path: Path) -> bool:
+    return os.access(path.parent, os.W_OK) and (not path.exists() or os.access(path, os.W_OK))
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    """The database; on a medium that cannot be written, as one that nobody changes, since it could lock nothing there.
+
+    Raises
+    ------
+    RegistryError : it cannot be opened, or writes are left beside it that only a writer can bring in.
+    """
+    try:
+        if _may_write(path):
+            return sqlite3.connect(path, isolation_level=None)
+        left = path.with_name(f"{path.name}-wal")
+        if left.exists() and left.stat().st_size:
+            raise RegistryError(f"{left} holds what is not yet in {path.name}: copy both to where they can be written")
+        return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
+    except sqlite3.Error as error:
+        raise RegistryError(f"{path} cannot be opened: {error}") from None
 
 
 def _checksum(row: tuple[object, ...]) -> int:

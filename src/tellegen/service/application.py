@@ -57,7 +57,8 @@ from tellegen.service.requests import (
 ROUTES = {f"/v1/{route}": route for route in Route}
 AWARDS = "/v1/awards"
 POSTED = (*ROUTES, AWARDS)
-_JSON, _TEXT = b"application/json", b"text/plain; charset=utf-8"
+_JSON, _TEXT, _BYTES = b"application/json", b"text/plain; charset=utf-8", b"application/octet-stream"
+_TILES = "/tile/"
 _DISK_FULL_RETRY_S = 10
 HELD_BACK_S_MAX = 5.0
 """Clients wait longer for an answer."""
@@ -100,6 +101,7 @@ class Application:
         source, wait = "", 0
         try:
             status, media_type, body = await self._answer(scope, receive)
+            extra = _caching(scope["path"])
         except ProblemError as problem:
             self._counters.refused_batches[problem.kind.name] += 1
             status, media_type, body, extra = _problem(problem, scope)
@@ -113,13 +115,13 @@ class Application:
         length = str(len(body)).encode()
         headers = [(b"content-type", media_type), (b"content-length", length), *extra]
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
     async def _answer(self, scope: Scope, receive: Receive) -> _Answer:
         path, method = scope["path"], scope["method"]
         route = ROUTES.get(path)
         wanted = "POST" if path in POSTED else "GET"
-        if method != wanted:
+        if method != wanted and (method, wanted) != ("HEAD", "GET"):
             raise ProblemError(problems.METHOD, f"{method} {path[:200]}; use {wanted}")
         if route:
             return await self._take(route, scope, receive)
@@ -137,8 +139,9 @@ class Application:
                 fields = query(scope, ("from",), ("to",))
                 sizes = {name: number(name, text) for name, text in fields.items()}
                 return await self._of_log(partial(_consistency, start=sizes["from"], stop=sizes.get("to")))
-        if path == "/checkpoint" or path.startswith("/tile/"):
-            return await self._of_log(lambda journal: tiles.resource(journal, path[1:]))
+        if path == "/checkpoint" or path.startswith(_TILES):
+            media_type = _TEXT if path == "/checkpoint" else _BYTES
+            return await self._of_log(lambda journal: tiles.resource(journal, path[1:]), media_type)
         for kind in problems.KINDS:
             if path == problems.TYPE_PREFIX + kind.name:
                 return 200, _JSON, _encode({"type": path, "title": kind.title, "status": int(kind.status)})
@@ -254,12 +257,12 @@ class Application:
 
     # The log, and the state of the service
 
-    async def _of_log(self, read: Any) -> _Answer:
+    async def _of_log(self, read: Any, media_type: bytes = _TEXT) -> _Answer:
         intake = self._group.intake
         if intake is None:
             raise ProblemError.of(_closed())
         try:
-            return 200, _TEXT, await asyncio.to_thread(read, intake.journal)
+            return 200, media_type, await asyncio.to_thread(read, intake.journal)
         except JournalError as error:
             raise ProblemError(problems.NOT_FOUND, str(error)) from None
 
@@ -300,6 +303,12 @@ def _named(statement: Statement) -> dict[str, str | int]:
     return {name: getattr(statement, name) for name in about}
 
 
+def _caching(path: str) -> Sequence[tuple[bytes, bytes]]:
+    """A tile is the same for ever, as tlog-tiles has it; nothing else is."""
+    words = b"public, max-age=31536000, immutable" if path.startswith(_TILES) else b"no-cache"
+    return [(b"cache-control", words)]
+
+
 def _closed() -> RefusedBatchError:
     return RefusedBatchError(Reason.UNAVAILABLE, "the record is being opened again", retry_after_s=1)
 
@@ -311,6 +320,6 @@ def _problem(problem: ProblemError, scope: Scope) -> tuple[int, bytes, bytes, Se
     if problem.kind in (problems.TOO_LARGE, problems.SLOW, problems.BUSY):
         extra.append((b"connection", b"close"))  # the rest of the body is not waited for
     if problem.kind is problems.METHOD:
-        extra.append((b"allow", b"POST" if scope["path"] in POSTED else b"GET"))
+        extra.append((b"allow", b"POST" if scope["path"] in POSTED else b"GET, HEAD"))
     document = problem.document(scope["path"][:200])
     return int(problem.kind.status), problems.MEDIA_TYPE, _encode(document), extra

@@ -22,7 +22,7 @@ from tellegen.custody.signer import agent_of
 from tellegen.errors import InputError
 from tellegen.intake.intake import Intake
 from tellegen.intake.limits import IntakeLimits
-from tellegen.journal.clock import Pace, Told
+from tellegen.journal.clock import BOUNDS, Bounds, Pace, RecordClock, Told
 from tellegen.records import Role
 from tellegen.registry.shard import require_earnest
 from tellegen.service.application import Application
@@ -62,6 +62,7 @@ class ServerOptions:
     signer : socket of the agent that signs checkpoints; None: one is started.
     accept_clock : who says that the clock is right where it is far from the newest entry (`Intake.open`).
     pace : the time for trials; None: the wall clock's.
+    bounds : how far that may be from the newest entry when the intake is opened.
     """
 
     host: str = "127.0.0.1"
@@ -76,6 +77,7 @@ class ServerOptions:
     simulation: bool = False
     pace: Pace | Told | None = None
     signer: Path | None = None
+    bounds: Bounds = BOUNDS
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -176,7 +178,10 @@ def serve(path: Path, options: ServerOptions, ready: Callable[[str], None]) -> N
 async def _serve(path: Path, options: ServerOptions, ready: Callable[[str], None]) -> None:
     counters = Counters()
     pace = options.pace
-    clock = None if pace is None else pace.clock
+
+    def clock(newest: int) -> RecordClock:
+        return RecordClock(not_before=newest, bounds=options.bounds) if pace is None else pace.clock(newest)
+
     held = ExitStack()
     signer = held.enter_context(closing(agent_of(path, options.signer)))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tellegen.intake.intake import Intake
-from tellegen.journal.clock import RecordClock
+from tellegen.journal.clock import TRIALS, RecordClock
 from tellegen.operations.clock import Simulated
 from tellegen.operations.in_process import InProcess
 from tellegen.operations.market import Market
@@ -37,7 +37,7 @@ def play_market(
     keys, clock = build_community_shard(setup, folder, ORIGIN), Simulated(enrolled_at(setup))
 
     def time_of_record(newest: int) -> RecordClock:
-        return RecordClock(wall=lambda: float(clock.now()), elapsed=clock.elapsed, not_before=newest)
+        return RecordClock(wall=lambda: float(clock.now()), elapsed=clock.elapsed, not_before=newest, bounds=TRIALS)
 
     with Market.open(folder, storage=draft, databases=DraftDatabases()) as market:
         intake = Intake.open(folder, clock=time_of_record, storage=draft)

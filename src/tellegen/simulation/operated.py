@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tellegen.intake.intake import Intake
-from tellegen.journal.clock import RecordClock
+from tellegen.journal.clock import TRIALS, RecordClock
 from tellegen.operations.in_process import InProcess
 from tellegen.operations.market import Market
 from tellegen.operations.reading import RecordedDay, read_day
@@ -125,7 +125,7 @@ def _operating(setup: Setup, folder: Path, world: WorldApart, draft: DraftStorag
     world.stand_at(enrolled_at(setup))
 
     def time_of_record(newest: int) -> RecordClock:
-        return RecordClock(wall=lambda: float(world.now()), elapsed=world.elapsed, not_before=newest)
+        return RecordClock(wall=lambda: float(world.now()), elapsed=world.elapsed, not_before=newest, bounds=TRIALS)
 
     intake = Intake.open(folder, clock=time_of_record, storage=draft)
 

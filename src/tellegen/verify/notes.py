@@ -104,6 +104,8 @@ class WitnessKey:
             VerifyKey(self.public_key).verify(f"cosignature/v1\ntime {time}\n{text}".encode(), signature[12:])
         except BadSignatureError:
             raise RefusedError(f"cosignature of {self.name} does not verify") from None
+        if time >= 1 << 63:
+            raise RefusedError(f"cosignature of {self.name}: its time {time} is above 2^63-1")
         return time
 
 

@@ -81,7 +81,7 @@ def check_files(run: Folder) -> tuple[int, str]:
     count = 0
     for name, is_folder, is_file in run.below("journal").walk():
         part, _, file = name.rpartition("/")
-        known = name in {"checkpoint", "checkpoints", "cosigned", "operator.pub"} or (
+        known = name in {"checkpoint", "checkpoints", "cosigned", "elsewhere", "operator.pub"} or (
             part in {"log", "payloads"} and _SEGMENT_NAME.fullmatch(file)
         )
         derived = _INDEX_NAME.fullmatch(name) is not None

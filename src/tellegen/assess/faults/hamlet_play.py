@@ -26,7 +26,7 @@ from tellegen.intake.intake import Intake
 from tellegen.intake.limits import IntakeLimits
 from tellegen.intake.registry_changes import SentChanges
 from tellegen.intake.sent import Sent, SentBids, SentReadings
-from tellegen.journal.clock import RecordClock
+from tellegen.journal.clock import TRIALS, RecordClock
 from tellegen.journal.database import SQLITE, Databases
 from tellegen.journal.storage import FILES, Storage
 from tellegen.operations.clock import Simulated
@@ -92,7 +92,9 @@ class Play:
             self.intake = Intake.open(
                 self.path,
                 IntakeLimits(rows_per_s_max=10**9),
-                lambda newest: RecordClock(wall=self.time, elapsed=self.clock.elapsed, not_before=newest),
+                lambda newest: RecordClock(
+                    wall=self.time, elapsed=self.clock.elapsed, not_before=newest, bounds=TRIALS
+                ),
                 storage=self.storage,
                 databases=self.databases,
                 accept_clock="hamlet",
