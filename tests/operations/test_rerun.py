@@ -11,8 +11,10 @@ import shards
 from playing import FIRST, Street
 
 from tellegen.operations import rerun_gates
+from tellegen.operations.market import Market
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.rerun import rerun
+from tellegen.operations.succession import Declaration, succeed
 from tellegen.operations.tally import Replayed
 from tellegen.operations.tasks import TaskMaker
 from tellegen.operations.upkeep import erase
@@ -165,3 +167,16 @@ def test_what_is_left_of_a_shard_with_an_erased_customer_replays(shard_copy: Pat
     assert "left out: 2 days of feeders with erased customers" in counts["settlement"].detail
     assert counts["real-time clearings"].count == len(shards.INTERVALS) - 1  # of the other feeder
     assert counts["energy"].count == 401 * len(shards.INTERVALS)
+
+
+def test_a_successor_replays_to_the_same_books(minutes: Path, tmp_path: Path) -> None:
+    """Both logs are taken up under new keys; whatever follows from their entries follows as before."""
+    out = tmp_path / "successor"
+    done = succeed(minutes, out, Declaration("A. Operator", "rehearsed"))
+    origin = done[0].predecessor.partition("+")[0]
+    assert [each.successor.partition("+")[0] for each in done] == [f"{origin}~2", f"{origin}~2/market"]
+    assert all(check.ok for check in rerun(out, processes=0))
+    report = verify_directory(out)
+    assert [check.name for check in report.checks if not check.ok] == []
+    with Market.open(out):
+        pass

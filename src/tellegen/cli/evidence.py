@@ -7,7 +7,7 @@ import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -15,6 +15,7 @@ from tellegen.cli.journal import AsJson, journal_app, seen_text, time_text
 from tellegen.errors import InputError, printable
 
 if TYPE_CHECKING:
+    from tellegen.records import Successions
     from tellegen.verify import Comparison, ProvenEntry, Shown
     from tellegen.verify.tiles import Fetch
 
@@ -83,6 +84,9 @@ def compare(
     from tellegen.verify import compare as compare_shown
 
     pair = [_Given.read(one), _Given.read(other)]
+    succession = next((k for k in (0, 1) if pair[k].succession() is not None), None)
+    if succession is not None and pair[0].key != pair[1].key:
+        _compare_with_successor(pair[1 - succession], (one, other)[1 - succession], pair[succession], key, log, as_json)
     vkey = key or next((given.key for given in pair if given.key is not None), None)
     vkey = _vkey(vkey, one, pair[0])
     first, second = (_shown(given, path, vkey) for given, path in zip(pair, (one, other), strict=True))
@@ -105,6 +109,30 @@ def compare(
     sys.exit(1 if lie else 0)
 
 
+def _compare_with_successor(
+    old: _Given, path: Path, new: _Given, key: str | None, log: str | None, as_json: bool
+) -> NoReturn:
+    """What was shown of a log, and a receipt for what its successor says of it."""
+    from tellegen.verify import Verdict, check_row_receipt
+    from tellegen.verify.succession import compare_with_successor
+
+    vkey, table = _vkey(key, path, old), new.succession()
+    new_key = _vkey(None, path, new)
+    assert table is not None
+    assert new.row is not None
+    check_row_receipt(new.text, new.row, new.salt, new_key)
+    shown = _shown(old, path, vkey)
+    finding = compare_with_successor(shown, vkey, table, new_key, None if log is None else _fetch(log))
+    lie = finding.verdict is Verdict.TWO_HISTORIES
+    if as_json:
+        print(json.dumps({"ok": not lie, "verdict": finding.verdict, "detail": finding.detail}, indent=2))
+    else:
+        print(f"{'TWO HISTORIES' if lie else finding.verdict}: {printable(finding.detail)}")
+        if finding.verdict is Verdict.UNDECIDED:
+            print("give --log with the successor's log (URL or directory): it begins with what it took up")
+    sys.exit(1 if lie else 0)
+
+
 @dataclass(frozen=True, slots=True)
 class _Given:
     """A receipt or checkpoint as somebody handed it over, and what came with it."""
@@ -114,6 +142,19 @@ class _Given:
     entry: bytes | None = None
     row: bytes | None = None
     salt: bytes = b""
+
+    def succession(self) -> Successions | None:
+        """What a successor says of the log before it, where that is what the receipt is for; nothing is verified."""
+        from tellegen.records import Header, RecordError, Successions
+        from tellegen.verify import RefusedError, entry_within
+
+        try:
+            entry = entry_within(self.text) if self.row is not None else None
+            if entry is None or self.row is None or Header.from_bytes(entry).kind != Successions.kind:
+                return None
+            return Successions.from_bytes(self.row)
+        except (RecordError, RefusedError):
+            return None
 
     @classmethod
     def read_all(cls, path: Path) -> list[_Given]:

@@ -260,6 +260,36 @@ def guard(
         print(f"{directory}: nobody is asked any more")
 
 
+@journal_app.command()
+def succeed(
+    directory: Directory,
+    out: Annotated[Path, typer.Argument(help="A new folder, for the successor.")],
+    by: Annotated[str, typer.Option(metavar="NAME", help="Who says so; it goes on record.")],
+    reason: Annotated[str, typer.Option(help="Why the log is not signed on; it goes on record.")],
+    newest: Annotated[
+        list[Path] | None,
+        typer.Option(help="A newer checkpoint or receipt that somebody has kept: what is lost is counted from it."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take a shard up under new keys: after a restore from a back-up, or where a key was lost or stolen."""
+    from tellegen.cli.record import republish
+    from tellegen.journal import MANIFEST_NAME
+    from tellegen.operations.succession import Declaration, checkpoint_of
+    from tellegen.operations.succession import succeed as take_up
+
+    notes = tuple(checkpoint_of(path) for path in newest or ())
+    done = take_up(directory, out, Declaration(by, reason, notes))
+    if (out / MANIFEST_NAME).exists():
+        republish(out, None, {})
+    if as_json:
+        print(json.dumps([asdict(each) | {"lost": each.lost} for each in done], indent=2))
+        return
+    for each in done:
+        print(f"{each.successor}\n  takes up {each.size:,} entries of {each.predecessor}; {each.lost}")
+    print(f"next: make the keys known, `tellegen journal guard {out}`, have witnesses watch them (docs/operations.md)")
+
+
 def journals_of(directory: Path) -> list[Path]:
     """Folders that hold a journal of a run or a shard: its own, and the market's."""
     from tellegen.operations.record import MARKET

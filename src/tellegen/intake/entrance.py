@@ -14,7 +14,7 @@ from tellegen.intake.sent import Sent
 from tellegen.journal import NoteVerifier
 from tellegen.journal.clock import RecordClock
 from tellegen.metering.daily import INTERVALS_PER_DAY
-from tellegen.records import RecordError, Refusal, Route, Statement
+from tellegen.records import RecordError, Refusal, Route, Statement, shard_of
 from tellegen.records.market import DAY_AHEAD, MARKETS
 from tellegen.registry import NotAdmittedError, RegistryError
 from tellegen.registry.authority_record import Authorities
@@ -54,9 +54,10 @@ class Entrance:
         ----------
         checked : the key under which the signature was found good before; not looked at again where it still holds.
         """
-        if statement.origin != self._verifier.name:
+        shard = shard_of(self._verifier.name)
+        if statement.origin != shard:
             raise RefusedBatchError(
-                Reason.BAD_SIGNATURE, f"the batch is signed for '{statement.origin}', this is '{self._verifier.name}'"
+                Reason.BAD_SIGNATURE, f"the batch is signed for '{statement.origin}', this is '{shard}'"
             )
         if statement.route is Route.ADMISSIONS and statement.source == REGISTRAR:
             key = self._registrar_key()

@@ -45,6 +45,7 @@ from tellegen.records import (
     Refusal,
     Statement,
     Ticks,
+    shard_of,
 )
 from tellegen.registry import RegistryError
 from tellegen.registry.authority_record import Authorities
@@ -172,7 +173,7 @@ class Intake:
     @property
     def origin(self) -> str:
         """Name of the shard's log, which is part of whatever is signed for it."""
-        return self.journal.verifier.name
+        return shard_of(self.journal.verifier.name)
 
     # Taking
 

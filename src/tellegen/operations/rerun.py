@@ -23,7 +23,7 @@ from tellegen.operations.rerun_money import MoneyAgain
 from tellegen.operations.rerun_snapshots import SnapshotsAgain
 from tellegen.operations.state import State
 from tellegen.operations.tally import Replayed, Tally
-from tellegen.records import Header, Orders, Postings, Submissions, Table
+from tellegen.records import Header, Orders, Postings, Submissions, Table, shard_of
 from tellegen.records.submission import bid_messages
 
 BOOKS = "books.sqlite"
@@ -121,7 +121,7 @@ def _signatures(record: ShardRecord) -> Tally:
         if not header.evidence:
             tally.leave_out("batches without their sender's signature")
             continue
-        statement = statement_of(header, intake.verifier.name)
+        statement = statement_of(header, shard_of(intake.verifier.name))
         about = (statement.origin, statement.feeder, statement.market, statement.interval)
         keys = record.directory.customer_keys(signed.customer, header.known_at, header.known_at)
         bad = unsigned(bid_messages(signed, orders, *about), signed, keys)

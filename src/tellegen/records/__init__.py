@@ -74,6 +74,7 @@ from tellegen.records.registry import (
     admissions_message,
 )
 from tellegen.records.submission import Route, Statement, bid_message, bids_body, parse_bids_body, sign_bids
+from tellegen.records.succession import Successions, shard_of
 from tellegen.records.table import NOBODY, RecordError, Table, column
 
 TABLES: dict[str, type[Table]] = {
@@ -120,6 +121,7 @@ TABLES: dict[str, type[Table]] = {
         PublishedPrices,
         Snapshots,
         Starts,
+        Successions,
         Taps,
         Ticks,
         Unsettled,
@@ -197,6 +199,7 @@ __all__ = [
     "Statement",
     "Statements",
     "Submissions",
+    "Successions",
     "Table",
     "Taps",
     "Ticks",
@@ -211,6 +214,7 @@ __all__ = [
     "leaf_hash",
     "parse_bids_body",
     "price_message",
+    "shard_of",
     "sign_bids",
     "tree_root",
 ]

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tellegen.privacy.recorder import Recorder
-from tellegen.records import AUTHORITY_DOCUMENT, Document
+from tellegen.records import AUTHORITY_DOCUMENT, Document, shard_of
 from tellegen.registry.authority import Authority
 from tellegen.registry.identity import SCHEME, RegistryError
 
@@ -118,7 +118,7 @@ class Authorities:
         found: list[AuthorityRecord] = []
         for content in _documents(recorder):
             try:
-                each = AuthorityRecord.parse(content, recorder.journal.verifier.name)
+                each = AuthorityRecord.parse(content, shard_of(recorder.journal.verifier.name))
             except RegistryError:
                 continue  # `tellegen verify` says so
             if not found or each.succeeds(found[-1]):

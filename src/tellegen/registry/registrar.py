@@ -30,6 +30,7 @@ from tellegen.records import (
     Route,
     Statement,
     Table,
+    shard_of,
 )
 from tellegen.registry.assets import check_connections
 from tellegen.registry.authority import VALID_DAYS, Authority, Certificate, Reason
@@ -226,7 +227,7 @@ class Registrar:
         before = self.directory.standing(identity.role, identity.number, identity.name, at)
         if before is None or before.refusal != Refusal.NONE:
             raise _UnendorsedError(Refusal.UNKNOWN, f"{identity} has no key that counts; the registrar must admit it")
-        message = rotation_message(identity, self.journal.verifier.name, request.request)
+        message = rotation_message(identity, shard_of(self.journal.verifier.name), request.request)
         try:
             VerifyKey(before.admission.public_key[0].tobytes()).verify(message, request.endorsement)
         except (BadSignatureError, ValueError, TypeError):
@@ -255,7 +256,8 @@ class Registrar:
             raise RegistryError("the registrar's key is not the one on record; it was renewed, or is another shard's")
         sequence = time.time_ns() + len(self.journal)  # where clocks tick coarsely, two are not alike
         interval, body = known_at // MARKET_INTERVAL_S, sent.to_bytes()
-        said = Statement.of(self.journal.verifier.name, Route.ADMISSIONS, REGISTRAR, "", "", interval, sequence, body)
+        shard = shard_of(self.journal.verifier.name)
+        said = Statement.of(shard, Route.ADMISSIONS, REGISTRAR, "", "", interval, sequence, body)
         signature = key.sign(said.to_bytes()).signature
         if self.hand_in is not None:
             return self.hand_in(said, signature, body)

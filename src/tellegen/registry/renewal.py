@@ -27,7 +27,7 @@ def renew_registrar(shard: Shard, now: int) -> int:
     """
     registrar = shard.registrar
     at, authority = _after(registrar, now), registrar.authority
-    seed = _renewed(registrar.vault, REGISTRAR_PURPOSE)
+    seed = renewed_role(registrar.vault, REGISTRAR_PURPOSE)
     return registrar.renew(AuthorityRecord.of(authority, public_key(seed), at), shard.journal.time(at))
 
 
@@ -46,7 +46,7 @@ def renew_issuing(shard: Shard, now: int) -> int:
     if public_key(root) != newest.root_key:
         raise RegistryError("the root authority's key is not that of its certificate on record")
     registrar_seed = vault.role_key(REGISTRAR_PURPOSE)
-    seed = _renewed(vault, ISSUING_PURPOSE)
+    seed = renewed_role(vault, ISSUING_PURPOSE)
     successor = Authority.successor(newest.root, root, seed, at)
     record = AuthorityRecord.of(successor, public_key(registrar_seed), at)
     entry = registrar.renew(record, shard.journal.time(at))
@@ -64,14 +64,19 @@ def renew_meter_master(vault: Vault) -> None:
     VaultError, CustodyError : it is kept elsewhere, or cannot be written.
     """
     vault.purpose_key(renewed_purpose(max(held_generations(vault.purposes), default=0) + 1))
-    _renewed(vault, METER_PURPOSE)
+    renewed_role(vault, METER_PURPOSE)
 
 
-def _renewed(vault: Vault, purpose: str) -> bytes:
-    """Make a role's key anew in its place, wrapped by what the environment names; in clear only where it was."""
+def renewed_role(vault: Vault, purpose: str) -> bytes:
+    """Make a role's key anew in its place, wrapped by what the environment names; in clear only where it was.
+
+    Raises
+    ------
+    CustodyError : it cannot be written, or what wraps the old one is not named.
+    """
     file = vault.role_file(purpose)
     assert file is not None
-    by = file.wrapped_by()
+    by = file.wrapped_by() if file.exists() else None
     wrapper = wrapper_wanted(file.path.stem)
     if by is not None and wrapper is None:
         raise CustodyError(f"{file.path}: is wrapped by {by!r}; name that key, or another, in TELLEGEN_VAULT_KEY")

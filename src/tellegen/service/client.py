@@ -23,7 +23,7 @@ from tellegen.errors import InputError, TellegenError
 from tellegen.intake.limits import Reason, RefusedBatchError
 from tellegen.intake.sent import RowProblem
 from tellegen.operations.exchange import Awarded, AwardsRequest, Reply
-from tellegen.records import Readings, RecordError, Refusal, Refusals, Route, Statement
+from tellegen.records import Readings, RecordError, Refusal, Refusals, Route, Statement, shard_of
 from tellegen.service.awards import awarded_of
 from tellegen.verify import RefusedError, check_receipt, entry_within
 
@@ -77,7 +77,7 @@ class IntakeClient:
         if urllib.parse.urlsplit(server).scheme not in ("http", "https"):
             raise InputError(server, "address", "must begin with http:// or https://")
         self._server, self._operator_key = server.rstrip("/"), operator_key
-        self.origin = operator_key.partition("+")[0]
+        self.origin = shard_of(operator_key.partition("+")[0])
 
     def hand_in(self, statement: Statement, signature: bytes, body: bytes) -> Reply:
         """Hand a batch in, and wait until it is on record; the same batch again is the same record.

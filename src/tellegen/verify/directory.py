@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tellegen.errors import InputError
+from tellegen.records import shard_of
 from tellegen.verify import authority, evidence, published, record
 from tellegen.verify.calendar import Calendar
 from tellegen.verify.folder import Folder, Limits
@@ -136,7 +137,7 @@ class _Verification:
 
     def _check_registry(self) -> tuple[int, str]:
         log, authorities = self._intake, need(self._intake.payloads, "payloads").authorities
-        return authority.check_registry(log.whole(), log.open_rows(), authorities, log.signer().name)
+        return authority.check_registry(log.whole(), log.open_rows(), authorities, shard_of(log.signer().name))
 
     # Between the journals
 

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
-from tellegen.records import Admissions, Header, RecordError, Revocations, Role, Statement
+from tellegen.records import Admissions, Header, RecordError, Revocations, Role, Statement, shard_of
 from tellegen.records.submission import needs_evidence
 from tellegen.verify.authority import REGISTRAR, Authorities
 from tellegen.verify.notes import OperatorKey
@@ -118,14 +118,14 @@ def check_senders(
     ----------
     documents : contents by entry, of those with an authority: in them stands whose the registrar's key is.
     """
-    tables = {rows.index: rows for rows in public}
-    authorities = Authorities(documents, operator.name)
+    tables, shard = {rows.index: rows for rows in public}, shard_of(operator.name)
+    authorities = Authorities(documents, shard)
     senders, seen, count = _Senders(authorities), set[str](), 0
     for index, (header, _) in enumerate(entries):
         authorities.learn(index)
         if header.evidence or needs_evidence(header.kind, header.source):
             try:
-                verify_evidence(header, senders.key(header.source, header.known_at), operator.name)
+                verify_evidence(header, senders.key(header.source, header.known_at), shard)
             except RefusedError as error:
                 raise RefusedError(f"entry {index}: {error}") from None
             seen.add(header.source)

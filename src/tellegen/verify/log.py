@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
+from tellegen.records.succession import Successions, number_of
 from tellegen.verify import record
 from tellegen.verify.archive import check_archive
 from tellegen.verify.folder import Folder
 from tellegen.verify.notes import OperatorKey, TreeHead, WitnessKey
 from tellegen.verify.report import Check, RefusedError, run_check
+from tellegen.verify.succession import check_succession
 
 T = TypeVar("T")
 
@@ -53,6 +55,8 @@ class LogChecks:
         ]
         for name, check in named:
             yield run_check(self._prefix + name, check)
+        if self._succeeds():
+            yield run_check(f"{self._prefix}succession", self._check_succession)
 
     def open_rows(self) -> list[record.PublicRows]:
         """Rows that lie open; refused where the payloads are not those named."""
@@ -103,6 +107,15 @@ class LogChecks:
     def _check_archive(self) -> tuple[int, str]:
         tables = [batch.table for batch in self.open_rows()]
         return check_archive(self._folder, need(self.payloads, "payloads").stubs, tables)
+
+    def _succeeds(self) -> bool:
+        """Whether it took up another log, by its name or by its record."""
+        rows = [] if self.payloads is None else self.payloads.public
+        named = self.key is not None and number_of(self.key.name) > 1
+        return named or any(batch.header.kind == Successions.kind for batch in rows)
+
+    def _check_succession(self) -> tuple[int, str]:
+        return check_succession(self.whole(), self.open_rows(), self.signer())
 
     def _check_proofs(self) -> tuple[int, str]:
         return record.check_proofs(self.whole(), self.signed()[-1])
