@@ -118,9 +118,8 @@ def compare_with_successor(
     if finding.verdict is Verdict.TWO_HISTORIES or old.head.size <= size:
         return finding
     if said.signed_for == UNKNOWN_SIZE or old.head.size <= said.signed_for:
-        return Comparison(
-            Verdict.CONSISTENT, f"{said.predecessor.name} ended at {size} entries; {said.lost}, says {said.by}"
-        )
+        told = f"{said.predecessor.name} was taken up at {size} entries ({said.reason}); {said.lost}, says {said.by}"
+        return Comparison(Verdict.CONSISTENT, told)
     return Comparison(
         Verdict.TWO_HISTORIES,
         f"{successor} says that {said.predecessor.name} had signed for {said.signed_for} entries; {old.name} is for "
