@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tellegen.journal import Journal, JournalError, MerkleTree, NoteSigner, tiles
 from tellegen.journal.merkle import entry_hash
+from tellegen.journal.storage import DRAFT_SUFFIX
 from tellegen.journal.tiles import NotFoundError, Tile
 from tellegen.verify import RefusedError
 from tellegen.verify.tiles import TiledLog
@@ -123,6 +124,21 @@ def test_an_export_is_the_log_and_adds_only_what_is_new(grow: Grow, tmp_path: Pa
     for name in files:
         assert (out / name).read_bytes() == tiles.resource(journal, name)
     assert tiles.export(journal, out).files == 0
+
+
+def test_a_first_export_that_was_cut_off_goes_on(grow: Grow, tmp_path: Path) -> None:
+    """Without its checkpoint nobody was shown it; of another log it leaves nothing."""
+    out = tmp_path / "out"
+    tiles.export(grow(tmp_path / "other", 300, salt="other"), out)
+    (out / "checkpoint").rename(out / "checkpoint.new")
+    (out / "tile" / "0" / "001.p" / f"7{DRAFT_SUFFIX}").write_bytes(b"half")
+    (out / "checkpoint.new").rename(out / f"checkpoint{DRAFT_SUFFIX}")
+    journal = grow(tmp_path, 9)
+    tiles.export(journal, out)
+    files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert files == {"checkpoint"} | {tile.path for tile in tiles.tiles(9)}
+    (tmp_path / "begun" / "tile").mkdir(parents=True)
+    assert tiles.export(journal, tmp_path / "begun").files == 2
 
 
 def test_an_export_into_another_history_stops_and_keeps_it(grow: Grow, tmp_path: Path) -> None:

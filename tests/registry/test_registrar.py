@@ -38,6 +38,7 @@ from tellegen.registry import (
     signing_request,
     write_csv,
 )
+from tellegen.registry.certificates import CertificateStore
 from tellegen.verify import check_receipt
 
 ORIGIN = "simulated/city.example/shard-1"
@@ -314,3 +315,15 @@ def test_lines_have_limits() -> None:
         assert isinstance(refused, Refused)
     (refused,) = parse_requests(b" " * 20_000)
     assert "at most 16384 bytes" in refused.reason
+
+
+def test_certificates_can_be_read_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read-only medium: nothing can be locked there, and nobody changes it."""
+    CertificateStore(tmp_path / "certificates.sqlite").close()
+    monkeypatch.setattr("tellegen.registry.certificates.os.access", lambda path, mode: False)
+    with CertificateStore(tmp_path / "certificates.sqlite") as store:
+        assert len(store) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"certificates.sqlite"}
+    (tmp_path / "certificates.sqlite-wal").write_bytes(b"not yet in it")
+    with pytest.raises(RegistryError, match="copy both"):
+        CertificateStore(tmp_path / "certificates.sqlite")

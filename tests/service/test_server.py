@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
@@ -345,6 +346,20 @@ def test_the_log_can_be_audited(served: Served) -> None:
     lines = served.get(f"/v1/consistency?from={old.size}&to={new.size}").body.split()
     proof = [base64.b64decode(line) for line in lines]
     assert verify_consistency(old.size, new.size, old.root, new.root, proof)
+
+
+def test_the_log_is_served_as_tlog_tiles_has_it(served: Served) -> None:
+    """Tiles are bytes that never change; whoever only asks whether one is there gets its size."""
+    served.ask(post_request(served.batch()))
+    for path, kind, caching in (
+        ("/tile/entries/000.p/1", "application/octet-stream", "public, max-age=31536000, immutable"),
+        ("/checkpoint", "text/plain; charset=utf-8", "no-cache"),
+    ):
+        with urlopen(f"{served.address}{path}") as reply:
+            size = len(reply.read())
+            assert (reply.headers["content-type"], reply.headers["cache-control"]) == (kind, caching)
+        with urlopen(Request(f"{served.address}{path}", method="HEAD")) as reply:
+            assert (reply.status, reply.headers["content-length"], reply.read()) == (200, str(size), b"")
 
 
 def test_health_and_counts_are_shown(served: Served) -> None:
