@@ -80,12 +80,13 @@ def test_who_goes_silent_earns_nothing_by_its_position(night: Scene) -> None:
     assert Stage(night, peer=False).hourly(Trick("silent", 5, 20, silent=True, hour=1), every=6).answered == 0
 
 
-def test_reserve_that_nobody_holds_is_paid(night: Scene) -> None:
-    """Open: meters show no capacity."""
+def test_reserve_of_no_device_is_not_paid(night: Scene) -> None:
+    """Meters show no capacity; so only a device holds it, for which somebody vouches."""
     reserve = Trick("reserve", 1, claims=(Claim(-10, 0.0, Product.RESERVE_UP),), hour=1)
     found = Stage(night, peer=False).hourly(reserve, every=12)
-    assert 0 < found.answered <= 5.0
-    assert target_of(reserve, found) is None
+    assert (found.answered, found.refused) == (0, 1)
+    believed = Stage(night, lambda rules: replace(rules, reserve_of_devices=False), peer=False)
+    assert believed.hourly(reserve, every=12).answered > 0
 
 
 @pytest.mark.parametrize("rule", OFF, ids=named)

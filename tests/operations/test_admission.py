@@ -99,6 +99,15 @@ def test_orders_for_a_device_are_within_what_it_can_do_all_steps_together(
         assert refusals(book, WHO, WHERE, FLOOR, CAP, limits).tolist() == [reason, reason, Refusal.NONE]
 
 
+@pytest.mark.parametrize("product", [Product.RESERVE_UP, Product.RESERVE_DOWN])
+def test_a_connection_as_such_holds_no_reserve(product: Product) -> None:
+    """Of a device it is known what could be held; whoever prequalifies reserve anywhere asks for no less."""
+    book = replace(of_battery(product, Side.SELL, 1), device=np.full(3, Device.LOAD, dtype=np.uint8))
+    for rule, reason in ((True, Refusal.NOT_REGISTERED), (False, Refusal.NONE)):
+        limits = Limits(devices=registered(3_000, 2_000), reserve_of_devices=rule)
+        assert refusals(book, WHO, WHERE, FLOOR, CAP, limits).tolist()[0] == reason
+
+
 def test_reactive_power_that_comes_along_counts_as_such() -> None:
     limits = Limits(devices=registered(3_000, 2_000))
     book = of_battery(Product.ENERGY, Side.BUY, 1_000, var_per_kw=3_100)

@@ -32,12 +32,14 @@ class Limits:
     carries_w : int64[c], what each one's connection carries, for orders of the connection itself (device LOAD).
     devices : assets behind the orders; None: any quantity of any device is taken.
     attested : an asset counts only where somebody vouches for it.
+    reserve_of_devices : a connection as such holds no reserve; it bears some where false.
     """
 
     capacity_w: IntArray | None = None
     carries_w: IntArray | None = None
     devices: Devices | None = None
     attested: bool = True
+    reserve_of_devices: bool = True
 
     @classmethod
     def of(cls, rules: PriceRun, capacity_w: IntArray | None, devices: Devices | None) -> Self:
@@ -47,6 +49,7 @@ class Limits:
             carries_w=capacity_w,
             devices=devices if rules.within_devices else None,
             attested=rules.attested,
+            reserve_of_devices=rules.reserve_of_devices,
         )
 
 
@@ -108,7 +111,10 @@ def _beyond_devices(orders: Orders, limits: Limits, devices: Devices, inside: In
     """
     row, load = devices.row_of(orders), orders.device == Device.LOAD
     there = row >= 0
-    refusal = np.where(there | load, Refusal.NONE, Refusal.NOT_REGISTERED).astype(np.uint8)
+    known = there | load
+    if limits.reserve_of_devices:
+        known[load & np.isin(orders.product, (Product.RESERVE_UP, Product.RESERVE_DOWN))] = False
+    refusal = np.where(known, Refusal.NONE, Refusal.NOT_REGISTERED).astype(np.uint8)
     if limits.attested:
         refusal[there] = np.where(devices.attested[row[there]], Refusal.NONE, Refusal.NOT_ATTESTED)
     # a connection is bounded as such (`within_connection`), but for its reactive power

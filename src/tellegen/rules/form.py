@@ -280,6 +280,7 @@ class PriceRunForm(_Section):
     within_connection: bool = _RUN.within_connection
     within_devices: bool = _RUN.within_devices
     attested: bool = _RUN.attested
+    reserve_of_devices: bool = _RUN.reserve_of_devices
     missing_percent: Annotated[Ppm, Field(le=1_000_000)] = _RUN.missing_ppm
     hold_share_percent: Ppm = _RUN.hold_ppm
     hold_wh: Annotated[int, Field(ge=0, le=1_000_000_000)] = _RUN.hold_wh

@@ -34,6 +34,7 @@ class PriceRun:
     within_connection : orders of who asks for, or offers, more energy than its connection can carry are refused.
     within_devices : orders for a device that is not registered, or beyond what it can do, are refused.
     attested : so are those for a device for whose capacity nobody vouches.
+    reserve_of_devices : so is reserve of a connection as such (device LOAD), of which nobody knows what could be held.
     missing_ppm : where more than this share of the meters on a feeder is missing, there is no run.
     hold_ppm, hold_wh, hold_hours : whose readings were beside its awards by more than `hold_wh` within a day, and by
         more than this share of them, stands at what its meter last showed in the real-time gates of so many hours
@@ -51,6 +52,7 @@ class PriceRun:
     within_connection: bool = True
     within_devices: bool = True
     attested: bool = True
+    reserve_of_devices: bool = True
     missing_ppm: int = 200_000
     hold_ppm: int = 500_000
     hold_wh: int = 5_000

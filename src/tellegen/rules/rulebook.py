@@ -319,6 +319,7 @@ def _price_run(form: RulebookForm) -> PriceRun | None:
         within_connection=said.within_connection,
         within_devices=said.within_devices,
         attested=said.attested,
+        reserve_of_devices=said.reserve_of_devices,
         missing_ppm=said.missing_percent,
         hold_ppm=said.hold_share_percent,
         hold_wh=said.hold_wh,

@@ -26,7 +26,6 @@ from tellegen.assess.tricks.stage import Amounts, Stage
 from tellegen.assess.tricks.strategy import TRICKS, Trick, Withheld, random_trick
 from tellegen.grid.threads import one_thread
 from tellegen.operations.record import ShardRecord
-from tellegen.records import Product
 from tellegen.rules.price_run import PriceRun
 from tellegen.simulation.play import simulate_day
 from tellegen.simulation.scenario import demo_scenario, with_options
@@ -132,10 +131,8 @@ def _figures(title: str, source: str, pool: ProcessPoolExecutor, quick: bool, re
     report.figures += search_figures(title, [each for part in found for each in part])
 
 
-def target_of(trick: Trick, amounts: Amounts, margin: float = 0.1) -> float | None:
-    """What it may earn at most; None where what it earns is known to be open."""
-    if any(each.product in (Product.RESERVE_UP, Product.RESERVE_DOWN) for each in trick.claims):
-        return None
+def target_of(trick: Trick, amounts: Amounts, margin: float = 0.1) -> float:
+    """What it may earn at most."""
     if trick.withheld is not Withheld.NOTHING:
         return margin * abs(amounts.root_price) * amounts.own_kwh
     return GAIN_MAX if trick.only_says else 0.0
@@ -171,7 +168,7 @@ def figure(title: str, played: Played) -> Figure:
         conditions["if it is worth its price alone"] = round(amounts.at_price, 4)
     if trick.silent:
         conditions["more than the same, read in time"] = round(amounts.unread, 4)
-    if target is not None and amounts.answered > target:
+    if amounts.answered > target:
         conditions["cause"] = cause_of(trick, amounts)
     return Figure(f"{title}: {trick.name}", round(amounts.answered, 6), UNIT, target, conditions=conditions)
 
@@ -187,10 +184,10 @@ def search_figures(title: str, played: list[Played]) -> Iterable[Figure]:
     for said, group in groups.items():
         if not group:
             continue
-        best = max(group, key=lambda each: each.amounts.answered - (target_of(each.trick, each.amounts) or 0.0))
+        best = max(group, key=lambda each: each.amounts.answered - target_of(each.trick, each.amounts))
         name = f"best of {len(group)} strategies at random {said} ({best.trick.name}, {best.trick.hour} h)"
         yield figure(title, replace(best, trick=replace(best.trick, name=name)))
-        beyond = [target_of(each.trick, each.amounts) or 0.0 for each in group]
+        beyond = [target_of(each.trick, each.amounts) for each in group]
         unmet = sum(each.amounts.answered > most + 1e-9 for each, most in zip(group, beyond, strict=True))
         yield Figure(f"{title}: strategies at random {said} beyond their target", unmet, f"of {len(group)}", 0.0)
         if group[0].trick.only_says:
