@@ -231,6 +231,23 @@ def test_every_reason_has_its_problem(reason: Reason) -> None:
     assert head[b"retry-after"] == b"3"
 
 
+@pytest.mark.parametrize(("source", "waited"), [("g", [3]), ("", [])])
+def test_a_source_that_is_too_fast_waits_for_its_answer(
+    monkeypatch: pytest.MonkeyPatch, source: str, waited: list[int]
+) -> None:
+    """As long as it is told to wait, or it would only ask the more often; whoever is not at fault does not."""
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr("tellegen.service.application.asyncio.sleep", sleep)
+    failure = RefusedBatchError(Reason.RATE, "too fast", retry_after_s=3, too_much_of=source)
+    scope = {"query_string": good_query, "headers": good_headers}
+    assert ask(application(failure), scope, b"{}")[0] == 429
+    assert slept == waited
+
+
 def test_a_failure_of_the_service_is_said_to_be_one(caplog: pytest.LogCaptureFixture) -> None:
     scope = {"query_string": good_query, "headers": good_headers}
     status, _, document = ask(application(ZeroDivisionError("secret")), scope, b"{}")

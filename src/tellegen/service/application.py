@@ -92,6 +92,7 @@ class Application:
         self._body_seconds_max, self._awards = body_seconds_max, awards
         self._body_bytes = 0  # of bodies in memory, or announced
         self._held_back: Counter[str] = Counter()
+        self._asking: dict[str, asyncio.Lock] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -250,7 +251,8 @@ class Application:
         except RefusedBatchError as error:
             raise ProblemError.of(error) from None
         asked = (request.source, request.market, request.interval)
-        awarded = None if self._awards is None else await asyncio.to_thread(self._awards, *asked)
+        async with self._asking.setdefault(request.source, asyncio.Lock()):  # or one could keep the reader to itself
+            awarded = None if self._awards is None else await asyncio.to_thread(self._awards, *asked)
         if awarded is None:
             raise ProblemError(problems.NOT_FOUND, "there is no market of this shard")
         return 200, _JSON, _encode(document_of(awarded))
