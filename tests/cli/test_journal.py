@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tellegen.journal import Journal, NoteVerifier, Witness, tiles
 from tellegen.journal.witness import REQUEST_BYTES_MAX
 from tellegen.privacy import Vault
 from tellegen.records import Document
+from tellegen.service.door import Door
 
 Tellegen = Callable[..., Any]
 Grow = Callable[..., Journal]
@@ -33,7 +35,8 @@ def served(log: Journal, tmp_path: Path) -> Iterator[tuple[str, str]]:
     Witness.create(tmp_path / "w", "witness.example/w1", bytes(32))
     keeper = Witness(tmp_path / "w", [log.verifier], lambda: NOW)
     listener = socket.create_server(("127.0.0.1", 0))
-    server = witness_server(witness_app(keeper))
+    door = Door(8, time.monotonic)
+    server = witness_server(witness_app(keeper, door), door)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
     thread.start()
     yield f"http://127.0.0.1:{listener.getsockname()[1]}", keeper.vkey

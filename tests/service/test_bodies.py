@@ -159,6 +159,9 @@ class Desk:
     def __init__(self, failure: Exception | None = None) -> None:
         self.failure = failure
 
+    async def ask(self, read: Any) -> bool:
+        return True
+
     async def submit(self, statement: Statement, signature: bytes, read: Any, size: int) -> Final:
         if self.failure is not None:
             raise self.failure
@@ -191,7 +194,9 @@ def application(failure: Exception | None = None) -> Application:
 good_headers = [(b"content-type", NDJSON.encode()), (b"tellegen-signature", base64.b64encode(bytes(64)))]
 good_query = b"source=g&feeder=F&market=real_time&interval=5&sequence=1"
 some_bytes = st.binary(max_size=60)
-names = st.sampled_from([b"content-type", b"tellegen-signature", b"content-length", b"source", b"interval"])
+names = st.sampled_from(
+    [b"content-type", b"content-digest", b"tellegen-signature", b"content-length", b"source", b"interval"]
+)
 queries = st.one_of(
     some_bytes, st.just(good_query), st.builds(lambda n, v: good_query + b"&" + n + b"=" + v, names, some_bytes)
 )

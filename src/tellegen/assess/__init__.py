@@ -36,6 +36,11 @@ BENCHMARKS = {
         "fsync; load from another process at a rate that does not wait; SQLite and a bare file as peers",
         "tellegen.assess.ingestion",
     ),
+    "attacks": Benchmark(
+        "200 hostile connections of each kind at an intake, over TLS, and at a witness, from one address, from 200 and "
+        "from that of a well-behaved sender: what it loses of its rate alone (--only)",
+        "tellegen.assess.attacks.benchmark",
+    ),
     "enrolment": Benchmark(
         "100,000 meters and participants certified, stored and put on record; look-ups among them; codes and counters "
         "of a million meters",

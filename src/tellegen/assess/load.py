@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -54,10 +55,13 @@ class Connection:
         self._reader, self._writer = reader, writer
 
     @classmethod
-    async def open(cls, address: str) -> Self:
-        """Connect to ``http://HOST:PORT``."""
+    async def open(cls, address: str, *, own: str | None = None, tls: ssl.SSLContext | None = None) -> Self:
+        """Connect to ``http://HOST:PORT``, from an address of one's own if that matters; ``https`` needs `tls`."""
         parts = urlsplit(address)
-        reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=HEAD_BYTES_MAX)
+        local = None if own is None else (own, 0)
+        reader, writer = await asyncio.open_connection(
+            parts.hostname, parts.port, limit=HEAD_BYTES_MAX, local_addr=local, ssl=tls
+        )
         return cls(reader, writer)
 
     async def __aenter__(self) -> Self:

@@ -66,6 +66,7 @@ class Options:
         `peers`, of how many districts the noon is cleared; 0: one. For `honest`, how many times each day is played.
     prices : for `honest`, a file of wholesale prices with the day that needs it.
     books, only : of the trial: how many books (0: as many as it has), or the one that is tried, ``GROUND:NUMBER``.
+        `only`, of attacks: what is in the name of the kinds that are tried.
     meters : of the city, or of the shard that is opened; 0: as many as it has.
     intervals, scaling, hardware, folder : of the city: how long it is played, whether smaller ones are played before
         it, the price file of the machine, and where the journals are written.

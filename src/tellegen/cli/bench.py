@@ -44,7 +44,12 @@ def bench(
     ] = None,
     kills: Annotated[int, typer.Option(min=0, help="For `faults`: how many times to kill a writer, and a server.")] = 0,
     books: Annotated[int, typer.Option(min=0, help="For `trial`: how many random books, over all feeders.")] = 0,
-    only: Annotated[str, typer.Option(help="For `trial`: repeat one book, as FEEDER:NUMBER, and say all of it.")] = "",
+    only: Annotated[
+        str,
+        typer.Option(
+            help="For `trial`: repeat one book, as FEEDER:NUMBER, and say all of it. For `attacks`: kinds of this name."
+        ),
+    ] = "",
     meters: Annotated[
         int,
         typer.Option(min=0, help="For `city` (1,000,000) and `reopen` (100,000): how many customers, a meter each."),

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import nullcontext
 from http import HTTPStatus
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,7 @@ import typer
 
 from tellegen.cli import app, errors
 from tellegen.errors import InputError
+from tellegen.service.door import Door
 
 if TYPE_CHECKING:
     import uvicorn
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
     from tellegen.journal import Witness
 
 _Message = MutableMapping[str, Any]
-CONNECTIONS_MAX = 200
+CONNECTIONS_MAX = 500
 BODY_SECONDS_MAX = 10.0
+TURN_BESIDE_S = 0.002
+"""How long who has shown nothing waits where a log that has is being answered."""
 _App = Callable[[_Message, Callable[[], Awaitable[_Message]], Callable[[_Message], Awaitable[None]]], Awaitable[None]]
 
 
@@ -50,33 +54,45 @@ def witness(
         if name is None:
             raise InputError(directory, "witness.key", "is missing; give --name NAME to make a new witness here")
         Witness.create(directory, name)
-    with socket.create_server((host, port)) as listener:
+    from tellegen.service.listening import require_descriptors
+
+    require_descriptors(CONNECTIONS_MAX)
+    with socket.create_server((host, port), backlog=1024) as listener:
         keeper = Witness(directory, watched, lambda: int(time.time()))
         try:
             where = f"http://{host}:{listener.getsockname()[1]}"
             errors.print(f"{keeper.vkey}\nwatches {', '.join(v.name for v in watched)} at {where}/add-checkpoint")
-            asyncio.run(witness_server(witness_app(keeper)).serve([listener]))
+            door = Door(CONNECTIONS_MAX, time.monotonic)
+            asyncio.run(witness_server(witness_app(keeper, door), door).serve([listener]))
         finally:
             keeper.close()
 
 
-def witness_server(application: _App) -> uvicorn.Server:
-    """The HTTP server of a witness."""
+def witness_server(application: _App, door: Door) -> uvicorn.Server:
+    """The HTTP server of a witness, behind the door through which whoever asks it comes."""
     import uvicorn
 
+    from tellegen.service.listening import GuardedServer
+
     config = uvicorn.Config(
-        application, log_level="warning", lifespan="off", timeout_keep_alive=5, limit_concurrency=CONNECTIONS_MAX
+        application, log_level="error", access_log=False, lifespan="off", timeout_keep_alive=5, proxy_headers=False
     )
-    return uvicorn.Server(config)
+    return GuardedServer(config, door, BODY_SECONDS_MAX)
 
 
-def witness_app(keeper: Witness) -> _App:
+def witness_app(keeper: Witness, door: Door | None = None) -> _App:
     """The witness as an ASGI application.
 
     It answers in the event loop, one request at a time, so that checking the size on record and
-    storing the new one cannot be interleaved.
+    storing the new one cannot be interleaved. Addresses have their turn one after the other; a log that
+    has shown more than before keeps its connection, and goes before those who have shown nothing.
     """
     from tellegen.journal.witness import REQUEST_BYTES_MAX, Reply
+    from tellegen.service.door import GoneError, visitor_of
+    from tellegen.service.turns import Turns
+
+    door = door or Door(1, time.monotonic)
+    turns = Turns(1, door.is_attending, TURN_BESIDE_S)
 
     async def answer(
         scope: _Message, receive: Callable[[], Awaitable[_Message]], send: Callable[[_Message], Awaitable[None]]
@@ -102,14 +118,19 @@ def witness_app(keeper: Witness) -> _App:
                         break
         except TimeoutError:
             reply = Reply(HTTPStatus.REQUEST_TIMEOUT, f"the request was not there in {BODY_SECONDS_MAX:g} s\n")
-        if reply is None:
-            reply = keeper.add_checkpoint(bytes(body))
+        visitor = visitor_of(scope)
+        try:
+            async with nullcontext() if visitor.sources else turns.turn(visitor):
+                reply = reply or keeper.add_checkpoint(bytes(body))
+        except GoneError:
+            return
+        if reply.log:
+            door.prove(visitor, reply.log)
+            door.attend()
         data = reply.text.encode()
-        headers = [
-            (b"content-type", reply.content_type.encode()),
-            (b"content-length", str(len(data)).encode()),
-            (b"connection", b"close"),  # what may be left of the body is not waited for
-        ]
+        headers = [(b"content-type", reply.content_type.encode()), (b"content-length", str(len(data)).encode())]
+        if not visitor.sources:
+            headers.append((b"connection", b"close"))  # what may be left of the body is not waited for
         await send({"type": "http.response.start", "status": int(reply.status), "headers": headers})
         await send({"type": "http.response.body", "body": data})
 

@@ -59,15 +59,18 @@ class Entrance:
             raise RefusedBatchError(
                 Reason.BAD_SIGNATURE, f"the batch is signed for '{statement.origin}', this is '{shard}'"
             )
-        if statement.route is Route.ADMISSIONS and statement.source == REGISTRAR:
-            key = self._registrar_key()
-        elif statement.route is Route.ADMISSIONS:
-            raise RefusedBatchError(Reason.UNKNOWN_SOURCE, f"source {statement.source!r} of admissions is not admitted")
-        else:
-            key = self._source_key(statement.source, now)
+        key = self.sender_key(statement.route, statement.source, now)
         if key != checked:
             check_signature(statement.to_bytes(), signature, key, statement.source)
         return key
+
+    def sender_key(self, route: Route, source: str, now: int) -> bytes:
+        """The key of a source that may hand in now."""
+        if route is Route.ADMISSIONS and source == REGISTRAR:
+            return self._registrar_key()
+        if route is Route.ADMISSIONS:
+            raise RefusedBatchError(Reason.UNKNOWN_SOURCE, f"source {source!r} of admissions is not admitted")
+        return self._source_key(source, now)
 
     def _registrar_key(self) -> bytes:
         try:

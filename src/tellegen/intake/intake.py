@@ -43,6 +43,7 @@ from tellegen.records import (
     Readings,
     RecordError,
     Refusal,
+    Route,
     Statement,
     Ticks,
     shard_of,
@@ -314,6 +315,28 @@ class Intake:
         RefusedBatchError : it is not admitted now, or has not signed this.
         """
         self._entrance.check_request(source, message, signature)
+
+    def check_ahead(self, route: Route, source: str, announced: Statement | None, signature: bytes) -> bool:
+        """Whether it is worth reading the body of a batch; True: its source has proved itself already.
+
+        Parameters
+        ----------
+        announced : the statement, where the request says the body's digest; its signature must then be right. It
+            proves its source where it is new: those on record are published.
+
+        Raises
+        ------
+        RefusedBatchError : the batch would be refused, whatever the body.
+        """
+        now = self.clock.now()
+        if announced is None:
+            self._entrance.sender_key(route, source, now)
+            return False
+        self._entrance.check_sender(announced, signature, now)
+        if self._recorded(announced):
+            return False
+        self._entrance.check_time(announced, now)
+        return True
 
     # On to the record
 

@@ -37,11 +37,17 @@ SIZE = "text/x.tlog.size"
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the witness answers."""
+    """What the witness answers.
+
+    Attributes
+    ----------
+    log : that has shown more than before; nobody else could.
+    """
 
     status: HTTPStatus
     text: str
     content_type: str = TEXT
+    log: str = ""
 
 
 class Witness:
@@ -131,10 +137,12 @@ class Witness:
             return Reply(HTTPStatus.UNPROCESSABLE_ENTITY, f"another root was signed for {size} entries\n")
         if not verify_consistency(size, checkpoint.size, root, checkpoint.root, extension.proof):
             return Reply(HTTPStatus.UNPROCESSABLE_ENTITY, "the consistency proof does not verify\n")
-        if newest is None or checkpoint.size > size:
+        grown = newest is None or checkpoint.size > size
+        if grown:
             replace_file(self._file(checkpoint.origin, "checkpoint"), checkpoint.note.encode())
             self._newest[checkpoint.origin] = checkpoint
-        return Reply(HTTPStatus.OK, str(self._signer.cosign(text, self._clock())))
+        cosignature = str(self._signer.cosign(text, self._clock()))
+        return Reply(HTTPStatus.OK, cosignature, log=checkpoint.origin if grown else "")
 
     def _file(self, origin: str, kind: str) -> Path:
         return self._folder / f"{quote(origin, safe='')}.{kind}"

@@ -21,9 +21,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -38,7 +38,9 @@ from tellegen.service import problems
 from tellegen.service.awards import AwardsReader, check_time, document_of
 from tellegen.service.bodies import decode
 from tellegen.service.counters import Counters
+from tellegen.service.door import Door, GoneError, Visitor, visitor_of
 from tellegen.service.group_commit import Final, GroupCommit
+from tellegen.service.held import Bodies
 from tellegen.service.mqtt import Reply
 from tellegen.service.problems import ProblemError, refused_by_reason, refused_rows
 from tellegen.service.requests import (
@@ -53,12 +55,25 @@ from tellegen.service.requests import (
     signature_of,
     too_large,
 )
+from tellegen.service.turns import Turns
 
 ROUTES = {f"/v1/{route}": route for route in Route}
 AWARDS = "/v1/awards"
 POSTED = (*ROUTES, AWARDS)
 _JSON, _TEXT, _BYTES = b"application/json", b"text/plain; charset=utf-8", b"application/octet-stream"
 _TILES = "/tile/"
+_LOG = ("/checkpoint", "/tile/", "/v1/receipt", "/v1/consistency")
+TURNS = 4
+"""Requests of those who have not proved to be a source, at one time."""
+TURN_BESIDE_S = 0.004
+"""How long one of these waits where batches of proven sources are in work."""
+READ_BESIDE_S = 0.02
+"""How long a look at the log then waits; there is one look at a time."""
+PART_BESIDE_S = 0.002
+"""How long the next part of a long body then waits; there is one part at a time."""
+_LARGE_BYTES = 256 << 10
+"""From which a digest is taken beside the event loop."""
+_BROKER = "broker"
 _DISK_FULL_RETRY_S = 10
 HELD_BACK_S_MAX = 5.0
 """Clients wait longer for an answer."""
@@ -78,6 +93,7 @@ class Application:
     limits : of what comes from outside.
     body_seconds_max : within which a body must be there.
     awards : reads the record of the market, where there is one.
+    door : of the connections over which all this comes; None: there are none that it could tell of.
     """
 
     def __init__(
@@ -87,12 +103,17 @@ class Application:
         counters: Counters,
         body_seconds_max: float = 30.0,
         awards: AwardsReader | None = None,
+        door: Door | None = None,
     ) -> None:
         self._group, self._limits, self._counters = group, limits, counters
         self._body_seconds_max, self._awards = body_seconds_max, awards
-        self._body_bytes = 0  # of bodies in memory, or announced
         self._held_back: Counter[str] = Counter()
         self._asking: dict[str, asyncio.Lock] = {}
+        self._door = door or Door(1, time.monotonic)
+        self._bodies = Bodies(limits.pending_bytes_max, limits.body_bytes_max)
+        self._turns = Turns(TURNS, self._door.is_attending, TURN_BESIDE_S)
+        self._reading = Turns(1, self._door.is_attending, READ_BESIDE_S)
+        self._parts = Turns(1, self._door.is_attending, PART_BESIDE_S)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -103,6 +124,8 @@ class Application:
         try:
             status, media_type, body = await self._answer(scope, receive)
             extra = _caching(scope["path"])
+        except GoneError:
+            return
         except ProblemError as problem:
             self._counters.refused_batches[problem.kind.name] += 1
             status, media_type, body, extra = _problem(problem, scope)
@@ -119,15 +142,25 @@ class Application:
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
     async def _answer(self, scope: Scope, receive: Receive) -> _Answer:
+        path, visitor = scope["path"], visitor_of(scope)
+        route = ROUTES.get(path) if scope["method"] == "POST" else None
+        if route:
+            return await self._take(route, scope, receive, visitor)
+        if path == AWARDS:
+            async with self._turns.turn(visitor):
+                pass  # and no longer: a source that waits for its rate would keep strangers waiting
+            return await self._answer_at_once(scope, visitor)
+        turns = self._reading if path.startswith(_LOG) else self._turns
+        async with turns.turn(visitor):
+            return await self._answer_at_once(scope, visitor)
+
+    async def _answer_at_once(self, scope: Scope, visitor: Visitor) -> _Answer:
         path, method = scope["path"], scope["method"]
-        route = ROUTES.get(path)
         wanted = "POST" if path in POSTED else "GET"
         if method != wanted and (method, wanted) != ("HEAD", "GET"):
             raise ProblemError(problems.METHOD, f"{method} {path[:200]}; use {wanted}")
-        if route:
-            return await self._take(route, scope, receive)
         if path == AWARDS:
-            return await self._answer_awards(scope)
+            return await self._answer_awards(scope, visitor)
         match path:
             case "/healthz":
                 return self._health()
@@ -162,16 +195,52 @@ class Application:
 
     # Batches
 
-    async def _take(self, route: Route, scope: Scope, receive: Receive) -> _Answer:
-        request = BatchRequest.of(route, scope)
-        most = self._limits.body_bytes_max
+    async def _take(self, route: Route, scope: Scope, receive: Receive, visitor: Visitor) -> _Answer:
+        """Take a batch: who has not proved to be its source waits for a turn before and behind the body."""
+        request = BatchRequest.of(route, scope) if visitor.sources else None
+        if request is None or request.source not in visitor.sources:
+            async with self._turns.turn(visitor):
+                request = request or BatchRequest.of(route, scope)
+                if await self._check_ahead(request, request.announced(self._group.origin)):
+                    self._door.prove(visitor, request.source)
+        most, proven = self._limits.body_bytes_max, request.source in visitor.sources
         if request.body_bytes is not None and request.body_bytes > most:
             raise too_large(most)
-        with self._holding(most if request.body_bytes is None else request.body_bytes):
-            body = await read_body(receive, most, self._body_seconds_max)
-            return await self._submit(
-                request.statement(self._group.origin, body), request.signature, body, request.media_type
-            )
+        with self._bodies.holding(request.source if proven else visitor.address, proven, visitor.end) as held:
+
+            async def arrived(size: int) -> None:
+                began = held.size > 0
+                held.grow(size)
+                if began and not proven:
+                    async with self._parts.turn(visitor):
+                        pass  # whoever else has something to say
+
+            body = await read_body(receive, most, self._body_seconds_max, arrived)
+            if proven:
+                statement = await self._statement(request, body)
+            else:
+                async with self._turns.turn(visitor, request.source):
+                    statement = await self._statement(request, body)
+                    await self._check_ahead(request, statement)  # whoever has a body knows more than what is published
+                self._door.prove(visitor, request.source)
+            self._door.attend()
+            try:
+                return await self._submit(statement, request.signature, body, request.media_type)
+            finally:
+                self._door.attend()
+
+    async def _check_ahead(self, request: BatchRequest, announced: Statement | None) -> bool:
+        """Whether the batch is worth more work, and its source proven by the signature alone (`Intake.check_ahead`)."""
+        about = (request.route, request.source, announced, request.signature)
+        try:
+            return await self._group.ask(lambda intake: intake.check_ahead(*about))
+        except RefusedBatchError as error:
+            raise ProblemError.of(error) from None
+
+    async def _statement(self, request: BatchRequest, body: bytes) -> Statement:
+        if len(body) < _LARGE_BYTES:
+            return request.statement(self._group.origin, body)
+        return await asyncio.to_thread(request.statement, self._group.origin, body)
 
     async def take_message(self, statement: Statement, signature: bytes, body: bytes, content_type: str) -> Reply:
         """Take a batch that came by MQTT (`mqtt.Take`): the same way, limits and answers as over HTTP.
@@ -183,7 +252,8 @@ class Application:
             check_media_type(content_type)
             if len(body) > self._limits.body_bytes_max:
                 raise too_large(self._limits.body_bytes_max)
-            with self._holding(len(body)):
+            with self._bodies.holding(_BROKER, True) as held:
+                held.grow(len(body))
                 _, _, answer = await self._submit(statement, signature, body, content_type)
             return Reply(_JSON.decode(), answer)
         except ProblemError as problem:
@@ -197,17 +267,6 @@ class Application:
             _log.exception("%s of %s failed", statement.name(), statement.source)
             broken = ProblemError(problems.BROKEN, "an error of the service, not of the message; its log says more")
             return Reply(problems.MEDIA_TYPE.decode(), _encode(broken.document(f"/v1/{statement.route}") | about))
-
-    @contextmanager
-    def _holding(self, size: int) -> Iterator[None]:
-        """Count the bytes of a body while it is in memory."""
-        if self._body_bytes + size > self._limits.pending_bytes_max:
-            raise ProblemError(problems.BUSY, f"{self._body_bytes} bytes of batches are waiting", retry_after_s=1)
-        self._body_bytes += size
-        try:
-            yield
-        finally:
-            self._body_bytes -= size
 
     async def _submit(self, statement: Statement, signature: bytes, body: bytes, media_type: str) -> _Answer:
         """Take a batch, and wait until it is final."""
@@ -237,7 +296,7 @@ class Application:
 
     # Awards
 
-    async def _answer_awards(self, scope: Scope) -> _Answer:
+    async def _answer_awards(self, scope: Scope, visitor: Visitor) -> _Answer:
         """To a source, for those whose bids it brought; its signature says that it is this source."""
         fields = query(scope, ("source", "market", "interval", "time"))
         interval, asked_at = number("interval", fields["interval"]), number("time", fields["time"])
@@ -250,6 +309,7 @@ class Application:
             check_time(request, await self._group.check_request(request.source, message, signature_of(scope)))
         except RefusedBatchError as error:
             raise ProblemError.of(error) from None
+        self._door.prove(visitor, request.source)
         asked = (request.source, request.market, request.interval)
         async with self._asking.setdefault(request.source, asyncio.Lock()):  # or one could keep the reader to itself
             awarded = None if self._awards is None else await asyncio.to_thread(self._awards, *asked)
@@ -286,7 +346,11 @@ class Application:
         return {
             "entries": self._entries(),
             "pending_batches": self._group.batches,
-            "pending_bytes": self._body_bytes,
+            "pending_bytes": self._bodies.size,
+            "bodies_put_out": self._bodies.put_out,
+            "connections": len(self._door),
+            "connections_proven": self._door.proven,
+            "connections_put_out": self._door.put_out.total(),
             "clock_stepped_seconds": 0 if intake is None else intake.clock.stepped_s,
         }
 

@@ -88,7 +88,8 @@ class IntakeClient:
         UnprovenError : whoever answers there does not prove that the batch is on record.
         InputError : no intake answers there; the same batch can be sent again.
         """
-        reply = self._read(f"/v1/{statement.route}?{_query(statement)}", signature, body, _reply)
+        target, digest = f"/v1/{statement.route}?{_query(statement)}", content_digest(statement)
+        reply = self._read(target, signature, body, _reply, digest)
         check_reply(reply, statement, signature, self._operator_key, self._server)
         return reply
 
@@ -103,12 +104,11 @@ class IntakeClient:
         query = urllib.parse.urlencode(about | {"time": request.asked_at})
         return self._read(f"/v1/awards?{query}", signature, b"", awarded_of)
 
-    def _read(self, target: str, signature: bytes, body: bytes, read: Callable[[Any], T]) -> T:
-        request = urllib.request.Request(  # noqa: S310
-            self._server + target,
-            data=body,
-            headers={"content-type": ROWS_MEDIA_TYPE, "tellegen-signature": base64.b64encode(signature).decode()},
-        )
+    def _read(self, target: str, signature: bytes, body: bytes, read: Callable[[Any], T], digest: str = "") -> T:
+        headers = {"content-type": ROWS_MEDIA_TYPE, "tellegen-signature": base64.b64encode(signature).decode()}
+        if digest:
+            headers["content-digest"] = digest
+        request = urllib.request.Request(self._server + target, data=body, headers=headers)  # noqa: S310
         try:
             with urllib.request.urlopen(request, timeout=ANSWER_SECONDS_MAX) as answer:  # noqa: S310
                 return read(json.loads(answer.read(ANSWER_BYTES_MAX)))
@@ -223,13 +223,19 @@ def deliver(address: tuple[str, int], batches: Sequence[Signed]) -> Delivery:
     return delivery
 
 
+def content_digest(statement: Statement) -> str:
+    """The header that says what body is to come (RFC 9530), so that its sender is known before it is read."""
+    return f"sha-256=:{base64.b64encode(bytes.fromhex(statement.body_sha256)).decode()}:"
+
+
 def post_request(batch: Signed, media_type: str = ROWS_MEDIA_TYPE, body: bytes | None = None) -> bytes:
     """The bytes of the request that hands in a batch; `body` where it is not in canonical rows."""
     content = batch.body if body is None else body
     head = (
         f"POST /v1/{batch.statement.route}?{_query(batch.statement)} HTTP/1.1\r\nhost: intake\r\n"
         f"content-type: {media_type}\r\ncontent-length: {len(content)}\r\n"
-        f"tellegen-signature: {base64.b64encode(batch.signature).decode()}\r\n\r\n"
+        f"tellegen-signature: {base64.b64encode(batch.signature).decode()}\r\n"
+        f"content-digest: {content_digest(batch.statement)}\r\n\r\n"
     )
     return head.encode("ascii") + content
 

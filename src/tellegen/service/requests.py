@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 SIGNATURE_HEADER = b"tellegen-signature"
+DIGEST_HEADER = b"content-digest"
+_SHA256 = re.compile(rb"sha-256=:([A-Za-z0-9+/]{43}=):")
 _NUMBER_DIGITS_MAX = 19
 _FIELDS_MAX = 8
 
@@ -39,6 +42,7 @@ class BatchRequest:
     signature: bytes
     media_type: str
     body_bytes: int | None
+    body_sha256: str
 
     @classmethod
     def of(cls, route: Route, scope: Scope) -> BatchRequest:
@@ -62,7 +66,17 @@ class BatchRequest:
             signature=signature_of(scope),
             media_type=media_type,
             body_bytes=_content_length(headers),
+            body_sha256=_content_digest(headers),
         )
+
+    def announced(self, origin: str) -> Statement | None:
+        """The statement about the body that is to come, where the request says its digest.
+
+        Raises
+        ------
+        ProblemError : the fields are not those of a submission.
+        """
+        return self._statement(origin, self.body_sha256) if self.body_sha256 else None
 
     def statement(self, origin: str, body: bytes) -> Statement:
         """What the sender has signed, if the signature is its own and meant for the shard `origin`.
@@ -71,7 +85,9 @@ class BatchRequest:
         ------
         ProblemError : the fields are not those of a submission.
         """
-        digest = hashlib.sha256(body).hexdigest()
+        return self._statement(origin, hashlib.sha256(body).hexdigest())
+
+    def _statement(self, origin: str, digest: str) -> Statement:
         try:
             about = (self.source, self.feeder, self.market, self.interval, self.sequence)
             return Statement(origin, self.route, *about, digest)
@@ -126,12 +142,18 @@ def number(name: str, text: str) -> int:
     return int(text)
 
 
-async def read_body(receive: Receive, bytes_max: int, seconds_max: float) -> bytes:
+async def read_body(
+    receive: Receive, bytes_max: int, seconds_max: float, arrived: Callable[[int], Awaitable[None]]
+) -> bytes:
     """The whole body.
+
+    Parameters
+    ----------
+    arrived : told how many bytes have come, before more are read.
 
     Raises
     ------
-    ProblemError : more than `bytes_max`, not there within `seconds_max`, or cut short.
+    ProblemError : more than `bytes_max`, not there within `seconds_max`, or cut short; or `arrived` says so.
     """
     parts: list[bytes] = []
     size, more = 0, True
@@ -146,6 +168,7 @@ async def read_body(receive: Receive, bytes_max: int, seconds_max: float) -> byt
                 if size > bytes_max:
                     raise too_large(bytes_max)
                 parts.append(part)
+                await arrived(len(part))
     except TimeoutError:
         raise ProblemError(SLOW, f"the body was not there within {seconds_max:g} s; send smaller batches") from None
     return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -171,6 +194,12 @@ def signature_of(scope: Scope) -> bytes:
             f"header {SIGNATURE_HEADER.decode()} must hold, in base64, the sender's Ed25519 signature of its statement",
         )
         raise ProblemError.of(missing) from None
+
+
+def _content_digest(headers: dict[bytes, bytes]) -> str:
+    """SHA-256 of the body in hex, where a request says it (RFC 9530); ``""`` where it does not."""
+    found = _SHA256.fullmatch(headers.get(DIGEST_HEADER, b"").strip())
+    return "" if found is None else base64.b64decode(found[1]).hex()
 
 
 def _content_length(headers: dict[bytes, bytes]) -> int | None:

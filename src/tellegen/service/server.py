@@ -1,4 +1,4 @@
-"""The process of an intake: one event loop, uvicorn with httptools, limits on what uvicorn leaves open."""
+"""The process of an intake: one event loop, the door and what is behind it, the broker, the clock's ticks."""
 
 from __future__ import annotations
 
@@ -11,12 +11,9 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tellegen.custody.signer import agent_of
 from tellegen.errors import InputError
@@ -28,15 +25,12 @@ from tellegen.registry.shard import require_earnest
 from tellegen.service.application import Application
 from tellegen.service.awards import AwardsDesk
 from tellegen.service.counters import Counters
+from tellegen.service.door import IDLE_SECONDS_MAX, Door
 from tellegen.service.group_commit import GroupCommit
+from tellegen.service.listening import GuardedServer, require_descriptors
 from tellegen.service.mqtt import Broker, Take
 from tellegen.service.mqtt_sessions import receive
 
-HEADER_BYTES_MAX = 16 << 10
-HEADER_SECONDS_MAX = 10.0
-ANSWER_SECONDS = 2.0
-"""In which the answer that a body came too late may still be read."""
-IDLE_SECONDS_MAX = 120
 DRAIN_SECONDS_MAX = 30
 BACKLOG = 1024
 MQTT_PURPOSE = "mqtt sessions"
@@ -78,84 +72,6 @@ class ServerOptions:
     pace: Pace | Told | None = None
     signer: Path | None = None
     bounds: Bounds = BOUNDS
-
-
-class LimitedProtocol(HttpToolsProtocol):
-    """HTTP/1.1 with a bound on the size of request line and headers, and on the time until they and the body are there.
-
-    A body may be refused before it is there; then nobody but this counts the time that it takes.
-    """
-
-    body_seconds_max = 30.0
-    _header_bytes = 0
-    _timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for the first request, not for ever."""
-        super().connection_made(transport)
-        self._wait(HEADER_SECONDS_MAX)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
-        self._stop_waiting()
-        super().connection_lost(exc)
-
-    def on_message_begin(self) -> None:
-        """Count a request's headers from 0."""
-        super().on_message_begin()
-        self._header_bytes = 0
-        self._wait(HEADER_SECONDS_MAX)
-
-    def on_url(self, url: bytes) -> None:
-        """Count the request line."""
-        self._count(len(url))
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Count a header."""
-        self._count(len(name) + len(value))
-        super().on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        """The headers are there; the body is to follow."""
-        self._wait(self.body_seconds_max + ANSWER_SECONDS)
-        super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        """The request is there."""
-        self._stop_waiting()
-        super().on_message_complete()
-
-    def _count(self, size: int) -> None:
-        self._header_bytes += size
-        if self._header_bytes > HEADER_BYTES_MAX:
-            raise httptools.HttpParserError(f"more than {HEADER_BYTES_MAX} bytes of headers")
-
-    def _wait(self, seconds: float) -> None:
-        self._stop_waiting()
-        self._timer = self.loop.call_later(seconds, self.transport.close)
-
-    def _stop_waiting(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-
-class _Server(uvicorn.Server):
-    """Says when it is ready, and ends with status 0 when it is asked to end."""
-
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._ready = ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and say so."""
-        await super().startup(sockets)
-        self._ready()
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop taking requests, answer those under way, end."""
-        self.should_exit = True
 
 
 def serve(path: Path, options: ServerOptions, ready: Callable[[str], None]) -> None:
@@ -203,7 +119,9 @@ async def _serve(path: Path, options: ServerOptions, ready: Callable[[str], None
     try:
         require_earnest(vault, path, options.simulation)
         awards = held.enter_context(closing(AwardsDesk(path)))
-        application = Application(group, options.limits, counters, options.body_seconds_max, awards)
+        require_descriptors(options.connections_max)
+        door = Door(options.connections_max, asyncio.get_running_loop().time)
+        application = Application(group, options.limits, counters, options.body_seconds_max, awards, door)
         listener = _listen(options)
         if options.broker is not None:
             receiver = await _subscribed(options.broker, group, application.take_message, counters)
@@ -212,20 +130,19 @@ async def _serve(path: Path, options: ServerOptions, ready: Callable[[str], None
         address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
         config = uvicorn.Config(
             application,
-            http=type("Protocol", (LimitedProtocol,), {"body_seconds_max": options.body_seconds_max}),
             ws="none",
             lifespan="off",
             log_level="error",
             access_log=False,
             server_header=False,
             date_header=False,
-            limit_concurrency=options.connections_max,
-            timeout_keep_alive=IDLE_SECONDS_MAX,
+            proxy_headers=False,
+            timeout_keep_alive=int(IDLE_SECONDS_MAX),
             timeout_graceful_shutdown=DRAIN_SECONDS_MAX,
             ssl_certfile=options.certificate,
             ssl_keyfile=options.key,
         )
-        await _Server(config, lambda: ready(address)).serve([listener])
+        await GuardedServer(config, door, options.body_seconds_max, lambda: ready(address)).serve([listener])
     finally:
         if receiver is not None:
             receiver.cancel()  # what is under way there is not acknowledged, and comes again
