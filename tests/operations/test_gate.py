@@ -81,10 +81,12 @@ def one_by_one(task: GateTask, cleared: tuple[Cleared, ...]) -> list[GateTask]:
 def test_who_is_held_stands_at_its_usual_use_and_is_awarded_nothing(street: tuple[Network, tuple[Period, ...]]) -> None:
     """To the bit as if it had bid for that at any price; what it did bid for is refused, with the reason."""
     network, (period, *_) = street
-    who, usual_w, mine = np.array([7]), np.array([-1_500]), period.orders.customer == 7
-    (held,) = clear_feeder(task_of(street, periods=(replace(period, held=Held(who, usual_w)),)), Wires(network))
-    usual = inflexible(who, period.node[who - 1], usual_w, Product.ENERGY)
-    book = replace(period, orders=Orders.concat([period.orders.take(~mine), usual]))
+    who, usual_w, usual_var = np.array([7]), np.array([-1_500]), np.array([400])
+    mine, where = period.orders.customer == 7, period.node[who - 1]
+    stands = Held(who, usual_w, usual_var)
+    (held,) = clear_feeder(task_of(street, periods=(replace(period, held=stands),)), Wires(network))
+    usual = [inflexible(who, where, usual_w, Product.ENERGY), inflexible(who, where, usual_var, Product.REACTIVE)]
+    book = replace(period, orders=Orders.concat([period.orders.take(~mine), *usual]))
     (plain,) = clear_feeder(task_of(street, periods=(book,)), Wires(network))
     for name in ("schedules", "prices", "clearing", "starts"):
         assert getattr(held, name).equals(getattr(plain, name)), name

@@ -38,8 +38,8 @@ class Ladder:
     last_w : by how much the last step, at the cap or the floor, is larger than what is inflexible at its node.
     """
 
-    quantity_w: tuple[int, ...] = (2_000, 4_000, 8_000)
-    spread_micros: tuple[int, ...] = (250_000, 750_000, 2_000_000)
+    quantity_w: tuple[int, ...] = (1_000, 1_000, 2_000, 4_000, 8_000)
+    spread_micros: tuple[int, ...] = (20_000, 60_000, 200_000, 750_000, 2_000_000)
     last_w: int = 1_000
 
 

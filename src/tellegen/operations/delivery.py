@@ -5,9 +5,10 @@ move it no longer once their author has shown what they are worth. Over the last
 
     deviation = sum of abs(net reading - net award),        awards = sum of abs(net award)
 
-of the intervals in which it was awarded something and its meter was read. Whose deviation is beyond a quantity and a
-share of its awards is on hold from the next gate on, for a set time: its orders count for nothing, and the gate takes
-what its meter usually shows in their place. Net awards, because orders that cancel out would make any claim look small
+of the intervals in which it was awarded something and its meter was read. An award of exactly what its meter had shown
+last claims nothing: so stands who sent no orders, and it is not judged by that. Whose deviation is beyond a quantity
+and a share of its awards is on hold from the next gate on, for a set time: its orders count for nothing, and the gate
+takes what its meter usually shows in their place. Net awards, because orders that cancel out would make a claim look small
 beside them. A coarse meter is judged over its own span, as it begins: what it showed then beside all that was awarded
 for it. What was counted begins anew with a hold, so that it ends by itself, and comes again by new deeds alone.
 
@@ -76,7 +77,7 @@ class Deliveries:
         self._index = NumberIndex()
         self._number: IntArray = np.zeros(0, dtype=np.int64)
         self._sums: dict[int, NDArray[np.int32]] = {}  # int32[2, n] of each block
-        self._awarded: dict[int, list[tuple[IntArray, IntArray]]] = {}  # by interval: customers, net Wh of each feeder
+        self._awarded: dict[int, list[IntArray]] = {}  # of each feeder: customers, net Wh, whether they claim it
         self._shown: dict[int, tuple[IntArray, IntArray]] = {}
         self.holds = Holds.empty()
 
@@ -95,37 +96,44 @@ class Deliveries:
             sums[:, place[place >= 0]] = 0
         self._drop_empty()
 
-    def show(self, interval: int, customer: IntArray, net_wh: IntArray) -> None:
-        """At the gate of an interval meters of customers on hold, int64[n] ascending, had shown so much last."""
+    def show(self, interval: int, customer: IntArray, net: IntArray) -> None:
+        """At the gate of an interval meters of customers, int64[n] ascending, had shown so much last, int64[2, n], Wh
+        and varh.
+        """
         if customer.size:
-            self._shown[interval] = customer, net_wh
+            self._shown[interval] = customer, net
+
+    def drop_shown(self, interval: int) -> None:
+        """Every feeder's gate of an interval is cleared."""
+        self._shown.pop(interval, None)
 
     def shown(self, interval: int, customer: IntArray) -> tuple[NDArray[np.bool_], IntArray]:
-        """Whose meters had shown something at the gate of an interval, bool[n], and what last, Wh, int64[n]; else 0."""
-        who, net_wh = self._shown.get(interval, (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)))
+        """Whose meters had shown something at the gate of an interval, bool[n], and what last, int64[2, n]; else 0."""
+        who, net = self._shown.get(interval, (np.zeros(0, dtype=np.int64), np.zeros((2, 0), dtype=np.int64)))
         at = np.searchsorted(who, customer)
         found = at < who.size
         found[found] = who[at[found]] == customer[found]
-        shown = np.zeros(customer.size, dtype=np.int64)
-        shown[found] = net_wh[at[found]]
+        shown = np.zeros((2, customer.size), dtype=np.int64)
+        shown[:, found] = net[:, at[found]]
         return found, shown
 
     # Sums
 
     def award(self, interval: int, customer: ArrayLike, net_wh: ArrayLike) -> None:
         """Net awards of a feeder's customers at the gate of an interval, withdrawal positive."""
-        row = np.asarray(customer, dtype=np.int64), np.asarray(net_wh, dtype=np.int64)
-        self._awarded.setdefault(interval, []).append(row)
+        who, wh = np.asarray(customer, dtype=np.int64), np.asarray(net_wh, dtype=np.int64)
+        found, (last_wh, _) = self.shown(interval, who)
+        self._awarded.setdefault(interval, []).append(np.stack([who, wh, ~found | (wh != last_wh)]))
 
     def deviations(self, interval: int, energy: Energy, coarse: CoarseMeters) -> Deviations:
         """Of those who were awarded something, were read, and are not on hold or about to be.
 
         When an interval settles, the gates of all spans that begin with it are on record.
         """
-        customer, net_wh = self._awards_from(interval, coarse)
+        customer, net_wh, claims = self._awards_from(interval, coarse)
         index = NumberIndex(energy.customer)
         place = index.places(customer)
-        counts = place >= 0
+        counts = (place >= 0) & (claims > 0)
         counts[counts] = energy.quality[place[counts]] != Quality.ESTIMATED
         if len(self.holds):
             counts &= ~np.isin(customer, self.holds.customer[self.holds.until_interval > interval])
@@ -133,23 +141,25 @@ class Deliveries:
         read_wh = (energy.import_wh[place] - energy.export_wh[place]) * coarse.every_of(customer)
         return Deviations(customer, np.stack([np.abs(read_wh - net_wh), np.abs(net_wh)]))
 
-    def _awards_from(self, interval: int, coarse: CoarseMeters) -> tuple[IntArray, IntArray]:
-        """Customers and their net awards, Wh: of an interval, of coarse meters of all the span that begins with it."""
-        found = [(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))]
+    def _awards_from(self, interval: int, coarse: CoarseMeters) -> IntArray:
+        """Customers, their net awards, Wh, and how many of those they claim, int64[3, n]: of an interval, of coarse
+        meters of all the span that begins with it.
+        """
+        found = [np.zeros((3, 0), dtype=np.int64)]
         for every in np.unique(np.append(coarse.every, 1)).tolist():
             if interval % every:
                 continue
             rows = [row for t in range(interval, interval + every) for row in self._awarded.get(t, [])]
-            customer, net_wh = (np.concatenate([found[0][0], *(row[k] for row in rows)]) for k in (0, 1))
-            mine = coarse.every_of(customer) == every
+            awarded = np.concatenate([found[0], *rows], axis=1)
+            awarded = awarded[:, coarse.every_of(awarded[0]) == every]
             if every == 1:
-                found.append((customer[mine], net_wh[mine]))
+                found.append(awarded)
                 continue
-            who, place = np.unique(customer[mine], return_inverse=True)
-            total = np.zeros(who.size, dtype=np.int64)
-            np.add.at(total, place, net_wh[mine])
-            found.append((who, total))
-        return np.concatenate([who for who, _ in found]), np.concatenate([wh for _, wh in found])
+            who, place = np.unique(awarded[0], return_inverse=True)
+            total = np.zeros((2, who.size), dtype=np.int64)
+            np.add.at(total, (slice(None), place), awarded[1:])
+            found.append(np.vstack([who, total]))
+        return np.concatenate(found, axis=1)
 
     def over(
         self, interval: int, energy: Energy, rules: PriceRun, first: int, coarse: CoarseMeters | None = None
@@ -208,7 +218,8 @@ class Deliveries:
         self._number = self._number[kept]
         self._index = NumberIndex(self._number)
         self._sums = {k: sums[:, kept] for k, sums in self._sums.items()}
-        self._awarded = {t: [_without(row, customers) for row in rows] for t, rows in self._awarded.items()}
+        for rows in self._awarded.values():
+            rows[:] = [row[:, ~np.isin(row[0], customers)] for row in rows]
         shown = {t: _without(row, customers) for t, row in self._shown.items()}
         self._shown = {t: row for t, row in shown.items() if row[0].size}
         self.holds = self.holds.take(~np.isin(self.holds.customer, customers))
@@ -226,8 +237,8 @@ class Deliveries:
         parts |= {f"sum/{k}": sums for k, sums in sorted(self._sums.items())}
         for interval, rows in sorted(self._awarded.items()):
             for feeder, row in enumerate(rows):
-                parts[f"awarded/{interval}/{feeder}"] = np.stack(row)
-        parts |= {f"shown/{interval}": np.stack(row) for interval, row in sorted(self._shown.items())}
+                parts[f"awarded/{interval}/{feeder}"] = row
+        parts |= {f"shown/{interval}": np.vstack(row) for interval, row in sorted(self._shown.items())}
         return parts | {f"hold/{name}": getattr(self.holds, name) for name in Holds.row_dtype().names or ()}
 
     @classmethod
@@ -246,12 +257,12 @@ class Deliveries:
                 case "sum":
                     found._sums[int(key)] = array.copy()
                 case "shown":
-                    found._shown[int(key)] = array[0].copy(), array[1].copy()
+                    found._shown[int(key)] = array[0].copy(), array[1:].copy()
                 case "awarded":
                     interval, _, feeder = key.partition("/")
                     awarded.append((int(interval), int(feeder)))
         for key_of in sorted(awarded):
-            found.award(key_of[0], *parts["awarded/{}/{}".format(*key_of)].copy())
+            found._awarded.setdefault(key_of[0], []).append(parts["awarded/{}/{}".format(*key_of)].copy())
         return found
 
 
@@ -263,4 +274,4 @@ def awarded_by(schedules: Schedules) -> tuple[IntArray, IntArray]:
 
 def _without(row: tuple[IntArray, IntArray], customers: IntArray) -> tuple[IntArray, IntArray]:
     kept = ~np.isin(row[0], customers)
-    return row[0][kept], row[1][kept]
+    return row[0][kept], row[1][..., kept]

@@ -103,17 +103,18 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Held:
-    """Who is on hold in a period, int64[h] customers ascending, and the net withdrawal that stands for their orders at
-    its gate, int64[h] W; nothing is awarded for it.
+    """Who is on hold in a period, or absent, int64[h] customers ascending, and the net withdrawal that stands for their
+    orders at its gate, int64[h] W and var; nothing is awarded for it.
     """
 
     customer: IntArray
     usual_w: IntArray
+    usual_var: IntArray
 
     @classmethod
     def nobody(cls) -> Held:
         """All orders count."""
-        return cls(_NO_STEPS, _NO_STEPS)
+        return cls(_NO_STEPS, _NO_STEPS, _NO_STEPS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,7 +128,7 @@ class Period:
     orders : the book, customers numbered as on record; its rows are those that awards and refusals name.
     customer, node : int64[c], who is connected to the feeder in the period, ascending, and where.
     capacity_w : int64[c], what each one's connection can carry; None: orders of any quantity are taken.
-    held : whose orders do not count, because it claimed and did not deliver.
+    held : whose orders do not count, because it claimed and did not deliver. absent : who is connected and sent none.
     devices : assets behind the orders, as registered; None: nobody asks for them.
     delivered : in a price run, after the interval; None: a gate, before it.
     known : of relief, for the test of market power; None: nothing.
@@ -143,6 +144,7 @@ class Period:
     capacity_w: IntArray | None = None
     devices: Devices | None = None
     held: Held = field(default_factory=Held.nobody)
+    absent: Held = field(default_factory=Held.nobody)
     known: Knowledge | None = None
 
 
@@ -396,7 +398,7 @@ def _clear_period(
             taps_after=taps,
             taps_settled=True,
         )
-    both = Orders.concat([accepted, _usual(period.held, customer, node)])
+    both = Orders.concat([accepted, *(_usual(each, customer, node) for each in (period.held, period.absent))])
     facts, found = _facts(task, period, refusal, factors, both, np.unique(node), start, carry)
     ordered = facts.awards.take(facts.awards.order < len(accepted))
     awarded = ordered.order
@@ -428,7 +430,9 @@ def _usual(held: Held, customer: IntArray, node: IntArray) -> Orders:
     """What is taken of who is on hold, where it is connected."""
     at = np.minimum(np.searchsorted(customer, held.customer), max(customer.size - 1, 0))
     here = customer[at] == held.customer if customer.size else np.zeros(held.customer.size, dtype=np.bool_)
-    return inflexible(held.customer[here], node[at[here]], held.usual_w[here], Product.ENERGY)
+    who, where = held.customer[here], node[at[here]]
+    drawn = (held.usual_w, Product.ENERGY), (held.usual_var, Product.REACTIVE)
+    return Orders.concat([inflexible(who, where, usual[here], product) for usual, product in drawn])
 
 
 def _facts(

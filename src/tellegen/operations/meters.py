@@ -139,13 +139,16 @@ class Meters:
         """Put rows in place of those of the same customers: what `metering.refold` made of late readings."""
         self._standing = self._standing.replaced(rows)
 
-    def last_net_wh(self, customer: IntArray) -> tuple[IntArray, IntArray]:
-        """Customers of some whose meters are known, and their net withdrawal in the last measured interval, Wh."""
+    def last_net(self, customer: IntArray) -> tuple[IntArray, IntArray]:
+        """Customers of some whose meters are known, and their net withdrawal in the last measured interval, Wh and
+        varh, int64[2, k].
+        """
         at = np.searchsorted(self._standing.customer, customer)
         there = at < self._standing.customer.size
         there[there] = self._standing.customer[at[there]] == customer[there]
         measured = self._standing.state.measured[:, at[there]].astype(np.int64)
-        return customer[there], measured[Quantity.WITHDRAWN] - measured[Quantity.INJECTED]
+        net_wh = measured[Quantity.WITHDRAWN] - measured[Quantity.INJECTED]
+        return customer[there], np.stack([net_wh, measured[Quantity.REACTIVE]])
 
     def forget(self, customer: IntArray) -> None:
         """Leave customers out that were erased."""

@@ -19,7 +19,7 @@ from tellegen.operations.awarded import MW_PER_W
 from tellegen.operations.book import Book
 from tellegen.operations.booked import booked, erased_customers
 from tellegen.operations.facts import Cleared
-from tellegen.operations.holds import holds_in, in_force
+from tellegen.operations.holds import holds_in
 from tellegen.operations.price_run import inflexible
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.state import cut_of
@@ -63,7 +63,7 @@ class Round:
     orders : the book as its gate counted it; orders of erased customers are missing.
     awards : as recorded, by the rows of each customer's own submission; none at an administrative price.
     awarded_mw : int64, one for each row of `orders`.
-    refused : bool, of each row, not taken. stood_in : what was cleared for who is on hold.
+    refused : bool, of each row, not taken. stood_in : what was cleared for who is on hold, or sent no orders.
     """
 
     market: str
@@ -211,7 +211,6 @@ class _Reader:
         cleared = sorted(begun, key=lambda each: (MARKETS.index(each[1].market), each[1].interval))
         hours = {period.start: k for k, period in enumerate(periods(self.bounds))}
         gate: tuple[str, int] | None = None
-        holds, held = self._holds(self._in_force()), Holds.empty()
         for _, header, clearing in cleared:
             day_ahead = header.market == DAY_AHEAD
             first, period = (self.bounds.start, hours[header.interval]) if day_ahead else (header.interval, 0)
@@ -220,16 +219,15 @@ class _Reader:
                 spans = periods(self.bounds) if day_ahead else (range(first, first + 1),)
                 named = next(entry for entry in header.causes if record.header(entry).kind == Gates.kind)
                 book = Book.of(record, header.market, spans, cut_of(header), named)
-                held = Holds.empty() if day_ahead else in_force(holds, first)
             found = [tables[entry] for entry in header.causes if entry in tables]
-            yield _round(header, book, period, found, clearing, held)
+            yield _round(header, book, period, found, clearing)
 
     def runs(self) -> Iterator[Round]:
         prices = {entry: table for entry, _, table in self.about(Prices)}
         for _, header, clearing in sorted(self._cleared(), key=lambda each: each[1].interval):
             if header.market == PRICE_RUN:
                 found: list[Table] = [prices[entry] for entry in header.causes if entry in prices]
-                yield _round(header, Book({}), 0, found, clearing, Holds.empty())
+                yield _round(header, Book({}), 0, found, clearing)
 
     def _cleared(self) -> list[tuple[int, Header, Clearings]]:
         return [each for each in self.about(Clearings) if each[1].interval in self.settled]
@@ -290,13 +288,12 @@ def read_round(record: ShardRecord, feeder: str, interval: int) -> Round:
         hours = (range(interval, interval + 1),)
         book = Book.of(record, REAL_TIME, hours, cut_of(header), record.cause(entry, Gates))
         tables = [table for _, table in record.tables(header.causes) if not isinstance(table, Gates)]
-        holds = Holds.concat([Holds.empty(), *(record.table(k, Holds) for k in holds_in(record, hours[0]))])
-        return _round(header, book, 0, tables, record.table(entry, Clearings), in_force(holds, interval))
+        return _round(header, book, 0, tables, record.table(entry, Clearings))
     raise KeyError(f"interval {interval} of {feeder} has no clearing on record")
 
 
-def _round(header: Header, book: Book, period: int, found: list[Table], clearing: Clearings, holds: Holds) -> Round:
-    """A clearing; who was on hold stands in it at its schedule, whether or not it sent orders that were refused."""
+def _round(header: Header, book: Book, period: int, found: list[Table], clearing: Clearings) -> Round:
+    """A clearing; who is awarded no order stands in it at its schedule: on hold, or without orders."""
     orders, awards = book.orders(header.feeder, period), _of(Awards, found)
     awarded = np.zeros(len(orders), dtype=np.int64)
     row = book.rows_of(header.feeder, period, awards.customer, awards.order)
@@ -305,9 +302,9 @@ def _round(header: Header, book: Book, period: int, found: list[Table], clearing
     refused = np.zeros(len(orders), dtype=np.bool_)
     row = book.rows_of(header.feeder, period, refusals.customer, refusals.order)
     refused[row[row >= 0]] = True
-    # who was on hold by rules that hold nobody any more is awarded its own orders
-    held = schedules.take(np.isin(schedules.customer, np.setdiff1d(holds.customer, awards.customer)))
-    usual_w = held.energy_wh * INTERVALS_PER_HOUR
+    stands = schedules.take(~np.isin(schedules.customer, awards.customer))
+    who, where = stands.customer.astype(np.int64), stands.node.astype(np.int64)
+    stood = (stands.energy_wh, Product.ENERGY), (stands.reactive_varh, Product.REACTIVE)
     return Round(
         market=header.market,
         interval=header.interval,
@@ -318,7 +315,7 @@ def _round(header: Header, book: Book, period: int, found: list[Table], clearing
         starts=_of(Starts, found),
         period=Cleared(schedules, _of(Prices, found), clearing),
         refused=refused,
-        stood_in=inflexible(held.customer.astype(np.int64), held.node.astype(np.int64), usual_w, Product.ENERGY),
+        stood_in=Orders.concat([inflexible(who, where, wh * INTERVALS_PER_HOUR, product) for wh, product in stood]),
     )
 
 

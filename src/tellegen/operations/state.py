@@ -244,6 +244,11 @@ class State:
         rules = self.book.at(self.date_of(interval)).price_run
         return rules if rules is not None and rules.hold_hours else None
 
+    def _stand(self, interval: int) -> IntArray:
+        """Customers who may stand at what their meters showed last in the real-time gate of an interval, ascending."""
+        rules = self.book.at(self.date_of(interval)).price_run
+        return self.meters.standing.customer if rules is not None and rules.absent_stand else self.held(interval)
+
     def held(self, interval: int) -> IntArray:
         """Customers whose real-time orders for an interval do not count, ascending."""
         return self.deliveries.held(interval) if self.holding(interval) is not None else np.zeros(0, dtype=np.int64)
@@ -287,9 +292,8 @@ class State:
             feeders = len(self.topology.feeders)
             cleared = np.full((feeders, len(table) // feeders), NONE, dtype=np.int64)
             self.gates[key] = Gate(index, cut_of(header), table, cleared)
-            held = self.held(header.interval)
-            if held.size and header.market == REAL_TIME:
-                self.deliveries.show(header.interval, *self.meters.last_net_wh(held))
+            if header.market == REAL_TIME:
+                self.deliveries.show(header.interval, *self.meters.last_net(self._stand(header.interval)))
             if header.market == DAY_AHEAD:
                 self._expose(header.interval)
             return
@@ -351,6 +355,8 @@ class State:
             self.start_from[header.market][feeder] = index
         if status != ClearingStatus.ADMINISTRATIVE and header.market == REAL_TIME:
             self.spread_from[feeder] = index
+        if header.market == REAL_TIME and gate.is_complete(REAL_TIME):
+            self.deliveries.drop_shown(header.interval)
         if header.market == DAY_AHEAD:
             day = self.day_range(header.interval)
             position = self.positions.setdefault((feeder, day.start), Position(day.start, len(periods(day))))

@@ -116,6 +116,7 @@ class TaskMaker:
             here = everybody.on(feeder)
             row = feeder * gate.periods + k
             connected.append(everybody.customer[here])
+            held, absent = self._standing(market, first, everybody, here, books[k], rules.price_run)
             periods.append(
                 Period(
                     first=hours.start,
@@ -125,7 +126,8 @@ class TaskMaker:
                     customer=everybody.customer[here],
                     node=everybody.node[here],
                     capacity_w=everybody.capacity_w[here],
-                    held=self._held(first, everybody, here, gate.cut) if market == REAL_TIME else Held.nobody(),
+                    held=held,
+                    absent=absent,
                     devices=devices[k],
                     known=None if known is None else known[k],
                 )
@@ -152,25 +154,33 @@ class TaskMaker:
             engine=self._engine,
         )
 
-    def _held(self, interval: int, connected: Connected, here: slice, cut: int) -> Held:
-        """Who of a feeder is on hold, at its usual metered use within its connection: what its meter showed last, for
-        nothing is nearer to what it does; where that is not known, as validation would estimate it.
+    def _standing(
+        self, market: str, interval: int, connected: Connected, here: slice, orders: Orders, rules: PriceRun | None
+    ) -> tuple[Held, Held]:
+        """Who of a feeder is on hold at a gate, and who sent it no orders."""
+        if market != REAL_TIME or rules is None:
+            return Held.nobody(), Held.nobody()
+        customer = connected.customer[here]
+        held = np.isin(customer, self._state.held(interval))
+        absent = ~held & ~np.isin(customer, orders.customer) & rules.absent_stand
+        at_hold, at_absence = (here.start + np.flatnonzero(who) for who in (held, absent))
+        return self._usual(interval, connected, at_hold, rules), self._usual(interval, connected, at_absence, rules)
 
-        Parameters
-        ----------
-        cut : size of the intake's journal below which profiles of the past count.
+    def _usual(self, interval: int, connected: Connected, rows: IntArray, rules: PriceRun) -> Held:
+        """Some customers at their usual metered use within their connections: what a meter showed last, for nothing is
+        nearer to what its home does; where that is not known, as validation would estimate it.
         """
-        state = self._state
-        rows = np.flatnonzero(np.isin(connected.customer[here], state.held(interval))) + here.start
         if not rows.size:
             return Held.nobody()
-        customer = connected.customer[rows]
-        found, net_wh = state.deliveries.shown(interval, customer)
+        state, customer = self._state, connected.customer[rows]
+        found, net = state.deliveries.shown(interval, customer)
         if not found.all():
+            cut = state.gates[REAL_TIME, interval].cut  # profiles of the past below it count
             profile = self.record.past(cut).estimates(customer[~found], interval).profile
-            net_wh[~found] = profile[Quantity.WITHDRAWN] - profile[Quantity.INJECTED]
+            net[0, ~found] = profile[Quantity.WITHDRAWN] - profile[Quantity.INJECTED]
         limits = -connected.export_limit_w[rows], connected.import_limit_w[rows]
-        return Held(customer, np.clip(net_wh * INTERVALS_PER_HOUR, *limits))
+        usual_w, usual_var = net * INTERVALS_PER_HOUR
+        return Held(customer, np.clip(usual_w, *limits), usual_var * rules.stand_reactive)
 
     def _credit(
         self, market: str, first: int, feeder: int, customer: IntArray, rule: CreditRule | None
@@ -265,7 +275,7 @@ class TaskMaker:
                     customer=metered.customer,
                     node=metered.node,
                     capacity_w=connected.capacity_w[here],
-                    held=Held(held, np.zeros_like(held)),  # meters show what they do
+                    held=Held(held, *np.zeros((2, held.size), dtype=np.int64)),  # meters show what they do
                     devices=self._devices(REAL_TIME, interval, [before.orders], rules.price_run)[0],
                     delivered=Delivered(
                         before.awards.by_order(len(before.orders)),

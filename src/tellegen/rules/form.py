@@ -285,6 +285,8 @@ class PriceRunForm(_Section):
     hold_share_percent: Ppm = _RUN.hold_ppm
     hold_wh: Annotated[int, Field(ge=0, le=1_000_000_000)] = _RUN.hold_wh
     hold_hours: Annotated[int, Field(ge=0, le=HOLD_HOURS_MAX)] = _RUN.hold_hours
+    absent_stand: bool = _RUN.absent_stand
+    stand_reactive: bool = _RUN.stand_reactive
 
     @model_validator(mode="after")
     def _a_ladder(self) -> PriceRunForm:

@@ -39,6 +39,9 @@ class PriceRun:
     hold_ppm, hold_wh, hold_hours : whose readings were beside its awards by more than `hold_wh` within a day, and by
         more than this share of them, stands at what its meter last showed in the real-time gates of so many hours
         (`operations.delivery`); 0: nobody does.
+    absent_stand : so does, in a real-time gate, who is connected and sent no order for it; where false, it counts as
+        nothing.
+    stand_reactive : who stands at what its meter last showed does so with its reactive power too.
     """
 
     ladder: Ladder | None = field(default_factory=Ladder)
@@ -57,3 +60,5 @@ class PriceRun:
     hold_ppm: int = 500_000
     hold_wh: int = 5_000
     hold_hours: int = 24
+    absent_stand: bool = True
+    stand_reactive: bool = True

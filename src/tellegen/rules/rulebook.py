@@ -324,4 +324,6 @@ def _price_run(form: RulebookForm) -> PriceRun | None:
         hold_ppm=said.hold_share_percent,
         hold_wh=said.hold_wh,
         hold_hours=said.hold_hours,
+        absent_stand=said.absent_stand,
+        stand_reactive=said.stand_reactive,
     )
