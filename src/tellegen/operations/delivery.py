@@ -8,9 +8,9 @@ move it no longer once their author has shown what they are worth. Over the last
 of the intervals in which it was awarded something and its meter was read. An award of exactly what its meter had shown
 last claims nothing: so stands who sent no orders, and it is not judged by that. Whose deviation is beyond a quantity
 and a share of its awards is on hold from the next gate on, for a set time: its orders count for nothing, and the gate
-takes what its meter usually shows in their place. Net awards, because orders that cancel out would make a claim look small
-beside them. A coarse meter is judged over its own span, as it begins: what it showed then beside all that was awarded
-for it. What was counted begins anew with a hold, so that it ends by itself, and comes again by new deeds alone.
+takes what its meter usually shows in their place. Net awards, because orders that cancel out would make any claim look
+small beside them. A coarse meter is judged over its own span, as it begins: what it showed then beside all that was
+awarded for it. What was counted begins anew with a hold, so that it ends by itself, and comes again by new deeds alone.
 
 The last day is the running `BLOCK` intervals and the `BLOCKS` - 1 times so many before: it has no midnight across which
 claims could be spread. A customer costs 64 bytes.
@@ -157,7 +157,8 @@ class Deliveries:
                 continue
             who, place = np.unique(awarded[0], return_inverse=True)
             total = np.zeros((2, who.size), dtype=np.int64)
-            np.add.at(total, (slice(None), place), awarded[1:])
+            for sums, rows_of in zip(total, awarded[1:], strict=True):
+                np.add.at(sums, place, rows_of)
             found.append(np.vstack([who, total]))
         return np.concatenate(found, axis=1)
 
@@ -257,12 +258,13 @@ class Deliveries:
                 case "sum":
                     found._sums[int(key)] = array.copy()
                 case "shown":
-                    found._shown[int(key)] = array[0].copy(), array[1:].copy()
+                    found._shown[int(key)] = array[0].copy(), _three(array, 0)[1:]  # of older versions, without var
                 case "awarded":
                     interval, _, feeder = key.partition("/")
                     awarded.append((int(interval), int(feeder)))
         for key_of in sorted(awarded):
-            found._awarded.setdefault(key_of[0], []).append(parts["awarded/{}/{}".format(*key_of)].copy())
+            row = _three(parts["awarded/{}/{}".format(*key_of)], 1)
+            found._awarded.setdefault(key_of[0], []).append(row)
         return found
 
 
@@ -270,6 +272,11 @@ def awarded_by(schedules: Schedules) -> tuple[IntArray, IntArray]:
     """Customers who were awarded energy, and how much of it net, Wh."""
     rows = np.flatnonzero(schedules.energy_wh)
     return schedules.customer[rows].astype(np.int64), schedules.energy_wh[rows]
+
+
+def _three(rows: NDArray[Any], last: int) -> IntArray:
+    """Three rows of a snapshot, int64[3, n]; an older one has two, and the same stands for the third everywhere."""
+    return np.vstack([rows, np.full((3 - len(rows), rows.shape[1]), last)]).astype(np.int64)
 
 
 def _without(row: tuple[IntArray, IntArray], customers: IntArray) -> tuple[IntArray, IntArray]:
