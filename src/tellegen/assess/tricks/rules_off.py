@@ -1,7 +1,7 @@
 """What each rule of the price run is for: with the rule off a trick pays, and with it on the same trick does not.
 
-The street is drawn, with limits that bind; strategies are those that a search found. The ladder of paper is steep, and
-the same with a rule and without: on the small steps of the default most of these tricks earn nothing with it off either.
+The street is drawn, with limits that bind; strategies are those that a search found. The ladder of paper is steep, the
+same with a rule and without: on the small steps of the default most of these tricks earn nothing with it off either.
 """
 
 from __future__ import annotations
