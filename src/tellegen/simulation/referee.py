@@ -19,7 +19,7 @@ from tellegen.operations.reading import read_round
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.state import State
 from tellegen.operations.writer import Writer
-from tellegen.records import Awards, Product
+from tellegen.records import Awards, ClearingStatus, Product
 from tellegen.report.day import ClearedRound
 from tellegen.simulation.plant import Plant
 from tellegen.simulation.setup import Setup
@@ -119,12 +119,13 @@ class Referee:
         """The two figures of the summary's evidence, of the whole day; None where no price could be compared.
 
         Voltages: the largest difference between the engine's power flow of the dispatches and OpenDSS on the same
-        network. Prices are compared where they are unique, at the dearest and the cheapest node of each sampled
-        clearing; the sample is spread evenly over the intervals with binding limits.
+        network. Prices are compared where they are unique and nothing gave way, at the dearest and cheapest node of
+        each sampled clearing; the sample is spread evenly over the intervals with binding limits.
         """
         setup = self._setup
         self.follow(setup.first + setup.intervals)
-        unique = [r for r in self._rounds if not (r.period.prices.low < r.period.prices.high).any() and len(r.starts)]
+        optimal = [r for r in self._rounds if r.period.clearing.status[0] == ClearingStatus.OPTIMAL and len(r.starts)]
+        unique = [r for r in optimal if not (r.period.prices.low < r.period.prices.high).any()]
         binding = [r for r in unique if int(r.period.clearing.binding[0])] or unique
         picked = np.unique(np.linspace(0, len(binding) - 1, SAMPLES if binding else 0).astype(int))
         errors: list[float] = []
