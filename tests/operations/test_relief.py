@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from tellegen.grid.network import Branches, Network
 from tellegen.market import Parameters, PivotalTest
 from tellegen.market.facts import CARRIED
+from tellegen.market.paper import Ladder
 from tellegen.operations.awarded import AwardedPower, SpanAwards
 from tellegen.operations.devices import Devices
 from tellegen.operations.gate import Cleared, Delivered, GateTask, Held, Period, Wires, clear_feeder
@@ -30,7 +31,7 @@ ROOT, HONEST = 300_000, 301_000
 CUSTOMER = np.array([HOME, STORE, ROOF])
 NODE = np.array([1, 1, 1])
 FUSES = np.full(3, 20_000)
-VOUCHED = PriceRun()
+VOUCHED = PriceRun(ladder=Ladder((2_000, 4_000, 8_000), (250_000, 750_000, 2_000_000)))
 NOTHING_LATER = np.array([NO_PRICE])
 RULES = Rulebook.load().versions[-1].pivotal
 assert RULES is not None
@@ -219,7 +220,7 @@ def test_nobody_is_asked_for_what_the_gate_would_refuse(wires: Wires) -> None:
     """Of who is on hold, and of a battery for which nobody vouches, while the rule asks that."""
     unattested = devices([STORE], [Device.BATTERY], [9_000], attested=False)
     for orders in (book(), book(offered_w=0)):
-        held = cleared(wires, orders, held=Held(np.array([STORE]), np.array([0])))
+        held = cleared(wires, orders, held=Held(np.array([STORE]), np.array([0]), np.array([0])))
         alone = cleared(wires, orders, known=Knowledge(NOTHING_LATER, unattested, FUSES), devices=unattested)
         assert held.prices.energy[1] > ROOT
         assert not held.found.withheld

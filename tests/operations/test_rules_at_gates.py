@@ -114,13 +114,18 @@ def test_nobody_is_awarded_more_than_its_connection_agreement_allows(
 
 
 def rules_with(test: str, *, run: bool) -> Rulebook:
-    """The rules with or without the test of market power, and the price run; without, there is no paper either."""
+    """The rules with or without the test of market power, and the price run; without, there is no paper either.
+
+    What paper there is stands far above what sellers ask.
+    """
     first = BOOK.versions[0]
     text = first.content.decode()
     assert text.count('test = "pivotal"') == text.count("settles = false") == 1
     text = text.replace('test = "pivotal"', f'test = "{test}"').replace(
         "settles = false", f"settles = {str(run).lower()}"
     )
+    assert '["0.02", "0.06", "0.20", "0.75", "2.00"]' in text
+    text = text.replace('["0.02", "0.06", "0.20", "0.75", "2.00"]', '["0.75", "0.75", "0.75", "0.75", "2.00"]')
     files = {f"{rules.effective}.toml": rules.content for rules in BOOK.versions}
     return Rulebook.parse(files | {f"{first.effective}.toml": text.encode()}, "market power")
 
