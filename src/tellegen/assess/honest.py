@@ -11,11 +11,9 @@ Bills are the lines of energy and reactive power; percentages are of what a home
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -33,6 +31,7 @@ from tellegen.simulation.scenario import PlantErrors, Scenario, demo_scenario, w
 from tellegen.simulation.setup import PRICE_HISTORY_DAYS, prepare
 from tellegen.simulation.summary import about
 from tellegen.simulation.wholesale import read_prices
+from tellegen.spawned import pooled
 from tellegen.units import INTERVALS_PER_HOUR, MICROS, IntArray, interval_start
 
 FloatArray = NDArray[np.float64]
@@ -305,8 +304,7 @@ def measure(options: Options, report: Report) -> None:
         f"{PLANT.impedance_error:.0%} of the market's, reactive power of load within {PLANT.reactive_error:.0%} of "
         f"what homes foresee, phases up to {PLANT.phase_unbalance:.0%} apart, load in proportion to voltage."
     )
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(os.cpu_count() or 1, seeds * len(cases)), mp_context=context) as pool:
+    with pooled(min(os.cpu_count() or 1, seeds * len(cases))) as pool:
         plays = [[pool.submit(play, case, seed, options.prices, hours) for seed in range(seeds)] for case in cases]
         for case, futures in zip(cases, plays, strict=True):
             options.progress(f"{case.name}, {times}")

@@ -261,10 +261,16 @@ def _send(address: str, requests: Sequence[bytes], load: Load, shards: int, outc
 @contextmanager
 def _served(path: Path) -> Iterator[str]:
     """Address of `tellegen serve` on a shard."""
-    command = [sys.executable, "-c", _START, "serve", str(path), "--simulation", "--rate", "100000000"]
+    command = [sys.executable, "-c", _START, "serve", str(path), "--simulation", "--tied", "--rate", "100000000"]
     source = str(Path(__file__).parents[2])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)  # noqa: S603
+    process = subprocess.Popen(  # noqa: S603
+        command,
+        stdin=subprocess.PIPE,  # its end is ours: `--tied`
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
     try:
         assert process.stdout is not None
         line = process.stdout.readline()

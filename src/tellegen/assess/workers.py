@@ -10,12 +10,14 @@ from typing import Any
 
 from tellegen.errors import TellegenError, WorkerError
 from tellegen.grid.threads import one_thread
+from tellegen.spawned import end_with_parent
 
 Prepare = Callable[..., Callable[[], Any]]
 """Does the untimed part with its arguments and returns the timed part."""
 
 
 def _work(channel: Connection, prepare: Prepare, arguments: tuple[Any, ...]) -> None:
+    end_with_parent()
     try:
         timed = prepare(*arguments)
         channel.send(("ready", None))

@@ -18,6 +18,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from tellegen.grid.twofold import digest_of
+
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
@@ -32,6 +34,8 @@ def compiled(function: FunctionT, *, inner: bool = False) -> FunctionT:
 
     What is `inner` is called by other compiled functions alone.
     """
+    # What is kept goes by name and by the function's own file alone, not by those whose loops and constants it takes.
+    function.__qualname__ += f".{digest_of(function.__module__)}"
     # Fused multiply-add is allowed; nothing that would change the order of sums is.
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
     if inner:

@@ -8,8 +8,11 @@ ways. Importing numba takes longer than many a command, so nothing is compiled b
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar
 
 ParamT = ParamSpec("ParamT")
@@ -27,7 +30,7 @@ class Twofold(Generic[ParamT, AnswerT]):
 
     def __init__(self, function: Callable[ParamT, AnswerT]) -> None:
         self.plain = self._source = function
-        self.__doc__ = function.__doc__
+        self.__doc__, self.__module__ = function.__doc__, function.__module__
 
     def __call__(self, *args: ParamT.args, **kwargs: ParamT.kwargs) -> AnswerT:
         """As plain Python."""
@@ -55,3 +58,19 @@ class Twofold(Generic[ParamT, AnswerT]):
     def _numba_type_(self) -> Any:
         # What numba takes a global for that a compiled function calls.
         return self._inner._numba_type_
+
+
+def digest_of(module: str) -> str:
+    """Digest of the source of a module, and of all of the product whose functions or classes it names, in 16 digits."""
+    product = __name__.partition(".")[0] + "."
+    found, todo = set[str](), {module}
+    while todo:
+        name = todo.pop()
+        found.add(name)
+        named = {getattr(value, "__module__", None) for value in vars(sys.modules[name]).values()}
+        todo |= {each for each in named if isinstance(each, str) and each.startswith(product)} - found
+    digest = hashlib.blake2b(digest_size=8)
+    for name in sorted(found):
+        file = sys.modules[name].__file__
+        digest.update(b"" if file is None else hashlib.blake2b(Path(file).read_bytes()).digest())
+    return digest.hexdigest()

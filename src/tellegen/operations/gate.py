@@ -50,7 +50,7 @@ from tellegen.market.withheld import Idle, Withheld, withheld
 from tellegen.operations.admission import Limits, refusals
 from tellegen.operations.credit import Credit, beyond_credit
 from tellegen.operations.devices import Devices
-from tellegen.operations.giving_way import gave_way
+from tellegen.operations.giving_way import NOT_CONVEX, gave_way, paid_for_limits
 from tellegen.operations.price_run import MeteredPower, inflexible, run_orders
 from tellegen.operations.relief import Knowledge, forgone, idle, together, undelivered
 from tellegen.records import (
@@ -198,11 +198,16 @@ class Found:
     ----------
     findings : who was pivotal on what, where that was tested; withheld : who kept relief back.
     gave_way : limits that could not hold and paper that was taken, with their shadow prices.
+    rent : currency/h, what all demand of the dispatch pays, paper with it, less what the root is paid; for_limits : of
+        that, what limits collect. bent : whether a limit binds that is not convex in demand.
     """
 
     findings: tuple[Finding, ...] = ()
     withheld: tuple[Withheld, ...] = ()
     gave_way: Relaxations = field(default_factory=Relaxations.empty)
+    rent: float = 0.0
+    for_limits: float = 0.0
+    bent: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -462,7 +467,7 @@ def _facts(
     ladder = None if task.price_run is None else task.price_run.ladder
     if ladder is None:
         outcome, found = _cleared(task, period, refusal, network, book, orders, period.root_price_micros, options)
-        taken = PaperTaken.none()
+        taken, for_limits = PaperTaken.none(), paid_for_limits(outcome, book)
     else:
         floor, cap = round(rules.price_floor * MICROS), round(rules.price_cap * MICROS)
         root_micros = min(max(period.root_price_micros, floor), cap)  # else paper would trade with the root
@@ -476,7 +481,7 @@ def _facts(
                 break
             # the last step there is used up: what it must carry stands elsewhere
             fixed = np.where(beyond, PAPER_GROWS * (fixed + ladder.last_w), fixed)
-        taken = PaperTaken.of(outcome, paper, len(orders))
+        taken, for_limits = PaperTaken.of(outcome, paper, len(orders)), paid_for_limits(outcome, both)
         outcome = without_paper(outcome, len(orders))
         if outcome.status is ClearingStatus.RELAXED:
             outcome = _really_flowing(outcome, book, factors)
@@ -489,7 +494,8 @@ def _facts(
         intervals=period.intervals,
         carry=carry,
     )
-    return facts, replace(found, gave_way=gave_way(outcome, taken))
+    bent = any(limit.kind in NOT_CONVEX and limit.dual > 0 for limit in outcome.limits)
+    return facts, replace(found, gave_way=gave_way(outcome, taken), rent=outcome.rent, for_limits=for_limits, bent=bent)
 
 
 def _really_flowing(outcome: Clearing, book: OrderBook, factors: Factors) -> Clearing:

@@ -7,12 +7,14 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tellegen.market import Clearing
+from tellegen.market import Clearing, OrderBook
 from tellegen.market.limits import LimitType
 from tellegen.market.paper import PaperTaken
-from tellegen.records import Relaxations
+from tellegen.records import Product, Relaxations
 from tellegen.units import MICROS, ROW_LIMIT, IntArray
 
+NOT_CONVEX = (LimitType.VOLTAGE_MAX, LimitType.ROOT_EXPORT)
+"""Limits that less of everything, in proportion, may strain more, though they hold where nothing flows."""
 PAPER_ROW = "paper"
 """Name of the row of a feeder's paper."""
 OF_ONE = {
@@ -42,6 +44,15 @@ def gave_way(outcome: Clearing, taken: PaperTaken) -> Relaxations:
         rows["paper_sold_w"][-1] = np.rint(-taken.kw[taken.kw < 0].sum() * 1_000)
         rows["paper_bought_w"][-1] = np.rint(taken.kw[taken.kw > 0].sum() * 1_000)
     return Relaxations.from_rows(rows)
+
+
+def paid_for_limits(outcome: Clearing, book: OrderBook) -> float:
+    """What the orders of a book pay by those parts of prices that limits make, currency/h; reserve apart."""
+    prices, at = outcome.prices, book.node
+    kw = book.side * outcome.award_kw
+    energy, reactive = (prices.congestion + prices.voltage)[at], prices.reactive_parts[2:].sum(axis=0)[at]
+    each = np.where(book.product == Product.ENERGY, energy + book.kvar_per_kw * reactive, 0.0)
+    return float(kw @ np.where(book.product == Product.REACTIVE, reactive, each))
 
 
 def limit_names(names: Iterable[str]) -> NDArray[np.bytes_]:

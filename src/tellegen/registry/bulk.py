@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from itertools import islice, repeat
 
 from tellegen.records import Refusal
@@ -13,6 +11,7 @@ from tellegen.registry.authority import VALID_DAYS, Authority, Certificate, requ
 from tellegen.registry.identity import NUMBERED, Identity, RegistryError
 from tellegen.registry.registrar import Registrar
 from tellegen.registry.requests import Refused, Request
+from tellegen.spawned import pooled
 
 CHUNK = 1000
 """Requests that are signed, stored and put on record together."""
@@ -43,9 +42,8 @@ def admit_many(
     """
     admitted, done = 0, 0
     refused: list[Refused] = []
-    context = multiprocessing.get_context("spawn")
     workers = processes or os.cpu_count() or 1
-    with ProcessPoolExecutor(workers, context, _begin, registrar.authority.seeds()) as pool:
+    with pooled(workers, _begin, *registrar.authority.seeds()) as pool:
         chunks = _chunks(requests)
         while group := list(islice(chunks, 2 * workers)):
             fresh = [_not_yet(registrar, chunk, known_at) for chunk in group]

@@ -33,6 +33,7 @@ class IntakeServer:
         command = [sys.executable, "-c", "from tellegen.cli import main; main()", "serve", str(folder)]
         command += [
             "--simulation",
+            "--tied",
             "--port",
             "0",
             "--pace",
@@ -41,7 +42,13 @@ class IntakeServer:
         ]
         environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1")}
         self._folder = folder
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)  # noqa: S603
+        self._process = subprocess.Popen(  # noqa: S603
+            command,
+            stdin=subprocess.PIPE,  # its end is ours: `--tied`
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
         self.address = ("", 0)
 
     def wait(self) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import reduce
 from pathlib import Path
@@ -23,6 +21,7 @@ from tellegen.service.client import Delivery
 from tellegen.simulation.city.actors import Actor, Chained, chained
 from tellegen.simulation.city.load import LoadDesk, Sent
 from tellegen.simulation.city.population import City, Draw, generator
+from tellegen.spawned import pooled
 from tellegen.units import MICROS
 
 BID_S, DAY_AHEAD_BID_S = 150, 240
@@ -94,7 +93,7 @@ def _audited(
 ) -> Findings:
     """What the audits of all shards found, each in a process of its own."""
     rows, clearings = min(ROW_RECEIPTS_MAX, city.meters // 10) // city.shards, -(-CLEARINGS_AGAIN // city.shards)
-    with ProcessPoolExecutor(city.shards, mp_context=multiprocessing.get_context("spawn")) as processes:
+    with pooled(city.shards) as processes:
         found = [
             processes.submit(audit, city, k, place, sent[k], receipts[k], rows, clearings)
             for k, place in enumerate(folders)

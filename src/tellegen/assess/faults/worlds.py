@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from tellegen.assess.faults.promises import ContradictionError
 from tellegen.errors import WorkerError
+from tellegen.spawned import end_with_parent
 
 T = TypeVar("T")
 
@@ -56,6 +57,7 @@ def played(play: Callable[[int], T], seeds: range) -> Iterator[T | str]:
 
 
 def _play(channel: Connection, play: Callable[[int], T], seeds: range) -> None:
+    end_with_parent()
     for seed in seeds:
         try:
             channel.send(play(seed))

@@ -6,12 +6,11 @@ ground's books in shares of `SHARE`; what a share comes to depends on nothing bu
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import time
 from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import cache
@@ -32,6 +31,7 @@ from tellegen.errors import InputError, TellegenError, WorkerError
 from tellegen.grid.threads import one_thread
 from tellegen.market import Clearing, Scenario
 from tellegen.records import ClearingStatus
+from tellegen.spawned import pooled
 
 BOOKS, BOOKS_QUICK, BOOKS_MAX = 1000, 40, 1_000_000
 SHARE = 20
@@ -180,8 +180,7 @@ def _shares(grounds: list[str], books: int, report: Report) -> list[tuple[str, r
 def _run(shares: list[tuple[str, range]], books: int, options: Options) -> Tally:
     tally, told = Tally(), time.monotonic()
     cores = max(1, min(os.cpu_count() or 1, len(shares)))
-    context = multiprocessing.get_context("spawn")
-    with one_thread(), ProcessPoolExecutor(cores, mp_context=context) as pool:
+    with one_thread(), pooled(cores) as pool:
         open_shares = {pool.submit(try_books, *share): share for share in shares}
         try:
             while open_shares:
@@ -198,8 +197,6 @@ def _run(shares: list[tuple[str, range]], books: int, options: Options) -> Tally
                 f"{ground}:{numbers.start} to {numbers.stop - 1}" for ground, numbers in open_shares.values()
             )
             raise WorkerError(f"a worker died in one of the books {lost[:300]}; repeat them with --only") from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
     return tally
 
 

@@ -29,7 +29,10 @@ class Question(StrEnum):
     REPLAY = "voltages in OpenDSS"
     WITHIN = "with meters: prices of gate and run within cap and floor"
     RUN_ENDS = "with meters: gate and run end without a fallback"
-    RENT = "with meters: rent of the run and no-load losses at the root's price"
+    RENT_LOSSES = "with meters: what the run's prices collect for losses, and no-load losses at the root's price"
+    RENT_LIMITS = "with meters: what they collect for limits that are convex"
+    RENT_BENT = "with meters: the same where a highest voltage or export at the root binds, no law: short by"
+    RENT_METERS = "with meters: both by what meters show, which is no law: short by"
 
 
 ALLOWED = {
@@ -51,7 +54,10 @@ ALLOWED = {
     Question.REPLAY: 1e-6,
     Question.WITHIN: 0.0,
     Question.RUN_ENDS: 0.0,
-    Question.RENT: 1e-4,
+    Question.RENT_LOSSES: 1e-7,
+    Question.RENT_LIMITS: 1e-7,
+    Question.RENT_BENT: np.inf,
+    Question.RENT_METERS: np.inf,
 }
 """Largest error that passes: pu of power (FLOW), pu of voltage (BRANCH, REPLAY), pu of a limit (HELD), currency/kWh
 (BIDS; the engine asks 1e-6 of itself), else a share of the size of prices, powers or turnover."""

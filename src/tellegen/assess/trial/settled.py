@@ -1,8 +1,8 @@
 """What settles, of random books with random meters: a gate with paper, then the price run on what meters show.
 
 Of every home some share of its award is delivered, or none, or something else altogether; some are silent. Whatever is
-claimed, the price at which anybody settles lies within cap and floor; and what all pay less what the root is paid is no
-less than minus what the losses of the empty wires cost, which no marginal price pays for.
+claimed, the price at which anybody settles lies within cap and floor; and what all that the run dispatches pays, less
+what the root is paid, is no less than minus what the losses of the empty wires cost, which no marginal price pays for.
 """
 
 from __future__ import annotations
@@ -68,33 +68,48 @@ def settled_errors(market: Market, number: int) -> Iterator[Answer]:
         yield Answer(Question.WITHIN, beyond / MICROS, what)
         yield Answer(Question.RUN_ENDS, float(int(done.clearing.status[0]) == ClearingStatus.FALLBACK), what)
     if int(run.clearing.status[0]) != ClearingStatus.FALLBACK:
-        yield from _rent(network, run, metered, root)
+        yield from _rent(network, run, metered, root, market.root_limit_kw)
 
 
-def _rent(network: Network, run: Cleared, metered: MeteredPower, root_micros: int) -> Iterator[Answer]:
-    """By how much rent on meters falls short of what the losses of the empty wires cost, as a share of turnover.
+def _rent(
+    network: Network, run: Cleared, metered: MeteredPower, root_micros: int, root_limit_kw: float | None
+) -> Iterator[Answer]:
+    """By how much rent falls short of what the losses of the empty wires cost, as a share of turnover.
 
-    It may where the root pays for being rid of energy, for losses are then worth something, and where the empty wires
-    are beyond a limit already: what holds that limit is paid for, and nobody is there who could pay.
+    Of the run's own dispatch that is a law in two parts. Losses are convex in demand, so what prices collect for losses
+    covers all but those of the empty wires, where the root asks a price for them. What limits collect is no less than
+    nothing where the empty wires are within them and they are convex, too; a highest voltage, and what may be fed in at
+    the root, are not. Of meters it is no law: what was delivered and is not wanted any more is paid its price all the
+    same, and nobody pays for paper.
     """
     root = root_micros / MICROS
     try:
         empty = solve_powerflow(network, np.zeros(len(network.nodes), dtype=np.complex128))
     except GridError:
         return
-    volt = np.abs(empty.voltage)
-    if root < 0 or ((volt < network.v_min) | (volt > network.v_max)).any():
+    if root < 0:
         return
     price, reactive = (
         np.asarray(each[metered.node], dtype=np.float64) / MICROS for each in (run.prices.energy, run.prices.reactive)
     )
     net_kw, net_kvar = metered.net_w / W_PER_KW, metered.net_var / W_PER_KW
-    losses_kw = float(run.clearing.losses_wh[0]) * INTERVALS_PER_HOUR / W_PER_KW
-    rent = float(net_kw @ price + net_kvar @ reactive) - root * (float(net_kw.sum()) + losses_kw)
-    # losses on record are whole Wh
-    short = -rent - root * (empty.root_kw + INTERVALS_PER_HOUR / W_PER_KW / 2)
     turnover = 1.0 + float(np.abs(net_kw) @ np.abs(price)) + float(np.abs(net_kvar) @ np.abs(reactive))
-    yield Answer(Question.RENT, max(short, 0.0) / turnover, f"{short:.3g} per h")
+    for_limits, for_losses = run.found.for_limits, run.found.rent - run.found.for_limits + root * empty.root_kw
+    yield Answer(Question.RENT_LOSSES, max(-for_losses, 0.0) / turnover, f"{for_losses:.3g} per h")
+    volt = np.abs(empty.voltage)
+    beyond = bool(((volt < network.v_min) | (volt > network.v_max)).any())
+    if beyond or (root_limit_kw is not None and abs(empty.root_kw) > root_limit_kw):
+        return
+    yield Answer(
+        Question.RENT_BENT if run.found.bent else Question.RENT_LIMITS,
+        max(-for_limits, 0.0) / turnover,
+        f"{for_limits:.3g} per h",
+    )
+    losses_kw = float(run.clearing.losses_wh[0]) * INTERVALS_PER_HOUR / W_PER_KW
+    on_meters = float(net_kw @ price + net_kvar @ reactive) - root * (float(net_kw.sum()) + losses_kw)
+    # losses on record are whole Wh
+    on_meters += root * (empty.root_kw + INTERVALS_PER_HOUR / W_PER_KW / 2)
+    yield Answer(Question.RENT_METERS, max(-on_meters, 0.0) / turnover, f"{on_meters:.3g} per h")
 
 
 def _limited(market: Market) -> Network:

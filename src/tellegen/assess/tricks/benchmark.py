@@ -6,7 +6,6 @@ Processes on all cores share the work; what a share comes to depends on nothing 
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import tempfile
 from collections.abc import Iterable
@@ -31,6 +30,7 @@ from tellegen.simulation.play import simulate_day
 from tellegen.simulation.scenario import demo_scenario, with_options
 from tellegen.simulation.setup import prepare
 from tellegen.simulation.summary import about
+from tellegen.spawned import pooled
 
 GAIN_MAX = 0.01
 """Most that something said may earn, currency an hour."""
@@ -108,8 +108,7 @@ def measure(options: Options, report: Report) -> None:
         options.progress(f"playing the demo's day{' (the first hours of it)' if options.quick else ''}")
         simulate_day(scenario, run, lambda *done: None)
         report.about += about(prepare(scenario))
-        context = multiprocessing.get_context("spawn")
-        with one_thread(), ProcessPoolExecutor(os.cpu_count() or 1, mp_context=context) as pool:
+        with one_thread(), pooled(os.cpu_count() or 1) as pool:
             for source in (str(run), *networks):
                 title = "demo" if source == str(run) else _scene(source).name
                 options.progress(f"tricks on {title}")

@@ -12,6 +12,7 @@ from typing import Any
 
 from tellegen.errors import InputError, TellegenError, WorkerError
 from tellegen.grid.threads import one_thread
+from tellegen.spawned import end_with_parent
 
 _TICKS_PER_S = 100
 """In which /proc counts CPU time; fixed for user space on Linux."""
@@ -52,6 +53,7 @@ class Usage:
 
 
 def _live(channel: Connection, make: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    end_with_parent()
     try:
         subject = make(*arguments)
         channel.send((True, None))
