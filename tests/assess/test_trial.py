@@ -13,7 +13,8 @@ from tellegen.assess.trial.books import draw_market
 from tellegen.assess.trial.circuit import Circuit, NoFlowError, Seed
 from tellegen.assess.trial.grounds import ground_of, names
 from tellegen.assess.trial.judge import judge, place_demand
-from tellegen.assess.trial.questions import Question
+from tellegen.assess.trial.questions import ALLOWED, Question
+from tellegen.assess.trial.settled import settled_errors
 from tellegen.errors import InputError
 from tellegen.market import Clearing, Scenario
 from tellegen.records import ClearingStatus
@@ -143,3 +144,23 @@ def test_a_network_that_cannot_be_read_is_a_note() -> None:
     assert any(note.startswith("left out: nowhere.m") for note in result.notes)
     with pytest.raises(InputError, match="must be at most"):
         run_benchmark(BENCHMARKS, "trial", Options(books=10**9))
+
+
+RENT = {
+    "street:188": ((), ()),  # the root may deliver less than the empty wires lose: limits are not asked
+    "taps:180": ((Question.RENT_LIMITS, Question.RENT_METERS), (Question.RENT_METERS,)),  # paper instead of carrying
+    "laws:212": ((Question.RENT_LIMITS, Question.RENT_METERS), (Question.RENT_METERS,)),  # delivered, wanted no more
+    "phases:20": ((Question.RENT_BENT, Question.RENT_METERS), (Question.RENT_BENT,)),  # a highest voltage binds
+}
+"""What is asked of a book's rent besides its losses, and in what it falls short."""
+
+
+@pytest.mark.parametrize("name", RENT)
+def test_rent_of_a_dispatch_covers_the_empty_wires_where_that_is_a_law(name: str) -> None:
+    """On meters, and where limits are not convex, it may fall short, and does in these books."""
+    ground, number = name.split(":")
+    answers = {a.question: a for a in settled_errors(draw_market(ground_of(ground), int(number)), int(number))}
+    asked, short = RENT[name]
+    assert {each for each in answers if each.name.startswith("RENT")} == {Question.RENT_LOSSES, *asked}
+    assert {each for each in asked if answers[each].error > ALLOWED[Question.RENT_LOSSES]} == set(short)
+    assert all(answer.passed for answer in answers.values())
