@@ -147,20 +147,20 @@ def test_a_network_that_cannot_be_read_is_a_note() -> None:
 
 
 RENT = {
-    "street:188": ((), ()),  # the root may deliver less than the empty wires lose: limits are not asked
-    "taps:180": ((Question.RENT_LIMITS, Question.RENT_METERS), (Question.RENT_METERS,)),  # paper instead of carrying
-    "laws:212": ((Question.RENT_LIMITS, Question.RENT_METERS), (Question.RENT_METERS,)),  # delivered, wanted no more
-    "phases:20": ((Question.RENT_BENT, Question.RENT_METERS), (Question.RENT_BENT,)),  # a highest voltage binds
+    "street:188": (),  # the root may deliver less than the empty wires lose: limits are not asked
+    "taps:180": (Question.RENT_LIMITS, Question.RENT_METERS),  # paper is cheaper than carrying: short on meters
+    "laws:212": (Question.RENT_LIMITS, Question.RENT_METERS),
+    "phases:20": (Question.RENT_BENT, Question.RENT_METERS),  # a highest voltage binds
 }
-"""What is asked of a book's rent besides its losses, and in what it falls short."""
+"""What is asked of a book's rent besides its losses."""
 
 
 @pytest.mark.parametrize("name", RENT)
 def test_rent_of_a_dispatch_covers_the_empty_wires_where_that_is_a_law(name: str) -> None:
-    """On meters, and where limits are not convex, it may fall short, and does in these books."""
+    """Whether meters show as much is no law."""
     ground, number = name.split(":")
     answers = {a.question: a for a in settled_errors(draw_market(ground_of(ground), int(number)), int(number))}
-    asked, short = RENT[name]
-    assert {each for each in answers if each.name.startswith("RENT")} == {Question.RENT_LOSSES, *asked}
-    assert {each for each in asked if answers[each].error > ALLOWED[Question.RENT_LOSSES]} == set(short)
+    assert {each for each in answers if each.name.startswith("RENT")} == {Question.RENT_LOSSES, *RENT[name]}
     assert all(answer.passed for answer in answers.values())
+    if name == "taps:180":
+        assert answers[Question.RENT_METERS].error > ALLOWED[Question.RENT_LOSSES]
