@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tellegen.intake.intake import Intake
+from tellegen.intake.limits import Reason, RefusedBatchError
 from tellegen.intake.sent import SentBids, SentReadings
 from tellegen.intake.submitted import Submitted
 from tellegen.journal.clock import RecordClock
@@ -15,9 +16,9 @@ from tellegen.metering import DeviceCodes
 from tellegen.operations.compaction import compact
 from tellegen.privacy import Vault
 from tellegen.privacy.recorder import Recorder, Span
-from tellegen.records import Clocks, Route, Ticks
+from tellegen.records import Clocks, Route, Statement, Ticks
 from tellegen.simulation.batches import SignedBatch, bids_batch, bids_of, readings_batch, readings_of
-from tellegen.simulation.shard import ShardKeys, build_shard
+from tellegen.simulation.shard import GATEWAY, HEAD_END, ShardKeys, build_shard
 from tellegen.verify import verify_directory
 
 FIRST = 5_900_000
@@ -65,6 +66,17 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(keys, opened(keys.path, wall), wall)
     yield made
     made.intake.close()
+
+
+@pytest.mark.parametrize(("source", "route"), [(HEAD_END, Route.BIDS), (GATEWAY, Route.READINGS)])
+def test_each_role_hands_in_what_it_may(bench: Bench, source: str, route: Route) -> None:
+    statement = Statement.of(bench.keys.origin, route, source, "F1", "", INTERVAL, 1, b"")
+    batch = SignedBatch(statement, bench.keys.sign_as(source, statement.to_bytes()), b"")
+    before = len(bench.intake.journal)
+    with pytest.raises(RefusedBatchError, match=f"hands in .*{route} are for a ") as refused:
+        bench.take(batch)
+    assert refused.value.reason is Reason.OTHER_ROLE
+    assert len(bench.intake.journal) == before
 
 
 def counted(bench: Bench, size: int | None = None) -> dict[int, int]:

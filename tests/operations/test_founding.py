@@ -79,7 +79,7 @@ def test_everything_that_a_market_needs_is_on_record(give: Callable[..., Foundin
         assert known.trailing_wh.tolist() == [310_500, 120_000]
         for name in ("head-end", "gateway"):
             own = read_private_key(ShardFiles(tmp_path / "north").keys / f"{name}.key").public_key().public_bytes_raw()
-            assert directory.source_key(name, NOW) == own
+            assert directory.sender(name, NOW).public_key == own
 
 
 def test_keys_made_for_others_are_only_the_owners_to_read(give: Callable[..., Founding], tmp_path: Path):

@@ -86,13 +86,13 @@ def test_only_admitted_sources_may_speak() -> None:
         (5, admission(Role.HEAD_END, name="head-end 1", key=1, valid_from=10, valid_until=20)),
         (5, admission(Role.WITNESS, name="witness 1", key=2)),
     )
-    assert directory.source_key("head-end 1", at=10) == bytes([1]) * 32
+    assert directory.sender("head-end 1", at=10).public_key == bytes([1]) * 32
     for name, at in (("head-end 2", 10), ("witness 1", 10), ("head-end 1", 9)):
         with pytest.raises(NotAdmittedError, match="enrol it first") as refused:
-            directory.source_key(name, at)
+            directory.sender(name, at)
         assert refused.value.refusal == Refusal.UNKNOWN
     with pytest.raises(NotAdmittedError, match="not valid at this time") as refused:
-        directory.source_key("head-end 1", at=20)
+        directory.sender("head-end 1", at=20)
     assert refused.value.refusal == Refusal.REVOKED
 
 

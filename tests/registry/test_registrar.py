@@ -74,9 +74,13 @@ def test_an_admission_is_a_record_with_a_receipt(shard: Shard) -> None:
     shard.journal.commit(NOW)
     entry = shard.journal.entries()[index].to_bytes()
     assert check_receipt(shard.journal.receipt(index), entry, shard.journal.verifier.vkey).header.kind == "admissions"
-    assert shard.directory.source_key("NORTH", NOW) == key(1).public_key().public_bytes_raw() == certificate.public_key
+    assert (
+        shard.directory.sender("NORTH", NOW).public_key
+        == key(1).public_key().public_bytes_raw()
+        == certificate.public_key
+    )
     again = Directory.of(shard.journal, shard.registrar.vault)
-    assert again.source_key("NORTH", NOW) == certificate.public_key
+    assert again.sender("NORTH", NOW).public_key == certificate.public_key
 
 
 def test_good_requests_land_with_bad_ones_beside_them(shard: Shard) -> None:
@@ -134,9 +138,9 @@ def test_a_revoked_key_is_not_certified_again(shard: Shard) -> None:
 def test_a_revocation_is_felt_at_once_and_listed(shard: Shard) -> None:
     _, (certificate,), _ = shard.registrar.admit([request(NORTH, 1)], NOW, vouched=True)
     shard.registrar.revoke(certificate.fingerprint, Reason.KEY_COMPROMISE, NOW + 9, since=NOW + 5)
-    assert shard.directory.source_key("NORTH", NOW + 4)
+    assert shard.directory.sender("NORTH", NOW + 4).public_key
     with pytest.raises(NotAdmittedError):
-        shard.directory.source_key("NORTH", NOW + 5)
+        shard.directory.sender("NORTH", NOW + 5)
     listed = x509.load_pem_x509_crl(shard.registrar.revocation_list(NOW + 10).encode())
     assert [entry.serial_number for entry in listed] == [certificate.serial]
 

@@ -249,7 +249,7 @@ def test_a_stolen_issuing_authoritys_key_is_renewed_by_the_root(shard: Path) -> 
     with open_shard(shard, write=True) as opened:
         assert opened.registrar.admit([request(Identity(Role.GATEWAY, name="GW"), 3)], NOW + 30, vouched=True)[1]
         opened.journal.commit(NOW + 30)
-        assert opened.directory.source_key("NORTH", NOW + 30)  # certified before: stays good
+        assert opened.directory.sender("NORTH", NOW + 30)  # certified before: stays good
         north = opened.registrar.certificates.of(NORTH)[0]
         assert opened.registrar.authorities.issuer_pem(north.der) == pems_before(opened.registrar.authorities)
     assert finding(shard, "registry")[0]
@@ -284,7 +284,7 @@ def test_a_stolen_senders_key_is_revoked_from_when_it_was_stolen(shard: Path) ->
         opened.registrar.revoke(certificate.fingerprint, Why.KEY_COMPROMISE, NOW + 10, since=NOW + 5)
         assert opened.registrar.admit([request(NORTH, 2)], NOW + 10, vouched=True)[1]
         opened.journal.commit(NOW + 10)
-        assert opened.directory.source_key("NORTH", NOW + 10) == key(2).public_key().public_bytes_raw()
+        assert opened.directory.sender("NORTH", NOW + 10).public_key == key(2).public_key().public_bytes_raw()
     assert finding(shard, "registry")[0]
 
 

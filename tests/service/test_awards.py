@@ -98,6 +98,7 @@ def test_the_source_is_told_and_gets_back_what_was_read(keys: ShardKeys) -> None
         ({}, HEAD_END, 401),  # another source
         ({"origin": "city.example/other"}, GATEWAY, 401),  # for another shard
         ({"source": "nobody"}, GATEWAY, 403),
+        ({"source": HEAD_END}, HEAD_END, 403),  # brings no bids
         ({"ago_s": 3600}, GATEWAY, 422),  # an old request
         ({"ago_s": -3600}, GATEWAY, 422),
     ],

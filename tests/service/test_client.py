@@ -76,6 +76,7 @@ def test_a_reply_is_checked_offline(given: tuple[ShardKeys, list[SignedBatch], l
         lambda mine, other: replace(mine, headers=other.headers[:1]),
         lambda mine, other: replace(mine, entries=other.entries[:1]),
         lambda mine, other: replace(mine, entries=(), headers=(), receipts=()),
+        lambda mine, other: replace(mine, accepted=3),
         lambda mine, other: replace(mine, receipts=("not a receipt at all",)),
         lambda mine, other: replace(
             mine, entries=other.entries[1:], headers=other.headers[1:], receipts=other.receipts[1:]

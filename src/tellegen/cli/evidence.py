@@ -187,6 +187,16 @@ class _Given:
         return cls(said["receipt"], said.get("key"), entry, row or None, salt)
 
 
+def receipts_in(path: Path) -> list[str]:
+    """The receipts in a file: one as text or in a JSON document, or those of an intake's answer.
+
+    Raises
+    ------
+    InputError : there is none.
+    """
+    return [given.text for given in _Given.read_all(path)]
+
+
 def _document(text: str, path: Path) -> dict[str, object] | None:
     """A JSON object, or None where the text is none."""
     from tellegen.foreign.documents import json_document

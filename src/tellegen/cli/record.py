@@ -44,6 +44,9 @@ def verify(
     publisher_key: Annotated[
         list[str] | None, typer.Option(help="Verifier key of who signs the wholesale prices, as you know it.")
     ] = None,
+    receipt: Annotated[
+        list[Path] | None, typer.Option(help="A receipt, or the answer of an intake: what it proves must be there.")
+    ] = None,
     root_prices: Annotated[
         Path | None, typer.Option(help="Wholesale prices as their publisher has them: those on record must be these.")
     ] = None,
@@ -55,6 +58,7 @@ def verify(
 
     It may come from anybody: only regular files below it are read, in a process of bounded memory and time.
     """
+    from tellegen.cli.evidence import receipts_in
     from tellegen.verify import Limits, verify_confined
 
     report = verify_confined(
@@ -63,6 +67,7 @@ def verify(
         market_key=market_key,
         witnesses=witness_key or (),
         publishers=publisher_key or (),
+        receipts=[text for file in receipt or () for text in receipts_in(file)],
         root_prices=root_prices,
         limits=Limits(int(memory_gb * 2**30)),
         seconds=60 * minutes,
@@ -71,6 +76,10 @@ def verify(
         print(report.to_json())
     else:
         _print_checks([(c.name, c.ok, c.count, c.detail) for c in report.checks])
+        for left in report.not_checked:
+            print(f"not checked: {left}")
+        for promise, failed in report.broken.items():
+            print(f"broken: {promise} ({', '.join(failed)})")
         print("the record verifies" if report.ok else "NO: the record does not verify")
     sys.exit(0 if report.ok else 1)
 

@@ -16,6 +16,7 @@ from tellegen.journal.clock import RecordClock
 from tellegen.metering.daily import INTERVALS_PER_DAY
 from tellegen.records import RecordError, Refusal, Route, Statement, shard_of
 from tellegen.records.market import DAY_AHEAD, MARKETS
+from tellegen.records.submission import may_hand_in, not_its_role
 from tellegen.registry import NotAdmittedError, RegistryError
 from tellegen.registry.authority_record import Authorities
 from tellegen.registry.directory import Directory
@@ -70,7 +71,7 @@ class Entrance:
             return self._registrar_key()
         if route is Route.ADMISSIONS:
             raise RefusedBatchError(Reason.UNKNOWN_SOURCE, f"source {source!r} of admissions is not admitted")
-        return self._source_key(source, now)
+        return self._source_key(source, route, now)
 
     def _registrar_key(self) -> bytes:
         try:
@@ -79,20 +80,23 @@ class Entrance:
             raise RefusedBatchError(Reason.UNKNOWN_SOURCE, str(error)) from None
 
     def check_request(self, source: str, message: bytes, signature: bytes) -> None:
-        """Whether a source that may hand in has signed a request of its own.
+        """Whether a source that may hand in bids has signed a request of its own.
 
         Raises
         ------
-        RefusedBatchError : it is not admitted now, or has not signed this.
+        RefusedBatchError : it is not admitted now, brings no bids, or has not signed this.
         """
-        check_signature(message, signature, self._source_key(source, self._clock.now()), source)
+        check_signature(message, signature, self._source_key(source, Route.BIDS, self._clock.now()), source)
 
-    def _source_key(self, source: str, now: int) -> bytes:
+    def _source_key(self, source: str, route: Route, now: int) -> bytes:
         try:
-            return self._directory.source_key(source, now, now)
+            sender = self._directory.sender(source, now, now)
         except NotAdmittedError as error:
             unknown = error.refusal == Refusal.UNKNOWN
             raise RefusedBatchError(Reason.UNKNOWN_SOURCE if unknown else Reason.REVOKED_SOURCE, str(error)) from None
+        if not may_hand_in(sender.role, route):
+            raise RefusedBatchError(Reason.OTHER_ROLE, f"source {source!r} {not_its_role(sender.role, route)}")
+        return sender.public_key
 
     def check_time(self, statement: Statement, now: int) -> None:
         """Whether a batch is about what may be handed in now."""

@@ -55,6 +55,7 @@ class Reason(StrEnum):
     MALFORMED = "malformed"
     UNKNOWN_SOURCE = "unknown-source"
     REVOKED_SOURCE = "revoked-source"
+    OTHER_ROLE = "other-role"
     BAD_SIGNATURE = "bad-signature"
     CONFLICT = "conflict"
     TOO_LARGE = "too-large"

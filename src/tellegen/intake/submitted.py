@@ -28,6 +28,7 @@ from tellegen.records import (
     Submissions,
     Table,
 )
+from tellegen.records.submission import carries_evidence
 from tellegen.units import MARKET_INTERVAL_S, IntArray
 
 AHEAD_INTERVALS = 576
@@ -232,7 +233,7 @@ class Submitted:
     def brought(self, source: str, market: str, first_interval: int, size: int) -> set[str]:
         """Feeders about which a source has brought bids for a gate, below a size of the journal."""
         entries = map(self._journal.entry, self._about(Submissions.kind, first_interval, size, market))
-        return {header.feeder for header in entries if header.source == source}
+        return {header.feeder for header in entries if header.source == source and carries_evidence(header)}
 
     # Batch by batch
 
@@ -309,13 +310,13 @@ class Submitted:
         last = len(self._journal) - 1
         if last >= 0:
             header = self._journal.entry(last)
-            if header.kind in ROW_KINDS and header.evidence:
+            if header.kind in ROW_KINDS and carries_evidence(header):
                 return last
         return None
 
     def _batches(self, batches: Sequence[int]) -> Iterator[tuple[int, _Batch]]:
         """Batches that carry evidence, with what counts of them."""
-        signed = [batch for batch in batches if self._journal.entry(batch).evidence]
+        signed = [batch for batch in batches if carries_evidence(self._journal.entry(batch))]
         behind = {batch: self.refusals_behind(batch) for batch in signed}
         refused = dict(self._archive.unseal_each(self._journal, [i for i in behind.values() if i is not None]))
         for batch, (table, present) in self._archive.unseal_each(self._journal, signed):

@@ -24,7 +24,7 @@ from tellegen.operations.rerun_snapshots import SnapshotsAgain
 from tellegen.operations.state import State
 from tellegen.operations.tally import Replayed, Tally
 from tellegen.records import Header, Orders, Postings, Submissions, Table, shard_of
-from tellegen.records.submission import bid_messages
+from tellegen.records.submission import bid_messages, carries_evidence
 
 BOOKS = "books.sqlite"
 CHUNK = 1_024
@@ -118,7 +118,7 @@ def _signatures(record: ShardRecord) -> Tally:
         signed, orders = submitted.table(index), submitted.table(header.causes[0])
         assert isinstance(signed, Submissions)
         assert isinstance(orders, Orders)
-        if not header.evidence:
+        if not carries_evidence(header):
             tally.leave_out("batches without their sender's signature")
             continue
         statement = statement_of(header, shard_of(intake.verifier.name))

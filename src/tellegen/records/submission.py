@@ -38,14 +38,17 @@ import base64
 import binascii
 import hashlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tellegen.records.batch import Header
 from tellegen.records.market import DAY_AHEAD, REAL_TIME, Orders, Submissions
+from tellegen.records.metering import DailyRoots, Readings
+from tellegen.records.registry import Admissions, Certifications, Connections, KeyGenerations, Revocations, Role
 from tellegen.records.table import RecordError
 
 SENT_KINDS = ("readings", "daily_roots", "orders", "submissions")
@@ -77,6 +80,56 @@ class Route(StrEnum):
     DAILY_ROOTS = "daily-roots"
     BIDS = "bids"
     ADMISSIONS = "admissions"
+
+
+MAY_HAND_IN: Mapping[int, tuple[Route, ...]] = {
+    Role.HEAD_END: (Route.READINGS, Route.DAILY_ROOTS),
+    Role.GATEWAY: (Route.BIDS,),
+}
+"""What each role may hand in; the others hand in nothing. Changes of the registry are the registrar's alone."""
+KINDS_OF: Mapping[Route, tuple[str, ...]] = {
+    Route.READINGS: (Readings.kind,),
+    Route.DAILY_ROOTS: (DailyRoots.kind,),
+    Route.BIDS: (Orders.kind, Submissions.kind),
+    Route.ADMISSIONS: (
+        Certifications.kind,
+        Admissions.kind,
+        Revocations.kind,
+        Connections.kind,
+        KeyGenerations.kind,
+    ),
+}
+"""Kinds of records as which a submission goes on record: whoever signs readings has not signed bids."""
+
+
+def may_hand_in(role: int, route: Route) -> bool:
+    """Whether who is admitted in a role may hand in batches of a route.
+
+    >>> may_hand_in(Role.HEAD_END, Route.READINGS), may_hand_in(Role.HEAD_END, Route.BIDS)
+    (True, False)
+    """
+    return route in MAY_HAND_IN.get(role, ())
+
+
+def not_its_role(role: int, route: Route) -> str:
+    """Why a role may not hand in a batch, and who may.
+
+    >>> not_its_role(Role.HEAD_END, Route.BIDS)
+    'is a head-end and hands in readings, daily-roots; bids are for a gateway'
+    """
+    whose = " or ".join(_words(other) for other, routes in MAY_HAND_IN.items() if route in routes) or "registrar"
+    what = ", ".join(MAY_HAND_IN.get(role, ())) or "nothing"
+    return f"is a {_words(role)} and hands in {what}; {route} are for a {whose}"
+
+
+def _words(role: int) -> str:
+    return Role(role).name.lower().replace("_", "-")
+
+
+def carries_evidence(header: Header) -> bool:
+    """Whether a log entry carries what its sender may have signed for rows of this kind; nothing is verified."""
+    named = header.name.partition("/")[0]
+    return bool(header.evidence) and any(named == route and header.kind in kinds for route, kinds in KINDS_OF.items())
 
 
 @dataclass(frozen=True, slots=True)

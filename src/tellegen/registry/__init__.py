@@ -9,7 +9,7 @@ from tellegen.registry.assets import check_connections, connection, read_csv, wr
 from tellegen.registry.authority import Authority, Certificate, Reason, requested_key, signing_request
 from tellegen.registry.bulk import admit_many
 from tellegen.registry.certificates import CertificateStore
-from tellegen.registry.directory import KINDS, SOURCES, Directory, NotAdmittedError, Standing
+from tellegen.registry.directory import KINDS, Directory, NotAdmittedError, Sender, Standing
 from tellegen.registry.identity import Identity, RegistryError, words
 from tellegen.registry.numbers import NumberIndex
 from tellegen.registry.registrar import METER_PURPOSE, Registrar, admissions_of
@@ -22,7 +22,6 @@ __all__ = [
     "METER_PURPOSE",
     "NONE",
     "SIGNING_PURPOSE",
-    "SOURCES",
     "Authority",
     "Certificate",
     "CertificateStore",
@@ -35,6 +34,7 @@ __all__ = [
     "Registrar",
     "RegistryError",
     "Request",
+    "Sender",
     "Shard",
     "Standing",
     "Versions",

@@ -28,19 +28,18 @@ from tellegen.records import (
     Role,
     Table,
 )
+from tellegen.records.submission import MAY_HAND_IN
 from tellegen.registry.identity import NUMBERED, Identity
 from tellegen.registry.versions import NONE, Versions
 from tellegen.units import IntArray
 
 KINDS = (Admissions.kind, Revocations.kind, Connections.kind, ConnectionsAtFirst.kind, KeyGenerations.kind)
 """Kinds of records that a directory is a fold of."""
-SOURCES = (Role.HEAD_END, Role.GATEWAY)
-"""Roles that hand in batches."""
 NOWHERE = -1
 """Node of what is disconnected; meter of a customer without one."""
 KEY_BYTES = 32
-SOURCE_KEYS_KEPT_MAX = 256
-"""Answers of `source_key` that are kept until the record changes: a sender brings many batches in a second."""
+SENDERS_KEPT_MAX = 256
+"""Answers of `sender` that are kept until the record changes: a sender brings many batches in a second."""
 
 ByteArray = NDArray[np.uint8]
 
@@ -84,6 +83,14 @@ _REASONS = {
 
 
 @dataclass(frozen=True, slots=True)
+class Sender:
+    """Who hands in batches: in which role (`records.submission.MAY_HAND_IN` says what), and its Ed25519 key."""
+
+    role: Role
+    public_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """An admission, when it became known, and why it does not count (NONE: it does)."""
 
@@ -101,8 +108,8 @@ class Directory:
     ...            certificate_sha256=np.array([bytes(32)], "V32"), valid_from=[100], valid_until=[200])
     >>> header = Header("admissions", "", "", "", 0, 1, "operator", 90, (), 1, "", "")
     >>> directory.apply(header, Admissions(**row))
-    >>> len(directory.source_key("head-end 1", at=150))
-    32
+    >>> directory.sender("head-end 1", at=150).role.name
+    'HEAD_END'
     """
 
     def __init__(self) -> None:
@@ -113,7 +120,7 @@ class Directory:
         self._generations: list[KeyGenerations] = []
         self._revoked: dict[bytes, list[tuple[int, int, int]]] = {}
         self._revoked_prefixes = np.empty(0, dtype=np.uint64)
-        self._source_keys: dict[tuple[str, int, int | None], bytes] = {}
+        self._senders: dict[tuple[str, int, int | None], Sender] = {}
 
     @classmethod
     def of(
@@ -183,7 +190,7 @@ class Directory:
 
     def apply(self, header: Header, table: Table) -> None:
         """Take in the next batch on record; kinds other than `KINDS` say nothing here."""
-        self._source_keys.clear()
+        self._senders.clear()
         match table:
             case Admissions():
                 self._admit(table, header.known_at)
@@ -216,29 +223,30 @@ class Directory:
 
     # Who may speak
 
-    def source_key(self, source: str, at: int, known_at: int | None = None) -> bytes:
-        """Ed25519 public key of a head-end or gateway.
+    def sender(self, source: str, at: int, known_at: int | None = None) -> Sender:
+        """Role and key of who hands in batches.
 
         Raises
         ------
-        NotAdmittedError : unknown, revoked or out of its validity; says which.
+        NotAdmittedError : unknown, in a role that hands in nothing, revoked or out of its validity; says which.
         """
-        key = self._source_keys.get((source, at, known_at))
-        if key is None:
-            key = self._source_key(source, at, known_at)
-            if len(self._source_keys) >= SOURCE_KEYS_KEPT_MAX:
-                self._source_keys.clear()
-            self._source_keys[source, at, known_at] = key
-        return key
+        sender = self._senders.get((source, at, known_at))
+        if sender is None:
+            sender = self._sender(source, at, known_at)
+            if len(self._senders) >= SENDERS_KEPT_MAX:
+                self._senders.clear()
+            self._senders[source, at, known_at] = sender
+        return sender
 
-    def _source_key(self, source: str, at: int, known_at: int | None) -> bytes:
+    def _sender(self, source: str, at: int, known_at: int | None) -> Sender:
         number = self._names.get(source.encode(), NONE)
         row, refusal = self._standing(self._named, [number], at, known_at)
-        if refusal[0] == Refusal.NONE and self._named.rows["role"][row[0]] not in SOURCES:
+        if refusal[0] == Refusal.NONE and self._named.rows["role"][row[0]] not in MAY_HAND_IN:
             refusal[0] = Refusal.UNKNOWN
         if refusal[0] != Refusal.NONE:
             raise NotAdmittedError(Refusal(int(refusal[0])), f"source {source!r}")
-        return bytes(self._named.rows["public_key"][row[0]].tobytes())
+        found = self._named.rows[row[0]]
+        return Sender(Role(int(found["role"])), bytes(found["public_key"].tobytes()))
 
     def standing(self, role: Role, number: int, name: str, at: int, known_at: int | None = None) -> Standing | None:
         """How one identity stands: the admission recorded last that holds by then, and why it may not count."""

@@ -23,7 +23,8 @@ from tellegen.errors import InputError, TellegenError
 from tellegen.intake.limits import Reason, RefusedBatchError
 from tellegen.intake.sent import RowProblem
 from tellegen.operations.exchange import Awarded, AwardsRequest, Reply
-from tellegen.records import Readings, RecordError, Refusal, Refusals, Route, Statement, shard_of
+from tellegen.records import Certifications, Readings, RecordError, Refusal, Refusals, Route, Statement, shard_of
+from tellegen.records.submission import KINDS_OF, carries_evidence
 from tellegen.service.awards import awarded_of
 from tellegen.verify import RefusedError, check_receipt, entry_within
 
@@ -149,30 +150,45 @@ def send_readings(
 
 
 def check_reply(reply: Reply, statement: Statement, signature: bytes, operator_key: str, server: str = "reply") -> None:
-    """Check offline that a reply proves what it says: entries signed for, and the batch's own among them.
+    """Check offline that a reply proves what it says: entries signed for, all of the batch's own among them.
 
     Raises
     ------
-    UnprovenError : a receipt does not hold under the operator's key, or is that of something else.
+    UnprovenError : a receipt does not hold under the operator's key, or is that of something else; or not as many rows
+        count as it says.
     """
     origin = operator_key.partition("+")[0]
-    found = False
+    rows: dict[str, int] = {}
+    refused = 0
     try:
         for entry, header, receipt in zip(reply.entries, reply.headers, reply.receipts, strict=True):
             proven = check_receipt(receipt, header, operator_key)
             said = proven.header
             if proven.index != entry:
                 raise RefusedError(f"the receipt of entry {entry} is that of {proven.index}")
-            if said.kind == Refusals.kind and set(said.causes) <= set(reply.entries):
+            if said.kind == Refusals.kind and len(said.causes) == 1 and said.causes[0] in reply.entries:
+                refused += said.rows
                 continue
             about = (said.source, said.feeder, said.market, said.interval, said.name, said.evidence)
-            if Statement.on_record(origin, *about) != (statement, signature):
+            if Statement.on_record(origin, *about) != (statement, signature) or not carries_evidence(said):
                 raise RefusedError(f"entry {entry} is that of another batch")
-            found = True
+            rows[said.kind] = said.rows
+        _check_whole(reply, statement.route, rows, refused)
     except (RefusedError, RecordError, ValueError) as error:
         raise UnprovenError(server, "answer", f"does not prove that the batch is on record: {error}") from None
-    if not found:
-        raise UnprovenError(server, "answer", "does not prove that the batch is on record: no entry is the batch's")
+
+
+def _check_whole(reply: Reply, route: Route, rows: dict[str, int], refused: int) -> None:
+    """Orders without their submissions count nowhere, and what is refused on record must have been told."""
+    kinds = KINDS_OF[route]
+    if route is Route.ADMISSIONS:  # one table of several, perhaps behind the authority's word for it
+        kinds = tuple(kind for kind in rows if kind != Certifications.kind) or ("change",)
+    missing = [kind for kind in kinds if kind not in rows]
+    if missing:
+        raise RefusedError(f"no entry is the batch's own of {', '.join(missing)}")
+    counting = rows[kinds[-1]]
+    if counting - refused != reply.accepted:
+        raise RefusedError(f"{reply.accepted} rows are said to count, {counting - refused} are on record as such")
 
 
 def _reply(said: Any) -> Reply:

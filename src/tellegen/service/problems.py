@@ -31,6 +31,7 @@ _REASONS = {
     Reason.BAD_SIGNATURE: (HTTPStatus.UNAUTHORIZED, "The sender's signature does not cover this batch"),
     Reason.UNKNOWN_SOURCE: (HTTPStatus.FORBIDDEN, "The sender is not admitted"),
     Reason.REVOKED_SOURCE: (HTTPStatus.FORBIDDEN, "The sender's certificate does not count"),
+    Reason.OTHER_ROLE: (HTTPStatus.FORBIDDEN, "The sender's role hands in something else"),
     Reason.CONFLICT: (HTTPStatus.CONFLICT, "This number stands for another batch"),
     Reason.TOO_LARGE: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The batch is too large"),
     Reason.TOO_LATE: (HTTPStatus.UNPROCESSABLE_ENTITY, "The interval is too far back"),

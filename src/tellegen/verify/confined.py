@@ -46,6 +46,7 @@ def verify_confined(
     market_key: str | None = None,
     witnesses: Sequence[str] = (),
     publishers: Sequence[str] = (),
+    receipts: Sequence[str] = (),
     root_prices: Path | None = None,
     limits: Limits | None = None,
     seconds: float = SECONDS,
@@ -68,7 +69,7 @@ def verify_confined(
     bounds = limits if limits is not None else Limits()
     prices = None if root_prices is None else str(root_prices)
     about: dict[str, Any] = {"path": str(path), "key": key, "market_key": market_key, "root_prices": prices}
-    about |= {"witnesses": list(witnesses), "publishers": list(publishers)}
+    about |= {"witnesses": list(witnesses), "publishers": list(publishers), "receipts": list(receipts)}
     about |= {"memory_bytes": bounds.memory_bytes, "seconds": seconds}
     folders = [folder for folder in sys.path if os.path.isabs(folder)]
     with subprocess.Popen(  # noqa: S603 - this program; -P: nothing is imported from where it runs
@@ -165,6 +166,7 @@ def answer() -> None:
             market_key=about["market_key"],
             witnesses=about["witnesses"],
             publishers=about["publishers"],
+            receipts=about["receipts"],
             root_prices=None if about["root_prices"] is None else Path(about["root_prices"]),
             limits=Limits(about["memory_bytes"]),
             each=each,

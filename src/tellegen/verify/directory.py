@@ -11,10 +11,12 @@ from tellegen.records import shard_of
 from tellegen.verify import authority, evidence, published, record
 from tellegen.verify.calendar import Calendar
 from tellegen.verify.folder import Folder, Limits
+from tellegen.verify.kept import check_kept
 from tellegen.verify.log import LogChecks, need
 from tellegen.verify.market import IntakeTimes, MarketChecks
 from tellegen.verify.notes import WitnessKey
 from tellegen.verify.price_file import PublishedFile
+from tellegen.verify.promises import NOT_REACHED
 from tellegen.verify.report import Check, PriceComparison, RefusedError, Report, run_check
 from tellegen.verify.root_prices import RootPriceChecks, judged
 
@@ -33,6 +35,7 @@ def verify_directory(
     market_key: str | None = None,
     witnesses: Sequence[str] = (),
     publishers: Sequence[str] = (),
+    receipts: Sequence[str] = (),
     root_prices: Path | None = None,
     limits: Limits | None = None,
     each: Callable[[Check], None] = lambda check: None,
@@ -49,6 +52,7 @@ def verify_directory(
     market_key : the same of the market's journal (``NAME/market+ID+BASE64``).
     witnesses : verifier keys of witnesses that must have cosigned the log: the intake's, or that of the run.
     publishers : verifier keys of those who sign the wholesale prices; without any, the rulebook on record is believed.
+    receipts : texts of receipts that the operator has given: what they prove must be on record.
     root_prices : wholesale prices as they were published; those on record are compared with them.
     limits : how much may be read; None: what this machine's memory bears. They bound each file before it is read. For a
         directory from a stranger see `confined`, which bounds the memory and the time of all of it.
@@ -68,7 +72,7 @@ def verify_directory(
     run = Folder(Path(path), Limits(_memory_bytes()) if limits is None else limits)
     keys = [WitnessKey.parse(witness) for witness in witnesses]
     published_prices = None if root_prices is None else PublishedFile.read(root_prices)
-    return _Verification(run, key, market_key, keys, publishers, published_prices).report(each)
+    return _Verification(run, key, market_key, keys, publishers, receipts, published_prices).report(each)
 
 
 def _memory_bytes() -> int:
@@ -88,6 +92,7 @@ class _Verification:
         market_pinned: str | None,
         witnesses: Sequence[WitnessKey],
         publishers: Sequence[str],
+        receipts: Sequence[str],
         prices: PublishedFile | None,
     ) -> None:
         self._run = run
@@ -96,7 +101,7 @@ class _Verification:
         self._market = LogChecks(run.below(MARKET), f"{MARKET}: ", market_pinned, ()) if has_market else None
         self._across: MarketChecks | None = None
         self._root_prices: RootPriceChecks | None = None
-        self._publishers, self._price_file = publishers, prices
+        self._publishers, self._receipts, self._price_file = publishers, receipts, prices
         self._comparison: PriceComparison | None = None
         self._manifest: published.Manifest | None = None
         self._published_ok = False
@@ -116,6 +121,8 @@ class _Verification:
         if self._market is not None:
             yield from self._market.checks()
             yield from self._checks_across()
+        if self._receipts:
+            yield run_check("receipts", self._check_receipts)
         if self._price_file is not None:
             yield run_check("published root prices", self._check_published_prices)
         yield run_check("price parts", lambda: record.check_prices(self._facts().open_rows()))
@@ -138,6 +145,10 @@ class _Verification:
     def _check_registry(self) -> tuple[int, str]:
         log, authorities = self._intake, need(self._intake.payloads, "payloads").authorities
         return authority.check_registry(log.whole(), log.open_rows(), authorities, shard_of(log.signer().name))
+
+    def _check_receipts(self) -> tuple[int, str]:
+        logs = [log for log in (self._intake, self._market) if log is not None]
+        return check_kept(self._receipts, [(log.signer(), log.whole()) for log in logs])
 
     # Between the journals
 
@@ -209,7 +220,7 @@ class _Verification:
         listed = self._manifest.files if self._manifest is not None else {}
         lying = {name for name in names if self._run.has(name)}
         if not self._published_ok and any(name in listed or name in lying - published.LIVING for name in names):
-            raise RefusedError("not checked, because published files failed")
+            raise RefusedError(f"{NOT_REACHED}published files failed")
         missing = next((name for name in names if name not in listed), None)
         return None if missing is None else f"{'not published' if missing in lying else 'absent'}: {missing}"
 

@@ -10,6 +10,7 @@ from tellegen.verify import record
 from tellegen.verify.archive import check_archive
 from tellegen.verify.folder import Folder
 from tellegen.verify.notes import OperatorKey, TreeHead, WitnessKey
+from tellegen.verify.promises import NOT_REACHED
 from tellegen.verify.report import Check, RefusedError, run_check
 from tellegen.verify.succession import check_succession
 
@@ -19,7 +20,7 @@ T = TypeVar("T")
 def need(value: T | None, what: str) -> T:
     """What an earlier check established, or a refusal that names it."""
     if value is None:
-        raise RefusedError(f"not checked, because {what} failed")
+        raise RefusedError(f"{NOT_REACHED}{what} failed")
     return value
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tellegen.records import AUTHORITY_DOCUMENT, NOBODY, TABLES, Header, Prices, Table
+from tellegen.records import AUTHORITY_DOCUMENT, NOBODY, TABLES, Clocks, Header, Prices, Table
 from tellegen.verify.archive import STUB_MAGIC, Stub
 from tellegen.verify.folder import NOTE_BYTES_MAX, Folder
 from tellegen.verify.notes import OperatorKey, SignedHead, TreeHead, WitnessKey
@@ -35,6 +35,10 @@ _BATCH_BYTES = 4_096
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 
 
+SIMULATED = "simulated/"
+"""How names of logs begin that are not of a real market."""
+BEHIND_S_MAX = 300
+"""An entry may be on its way to the log, and a checkpoint to its witness, for so long."""
 Entries = Sequence[tuple[Header, bytes]]
 """The log: each header with its bytes."""
 
@@ -131,6 +135,8 @@ def read_log(run: Folder) -> list[tuple[Header, bytes]]:
             raise RefusedError(f"{place}: a field of entry {len(entries)} has the wrong type")
         if header.rows < 0 or not all(0 <= c < len(entries) for c in header.causes):
             raise RefusedError(f"{place}: entry {len(entries)} follows from an entry that is not before it")
+        if entries and header.known_at < entries[-1][0].known_at and header.kind != Clocks.kind:
+            raise RefusedError(f"{place}: entry {len(entries)} became known before entry {len(entries) - 1}")
         if header.kind not in TABLES and header.kind != "document":
             raise RefusedError(f"{place}: entry {len(entries)} is of an unknown kind {header.kind!r}")
         for digest in (header.row_root, header.payload_sha256):
@@ -190,9 +196,24 @@ def check_cosignatures(
     head = signed.head
     if head.size > len(entries) or root_of([leaf(data) for _, data in entries[: head.size]]) != head.root:
         raise RefusedError(f"the cosigned root at size {head.size} is not that of the entries")
+    _check_behind(key, entries[head.size :], [seen.time for seen in signed.cosignatures], head.size)
     strangers = f"; not counted, as no key was given: {', '.join(signed.strangers)}" if signed.strangers else ""
     by = f"cosigned by {', '.join(present)}" if present else "none verified"
     return len(present), f"first {head.size} entries: {by}{strangers}"
+
+
+def _check_behind(key: OperatorKey, later: Entries, seen_at: Sequence[int], size: int) -> None:
+    """What was not on record when a witness signed did not become known long before; a simulation has its own time."""
+    if not seen_at or key.name.startswith(SIMULATED):
+        return
+    earliest = min(seen_at) - BEHIND_S_MAX
+    for index, (header, _) in enumerate(later, size):
+        if header.known_at < earliest:
+            behind = min(seen_at) - header.known_at
+            raise RefusedError(
+                f"entry {index} says that it became known {behind} s before a witness saw the log without it: it is "
+                "back-dated, or the operator's clock is slow"
+            )
 
 
 def check_proofs(entries: Entries, head: TreeHead) -> tuple[int, str]:

@@ -12,6 +12,7 @@ import polars
 
 from tellegen.errors import TellegenError, printable
 from tellegen.units import MICROS
+from tellegen.verify import promises
 
 _FINDINGS = (
     TellegenError,
@@ -113,9 +114,19 @@ class Report:
     checks: list[Check]
     root_prices: PriceComparison | None = None
 
+    @property
+    def broken(self) -> dict[str, list[str]]:
+        """Promises that do not hold, each with the checks that failed."""
+        return promises.broken(self.checks)
+
+    @property
+    def not_checked(self) -> list[str]:
+        """What the verification leaves open, in words."""
+        return promises.not_checked(self.checks)
+
     def to_json(self) -> str:
         """The report as one JSON document."""
-        document = asdict(self)
+        document = asdict(self) | {"broken": self.broken, "not_checked": self.not_checked}
         if self.root_prices is None:
             del document["root_prices"]
         return json.dumps(document, indent=2)
