@@ -157,7 +157,7 @@ def check_reply(reply: Reply, statement: Statement, signature: bytes, operator_k
     UnprovenError : a receipt does not hold under the operator's key, or is that of something else; or not as many rows
         count as it says.
     """
-    origin = operator_key.partition("+")[0]
+    origin = shard_of(operator_key.partition("+")[0])
     rows: dict[str, int] = {}
     refused = 0
     try:

@@ -16,7 +16,7 @@ _OF_CHECK = {
     "operator key": "the record is that of the operator whose key you know",
     **dict.fromkeys(("journal files", "log", "checkpoints", "history", "payloads", "public rows"), _WHOLE),
     **dict.fromkeys(("archive", "inclusion proofs", "receipts"), _WHOLE),
-    "cosignatures": _ONE,
+    **dict.fromkeys(("cosignatures", "succession"), _ONE),
     "registry": "nobody is let in whom the authority has not certified",
     "senders": _SENT,
     **dict.fromkeys(("rulebook", "gates", "settlements", "holds", "closes"), _TIMES),
