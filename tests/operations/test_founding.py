@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -17,7 +18,7 @@ from tellegen.operations.founding import Founding, found_shard
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.timetable import day_bounds
 from tellegen.privacy.recorder import Recorder
-from tellegen.records import Histories, Role
+from tellegen.records import Device, Histories, Role
 from tellegen.registry import open_shard, signing_request
 from tellegen.registry.private_key import read_private_key
 from tellegen.rules import Rulebook
@@ -247,3 +248,27 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 def test_a_load_may_be_left_out(give: Callable[..., Founding], tmp_path: Path):
     table = CUSTOMERS.replace("bert,5", "bert,4")
     assert found_shard(tmp_path / "north", give(table, without_loads=True), NOW).customers == 3
+
+
+def test_devices_and_credit_come_along_as_the_registry_imports_them(give: Callable[..., Founding], tmp_path: Path):
+    """Rows of the file count after those of the table; one that cannot stand is its line, and nothing is made."""
+    head = "customer,device,asset,feeder,node,phases,from_interval,capacity_w,import_limit_w,export_limit_w"
+    first = day_bounds(Rulebook.load(None), date(2016, 3, 26)).start - 1
+    rows = [
+        f"{head},attested_by,credit",
+        f"1,load,1003,street,2,0,{first},17250,17250,5000,DSO,40",
+        f"1,pv,9,street,2,0,{first},6000,0,6000,installer 7,0",
+    ]
+    file = tmp_path / "devices.csv"
+    file.write_text("\n".join(rows))
+    found_shard(tmp_path / "north", give(connections=file), NOW)
+    with open_shard(tmp_path / "north") as shard:
+        load, _ = shard.directory.connections(np.array([1, 2]), first)
+        pv, known = shard.directory.connections(np.array([1]), first, device=Device.PV)
+    assert (load.credit.tolist(), load.export_limit_w.tolist()) == ([40, 0], [5000, 20000])
+    assert (known.all(), pv.attested_by.tolist()) == (True, [b"installer 7"])
+
+    file.write_text("\n".join([*rows, f"3,pv,10,street,3,0,{first},6000,0,9000,,0"]))
+    with pytest.raises(InputError, match=r"devices\.csv: line 4: export_limit_w 9000"):
+        found_shard(tmp_path / "south", give(connections=file), NOW)
+    assert not (tmp_path / "south").exists()

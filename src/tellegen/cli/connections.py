@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +20,6 @@ from tellegen.cli.shard import (
     opened,
     registry_app,
 )
-from tellegen.errors import InputError
 from tellegen.units import MARKET_INTERVAL_S
 
 if TYPE_CHECKING:
@@ -41,22 +39,14 @@ def import_connections(
     simulation: Simulation = False,
 ) -> None:
     """Put connections and assets on record: all rows of a file, or none."""
-    from tellegen.intake.calendar import Calendar
-    from tellegen.intake.registry_changes import check_changes
-    from tellegen.records import RecordError
-    from tellegen.registry import RegistryError, read_csv
+    from tellegen.intake.connecting import read_connections
 
-    table = read_csv(file)
     with changing(directory, server, simulation) as shard:
         now = shard.journal.time(now_s())
-        try:
-            # what an intake would refuse is refused without one, too
-            rules = Calendar.of(shard.journal, shard.registrar.vault)
-            check_changes(table, shard.directory, now, rules.longest_meter_intervals)
-            reset = _reset(table, shard)
-            index = shard.registrar.connect(table, now)
-        except (RegistryError, RecordError) as error:
-            raise InputError(file, *_at_line(file, str(error))) from None
+        # what an intake would refuse is refused without one, too
+        table = read_connections(file, shard, now)
+        reset = _reset(table, shard)
+        index = shard.registrar.connect(table, now)
         for name, rows in reset.items():
             errors.print(f"tellegen: warning: {rows:,} rows say no {name}, and one stood: it stands no longer")
         done(shard, index, now, {"rows": len(table)}, f"{len(table):,} connections and assets", as_json=as_json)
@@ -79,15 +69,6 @@ def _reset(table: Connections, shard: Shard) -> dict[str, int]:
 
 def _is_said(column: NDArray[Any]) -> NDArray[np.bool_]:
     return column != column.dtype.type()  # type: ignore[no-any-return]
-
-
-def _at_line(file: Path, words: str) -> tuple[str, str]:
-    """Place and problem of a refused row, whose number counts from 0, as lines of its file count."""
-    found = re.match(r"row ([0-9]+): ", words)
-    if not found:
-        return "rows", f"are not taken: {words}"
-    lines = [k for k, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1) if line.strip()]
-    return f"line {lines[int(found[1]) + 1]}:", words[found.end() :]
 
 
 @registry_app.command()

@@ -35,6 +35,9 @@ def init(
     feeder: Annotated[str | None, typer.Option(help="Name of the feeder; else the network's.")] = None,
     rulebook: Annotated[Path | None, typer.Option(help="Folder of rulebook versions; else the default.")] = None,
     prices: Annotated[Path | None, typer.Option(help="CSV of wholesale prices: time,real_time[,day_ahead].")] = None,
+    connections: Annotated[
+        Path | None, typer.Option(help="CSV of devices, limits, credit, as `registry import` takes it.")
+    ] = None,
     reserves: Annotated[
         Path | None, typer.Option(help="CSV of reserve that is asked for: time,product,quantity_kw,price[,feeder].")
     ] = None,
@@ -58,6 +61,7 @@ def init(
         rulebook=rulebook,
         prices=prices,
         reserves=reserves,
+        connections=connections,
         first_day=None if first_day is None else first_day.date(),
         root_limit_kw=root_limit_kw,
         without_loads=without_loads,

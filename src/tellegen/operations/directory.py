@@ -30,6 +30,7 @@ import numpy as np
 from tellegen.books import Ledger
 from tellegen.errors import InputError
 from tellegen.intake.calendar import read_rulebook
+from tellegen.intake.connecting import read_connections
 from tellegen.intake.recording import SOURCE as INTAKE
 from tellegen.journal import Journal, height_for
 from tellegen.journal.clock import BOUNDS, Bounds, RecordClock
@@ -112,6 +113,7 @@ class ShardPlan:
     first_day : whose market is the first. Everybody is connected one interval before, for whose end the first registers
         are read: energy is counted from them.
     senders : requests of head-ends and gateways.
+    connections : file of rows that go on record after those of the members, as `tellegen registry import` takes them.
     """
 
     origin: str
@@ -120,6 +122,7 @@ class ShardPlan:
     rulebook: Rulebook
     first_day: date
     senders: tuple[Request, ...] = ()
+    connections: Path | None = None
 
 
 # Making
@@ -196,6 +199,8 @@ def _put_on_record(shard: Shard, plan: ShardPlan, now: int) -> None:
     ):
         recorder.put_document(document, span)
     put_feeders(recorder, plan.feeders, span)
+    if plan.connections is not None:
+        shard.registrar.connect(read_connections(plan.connections, shard, now), now)
     for name, members in plan.members.items():
         known = [member for member in members if member.trailing_wh is not None]
         if known:

@@ -49,6 +49,7 @@ class Founding:
     origin : name of the shard. feeder : name of the feeder; None: the network's.
     rulebook : folder; None: the default. prices : file; None: they come later.
     reserves : file of what reserve is asked for; None: none yet.
+    connections : file of devices, and of all else that the registry holds; None: what the table says.
     first_day : whose market is the first; None: the first whose day-ahead gate can still be met.
     root_limit_kw : largest power through the root.
     without_loads : loads of the network file that have no customer are left out.
@@ -61,6 +62,7 @@ class Founding:
     rulebook: Path | None = None
     prices: Path | None = None
     reserves: Path | None = None
+    connections: Path | None = None
     first_day: date | None = None
     root_limit_kw: float | None = None
     without_loads: bool = False
@@ -113,7 +115,7 @@ def found_shard(path: Path, given: Founding, now: int) -> Founded:
         _sender(role, sender, secrets) for role, sender in ((Role.HEAD_END, HEAD_END), (Role.GATEWAY, GATEWAY))
     )
     feeder = Feeder.of(name, loaded.case, members[-1].number, given.root_limit_kw)
-    plan = ShardPlan(given.origin, (feeder,), {name: members}, rulebook, first_day, senders)
+    plan = ShardPlan(given.origin, (feeder,), {name: members}, rulebook, first_day, senders, given.connections)
     with new_directory(path) as made:
         files = ShardFiles(made)
         fill_shard(made, plan, now)
