@@ -287,7 +287,7 @@ def succeed(
         return
     for each in done:
         print(f"{each.successor}\n  takes up {each.size:,} entries of {each.predecessor}; {each.lost}")
-    print(f"next: make the keys known, `tellegen journal guard {out}`, have witnesses watch them (docs/operations.md)")
+    print(f"next: make the keys known, `tellegen journal guard {out}`, have witnesses watch them (docs/recovery.md)")
 
 
 def journals_of(directory: Path) -> list[Path]:

@@ -44,7 +44,7 @@ SECONDS_MAX = 10.0
 _ANSWER_BYTES_MAX = 1 << 20
 _COMMAND = "command:"
 _REMEDY = (
-    "nothing is signed. Bring the newer record, or open a successor: `tellegen journal succeed` (docs/operations.md)"
+    "nothing is signed. Bring the newer record, or open a successor: `tellegen journal succeed` (docs/recovery.md)"
 )
 _log = logging.getLogger(__name__)
 Post = Callable[[str, bytes], tuple[int, str]]

@@ -1,4 +1,4 @@
-"""What docs/operations.md tells an operator to do, done from start to end: each command, and what it says."""
+"""What docs/recovery.md tells an operator to do, done from start to end: each command, and what it says."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "recovery.md").read_text(encoding="utf-8")
 KEY = re.compile(r"\+[0-9a-f]{8}\+[A-Za-z0-9+/=]{44}")
 REFUSED = "nothing is signed"
 
