@@ -144,7 +144,7 @@ def test_addresses_have_their_turn_one_after_the_other() -> None:
     """However many wait from one address, who comes from another is next; and a name beside many of another name."""
 
     async def go() -> list[str]:
-        turns, order = Turns(1), []
+        turns, order = Turns(1, door()[0]), []
 
         async def ask(address: str, name: str) -> None:
             async with turns.turn(Visitor(address), name):
@@ -160,9 +160,30 @@ def test_addresses_have_their_turn_one_after_the_other() -> None:
     assert len(order) == 52
 
 
+def test_an_address_of_a_source_comes_before_those_of_strangers() -> None:
+    """However many addresses there are, and strangers have their turns still."""
+
+    async def go() -> list[str]:
+        where = Door(1000, lambda: 0.0)
+        turns, order = Turns(1, where), []
+
+        async def ask(visitor: Visitor) -> None:
+            async with turns.turn(visitor):
+                order.append(visitor.address)
+
+        where.prove(where.enter(OTHER), "head-end")
+        visitors = [where.enter((f"192.0.3.{number}", 1)) for number in range(100)]
+        tasks = [asyncio.create_task(ask(visitor)) for visitor in (*visitors, where.enter(OTHER), where.enter(OTHER))]
+        await asyncio.gather(*tasks)
+        return order
+
+    assert asyncio.run(go())[:5] == ["192.0.3.0", "192.0.2.2", "192.0.3.1", "192.0.2.2", "192.0.3.2"]
+
+
 def test_who_goes_away_waits_no_more_and_costs_nobody_a_turn() -> None:
     async def go() -> tuple[int, int]:
-        where, turns = Door(100, lambda: 0.0), Turns(1)
+        where = Door(100, lambda: 0.0)
+        turns = Turns(1, where)
         done = 0
 
         async def ask(visitor: Visitor) -> None:
@@ -186,7 +207,7 @@ def test_who_goes_away_waits_no_more_and_costs_nobody_a_turn() -> None:
 
 def test_a_turn_that_is_cancelled_is_passed_on() -> None:
     async def go() -> None:
-        turns = Turns(1)
+        turns = Turns(1, door()[0])
 
         async def ask() -> None:
             async with turns.turn(Visitor("")):

@@ -92,7 +92,7 @@ def witness_app(keeper: Witness, door: Door | None = None) -> _App:
     from tellegen.service.turns import Turns
 
     door = door or Door(1, time.monotonic)
-    turns = Turns(1, door.is_attending, TURN_BESIDE_S)
+    turns = Turns(1, door, TURN_BESIDE_S)
 
     async def answer(
         scope: _Message, receive: Callable[[], Awaitable[_Message]], send: Callable[[_Message], Awaitable[None]]

@@ -111,9 +111,9 @@ class Application:
         self._asking: dict[str, asyncio.Lock] = {}
         self._door = door or Door(1, time.monotonic)
         self._bodies = Bodies(limits.pending_bytes_max, limits.body_bytes_max)
-        self._turns = Turns(TURNS, self._door.is_attending, TURN_BESIDE_S)
-        self._reading = Turns(1, self._door.is_attending, READ_BESIDE_S)
-        self._parts = Turns(1, self._door.is_attending, PART_BESIDE_S)
+        self._turns = Turns(TURNS, self._door, TURN_BESIDE_S)
+        self._reading = Turns(1, self._door, READ_BESIDE_S)
+        self._parts = Turns(1, self._door, PART_BESIDE_S)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

@@ -28,7 +28,10 @@ UNREAD_BYTES_PER_S_MIN = 16 << 10
 UNREAD_BYTES_MAX = 64 << 20
 """Of answers that wait to be read, all connections together."""
 _PREFIX_IPV6 = 64
-ATTENDED_S = 0.05
+ATTENDED_S = 0.5
+"""Between two batches of a source strangers do not get more at once."""
+KNOWN_MAX = 10_000
+"""Addresses from which sources have proved themselves; the one where that was the longest ago is forgotten."""
 FOREVER = float("inf")
 
 
@@ -118,6 +121,7 @@ class Door:
         self._share = max(4, connections_max // 8)
         self._room = max(1, connections_max // 64)
         self._attended = -FOREVER
+        self._known: dict[str, None] = {}
         self._groups: dict[Hashable, set[Visitor]] = {}
         self._count = 0
         self.put_out: Counter[str] = Counter()
@@ -166,12 +170,20 @@ class Door:
     def prove(self, visitor: Visitor, source: str) -> None:
         """Over this connection came what only an admitted source could have made."""
         visitor.sources.add(source)
+        self._known.pop(visitor.address, None)
+        self._known[visitor.address] = None
+        if len(self._known) > KNOWN_MAX:
+            del self._known[next(iter(self._known))]
         if len(visitor.sources) > 1 or not self._part(visitor):
             return
         self._join(visitor, ("source", source))
         group = self._groups["source", source]
         if len(group) > self._share:
             self._put_out(min((each for each in group if each is not visitor), key=_patience))
+
+    def is_known(self, address: str) -> bool:
+        """Whether a source has proved itself from there lately; it may come anew."""
+        return address in self._known
 
     def unread(self, visitor: Visitor) -> None:
         """Answers wait to be read; where it is too much for all together, who holds the most of it goes."""

@@ -35,7 +35,7 @@ from tellegen.service.door import (
 from tellegen.service.turns import Turns
 
 HEADER_BYTES_MAX = 16 << 10
-WAITING_REQUESTS_MAX = 8
+WAITING_REQUESTS_MAX = 4
 """Of one connection, behind the one that is being answered."""
 DRAINED_BYTES_MAX = 64 << 10
 """The rest of a refused body that is read for the connection's sake, where its length was said."""
@@ -45,9 +45,10 @@ DESCRIPTORS_BESIDE = 128
 SWEEP_EVERY_S = 0.2
 ACCEPT_AGAIN_S = 0.05
 ACCEPTED_AT_ONCE = 16
-WELCOME_BESIDE_S = 0.002
-"""How long the next new connection waits where batches of proven sources are in work: a handshake costs as much as many
-requests."""
+WELCOME_BESIDE_S = 0.004
+"""How long the next new connection waits where batches of proven sources are in work."""
+HANDSHAKE_BESIDE_S = 0.008
+"""The same before a TLS handshake, which costs as much as many requests."""
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -177,7 +178,8 @@ class Doorway:
         if tls is not None:
             tls.options |= ssl.OP_NO_RENEGOTIATION
         self._listener, self._door, self._tls, self._welcome = listener, door, tls, welcome
-        self._welcomes = Turns(1, door.is_attending, WELCOME_BESIDE_S)
+        self._beside_s = WELCOME_BESIDE_S if tls is None else HANDSHAKE_BESIDE_S
+        self._welcomes = Turns(1, door)
         self._meetings: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._sweeping = self._loop.create_task(self._sweep())
@@ -227,6 +229,8 @@ class Doorway:
         try:
             async with self._welcomes.turn(visitor):
                 _look(accepted)
+                if self._door.is_attending():
+                    await asyncio.sleep(self._beside_s)
             await self._loop.connect_accepted_socket(
                 welcome,
                 accepted,

@@ -35,6 +35,9 @@ DRAIN_SECONDS_MAX = 30
 BACKLOG = 1024
 MQTT_PURPOSE = "mqtt sessions"
 """Of the secret from which identifiers at a broker follow."""
+SWITCH_S = 0.0005
+"""Whoever has the interpreter lets others have it after this time (5 ms else): a batch goes through three threads, and would
+wait at each for what strangers want of the first."""
 TICK_EVERY_S = 1.0
 TICK_EVERY_S_MIN = 0.05
 """However fast the time for trials runs: every tick is a commit."""
@@ -87,6 +90,7 @@ def serve(path: Path, options: ServerOptions, ready: Callable[[str], None]) -> N
     TellegenError : there is no shard at `path`, it is damaged, or it has another writer.
     InputError : the address cannot be had.
     """
+    sys.setswitchinterval(SWITCH_S)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(path, options, ready))
 

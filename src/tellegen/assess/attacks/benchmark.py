@@ -1,9 +1,9 @@
 """Benchmark ``attacks``: the rate that a well-behaved sender keeps beside hostile connections.
 
 For each kind of connection, 200 are kept open by a process of their own, each made anew when it is put out: from one
-address, from 200 addresses, and from the sender's own. The sender comes once they are in place, with a connection of
-its own, hands in one request after the other, and comes anew every 25 requests. Its rate is compared with its rate
-alone right before and after, in the same run.
+address, from 200 addresses, and from the sender's own. The sender comes once they are in place, over a new connection,
+and hands in one request after the other. Its rate from its first receipt on is compared with that alone right before
+and after, in the same run; how long the newcomer waits for its first receipt is told beside it.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ def _kept(kind: Kind, ground: Attacked, count: int, seconds: float, every_order:
         rates.append(_course(ground, seconds).per_second)
         kept[f"from {name}: kept, %"] = 100 * course.per_second / (0.5 * (rates[-2] + rates[-1]))
         every_order += course.orders_s
-        told |= {f"{name}: struck": tallies[0].struck, "made anew": tallies[0].again, "sent again": course.failed}
+        told |= {f"{name}: struck": tallies[0].struck, f"{name}: made anew": tallies[0].again}
+        told |= {f"{name}: first receipt, ms": 1000 * course.first_s, f"{name}: sent again": course.failed}
     lost = max(0.0, 100 - min(kept.values()))
     said: dict[str, str | float] = {"alone, requests/s": sum(rates) / len(rates)}
     return Figure(f"{kind.name}: lost", lost, "%", LOST_PERCENT_MAX, kept, said | told)

@@ -24,8 +24,6 @@ from tellegen.units import MARKET_INTERVAL_S
 FEEDER = "attacked"
 CUSTOMERS = np.arange(1, 21, dtype=np.int32)
 ORDERS_EVERY = 5
-REQUESTS_PER_CONNECTION = 25
-"""After which it comes anew, as a sender does whose connection broke."""
 AGAIN_S = 0.05
 
 
@@ -93,22 +91,23 @@ class Course:
     Attributes
     ----------
     answered : with 200. failed : how often one had to be sent again. orders_s : until each of orders had its receipt,
-        from when it was first sent. elapsed_s : of everything.
+        from when it was first sent. first_s : from when it came to its first answer. elapsed_s : of everything.
     """
 
     answered: int = 0
     failed: int = 0
     orders_s: list[float] = field(default_factory=list)
+    first_s: float = 0.0
     elapsed_s: float = 0.0
 
     @property
     def per_second(self) -> float:
-        """Its rate."""
-        return self.answered / self.elapsed_s
+        """Its rate, once it has its first answer."""
+        return max(0, self.answered - 1) / max(self.elapsed_s - self.first_s, 1e-9)
 
 
 async def send(requests: Requests, own: str, seconds: float) -> Course:
-    """One request after the other, from an address, for so long; what is not answered is sent again."""
+    """One request after the other over one connection, for so long; what is not answered is sent again over another."""
     course, loop = Course(), asyncio.get_running_loop()
     tls = trusting() if requests.address.startswith("https") else None
     start = loop.time()
@@ -127,11 +126,9 @@ async def send(requests: Requests, own: str, seconds: float) -> Course:
                 course.failed += 1
                 await asyncio.sleep(AGAIN_S)
         course.answered += done
+        course.first_s = course.first_s or loop.time() - start
         if has_orders:
             course.orders_s.append(loop.time() - begun if done else float("inf"))
-        if connection is not None and course.answered % REQUESTS_PER_CONNECTION == 0:
-            await connection.__aexit__(None, None, None)
-            connection = None
     course.elapsed_s = loop.time() - start
     if connection is not None:
         await connection.__aexit__(None, None, None)
