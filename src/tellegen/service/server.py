@@ -36,8 +36,8 @@ BACKLOG = 1024
 MQTT_PURPOSE = "mqtt sessions"
 """Of the secret from which identifiers at a broker follow."""
 SWITCH_S = 0.0005
-"""Whoever has the interpreter lets others have it after this time (5 ms else): a batch goes through three threads, and would
-wait at each for what strangers want of the first."""
+"""Whoever has the interpreter lets others have it after this time (5 ms else): a batch goes through three threads, and
+would wait at each for what strangers want of the first."""
 TICK_EVERY_S = 1.0
 TICK_EVERY_S_MIN = 0.05
 """However fast the time for trials runs: every tick is a commit."""
