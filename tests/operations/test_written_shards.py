@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tellegen.assess.faults.folded import differing, folded_from_zero, parts_of
+from tellegen.custody.roles import ROLES
 from tellegen.operations.market import Market
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.rerun import rerun
@@ -54,4 +55,8 @@ def test_an_older_shard_replays_and_goes_on(written: tuple[str, Path]) -> None:
     with Market.open(path) as market:
         assert differing(parts_of(market.state), parts_of(folded_from_zero(market.record))) == []
         assert market.ledger.trial_balance() == 0
+        assert not ROLES.keys() & market.record.vault._store.purposes().keys(), (
+            "keys of roles lie in files of their own"
+        )
+        assert (path / "vault" / "market.key").stat().st_mode & 0o777 == 0o600
         assert market.snapshot(market.record.journal.known_at(len(market.record.journal) - 1), afresh=True)

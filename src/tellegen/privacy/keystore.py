@@ -37,8 +37,10 @@ CREATE TABLE erased (customer INTEGER PRIMARY KEY, checksum INTEGER NOT NULL) ST
 CREATE TABLE purpose (name TEXT PRIMARY KEY, secret BLOB NOT NULL, checksum INTEGER NOT NULL) STRICT;
 CREATE TABLE epoch (number INTEGER PRIMARY KEY, day INTEGER NOT NULL, closed INTEGER NOT NULL, secret BLOB,
     checksum INTEGER NOT NULL) STRICT;
-CREATE TABLE wrapping (name TEXT NOT NULL, data_key BLOB NOT NULL, checksum INTEGER NOT NULL) STRICT;
 """
+_WRAPPING = "CREATE TABLE wrapping (name TEXT NOT NULL, data_key BLOB NOT NULL, checksum INTEGER NOT NULL) STRICT"
+_FORMAT_BEFORE = 3
+"""The same but for the table `wrapping`; taken over as it is opened."""
 _SECRETS = {
     "secret": "customer, secret",
     "purpose": "name, secret",
@@ -88,7 +90,7 @@ class KeyStore:
             self._database.execute("PRAGMA temp_store = MEMORY")
             self._database.execute("PRAGMA synchronous = EXTRA")
             if create:
-                for statement in ("BEGIN", *_SCHEMA.split(";"), "COMMIT"):
+                for statement in ("BEGIN", *_SCHEMA.split(";"), _WRAPPING, "COMMIT"):
                     self._database.execute(statement)
             elif self._journal_holds_pages():
                 self._scrub()
@@ -97,12 +99,14 @@ class KeyStore:
         except (sqlite3.Error, UnicodeDecodeError) as error:  # a damaged file's own words need not be text
             self._database.close()
             raise VaultError(f"{path} is not a key store: {error}") from None
-        if found != _FORMAT:
+        if found not in (_FORMAT, _FORMAT_BEFORE):
             self._database.close()
             raise VaultError(f"{path} is not a key store of format {_FORMAT}; it was made by another version")
         if pages != "ok":
             self._database.close()
             raise VaultError(f"{path} is damaged: {' '.join(pages.split())}; restore it from a backup")
+        if found == _FORMAT_BEFORE:
+            self._take_over()
         self._version = self._data_version()
         self._data_key: bytes | None = None
         self.wrapped_by: str | None = None
@@ -117,6 +121,19 @@ class KeyStore:
             if isinstance(error, CustodyError):
                 raise VaultError(str(error)) from None
             raise
+
+    def _take_over(self) -> None:
+        """Make a store of the format before one of this; a process that was faster has done it."""
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+            (found,) = self._database.execute("PRAGMA user_version").fetchone()
+            if found == _FORMAT_BEFORE:
+                self._database.execute(_WRAPPING)
+                self._database.execute(f"PRAGMA user_version = {_FORMAT}")
+            self._database.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._database.close()
+            raise VaultError(f"{self._path} is of an earlier format and cannot be taken over: {error}") from None
 
     def _unwrap(self) -> None:
         """Open the key under which the secrets are encrypted."""

@@ -139,7 +139,20 @@ class Vault:
         if seed is None and vault.simulated:
             # what a simulation needs later follows from its seed too, by way of the mark
             vault._seed = hashlib.sha256(vault.purpose_key(SIMULATED)).digest()
+        vault._take_over_roles()
         return vault
+
+    def _take_over_roles(self) -> None:
+        """Put keys of roles that an earlier version kept beside what seals rows into files of their own."""
+        for purpose in ROLES.keys() & self._purposes.keys():
+            file = self.role_file(purpose)
+            assert file is not None, purpose
+            try:
+                if not file.exists():
+                    file.make(self._purposes[purpose], wrapper_wanted(file.path.stem))
+            except CustodyError as error:
+                raise VaultError(str(error)) from None
+            self.destroy_purpose(purpose)
 
     def __enter__(self) -> Vault:
         return self
