@@ -64,6 +64,8 @@ class Options:
     install : peers that are absent are installed first, into environments of their own.
     seeds, kills : for `faults`, how many worlds are simulated and how many processes killed; 0: as many as it has. For
         `peers`, of how many districts the noon is cleared; 0: one. For `honest`, how many times each day is played.
+    flips, directory : for `faults`, how many files of a shard are changed before it is verified, and of which shard;
+        None: of one that is played.
     prices : for `honest`, a file of wholesale prices with the day that needs it.
     books, only : of the trial: how many books (0: as many as it has), or the one that is tried, ``GROUND:NUMBER``.
         `only`, of attacks: what is in the name of the kinds that are tried.
@@ -82,6 +84,8 @@ class Options:
     install: bool = False
     seeds: int = 0
     kills: int = 0
+    flips: int = 0
+    directory: Path | None = None
     prices: Path | None = None
     books: int = 0
     only: str = ""

@@ -43,6 +43,13 @@ def bench(
         Path | None, typer.Option(help="For `honest`: AEP's real-time prices, for the day that needs them.")
     ] = None,
     kills: Annotated[int, typer.Option(min=0, help="For `faults`: how many times to kill a writer, and a server.")] = 0,
+    flips: Annotated[
+        int,
+        typer.Option(min=0, help="For `faults`: how often to change a file of a shard and verify it; does that alone."),
+    ] = 0,
+    directory: Annotated[
+        Path | None, typer.Option(help="For `faults --flips`: a finished run or shard, instead of one that is played.")
+    ] = None,
     books: Annotated[int, typer.Option(min=0, help="For `trial`: how many random books, over all feeders.")] = 0,
     only: Annotated[
         str,
@@ -97,6 +104,8 @@ def bench(
         install=install,
         seeds=seeds,
         kills=kills,
+        flips=flips,
+        directory=directory,
         prices=prices,
         books=books,
         only=only,
@@ -113,9 +122,11 @@ def bench(
         folder=folder,
         progress=lambda words: errors.print(f"tellegen bench: {words}", highlight=False),
     )
-    for place in (out.parent if out is not None else None, folder):
+    for place in (out.parent if out is not None else None, folder, directory):
         if place is not None and not place.is_dir():
             raise InputError(place, "folder", "does not exist; make it first")
+    if directory is not None and not (directory / "journal").is_dir():
+        raise InputError(directory, "journal/", "is missing; give the directory of a finished run or shard")
     result = run_benchmark(BENCHMARKS, name, options)
     document = json.dumps(result.as_json(), indent=2)
     if out is not None:

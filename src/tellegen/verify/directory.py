@@ -17,11 +17,10 @@ from tellegen.verify.market import IntakeTimes, MarketChecks
 from tellegen.verify.notes import WitnessKey
 from tellegen.verify.price_file import PublishedFile
 from tellegen.verify.promises import NOT_REACHED
+from tellegen.verify.published import MARKET
 from tellegen.verify.report import Check, PriceComparison, RefusedError, Report, run_check
 from tellegen.verify.root_prices import RootPriceChecks, judged
 
-MARKET = "market"
-"""Folder in which the market of a shard keeps its own journal, and the beginning of the names of its checks."""
 _SIMULATED = "simulated/"
 """Beginning of the name of a shard whose keys come from a seed."""
 _POSTING_COLUMNS = ("unit", "account", "interval", "line", "quantity", "price", "amount", "cause")
@@ -188,9 +187,9 @@ class _Verification:
 
     def _passed_over(self) -> tuple[int, str]:
         """What lies there and cannot be checked from outside; a vault is no part of what one hands on."""
-        there = [name for name in sorted(published.OWN) if self._run.has(name)]
-        told = ", ".join(f"{name}/" for name in there) if there else "nothing"
-        if "vault" in there:
+        there = published.passed_over(self._run, self._manifest.files if self._manifest is not None else ())
+        told = ", ".join(there) if there else "nothing"
+        if "vault/" in there:
             told += "; vault/ holds the operator's secrets: give this directory to nobody, copy it without"
         return len(there), told
 

@@ -125,6 +125,18 @@ class Folder:
         with self.opened(name, bytes_max) as (file, size):
             return file.read(size)
 
+    def text(self, name: str, bytes_max: int) -> str:
+        """The same, which must be UTF-8.
+
+        Raises
+        ------
+        RefusedError : as `opened`, or it is no text.
+        """
+        try:
+            return self.read(name, bytes_max).decode()
+        except UnicodeDecodeError as error:
+            raise RefusedError(f"{name} is no text: byte {error.start}") from None
+
     def sha256(self, name: str, bytes_max: int) -> str:
         """Digest of a regular file, in hex.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,19 +13,22 @@ from numpy.typing import NDArray
 
 from tellegen.records import CURRENCY, Account, Line, Postings
 from tellegen.units import NANOS_PER_CENT, QuantityError, amount_nanos
+from tellegen.verify.archive import ERASED
 from tellegen.verify.balances import read_balances
 from tellegen.verify.folder import MANIFEST_BYTES_MAX, Folder
 from tellegen.verify.notes import OperatorKey, TreeHead, strict_base64, strict_number
 from tellegen.verify.record import PublicRows
-from tellegen.verify.report import RefusedError
+from tellegen.verify.report import RefusedError, reading
 from tellegen.verify.unpacked import unpacked
 
 POSTINGS = "tables/postings.parquet"
 STATEMENTS = "tables/statements.parquet"
 BOOKS = "books.sqlite"
+MARKET = "market"
+"""Folder in which the market of a shard keeps its own journal, and the beginning of the names of its checks."""
 OWN = frozenset({"vault", "registry", "keys", "state"})
 """Folders that are the operator's own: nothing in them is read."""
-UNPUBLISHED = OWN | {"journal", "market", "archive"}
+UNPUBLISHED = OWN | {"journal", MARKET, "archive"}
 """Folders that no manifest lists: journals are signed by themselves, and their checkpoints cover the archive."""
 LIVING = frozenset({BOOKS, "prices.csv", "reserves.csv"})
 """Files that go on as the market does: published where a manifest lists them, and else the operator's own."""
@@ -47,8 +50,30 @@ class Manifest:
 
 def unsigned_files(run: Folder) -> list[str]:
     """Files of a run, or whatever else is no folder, that only a manifest can vouch for."""
-    names = (name for name, folder, _ in run.walk(UNPUBLISHED) if not folder)
-    return sorted(name for name in names if name.partition("/")[0] not in UNPUBLISHED and not _is_own(name))
+    names = [name for name, folder, _ in run.walk(UNPUBLISHED) if not folder]
+    loose = [name for name in names if name.partition("/")[0] not in UNPUBLISHED and not _is_own(name)]
+    return sorted([*loose, *_loose_in_market(run)])
+
+
+def _loose_in_market(run: Folder) -> list[str]:
+    """What lies beside the market's journal: its archive, its state and locks are checked elsewhere, or its own."""
+    if not run.has(MARKET):
+        return []
+    names = [name for name, folder, _ in run.below(MARKET).walk(UNPUBLISHED) if not folder]
+    return [f"{MARKET}/{name}" for name in names if "/" in name or not name.endswith(".lock")]
+
+
+def passed_over(run: Folder, listed: Collection[str]) -> list[str]:
+    """What lies there and is not looked at: the operator's own folders, and files that no manifest lists.
+
+    Parameters
+    ----------
+    listed : names of published files.
+    """
+    folders = [*sorted(OWN), *(f"{MARKET}/{name}" for name in sorted(OWN))]
+    folders += [f"{home}archive/{ERASED}" for home in ("", f"{MARKET}/")]
+    files = [*sorted(LIVING - set(listed)), "journal/elsewhere", f"{MARKET}/journal/elsewhere"]
+    return [*(f"{name}/" for name in folders if run.has(name)), *(name for name in files if run.has(name))]
 
 
 def _is_own(name: str) -> bool:
@@ -63,10 +88,11 @@ def read_manifest(run: Folder, logs: Sequence[tuple[OperatorKey, Sequence[TreeHe
         if loose:
             raise RefusedError(f"there is no manifest, so nobody has signed for {loose[0]} ({len(loose)} files)")
         return None
-    note = run.read("manifest", MANIFEST_BYTES_MAX).decode()
+    note = run.text("manifest", MANIFEST_BYTES_MAX)
     origin = note.partition("\norigin ")[2].partition("\n")[0]
     key, heads = next((log for log in logs if log[0].name == origin), logs[0])
-    lines = key.text_of(note).split("\n")[:-1]
+    with reading("manifest"):
+        lines = key.text_of(note).split("\n")[:-1]
     if len(lines) < 4 or lines[0] != "tellegen-manifest@v1" or lines[1] != f"origin {key.name}":
         raise RefusedError(f"not a manifest of {key.name}")
     size = strict_number(lines[2].removeprefix("size "), "size")

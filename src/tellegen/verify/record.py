@@ -17,7 +17,7 @@ from tellegen.records import AUTHORITY_DOCUMENT, NOBODY, TABLES, Clocks, Header,
 from tellegen.verify.archive import STUB_MAGIC, Stub
 from tellegen.verify.folder import NOTE_BYTES_MAX, Folder
 from tellegen.verify.notes import OperatorKey, SignedHead, TreeHead, WitnessKey
-from tellegen.verify.report import RefusedError
+from tellegen.verify.report import RefusedError, reading
 from tellegen.verify.tree import Tree, growing_roots, leaf, root_from_path, root_of
 
 _NOTE_LINES = 5
@@ -72,12 +72,13 @@ class Payloads:
 
 def operator_key(run: Folder, pinned: str | None) -> OperatorKey:
     """The key of the journal; the pinned one if given."""
-    text = run.read("journal/operator.pub", NOTE_BYTES_MAX).decode()
+    text = run.text("journal/operator.pub", NOTE_BYTES_MAX)
     if not text.endswith("\n"):
         raise RefusedError("operator.pub is cut short")
     if pinned is not None and pinned.strip() != text[:-1]:
         raise RefusedError(f"operator.pub holds {text[:-1]}, not the pinned key")
-    return OperatorKey.parse(text[:-1])
+    with reading("operator.pub"):
+        return OperatorKey.parse(text[:-1])
 
 
 def check_files(run: Folder) -> tuple[int, str]:
@@ -150,7 +151,7 @@ def read_log(run: Folder) -> list[tuple[Header, bytes]]:
 
 def read_checkpoints(run: Folder, key: OperatorKey) -> list[TreeHead]:
     """Every checkpoint in order: signed, growing, the last one standing in `checkpoint` too."""
-    text = run.read("journal/checkpoints", run.limits.log_bytes).decode()
+    text = run.text("journal/checkpoints", run.limits.log_bytes)
     lines = text.split("\n")
     if lines.pop() or len(lines) % _NOTE_LINES or not lines:
         raise RefusedError("checkpoints is cut short")
@@ -164,7 +165,7 @@ def read_checkpoints(run: Folder, key: OperatorKey) -> list[TreeHead]:
     for number, (before, after) in enumerate(itertools.pairwise(heads), 1):
         if after.size <= before.size:
             raise RefusedError(f"checkpoints, line {number * _NOTE_LINES + 1}: size {after.size} follows {before.size}")
-    if run.read("journal/checkpoint", NOTE_BYTES_MAX).decode() != notes[-1]:
+    if run.text("journal/checkpoint", NOTE_BYTES_MAX) != notes[-1]:
         raise RefusedError("checkpoint is not the last of checkpoints")
     return heads
 
@@ -176,7 +177,7 @@ def check_history(entries: Entries, heads: list[TreeHead]) -> tuple[int, str]:
     signed = {head.size: head.root for head in heads}
     for size, root in enumerate(growing_roots([leaf(data) for _, data in entries])):
         if signed.get(size, root) != root:
-            raise RefusedError(f"the root signed at size {size} is not that of the entries")
+            raise RefusedError(f"the root signed at size {size} is not that of the entries of the log")
     return len(heads), f"{len(heads)} signed roots are those of the {len(entries)} entries; each extends the one before"
 
 
@@ -186,7 +187,8 @@ def check_cosignatures(
     """What witnesses have cosigned is a state of this log; those that were asked for are among them."""
     path, signed = "journal/cosigned", None
     if run.has(path):
-        signed = SignedHead.parse(run.read(path, NOTE_BYTES_MAX).decode(), key, witnesses)
+        with reading("cosigned"):
+            signed = SignedHead.parse(run.text(path, NOTE_BYTES_MAX), key, witnesses)
     present = [] if signed is None else [cosignature.witness for cosignature in signed.cosignatures]
     for witness in witnesses:
         if witness.name not in present:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import polars
@@ -37,6 +38,22 @@ DETAIL_CHARACTERS_MAX = 1_000
 
 class RefusedError(TellegenError):
     """A check failed; the message says where and why."""
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """What is refused meanwhile is refused by the name of the file that is read.
+
+    >>> with reading("manifest"):
+    ...     raise RefusedError("not a note")
+    Traceback (most recent call last):
+    ...
+    tellegen.verify.report.RefusedError: manifest: not a note
+    """
+    try:
+        yield
+    except RefusedError as error:
+        raise RefusedError(f"{name}: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
+from tellegen.assess.faults.finished import Ground, play_finished
 from tellegen.assess.faults.flips import flip_bits
 from tellegen.assess.faults.intake_world import IntakeTally, shard_for_worlds, simulate_intake
 from tellegen.assess.faults.kills import kill_rounds, writer_command
 from tellegen.assess.faults.market_world import Founded, MarketTally, simulate_market
 from tellegen.assess.faults.promises import ContradictionError
 from tellegen.assess.faults.simulation import Tally, simulate
+from tellegen.assess.faults.verified import Judgement, Outcome, judged, misses
 from tellegen.assess.faults.worlds import played
 from tellegen.assess.registry import Figure, Options, Report
+from tellegen.errors import InputError
+from tellegen.verify import verify_directory
 
 _SEEDS, _INTAKE_SEEDS, _MARKET_SEEDS, _KILLS = 2000, 300, 100, 100
+_FLIPS, _NOTES_MAX = 1000, 20
 _Happened = dict[str, str | float]
 TallyT = TypeVar("TallyT", Tally, IntakeTally, MarketTally)
 
 
 def measure(options: Options, report: Report) -> None:
-    """Simulated worlds, flipped bits, killed processes."""
+    """Simulated worlds, flipped bits, changed files, killed processes; with `flips`, changed files alone."""
+    if options.flips:
+        _files(options.flips, options, report)
+        return
     seeds = options.seeds or (50 if options.quick else _SEEDS)
     _worlds("a journal", seeds, simulate, Tally(), options, report)
     seeds = options.seeds or (5 if options.quick else _INTAKE_SEEDS)
@@ -44,6 +53,7 @@ def measure(options: Options, report: Report) -> None:
     report.figures.append(
         Figure(f"flipped bits of {flips.flipped.total()} not named", len(flips.missed), "", 0.0, conditions=bits)
     )
+    _files(10 if options.quick else _FLIPS, options, report)
     kills = options.kills or (3 if options.quick else _KILLS)
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
@@ -57,6 +67,40 @@ def measure(options: Options, report: Report) -> None:
             running = max(kills // 10, 1)
             what = "a market, under a clock that runs on"
             _kills(what, running, lambda: _of_running(Path(folder) / "running", running, options), report)
+
+
+def _files(flips: int, options: Options, report: Report) -> None:
+    """Files of a finished shard, changed one at a time and verified."""
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder) / "copies"
+        scratch.mkdir()
+        if options.directory is None:
+            options.progress("playing a shard, of which files will be changed")
+            ground = play_finished(Path(folder))
+        else:
+            ground = Ground.of(options.directory)
+        if not verify_directory(ground.path, key=ground.key, market_key=ground.market_key).ok:
+            raise InputError(ground.path, "directory", "does not verify as it is; see `tellegen verify`")
+        judgements: list[Judgement] = []
+        for judgement in judged(ground, scratch, flips):
+            judgements.append(judgement)
+            if len(judgements) % 100 == 0:
+                options.progress(f"{len(judgements)} files changed")
+    read = [each for each in judgements if each.looked_at]
+    for kind in sorted({each.kind for each in read}):
+        report.figures.append(_figure([each for each in read if each.kind == kind], f"{kind}: "))
+    report.figures.append(_figure(read, "in all, "))
+    beside: _Happened = dict(Counter(f"{each.kind}: {each.why}" for each in judgements if not each.looked_at))
+    name = "changed files at which verification does not look"
+    report.figures.append(Figure(name, len(judgements) - len(read), "", conditions=beside))
+    told = sorted((each for each in read if each.outcome is not Outcome.NAMED), key=lambda each: each.outcome)
+    report.notes += [f"{each.outcome}: {each.words}; {each.why}" for each in told[:_NOTES_MAX]]
+
+
+def _figure(judgements: Sequence[Judgement], what: str) -> Figure:
+    happened: _Happened = dict(Counter(str(each.outcome) for each in judgements))
+    name = f"{what}{len(judgements)} changed files, not found or not named"
+    return Figure(name, len(misses(judgements)), "", 0.0, conditions=happened)
 
 
 def _worlds(
