@@ -90,11 +90,15 @@ def _files(flips: int, options: Options, report: Report) -> None:
     for kind in sorted({each.kind for each in read}):
         report.figures.append(_figure([each for each in read if each.kind == kind], f"{kind}: "))
     report.figures.append(_figure(read, "in all, "))
-    beside: _Happened = dict(Counter(f"{each.kind}: {each.why}" for each in judgements if not each.looked_at))
+    beside: _Happened = dict(Counter(_beside(each) for each in judgements if not each.looked_at))
     name = "changed files at which verification does not look"
     report.figures.append(Figure(name, len(judgements) - len(read), "", conditions=beside))
     told = sorted((each for each in read if each.outcome is not Outcome.NAMED), key=lambda each: each.outcome)
     report.notes += [f"{each.outcome}: {each.words}; {each.why}" for each in told[:_NOTES_MAX]]
+
+
+def _beside(judgement: Judgement) -> str:
+    return f"{judgement.kind}: {judgement.why if judgement.outcome is Outcome.STILL_TRUE else judgement.outcome}"
 
 
 def _figure(judgements: Sequence[Judgement], what: str) -> Figure:

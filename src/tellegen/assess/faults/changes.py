@@ -74,10 +74,6 @@ KINDS = (
 )
 LIVING = ("books.sqlite", "prices.csv", "reserves.csv")
 NOT_PUBLISHED = Kind("living files", re.compile("$"), passed_over="not published: no manifest lists it")
-_STILL_TRUE = {
-    (Way.DROPPED, "checkpoints"): "each checkpoint that is left is signed and right",
-    (Way.STALE, "cosignatures"): "a witness signed that, too",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +85,7 @@ class Change:
     kind : of the file. name : the file that is changed. also : a second one, for which it is swapped or as which it
         is put in again.
     files : contents after the change by name; None: no such file. kinds : of these, by name.
+    still_true : why verification rightly says that the directory verifies; empty where it should not.
     """
 
     way: Way
@@ -97,16 +94,12 @@ class Change:
     also: str
     files: Mapping[str, bytes | None]
     kinds: Mapping[str, Kind]
+    still_true: str = ""
 
     @property
     def words(self) -> str:
         """In one line."""
         return f"{self.name}: {self.way}{f' ({self.also})' if self.also else ''}"
-
-    @property
-    def still_true(self) -> str:
-        """Why verification rightly says that the directory verifies; empty where it should not."""
-        return self.kind.passed_over or _STILL_TRUE.get((self.way, self.kind.name), "")
 
 
 def kind_of(name: str, published: frozenset[str]) -> Kind:
@@ -177,7 +170,8 @@ class Files:
             changed = _changed(name, content, way, chance)
         if changed == content and way is not Way.TWICE:
             return None
-        return Change(way, kind, name, also, {name: changed, **others}, kinds)
+        reason = kind.passed_over or _still_true(name, way, content, changed)
+        return Change(way, kind, name, also, {name: changed, **others}, kinds, reason)
 
     def _read(self, name: str) -> bytes:
         return (self.path / name).read_bytes()
@@ -223,6 +217,21 @@ def _changed(name: str, content: bytes, way: Way, chance: random.Random) -> byte
         return out.getvalue()
     parts = _pieces(name, content)
     return b"".join(parts[k] for k in _order(len(parts), way, chance))
+
+
+def _still_true(name: str, way: Way, before: bytes, after: bytes | None) -> str:
+    """Why a file at which verification looks says nothing untrue after a change; empty where it does."""
+    if after is None:
+        return ""
+    if way is Way.DROPPED and name.endswith("journal/checkpoints") and after.endswith(_pieces(name, before)[-1]):
+        return "each checkpoint that is left is signed and right"
+    if name.endswith("journal/cosigned"):
+        text, _, _ = before.rpartition(b"\n\n")
+        if after.startswith(text + b"\n\n") and sorted(after.splitlines()) == sorted(before.splitlines()):
+            return "signatures in another order are the same"
+        if way is Way.STALE:
+            return "a witness signed that, too"
+    return ""
 
 
 def _order(count: int, way: Way, chance: random.Random) -> list[int]:
