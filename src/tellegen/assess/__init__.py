@@ -56,7 +56,7 @@ BENCHMARKS = {
         "tellegen.assess.peers.benchmark",
     ),
     "faults": Benchmark(
-        "journal and intake on a disk, clock and network that fail; bits flipped, files changed; writer and server killed",
+        "journal and intake on a disk, clock and network that fail; bits flipped, files changed; servers killed",
         "tellegen.assess.faults.benchmark",
     ),
     "reopen": Benchmark(
