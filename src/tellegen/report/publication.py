@@ -75,14 +75,14 @@ def publish(path: Path, changes: Json) -> Report:
         rebuild_books(record)
         write_tables(run, day)
         summary |= money_sections(day.all_postings()) | changes
-        summary["erased"] = [run.names[number] for number in day.erased]
+        summary["erased"] = [run.names.get(number, f"customer {number}") for number in day.erased]
         return write_summary(run, summary, sign_and_verify(run))
 
 
 def write_tables(run: Published, day: DayOnRecord) -> None:
     """Tables of the record; rows of erased customers go from those that only a simulation could write."""
     write_record_tables(run.path, day, run.names)
-    erased = [run.names[number] for number in day.erased]
+    erased = [run.names.get(number, f"customer {number}") for number in day.erased]
     for name in PERSONAL_TABLES if erased else ():
         path = run.path / "tables" / f"{name}.parquet"
         if path.exists():
