@@ -187,6 +187,7 @@ def test_what_paper_leaves_uncovered_is_rent_and_shared_by_frozen_keys(
             import_wh=whole,
             export_wh=nothing,
             reactive_varh=nothing,
+            counted_feed_in_wh=nothing - 1,
             root_forward_wh=none,
             losses_wh=np.array([losses]),
             substation_wh=np.array([int(whole.sum()) + losses]),

@@ -126,6 +126,13 @@ def test_nobody_holds_two_offices():
             r"\[credit\] price_per_kwh",
         ),
         ("within_devices = true", 'within_devices = "yes"', r"\[price_run\] within_devices is 'yes'"),
+        ('late_feed_in = "0"', 'late_feed_in = "free"', r'\[price_run\] late_feed_in must be "settled" or a price in'),
+        (
+            'late_feed_in = "0"',
+            "late_feed_in = 0",
+            r'\[price_run\] late_feed_in must be "settled" or a price in quotes',
+        ),
+        ('late_feed_in = "0"', 'late_feed_in = "1001"', r"\[price_run\] late_feed_in is 1001: at most 1000 per"),
         (
             'sales_percent = "19"',
             'sales_percent = "19"\nvat = "19"',

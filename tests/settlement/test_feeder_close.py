@@ -116,6 +116,7 @@ def metered(readings: dict[int, list[int]], substation: list[int]) -> IntervalFa
         import_wh=drawn,
         export_wh=nothing,
         reactive_varh=nothing,
+        counted_feed_in_wh=nothing - 1,
         root_forward_wh=none,
         losses_wh=none,
         substation_wh=np.array(substation),

@@ -13,6 +13,8 @@ from tellegen.records import Account, Line
 from tellegen.rules import Rulebook
 from tellegen.settlement import (
     ENERGY_LINES,
+    READ,
+    IntervalFacts,
     ReserveFacts,
     SettlementError,
     hourly_to_intervals,
@@ -28,11 +30,16 @@ RULES = Rulebook.load().at(date(2016, 7, 1)).settlement
 quick = settings(max_examples=40, deadline=None)
 
 
+def all_read(steps: IntervalFacts) -> IntervalFacts:
+    """No meter was missing when the price was made."""
+    return replace(steps, counted_feed_in_wh=np.full_like(steps.counted_feed_in_wh, READ))
+
+
 @given(seed=st.integers(0, 10**6), column=st.integers(0, 3), price=st.integers(-100_000, 400_000))
 @quick
 def test_a_move_buys_the_position_back_where_it_cleared(seed, column, price):
     """Two settlements: q_DA at the old node's price, back at its price of real time; the rest at the new node."""
-    steps = specimen_day(seed, hours=1, customers=4).steps
+    steps = all_read(specimen_day(seed, hours=1, customers=4).steps)
     moved = specimen_move(steps, column, price)
     postings = settle_intervals(moved, RULES)
     mine = postings.take(postings.account == steps.customer[column])
@@ -74,7 +81,7 @@ def test_the_nodes_of_a_customer_ascend():
 @quick
 def test_an_administrative_interval_pays_every_deviation_at_its_price(seed):
     """Nothing was awarded: what was bought ahead stands, losses are none, and REAL_TIME is zero."""
-    steps = specimen_day(seed, hours=1, customers=4).steps
+    steps = all_read(specimen_day(seed, hours=1, customers=4).steps)
     price = np.full_like(steps.real_time_price, 300_000)
     facts = replace(
         steps,

@@ -9,9 +9,9 @@ from datetime import date
 
 import numpy as np
 
-from tellegen.operations.corrections import believed, cleared_of, edits_of, located
+from tellegen.operations.corrections import believed, cleared_of, edits_of, first_energy, located
 from tellegen.operations.day import shared_again
-from tellegen.operations.facts import Metered, settle_interval
+from tellegen.operations.facts import Metered, counted_feed_in, settle_interval
 from tellegen.operations.forward import SoldAhead
 from tellegen.operations.positions import party_keys
 from tellegen.operations.record import ShardRecord
@@ -93,8 +93,9 @@ def settled_afresh(record: ShardRecord, state: State, feeder: int, day: date, ed
         _, node, *_ = located(record, state, customer, np.full(customer.size, interval, dtype=np.int64))
         party = party_keys(customer, node)
         order = np.argsort(party, kind="stable")
-        metered = Metered(party[order], theirs.take(order), rows.take(root))
         cleared = cleared_of(record, feeder, interval)
+        counted = counted_feed_in(first_energy(record, feeder, interval), customer[order], cleared.clearing)
+        metered = Metered(party[order], theirs.take(order), rows.take(root), counted)
         sums.add(settle_interval(interval, metered, cleared, forward.share(interval), parameters))
     bare = replace(before, amounts=np.zeros_like(before.amounts))
     sums.add(shared_again(whole.start, len(whole), bare, sums, parameters, 0).postings)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tellegen.operations.corrections import believed, clearing_of, located
+from tellegen.operations.corrections import believed, clearing_of, first_energy, located
+from tellegen.operations.facts import counted_feed_in
 from tellegen.operations.positions import parties_of, party_keys
 from tellegen.operations.record import ShardRecord
 from tellegen.operations.state import State
@@ -56,8 +57,8 @@ class _Changed:
     Attributes
     ----------
     interval : int64[T]. party : int64[n], ascending. energy, reactive : int64[T, n], prices at each one's node.
-    root : int64[T], the price at the root. pair, of_pair : each customer and interval that changed, as one number,
-        ascending, and its party.
+    counted : int64[T, n], `IntervalFacts.counted_feed_in_wh`. root : int64[T], the price at the root.
+    pair, of_pair : each customer and interval that changed, as one number, ascending, and its party.
     """
 
     substation: int
@@ -66,6 +67,7 @@ class _Changed:
     energy: IntArray
     reactive: IntArray
     root: IntArray
+    counted: IntArray
     pair: IntArray
     of_pair: IntArray
 
@@ -81,14 +83,19 @@ class _Changed:
         order = np.argsort(pair)
         party = np.unique(keys)
         priced = [_priced(record, feeder, t) for t in interval.tolist()]
-        nodes = parties_of(party)[1]
+        whose, nodes = parties_of(party)
+        counted = [
+            counted_feed_in(first_energy(record, feeder, t), whose, clearing)
+            for t, (_, clearing) in zip(interval.tolist(), priced, strict=True)
+        ]
         return cls(
             substation=substation,
             interval=interval,
             party=party,
             energy=np.stack([prices.energy[nodes] for prices, _ in priced]),
             reactive=np.stack([prices.reactive[nodes] for prices, _ in priced]),
-            root=np.array([root for _, root in priced], dtype=np.int64),
+            root=np.array([int(clearing.root_price[0]) for _, clearing in priced], dtype=np.int64),
+            counted=np.stack(counted),
             pair=pair[order],
             of_pair=np.searchsorted(party, keys[order]),
         )
@@ -122,6 +129,7 @@ class _Changed:
             import_wh=placed(rows.import_wh),
             export_wh=placed(rows.export_wh),
             reactive_varh=placed(rows.reactive_varh),
+            counted_feed_in_wh=self.counted,
             root_forward_wh=none,
             losses_wh=none,
             substation_wh=substation,
@@ -134,8 +142,8 @@ def _pairs(customer: IntArray, interval: IntArray) -> IntArray:
     return np.asarray(customer << _INTERVAL_BITS | interval)
 
 
-def _priced(record: ShardRecord, feeder: int, interval: int) -> tuple[Prices, int]:
-    """Prices of a feeder's real-time clearing of an interval, and the price at the root."""
+def _priced(record: ShardRecord, feeder: int, interval: int) -> tuple[Prices, Clearings]:
+    """Prices at which a feeder's interval settled, and how their clearing ended."""
     clearing = clearing_of(record, feeder, interval)
     prices = record.table(record.cause(clearing, Prices), Prices)
-    return prices, int(record.table(clearing, Clearings).root_price[0])
+    return prices, record.table(clearing, Clearings)

@@ -1,7 +1,7 @@
 """Facts that came late: which readings they are, what energy they change, and the postings that differ.
 
 Prices, dispatch and keys stand as recorded. A late reading moves its own meter's energy until the meter's state is the
-one on record again (`metering.refold`); settlement is linear in energy, so only what it touches is settled, and only
+one on record again (`metering.refold`); parties settle apart, so only what it touches is settled, and only
 differences are posted. What is about a day that is final is named on record and moves nothing.
 """
 
@@ -286,8 +286,13 @@ def believed(
     if edits is None:
         edits = edits_of(record, state, feeder, interval)
     wires = record.feeders[feeder]
-    recorded = [record.table(entry, Energy) for entry in record.about(Energy, wires.name, interval)]
-    return with_edits(Energy.concat([Energy.empty(), *recorded]), edits, interval, wires.substation)
+    return with_edits(first_energy(record, feeder, interval), edits, interval, wires.substation)
+
+
+def first_energy(record: ShardRecord, feeder: int, interval: int) -> Energy:
+    """What an interval of a feeder settled on at first; the substation stands there as OPERATOR."""
+    entries = record.about(Energy, record.feeders[feeder].name, interval)
+    return Energy.concat([Energy.empty(), *(record.table(entry, Energy) for entry in entries)])
 
 
 def with_edits(recorded: Energy, edits: Edits, interval: int, substation: int) -> tuple[Energy, IntArray]:

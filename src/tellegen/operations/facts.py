@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tellegen.operations.positions import QUANTITIES, parties_of, party_keys, scheduled_wh
-from tellegen.records import Clearings, Energy, Postings, Prices, Schedules
-from tellegen.settlement import IntervalFacts, Parameters, ReserveFacts, settle_intervals, settle_reserves
+from tellegen.records import Clearings, ClearingStatus, Energy, Postings, Prices, Quality, Schedules
+from tellegen.settlement import READ, IntervalFacts, Parameters, ReserveFacts, settle_intervals, settle_reserves
 from tellegen.units import IntArray
 
 
@@ -60,11 +60,14 @@ class Metered:
     Attributes
     ----------
     party : int64[n], ascending: who is connected, where. energy : rows in that order. substation : one row.
+    counted_feed_in_wh : int64[n], of meters that were missing as the interval settled (`counted_feed_in`); None: what
+        is settled is what was counted.
     """
 
     party: IntArray
     energy: Energy
     substation: Energy
+    counted_feed_in_wh: IntArray | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,6 +103,25 @@ class _Laid:
         return np.asarray(getattr(prices, column), dtype=np.int64)[parties_of(self.party)[1]][None, :]
 
 
+def counted_feed_in(first: Energy, customer: IntArray, clearing: Clearings) -> IntArray:
+    """Net energy fed in with which customers whose meters were missing counted in a price, int64[n] Wh.
+
+    `READ` of all others; of everybody where no run made the price: an administrative one counts no meter.
+
+    Parameters
+    ----------
+    first : what the interval settled on at first, as recorded. clearing : whose prices settle it.
+    """
+    counted = np.full(customer.size, READ, dtype=np.int64)
+    if not len(first) or int(clearing.status[0]) == ClearingStatus.ADMINISTRATIVE:
+        return counted
+    order = np.argsort(first.customer, kind="stable")
+    place = np.minimum(np.searchsorted(first.customer, customer, sorter=order), len(first) - 1)
+    row = order[place]
+    missing = (first.customer[row] == customer) & (first.quality[row] == Quality.ESTIMATED)
+    return np.where(missing, np.maximum(first.export_wh - first.import_wh, 0)[row], counted)
+
+
 def settle_interval(
     interval: int, metered: Metered, cleared: Cleared, forward: Forward, parameters: Parameters
 ) -> Postings:
@@ -117,6 +139,9 @@ def settle_interval(
 
 def _energy_facts(interval: int, laid: _Laid, metered: Metered, cleared: Cleared, forward: Forward) -> IntervalFacts:
     customer, node = parties_of(laid.party)
+    counted = metered.counted_feed_in_wh
+    if counted is None:
+        counted = np.full(metered.party.size, READ, dtype=np.int64)
     return IntervalFacts(
         interval=np.array([interval]),
         customer=customer,
@@ -129,6 +154,7 @@ def _energy_facts(interval: int, laid: _Laid, metered: Metered, cleared: Cleared
         import_wh=laid.placed(metered.party, metered.energy.import_wh),
         export_wh=laid.placed(metered.party, metered.energy.export_wh),
         reactive_varh=laid.placed(metered.party, metered.energy.reactive_varh),
+        counted_feed_in_wh=laid.placed(metered.party, counted),
         root_forward_wh=np.array([forward.root_wh]),
         losses_wh=cleared.clearing.losses_wh,
         substation_wh=metered.substation.import_wh - metered.substation.export_wh,

@@ -18,7 +18,7 @@ from tellegen.metering.gap_energy import GapEnergy
 from tellegen.metering.past import Past
 from tellegen.operations.booked import booked
 from tellegen.operations.corrections import cleared_at, edits_at, with_edits
-from tellegen.operations.facts import Cleared, Metered, settle_interval
+from tellegen.operations.facts import Cleared, Metered, counted_feed_in, settle_interval
 from tellegen.operations.forward import SoldAhead
 from tellegen.operations.meters import Meters
 from tellegen.operations.positions import party_keys
@@ -142,7 +142,7 @@ class MoneyAgain:
                 believed, _ = with_edits(recorded[k][1], edits[k], interval, record.feeders[k].substation)
                 settled = self._compare(k, interval, energy.take(rows), believed)
                 if days[k].whole and k in cleared:
-                    metered = _metered(connected, k, settled)
+                    metered = _metered(connected, k, settled, recorded[k][1], cleared[k])
                     share = forward[k].share(interval)
                     days[k].again.add(settle_interval(interval, metered, cleared[k], share, parameters))
         for k in feeders:
@@ -236,9 +236,10 @@ class MoneyAgain:
         self._of_settlement.compare(*day.again.differences(recorded, with_shares=shares), where)
 
 
-def _metered(connected: Connected, feeder: int, energy: Energy) -> Metered:
+def _metered(connected: Connected, feeder: int, energy: Energy, first: Energy, cleared: Cleared) -> Metered:
     """Energy of a feeder by party; the substation's row is the last."""
     here = connected.on(feeder)
     keys: IntArray = party_keys(connected.customer[here], connected.node[here])
     order: NDArray[np.intp] = np.argsort(keys, kind="stable")
-    return Metered(keys[order], energy.take(order), energy.take([len(energy) - 1]))
+    counted = counted_feed_in(first, connected.customer[here][order], cleared.clearing)
+    return Metered(keys[order], energy.take(order), energy.take([len(energy) - 1]), counted)

@@ -88,7 +88,7 @@ def resettle(before: DayFacts, after: DayFacts, posted: Postings, parameters: Pa
 
 
 def differences(old: IntervalFacts, new: IntervalFacts, parameters: Parameters, *, cause: int) -> Postings:
-    """What takes the books of some intervals from the facts `old` to the facts `new`: the settlement is linear.
+    """What takes the books of some intervals from the facts `old` to the facts `new`: parties settle apart.
 
     An interval's postings are sums over its parties and the substation of terms that know nothing of one another. So it
     is enough to give the columns of the customers who changed (`IntervalFacts.of_parties`; none at all where only the

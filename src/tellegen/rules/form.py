@@ -57,6 +57,17 @@ def _exact(scale: int, unit: str) -> Callable[[object], int]:
     return parse
 
 
+def _parse_late(given: object) -> int | None:
+    if given == "settled":
+        return None
+    if not isinstance(given, str) or not _LONG.fullmatch(given):
+        raise ValueError(f'must be "settled" or a price in quotes, such as "0", not {given!r}')
+    micros = _parse_micros(given)
+    if abs(micros) > _PRICE_LIMIT:
+        raise ValueError(f"is {given}: at most {_decimal(_PRICE_LIMIT, MICROS)} per kWh, and no less than minus that")
+    return micros
+
+
 def _parse_minute(given: object) -> int:
     if not isinstance(given, str) or not _LOCAL_TIME.fullmatch(given):
         raise ValueError(f'must be a local time in quotes, "00:00" to "24:00", such as "12:00", not {given!r}')
@@ -69,6 +80,7 @@ _parse_ppm = _exact(10_000, "parts per million")
 _PRICE_LIMIT = 1_000 * MICROS
 
 Micros = Annotated[int, BeforeValidator(_parse_micros), Field(ge=-_PRICE_LIMIT, le=_PRICE_LIMIT)]
+Late = Annotated[int | None, BeforeValidator(_parse_late)]
 Tariffed = Annotated[int, BeforeValidator(_parse_micros), Field(ge=0, le=_PRICE_LIMIT)]
 Nanos = Annotated[int, BeforeValidator(_parse_nanos), Field(ge=0, le=10_000 * NANOS)]
 Ppm = Annotated[int, BeforeValidator(_parse_ppm), Field(ge=0, le=10 * MICROS)]
@@ -281,6 +293,7 @@ class PriceRunForm(_Section):
     within_devices: bool = _RUN.within_devices
     attested: bool = _RUN.attested
     reserve_of_devices: bool = _RUN.reserve_of_devices
+    late_feed_in: Late = _RUN.late_feed_in_micros
     missing_percent: Annotated[Ppm, Field(le=1_000_000)] = _RUN.missing_ppm
     hold_share_percent: Ppm = _RUN.hold_ppm
     hold_wh: Annotated[int, Field(ge=0, le=1_000_000_000)] = _RUN.hold_wh

@@ -35,6 +35,8 @@ class PriceRun:
     within_devices : orders for a device that is not registered, or beyond what it can do, are refused.
     attested : so are those for a device for whose capacity nobody vouches.
     reserve_of_devices : so is reserve of a connection as such (device LOAD), of which nobody knows what could be held.
+    late_feed_in_micros : most that is paid per kWh that a home fed in beyond what a run counted of its missing meter
+        (`settlement`), micro-currency; None: the price of the run.
     missing_ppm : where more than this share of the meters on a feeder is missing, there is no run.
     hold_ppm, hold_wh, hold_hours : whose readings were beside its awards by more than `hold_wh` within a day, and by
         more than this share of them, stands at what its meter last showed in the real-time gates of so many hours
@@ -56,6 +58,7 @@ class PriceRun:
     within_devices: bool = True
     attested: bool = True
     reserve_of_devices: bool = True
+    late_feed_in_micros: int | None = 0
     missing_ppm: int = 200_000
     hold_ppm: int = 500_000
     hold_wh: int = 5_000

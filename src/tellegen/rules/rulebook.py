@@ -255,6 +255,7 @@ def _settlement(form: RulebookForm) -> SettlementParameters:
             off_peak_ratio_ppm=form.retail.off_peak_percent_of_peak,
             feed_in_micros_per_kwh=form.retail.feed_in_per_kwh,
         ),
+        late_feed_in_micros_per_kwh=form.price_run.late_feed_in if form.price_run.settles else None,
     )
 
 
@@ -320,6 +321,7 @@ def _price_run(form: RulebookForm) -> PriceRun | None:
         within_devices=said.within_devices,
         attested=said.attested,
         reserve_of_devices=said.reserve_of_devices,
+        late_feed_in_micros=said.late_feed_in,
         missing_ppm=said.missing_percent,
         hold_ppm=said.hold_share_percent,
         hold_wh=said.hold_wh,

@@ -88,6 +88,8 @@ class SettlementParameters:
     imbalance : price of deviations from the real-time award.
     reactive : whether reactive withdrawal settles.
     retail : tariff of the comparison worlds.
+    late_feed_in_micros_per_kwh : most that is paid for energy fed in which no price counted, for its meter was missing
+        (`IntervalFacts.late_feed_in_wh`); None: the settled price.
     """
 
     time_zone: str
@@ -103,6 +105,7 @@ class SettlementParameters:
     imbalance: ImbalanceRule
     reactive: ReactiveRule
     retail: RetailParameters
+    late_feed_in_micros_per_kwh: int | None = None
 
     def network_revenue_nanos(self, customers: int, part: Fraction | int = 1) -> int:
         """Regulated network revenue of a day, or of part of one, with this many enrolled customers."""

@@ -19,7 +19,7 @@ from tellegen.settlement.day_close import (
     round_bills,
     settle_day,
 )
-from tellegen.settlement.facts import DayFacts, IntervalFacts, SettlementError, latest_energy, with_energy
+from tellegen.settlement.facts import READ, DayFacts, IntervalFacts, SettlementError, latest_energy, with_energy
 from tellegen.settlement.feeder_day import FeederDay, OpenBills
 from tellegen.settlement.intervals import ENERGY_LINES, INTERVAL_LINES, settle_intervals
 from tellegen.settlement.parameters import (
@@ -48,6 +48,7 @@ __all__ = [
     "ENERGY_LINES",
     "GRID_LINES",
     "INTERVAL_LINES",
+    "READ",
     "SHARED_LINES",
     "SUPPLY_LINES",
     "Comparison",

@@ -18,6 +18,9 @@ from tellegen.records import OPERATOR, Energy
 from tellegen.records.latest import latest
 from tellegen.units import IntArray, check_rows
 
+READ = -1
+"""Instead of what was counted of a meter that was missing: it was not."""
+
 
 class SettlementError(TellegenError):
     """Facts from which settlement cannot follow."""
@@ -42,6 +45,8 @@ class IntervalFacts:
     forward_price, real_time_price, reactive_price : [T, n].
     import_wh, export_wh : [T, n], validated energy, not negative.
     reactive_varh : [T, n], validated net reactive withdrawal.
+    counted_feed_in_wh : [T, n], net energy fed in with which a meter that was missing when the price was made counted
+        in it, not negative; `READ`: it was read, or no meter made the price.
     root_forward_wh : [T], energy bought at the root day-ahead.
     losses_wh : [T], modelled losses of the real-time clearing.
     substation_wh : [T], validated net energy into the feeder at the substation.
@@ -64,6 +69,7 @@ class IntervalFacts:
     import_wh: IntArray
     export_wh: IntArray
     reactive_varh: IntArray
+    counted_feed_in_wh: IntArray
     root_forward_wh: IntArray
     losses_wh: IntArray
     substation_wh: IntArray
@@ -90,11 +96,19 @@ class IntervalFacts:
         for name in ("import_wh", "export_wh"):
             if getattr(self, name).size and int(getattr(self, name).min()) < 0:
                 raise SettlementError(f"{name} is negative; registers only count up")
+        if bool((self.counted_feed_in_wh < READ).any()):
+            raise SettlementError(f"counted_feed_in_wh is negative; {READ} says that a meter was read")
 
     @property
     def metered_wh(self) -> IntArray:
         """Net metered withdrawal, int64[T, n]."""
         return np.asarray(self.import_wh - self.export_wh)
+
+    @property
+    def late_feed_in_wh(self) -> IntArray:
+        """Net energy fed in that no price counted, for its meter was missing and nobody expected it, int64[T, n]."""
+        unread = self.counted_feed_in_wh != READ
+        return np.where(unread, np.maximum(-self.metered_wh - self.counted_feed_in_wh, 0), 0)
 
     def take(self, rows: ArrayLike) -> Self:
         """Facts of some of the intervals, by row index or boolean mask."""

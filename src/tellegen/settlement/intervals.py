@@ -30,6 +30,10 @@ RENT, RENT_REACTIVE       sum(varh * mu_RT)
 UNACCOUNTED               - UFE * pi_RT
 ========================= ==========================================================
 
+Of energy that i fed in beyond what a price counted of its missing meter (s_i), IMBALANCE has a row of its own at the
+rulebook's limit L, where that is less: ``(m_i - q_RT,i + s_i) * lambda_RT,i - s_i * min(lambda_RT,i, L)``. What is
+not paid is in RENT_DEVIATION.
+
 RENT is posted with the opposite sign of these (it is a credit that the day hands back). UNACCOUNTED
 is posted as ``+ UFE * pi_RT``: it stands like a customer who withdrew the UFE at the root, and owes
 for it until the day shares it out. So every interval sums to zero, in money by these identities and
@@ -88,7 +92,7 @@ def settle_intervals(facts: IntervalFacts, parameters: Parameters) -> Postings:
     QuantityError : a deviation, a total or a sum leaves the range of exact arithmetic.
     """
     rows = PostingRows(facts.interval)
-    _settle_energy(rows, facts)
+    _settle_energy(rows, facts, parameters)
     if parameters.reactive is ReactiveRule.REAL_TIME_PRICE:
         reactive = amount_nanos(facts.reactive_varh, facts.reactive_price)
         rows.add(facts.customer, Line.REACTIVE, facts.reactive_varh, facts.reactive_price, reactive)
@@ -104,16 +108,20 @@ def settle_intervals(facts: IntervalFacts, parameters: Parameters) -> Postings:
     return rows.postings()
 
 
-def _settle_energy(rows: PostingRows, facts: IntervalFacts) -> None:
+def _settle_energy(rows: PostingRows, facts: IntervalFacts, parameters: Parameters) -> None:
     # the two-settlement lines of customers, the purchase at the root, and the two residual accounts
     adjustment = check_rows(facts.real_time_wh - facts.forward_wh, "real-time less day-ahead award")
     deviation = check_rows(facts.metered_wh - facts.real_time_wh, "metered less awarded energy")
     forward = amount_nanos(facts.forward_wh, facts.forward_price)
     real_time = amount_nanos(adjustment, facts.real_time_price)
-    imbalance = amount_nanos(deviation, facts.real_time_price)
+    # what no price counted, for it was not read, is paid no more than the rules say
+    late, late_price = _late(facts, parameters)
+    late_paid = amount_nanos(-late, late_price)
+    imbalance = amount_nanos(deviation + late, facts.real_time_price) + late_paid
     rows.add(facts.customer, Line.FORWARD, facts.forward_wh, facts.forward_price, forward)
     rows.add(facts.customer, Line.REAL_TIME, adjustment, facts.real_time_price, real_time)
-    rows.add(facts.customer, Line.IMBALANCE, deviation, facts.real_time_price, imbalance)
+    rows.add(facts.customer, Line.IMBALANCE, deviation + late, facts.real_time_price, imbalance - late_paid)
+    rows.add(facts.customer, Line.IMBALANCE, -late, late_price, late_paid)
 
     bought, price_forward = -facts.root_forward_wh, facts.wholesale_forward_price
     bought_later, price = facts.root_forward_wh - facts.substation_wh, facts.wholesale_real_time_price
@@ -134,6 +142,15 @@ def _settle_energy(rows: PostingRows, facts: IntervalFacts) -> None:
 
     lost = facts.substation_wh - row_sums(facts.metered_wh) - facts.losses_wh
     rows.add(Account.UNACCOUNTED, Line.UNACCOUNTED_ENERGY, lost, price, amount_nanos(lost, price))
+
+
+def _late(facts: IntervalFacts, parameters: Parameters) -> tuple[IntArray, IntArray]:
+    """Energy fed in that comes too late for its price, and the price at which it settles, int64[T, n] each."""
+    limit = parameters.late_feed_in_micros_per_kwh
+    if limit is None:
+        return np.zeros_like(facts.metered_wh), facts.real_time_price
+    late = np.where(facts.real_time_price > limit, facts.late_feed_in_wh, 0)
+    return late, np.full_like(facts.real_time_price, limit)
 
 
 _UNPRICED = np.zeros(1, dtype=np.int64)

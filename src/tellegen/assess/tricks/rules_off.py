@@ -79,6 +79,11 @@ OFF = (
         Trick("scaring: ten accounts, 4 kW sold ahead and 26 claimed each", 10, -4, (Claim(26),), hour=12),
     ),
     Off(
+        "late_feed_in",
+        lambda rules: replace(rules, late_feed_in_micros=None),
+        Trick("noon: ten homes feed in 10 kW that is read too late", 10, 0, drawn_kw=-10, silent=True, hour=12),
+    ),
+    Off(
         "hold_hours",
         lambda rules: replace(rules, hold_hours=0),
         Trick("scaring: ten accounts, 4 kW sold ahead and 20 claimed each", 10, -4, (Claim(20),), hour=12),

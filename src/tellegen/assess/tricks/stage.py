@@ -9,7 +9,8 @@ What a trick earns is what its accounts' bills come to less those of the same po
 trick. v is what a kWh more is worth: nothing where it is drawn for the trick's sake, the price of curtailment where a
 home goes without it, what it was offered at where a home keeps relief back. Reactive power is paid likewise. A position
 is taken to have cost the price of the day-ahead gate as it was, whatever it would have done to that, so figures are the
-trickster's best case. Sun that is not read in time is compared with the same sun, read. Taps stand.
+trickster's best case. Sun that is not read in time is compared with the same sun, read, or switched off, whichever is
+better. Taps stand.
 """
 
 from __future__ import annotations
@@ -148,18 +149,18 @@ class Stage:
             still, cold = self._settled(own, wires), self._settled(replace(own, cold=True), wires)
         paperless = self._paperless(here, orders, wires)
         worth = _worth(trick, played, acts[:, who], awarded[:book] - plain.awarded_mw)
-        wanted = _earned(trick, played, acts[:, who], worth)
+        wanted = _earned(trick, played, acts[:, who], worth, self._ruled(here.gate).price_run)
         earned, refused = self._admitted(played, wanted, gate, orders)
         claimed = net_awards(period.customer, orders, awarded)[0, who]
         reserve = _reserve(period.customer[who], gate, orders)
         return Amounts(
             before=wanted.by(plain.paperless, paperless) + reserve,
-            answered=earned.by(without, answered) + reserve,
-            deaf=earned.by(without, deaf) + reserve,
+            answered=earned.beside(without, plain.settled, answered) + reserve,
+            deaf=earned.beside(without, plain.settled, deaf) + reserve,
             moved=int(np.abs(plain.cold.energy - cold.energy).max()),
             rounded=int(np.abs(plain.settled.energy - still.energy).max()),
             at_price=earned.at_price().by(without, answered) if trick.undrawn else 0.0,
-            unread=0.0 if read is None else earned.by(read, answered) - earned.by(read, read),
+            unread=0.0 if read is None else earned.by(read, answered) - earned.by(read, read) - earned.unpaid(answered),
             own_kwh=float(np.abs(earned.ahead_kw - earned.net.real).sum()) / INTERVALS_PER_HOUR,
             refused=refused,
             free=self._free(here, claimed, acts[0, who]) if trick.only_says else INTERVALS_PER_HOUR,
@@ -275,6 +276,8 @@ class _Earned:
     ahead_kw : bought day-ahead. before, net : drawn without the trick and with it, kW + j kvar.
     worth_per_h : what they have of what they draw more, currency an hour; None: it is worth its price without the
         trick.
+    late_kw : of what they feed in, what no run counts because it is not read in time. limit : most that is paid for it,
+        currency/kWh; None: the price.
     """
 
     node: IntArray
@@ -282,6 +285,8 @@ class _Earned:
     before: ComplexArray
     net: ComplexArray
     worth_per_h: float | None
+    late_kw: FloatArray
+    limit: float | None
 
     def by(self, without: Prices, prices: Prices) -> float:
         """Currency in an interval, at prices without the trick and with it."""
@@ -294,12 +299,27 @@ class _Earned:
         gain += np.minimum(paid, 0) / MICROS  # what reactive power earns it earns as a service
         return (float(gain.sum()) + worth) / INTERVALS_PER_HOUR
 
+    def unpaid(self, prices: Prices) -> float:
+        """What is kept in an interval of the pay for sun that comes too late, currency."""
+        if self.limit is None:
+            return 0.0
+        over = np.maximum(prices.energy[self.node] / MICROS - self.limit, 0)
+        return float((self.late_kw * over).sum()) / INTERVALS_PER_HOUR
+
+    def beside(self, without: Prices, off: Prices, prices: Prices) -> float:
+        """`by`, less what is unpaid; where sun comes late beside the better of showing it and switching it off."""
+        found = self.by(without, prices) - self.unpaid(prices)
+        if self.late_kw.any():
+            switched_off = replace(self, before=self.before + self.late_kw)
+            found = min(found, switched_off.by(off, prices) - self.unpaid(prices))
+        return found
+
     def at_price(self) -> _Earned:
         """Where what homes go without is worth no more than its price."""
         return replace(self, worth_per_h=None)
 
 
-def _earned(trick: Trick, played: Cast, acts: IntArray, worth_per_h: float) -> _Earned:
+def _earned(trick: Trick, played: Cast, acts: IntArray, worth_per_h: float, rules: PriceRun | None) -> _Earned:
     period, metered = played.interval.gate.periods[0], played.interval.delivered.metered
     rows = np.concatenate([played.who, played.holds])
     who = np.arange(rows.size) < played.who.size
@@ -308,7 +328,11 @@ def _earned(trick: Trick, played: Cast, acts: IntArray, worth_per_h: float) -> _
     net = before + np.where(who, np.resize(acts[0] + 1j * acts[1], rows.size), 0) / W_PER_KW
     unread = trick.silent and trick.drawn_kw < 0  # what the sun gives is there, read or not
     ahead = np.where(who, 0.0, trick.ahead_kw)
-    return _Earned(period.node[rows], ahead, net if unread else before, net, worth_per_h)
+    counted = np.maximum(-before.real, 0)
+    late = np.where(who & unread, np.maximum(-net.real - counted, 0), 0.0)
+    micros = None if rules is None else rules.late_feed_in_micros
+    limit = None if micros is None else micros / MICROS
+    return _Earned(period.node[rows], ahead, net if unread else before, net, worth_per_h, late, limit)
 
 
 def _acts(trick: Trick, played: Cast, awards: IntArray) -> IntArray:

@@ -136,6 +136,15 @@ def _relief() -> list[Trick]:
 
 
 def _acts() -> list[Trick]:
+    late = [
+        Trick(f"sun read too late: noon, 10 kW fed in by each of {count}{said}", count, ahead, apart=apart,
+              drawn_kw=-10, silent=True, hour=12)
+        for count, said, ahead, apart in (
+            (1, "", 0, False), (5, "", 0, False), (5, ", 10 kW sold ahead each", -10, False),
+            (5, ", 20 kW ahead each", 20, False), (5, ", others hold 20 ahead", 20, True),
+            (5, ", others have sold 20 ahead", -20, True),
+        )
+    ]  # fmt: skip
     withheld = [
         Trick(f"relief {how}: {count} home{'s' * (count > 1)}, {ahead} kW ahead each", count, ahead, hour=hour,
               withheld=how)
@@ -149,8 +158,7 @@ def _acts() -> list[Trick]:
         Trick("five homes leave half of what they draw undrawn, 20 kW sold ahead each", 5, -20, undrawn=0.5),
         Trick("five accounts with 20 kW ahead go silent", 5, 20, silent=True),
         Trick("readings withheld until the price stands: five homes draw 11 kW", 5, 0, drawn_kw=11, silent=True),
-        Trick("readings withheld until the price stands: five homes feed in 10 kW at noon", 5, 0, drawn_kw=-10,
-              silent=True, hour=12),
+        *late,
         *withheld,
     ]  # fmt: skip
 
