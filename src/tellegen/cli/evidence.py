@@ -158,10 +158,13 @@ class _Given:
 
     @classmethod
     def read_all(cls, path: Path) -> list[_Given]:
-        """The receipts of an answer (JSON with `receipts`), or the one that `read` gives."""
+        """The receipts of an answer (JSON with `receipts`, or `batches` of them), or the one that `read` gives."""
         document = None if path.is_dir() else _document(_read_text(path), path)
-        receipts = None if document is None else document.get("receipts")
-        if not isinstance(receipts, list) or not receipts:
+        batches = None if document is None else document.get("batches", [document])
+        listed = batches if isinstance(batches, list) else []
+        each = [batch.get("receipts") for batch in listed if isinstance(batch, dict)]
+        receipts = [receipt for some in each if isinstance(some, list) for receipt in some]
+        if not receipts:
             return [cls.read(path)]
         return [cls(_text(receipt, "receipts", path)) for receipt in receipts]
 

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,9 +17,11 @@ from tellegen.cli import app, errors
 from tellegen.errors import InputError
 
 if TYPE_CHECKING:
+    from tellegen.intake.sent import RowProblem
     from tellegen.metering import Editing, Outcome
     from tellegen.metering.dlms import Keys, Push
     from tellegen.metering.files import ProfileFile
+    from tellegen.records import Readings
 
 FRAMES_BYTES_MAX = 16 * 2**20
 DAYS_SHOWN = 40
@@ -142,6 +144,8 @@ def send(
         except RefusedBatchError as problem:
             errors.print(f"tellegen: interval {interval}: not taken: {problem}")
             untaken += len(readings)
+            answers.append({"interval": interval, "accepted": 0, "refused": refused_rows(problem.rows)})
+            _print_refused(readings, problem.rows, as_json)
             continue
         untaken += len(reply.refused)
         proven = {"entries": reply.entries, "receipts": reply.receipts}
@@ -150,14 +154,19 @@ def send(
         )
         if not as_json:
             print(f"interval {interval}: {reply.accepted} accepted, {len(reply.refused)} refused; on record, proven")
-            for row in reply.refused:
-                print(f"  customer {readings.customer[row.row]}: {row.refusal.name.lower()}: {row.detail}")
+            _print_refused(readings, reply.refused, as_json)
     if as_json:
         print(json.dumps({"batches": answers, "rejected": [str(r) for r in found.rejections], "not_taken": untaken}))
     for rejection in found.rejections[:REJECTIONS_SHOWN]:
         errors.print(f"tellegen: {file}: {rejection}")
     if untaken:
         raise typer.Exit(1)
+
+
+def _print_refused(readings: Readings, refused: Iterable[RowProblem], as_json: bool) -> None:
+    """Whose rows were not taken, and why; in JSON they stand already."""
+    for row in () if as_json else refused:
+        print(f"  customer {readings.customer[row.row]}: {row.refusal.name.lower()}: {row.detail}")
 
 
 def _keys(path: Path | None) -> Keys | None:

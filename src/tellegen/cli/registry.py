@@ -198,7 +198,10 @@ def revoke(
     name: Name = None,
     reason: Annotated[str, typer.Option(help="RFC 5280, such as key-compromise, superseded.")] = "unspecified",
     since: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%dT%H:%M:%S"], help="UTC; from then on it does not count. Now.")
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"], help="UTC; from then on it does not count. Now."
+        ),
     ] = None,
     server: Server = None,
     as_json: AsJson = False,

@@ -104,7 +104,9 @@ class SecretFile:
             with self.path.open("rb") as file:
                 lines = file.read(_BYTES_MAX).decode().split("\n")
         except FileNotFoundError:
-            raise CustodyError(f"{self.path}: is not there: the key of '{self.purpose}' is kept elsewhere") from None
+            raise CustodyError(
+                f"{self.path}: is not there: the key of '{self.purpose}' is kept elsewhere; see --authority"
+            ) from None
         except OSError as error:
             raise CustodyError(f"{self.path}: cannot be read: {error.strerror}") from None
         except UnicodeDecodeError:

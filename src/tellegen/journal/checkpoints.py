@@ -198,7 +198,9 @@ class CheckpointFile(Sequence[Checkpoint]):
         self._storage.sync_folder(self._path.parent)
         if not self._file.lock():
             self.close()
-            raise JournalError(f"{self._path.parent} has another writer; a shard has one")
+            raise JournalError(
+                f"{self._path.parent} has another writer; a shard has one: stop it, or reach it by --server"
+            )
 
     def load(self, upto: bytes | None = None) -> list[Checkpoint]:
         """Take in the whole checkpoints that are new; returns those verified, oldest first.
