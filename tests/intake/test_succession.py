@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from intake_bench import NOW, Bench, open_intake, readings
+from typer.testing import CliRunner
 
+from tellegen.cli import app, evidence, record  # noqa: F401 - commands register on import
 from tellegen.errors import InputError
 from tellegen.journal import Journal, JournalError
 from tellegen.journal.clock import RecordClock
@@ -16,6 +18,7 @@ from tellegen.privacy import Vault
 from tellegen.privacy.recorder import Recorder
 from tellegen.records import Successions
 from tellegen.verify import RefusedError, Shown, Verdict, check_receipt, entry_within, verify_directory
+from tellegen.verify.promises import not_checked
 from tellegen.verify.succession import Succession, compare_with_successor
 
 SAID = Declaration("A. Operator", "the disk of the record was lost")
@@ -86,6 +89,53 @@ def test_receipts_of_the_log_before_do_not_contradict_its_successor(morning: Mor
         shown = Shown.of(receipt, morning.key, name="a receipt")
         finding = compare_with_successor(shown, morning.key, table, key)
         assert finding.verdict is Verdict.CONSISTENT, finding.detail
+
+
+def test_verify_holds_receipts_of_the_log_before_against_its_successor(morning: Morning, tmp_path: Path) -> None:
+    """An honest successor keeps what was taken up, and what is lost is said to be; who says less is convicted."""
+    (check,) = (
+        check
+        for check in verify_directory(morning.successor, receipts=[morning.kept, morning.lost]).checks
+        if check.name == "receipts"
+    )
+    assert check.ok
+    assert f"but receipt 2: entry {morning.done[0].size} is not on record" in check.detail
+    assert f"entry {morning.done[0].size} of it is lost, says A. Operator" in check.detail
+    with Journal.open(morning.night) as journal:
+        note = journal.checkpoint.note
+    succeed(morning.night, tmp_path / "liar", replace(SAID, newest=(note,)), clock)
+    (problem,) = (c for c in verify_directory(tmp_path / "liar", receipts=[morning.lost]).checks if not c.ok)
+    assert "keep the receipt" in problem.detail
+
+
+def test_who_does_not_say_how_much_is_lost_is_not_cleared(morning: Morning, tmp_path: Path) -> None:
+    morning.successor = tmp_path / "silent"
+    succeed(morning.night, morning.successor, SAID, clock)
+    table, key = morning.said()
+    verdicts = [
+        compare_with_successor(Shown.of(receipt, morning.key, name="a receipt"), morning.key, table, key).verdict
+        for receipt in (morning.kept, morning.lost)
+    ]
+    assert verdicts == [Verdict.CONSISTENT, Verdict.UNDECIDED]
+    report = verify_directory(morning.successor, receipts=[morning.lost])
+    assert report.ok
+    assert any(left.startswith("how much of a log that was taken up is lost") for left in not_checked(report.checks))
+
+
+def test_two_successors_of_one_name_are_a_verdict(morning: Morning, tmp_path: Path) -> None:
+    """One back-up taken up twice: two keys, one name, and each has signed."""
+    succeed(morning.night, tmp_path / "other", SAID, clock)
+    files = []
+    for path in (morning.successor, tmp_path / "other"):
+        with Journal.open(path) as journal:
+            (index,) = journal.find(kind=Successions.kind)
+        file = tmp_path / f"{path.name}.json"
+        done = CliRunner().invoke(app, ["receipt", str(path), "--entry", str(index), "--row", "0", "--json"])
+        file.write_text(done.stdout)
+        files.append(str(file))
+    done = CliRunner().invoke(app, ["journal", "compare", *files])
+    assert done.exit_code == 1, done.output
+    assert done.stdout.startswith("TWO SUCCESSORS OF ONE NAME: ")
 
 
 def test_an_operator_who_says_less_than_it_had_signed_for_is_convicted(morning: Morning, tmp_path: Path) -> None:

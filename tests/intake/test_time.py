@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from intake_bench import DAY, F1, FIRST, NOW, Bench, open_intake, readings, refused
 
 from tellegen.intake.intake import Taken
 from tellegen.intake.limits import Reason
-from tellegen.journal.clock import ClockError, RecordClock
-from tellegen.privacy.recorder import Recorder, Span
-from tellegen.records import Refusal
+from tellegen.journal.clock import Bounds, ClockError, RecordClock
+from tellegen.privacy.recorder import Recorder, Span, start_clock
+from tellegen.records import Clocks, Refusal
 from tellegen.rules import Rulebook
 from tellegen.simulation.batches import bids_batch, bids_of
 from tellegen.verify import verify_directory
+from tellegen.verify.promises import not_checked
 
 
 def put_rules(bench: Bench) -> None:
@@ -88,6 +90,53 @@ def test_a_clock_that_was_ahead_once_does_not_leave_the_shard_dead(bench: Bench)
     found = [bench.intake.journal.entry(i) for i in bench.intake.journal.find(kind="clocks")]
     assert [header.known_at for header in found] == [NOW + 400 * DAY, NOW + 60]
     assert len(bench.intake.journal.find(kind="readings")) == 3
+    checks = verify_directory(bench.keys.path).checks
+    (check,) = (check for check in checks if check.name == "clocks")
+    assert check.ok
+    assert check.count == 2
+    assert "says somebody" in check.detail
+    assert any("clock was set right" in left for left in not_checked(checks))
+
+
+@pytest.mark.parametrize(
+    ("back_s", "before_s", "after_s", "problem"),
+    [
+        (50, 0, 0, "nobody has to"),
+        (-86_400, 0, 0, "nobody has to"),
+        (7_200, 1, 0, "on record it is"),
+        (7_200, 0, 1, "on record it is"),
+    ],
+)
+def test_an_entry_that_sets_no_wrong_clock_right_is_made_up(
+    bench: Bench, back_s: int, before_s: int, after_s: int, problem: str
+) -> None:
+    """Whoever signs the log could date entries back behind it, in the minute before a gate."""
+    bench.final(readings(bench))
+    journal = bench.intake.journal
+    newest = journal.time(0)
+    said = Clocks(
+        before=np.array([newest + before_s]),
+        time=np.array([newest - back_s + after_s]),
+        accepted_by=np.array([b"A. Operator"]),
+    )
+    Recorder(journal, bench.intake.vault, "").put(said, Span(newest - back_s, FIRST), source="operator")
+    journal.commit(newest + 86_400)
+    (check,) = (check for check in verify_directory(bench.keys.path).checks if not check.ok)
+    assert check.name == "clocks"
+    assert problem in check.detail
+
+
+def test_a_small_step_is_not_accepted_where_the_bounds_are_narrow(bench: Bench) -> None:
+    """What `verify` calls made up no process writes."""
+    bench.final(readings(bench))
+    journal, vault = bench.intake.journal, bench.intake.vault
+
+    def narrow(newest: int) -> RecordClock:
+        wall = float(bench.intake.journal.time(0) - 100)
+        return RecordClock(wall=lambda: wall, elapsed=lambda: 0.0, not_before=newest, bounds=Bounds(behind_s=60))
+
+    with pytest.raises(ClockError):
+        start_clock(journal, vault, narrow, "operator", "somebody")
 
 
 def test_a_quiet_intake_puts_the_time_on_record(bench: Bench) -> None:

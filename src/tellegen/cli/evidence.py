@@ -84,6 +84,9 @@ def compare(
     from tellegen.verify import compare as compare_shown
 
     pair = [_Given.read(one), _Given.read(other)]
+    names = [given.key.partition("+")[0] for given in pair if given.key is not None]
+    if key is None and len(names) == 2 and names[0] == names[1] and pair[0].key != pair[1].key:
+        _compare_two_keys(pair, (one, other), as_json)
     succession = next((k for k in (0, 1) if pair[k].succession() is not None), None)
     if succession is not None and pair[0].key != pair[1].key:
         _compare_with_successor(pair[1 - succession], (one, other)[1 - succession], pair[succession], key, log, as_json)
@@ -128,9 +131,23 @@ def _compare_with_successor(
         print(json.dumps({"ok": not lie, "verdict": finding.verdict, "detail": finding.detail}, indent=2))
     else:
         print(f"{'TWO HISTORIES' if lie else finding.verdict}: {printable(finding.detail)}")
-        if finding.verdict is Verdict.UNDECIDED:
+        if finding.verdict is Verdict.UNDECIDED and shown.head.size <= table.size[0]:
             print("give --log with the successor's log (URL or directory): it begins with what it took up")
-    sys.exit(1 if lie else 0)
+    sys.exit({Verdict.CONSISTENT: 0, Verdict.UNDECIDED: 2}.get(finding.verdict, 1))
+
+
+def _compare_two_keys(pair: list[_Given], paths: tuple[Path, Path], as_json: bool) -> NoReturn:
+    """Two logs of one name, each under the key that came with it."""
+    from tellegen.verify import two_of_one_name
+
+    keys = [_vkey(None, path, given) for given, path in zip(pair, paths, strict=True)]
+    shown = [_shown(given, path, vkey) for given, path, vkey in zip(pair, paths, keys, strict=True)]
+    finding = two_of_one_name((shown[0], keys[0]), (shown[1], keys[1]))
+    if as_json:
+        print(json.dumps(_comparison_document(finding, (shown[0], shown[1])), indent=2))
+    else:
+        print(f"{finding.verdict.upper()}: {printable(finding.detail)}")
+    sys.exit(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,5 +323,5 @@ def _print_proven(proven: ProvenEntry, row: int | None, vkey: str, *, pinned: bo
 
 def _comparison_document(finding: Comparison, shown: tuple[Shown, Shown]) -> dict[str, object]:
     heads = [{"name": s.name, "size": s.head.size, "root": base64.b64encode(s.head.root).decode()} for s in shown]
-    lie = finding.verdict == "two histories"
+    lie = finding.verdict.startswith("two ")
     return {"ok": not lie, "verdict": finding.verdict, "detail": finding.detail, "heads": heads}

@@ -287,6 +287,11 @@ def succeed(
         return
     for each in done:
         print(f"{each.successor}\n  takes up {each.size:,} entries of {each.predecessor}; {each.lost}")
+    if done[0].signed_for != done[0].size:
+        print(
+            f"revocations, rotated codes and renewals from entry {done[0].size:,} on are lost too: make them again, "
+            "the registrar's renewal first"
+        )
     print(f"next: make the keys known, `tellegen journal guard {out}`, have witnesses watch them (docs/recovery.md)")
 
 

@@ -30,6 +30,10 @@ class Bounds:
     behind_s: int = BEHIND_MAX_S
     ahead_s: int = AHEAD_MAX_S
 
+    def hold(self, wall: float, newest: int) -> bool:
+        """Whether it is no further."""
+        return not newest or -self.behind_s <= wall - newest <= self.ahead_s
+
     def check(self, wall: float, newest: int) -> None:
         """Refuse to begin where it is further; a record without an entry is near to any clock.
 
@@ -43,7 +47,7 @@ class Bounds:
         tellegen.journal.clock.ClockError: the clock is 1000 s ahead of the newest entry on record (at most 500): ...
         """
         apart = wall - newest
-        if newest and not -self.behind_s <= apart <= self.ahead_s:
+        if not self.hold(wall, newest):
             way, most = ("ahead of", self.ahead_s) if apart > 0 else ("behind", self.behind_s)
             raise ClockError(
                 f"the clock is {round(abs(apart))} s {way} the newest entry on record (at most {most}): set it right; "

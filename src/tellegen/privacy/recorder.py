@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from tellegen.journal import Checkpoint, Journal
-from tellegen.journal.clock import ClockError, RecordClock
+from tellegen.journal.clock import BOUNDS, ClockError, RecordClock
 from tellegen.privacy import Archive, Vault
 from tellegen.records import Clocks, Document, Header, Table
 from tellegen.units import MARKET_INTERVAL_S
@@ -121,17 +121,17 @@ def start_clock(
 
     Raises
     ------
-    ClockError : it is too far, and nobody says so.
+    ClockError : it is too far, and nobody says so; or it is within the usual bounds, where `make` has narrower ones.
     """
     begin = (lambda newest: RecordClock(not_before=newest)) if make is None else make
     newest = journal.time(0)
     try:
         return begin(newest)
     except ClockError:
-        if not accepted_by:
+        clock = begin(0)
+        now = clock.now()
+        if not accepted_by or BOUNDS.hold(now, newest):  # so small a step is none of a clock that was wrong
             raise
-    clock = begin(0)
-    now = clock.now()
     said = Clocks(before=np.array([newest]), time=np.array([now]), accepted_by=np.array([accepted_by.encode()]))
     Recorder(journal, vault, "").put(said, Span(now, now // MARKET_INTERVAL_S), source=source)
     journal.commit(max(now, newest))

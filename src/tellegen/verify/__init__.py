@@ -11,7 +11,15 @@ from tellegen.verify.confined import verify_confined
 from tellegen.verify.directory import verify_directory
 from tellegen.verify.evidence import verify_evidence
 from tellegen.verify.folder import Limits
-from tellegen.verify.histories import Comparison, Shown, Verdict, compare, compare_by_proof, compare_in_log
+from tellegen.verify.histories import (
+    Comparison,
+    Shown,
+    Verdict,
+    compare,
+    compare_by_proof,
+    compare_in_log,
+    two_of_one_name,
+)
 from tellegen.verify.meters import ProvenReading, verify_meter_proof
 from tellegen.verify.notes import Cosignature
 from tellegen.verify.receipts import (
@@ -50,6 +58,7 @@ __all__ = [
     "entry_within",
     "fetch_from",
     "is_receipt",
+    "two_of_one_name",
     "verify_confined",
     "verify_directory",
     "verify_evidence",

@@ -147,7 +147,7 @@ class _Verification:
 
     def _check_receipts(self) -> tuple[int, str]:
         logs = [log for log in (self._intake, self._market) if log is not None]
-        return check_kept(self._receipts, [(log.signer(), log.whole()) for log in logs])
+        return check_kept(self._receipts, [(log.signer(), log.whole(), log.open_rows()) for log in logs])
 
     # Between the journals
 

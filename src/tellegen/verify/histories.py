@@ -25,6 +25,7 @@ class Verdict(StrEnum):
     CONSISTENT = "consistent"
     TWO_HISTORIES = "two histories"
     UNDECIDED = "undecided"
+    TWO_SUCCESSORS = "two successors of one name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,21 @@ def compare(one: Shown, other: Shown) -> Comparison:
     return Comparison(
         Verdict.UNDECIDED,
         f"they are of {small.head.size} and {large.head.size} entries; a consistency proof from the log is needed",
+    )
+
+
+def two_of_one_name(one: tuple[Shown, str], other: tuple[Shown, str]) -> Comparison:
+    """What two things shown of one name say, each with the key that signed it: a name stands for one log, and one key.
+
+    Parameters
+    ----------
+    one, other : what was shown, and the verifier key.
+    """
+    (first, key), (second, another) = one, other
+    return Comparison(
+        Verdict.TWO_SUCCESSORS,
+        f"{first.name} is signed by {key}, {second.name} by {another}: if both keys were made known by the operator, "
+        "it keeps two logs of one name",
     )
 
 

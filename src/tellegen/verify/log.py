@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
+from tellegen.records import Clocks
 from tellegen.records.succession import Successions, number_of
 from tellegen.verify import record
 from tellegen.verify.archive import check_archive
+from tellegen.verify.clocks import check_clocks
 from tellegen.verify.folder import Folder
 from tellegen.verify.notes import OperatorKey, TreeHead, WitnessKey
 from tellegen.verify.promises import NOT_REACHED
@@ -56,6 +58,8 @@ class LogChecks:
         ]
         for name, check in named:
             yield run_check(self._prefix + name, check)
+        if any(header.kind == Clocks.kind for header, _ in self.entries or ()):
+            yield run_check(f"{self._prefix}clocks", lambda: check_clocks(self.whole(), self.open_rows()))
         if self._succeeds():
             yield run_check(f"{self._prefix}succession", self._check_succession)
 

@@ -19,7 +19,7 @@ _OF_CHECK = {
     **dict.fromkeys(("cosignatures", "succession"), _ONE),
     "registry": "nobody is let in whom the authority has not certified",
     "senders": _SENT,
-    **dict.fromkeys(("rulebook", "gates", "settlements", "holds", "closes"), _TIMES),
+    **dict.fromkeys(("clocks", "rulebook", "gates", "settlements", "holds", "closes"), _TIMES),
     **dict.fromkeys(("root prices", "published root prices"), _MARKET_PRICE),
     **dict.fromkeys(("price parts", "postings", "recorded postings", "statements", "books"), _SUMS),
     **dict.fromkeys(("manifest", "published files"), _SIGNED_FOR),
@@ -33,6 +33,8 @@ _NEVER = (
 NOT_REACHED = "not checked, because "
 """How a check begins that leans on a failed one."""
 _PASSED_OVER = ("absent", "not published", "not compared", NOT_REACHED)
+UNKNOWN_LOSS = "are lost is not known"
+"""In what is said of a log that was taken up, where nobody says how far it had been signed."""
 _MARKET = "market: "
 
 
@@ -75,6 +77,13 @@ def not_checked(checks: Sequence[_Found]) -> list[str]:
             left.append(f"whose key it is ({check.name}): give {option}")
         elif name == "cosignatures" and check.ok and not check.count:
             left.append(f"that nobody was shown another history ({check.name}): no witness that you named has signed")
+        elif name == "clocks" and check.ok:
+            left.append(
+                f"that what was recorded before a clock was set right came in when it says, and before the gates that "
+                f"closed after it ({check.name}): that the clock was wrong is the operator's word"
+            )
+        elif name == "succession" and check.ok and UNKNOWN_LOSS in check.detail:
+            left.append(f"how much of a log that was taken up is lost ({check.name}): its operator does not say")
         elif check.detail.startswith(_PASSED_OVER):
             left.append(f"{check.name}: {check.detail}")
     return [*left, *_NEVER]

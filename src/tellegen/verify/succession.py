@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tellegen.records.succession import UNKNOWN_SIZE, Successions, number_of, shard_of, successor_of
 from tellegen.verify.histories import Comparison, Shown, Verdict, compare
 from tellegen.verify.notes import OperatorKey, SignedHead, TreeHead
+from tellegen.verify.promises import UNKNOWN_LOSS
 from tellegen.verify.record import Entries, PublicRows
 from tellegen.verify.report import RefusedError
 from tellegen.verify.tiles import Fetch, TiledLog
@@ -67,7 +68,7 @@ class Succession:
         """What is lost, in words."""
         size = self.head.size
         if self.signed_for == UNKNOWN_SIZE:
-            return f"how many entries behind {size} are lost is not known"
+            return f"how many entries behind {size} {UNKNOWN_LOSS}"
         lost = self.signed_for - size
         named = f"entry {size}" if lost == 1 else f"entries {size} to {self.signed_for - 1}"
         return f"{named} of it {'is' if lost == 1 else 'are'} lost" if lost else "none of it is lost"
@@ -78,17 +79,29 @@ def check_succession(entries: Entries, public: Sequence[PublicRows], key: Operat
     rows = [rows for rows in public if isinstance(rows.table, Successions)]
     if len(rows) != number_of(key.name) - 1:
         raise RefusedError(f"{key.name} says that it took up {number_of(key.name) - 1} logs; {len(rows)} are on record")
-    leaves, name, told = [leaf(data) for _, data in entries], shard_of(key.name), list[str]()
-    for batch in rows:
-        assert isinstance(batch.table, Successions)
-        name = successor_of(name)
-        said = Succession.of(batch.table, name)
+    leaves, told = [leaf(data) for _, data in entries], list[str]()
+    for batch, said in zip(rows, successions_of(public, key), strict=True):
         if said.head.size > batch.index or root_of(leaves[: said.head.size]) != said.head.root:
             raise RefusedError(f"entry {batch.index}: {said.predecessor.name} signed for other entries than these")
         told.append(
             f"took up {said.head.size} entries of {said.predecessor.name} ({said.reason}, says {said.by}); {said.lost}"
         )
     return len(rows), "; ".join(told)
+
+
+def successions_of(public: Sequence[PublicRows], key: OperatorKey) -> list[Succession]:
+    """What a log says of those that it took up, the first first; each predecessor's signature verified.
+
+    Raises
+    ------
+    RefusedError : one has not signed for what is taken over.
+    """
+    name, found = shard_of(key.name), list[Succession]()
+    for batch in public:
+        if isinstance(batch.table, Successions):
+            name = successor_of(name)
+            found.append(Succession.of(batch.table, name))
+    return found
 
 
 def compare_with_successor(
@@ -117,7 +130,13 @@ def compare_with_successor(
         return _found_in(old, fetch, new)
     if finding.verdict is Verdict.TWO_HISTORIES or old.head.size <= size:
         return finding
-    if said.signed_for == UNKNOWN_SIZE or old.head.size <= said.signed_for:
+    if said.signed_for == UNKNOWN_SIZE:
+        return Comparison(
+            Verdict.UNDECIDED,
+            f"{said.predecessor.name} was taken up at {size} entries ({said.reason}), and {said.by} does not say how "
+            f"far it had been signed; {old.name} is for {old.head.size}",
+        )
+    if old.head.size <= said.signed_for:
         told = f"{said.predecessor.name} was taken up at {size} entries ({said.reason}); {said.lost}, says {said.by}"
         return Comparison(Verdict.CONSISTENT, told)
     return Comparison(
