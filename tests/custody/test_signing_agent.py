@@ -15,8 +15,11 @@ import pytest
 from nacl.signing import VerifyKey
 
 from tellegen.custody import CustodyError, SigningAgent
+from tellegen.custody.roles import ROLES
+from tellegen.custody.secret_file import SecretFile
 from tellegen.custody.signer import agent_of
 from tellegen.custody.signing_agent import HeadSigner, serve_socket
+from tellegen.custody.wrapping import VARIABLE, wrapper_wanted
 from tellegen.journal import Journal, JournalError
 from tellegen.privacy import Vault
 from tellegen.privacy.recorder import Recorder, Span
@@ -81,6 +84,19 @@ def test_a_journal_is_written_by_whoever_asks_the_agent(shard: Path) -> None:
             agent.sign(head(2))
     with Journal.open(shard) as journal:
         assert journal.checkpoint == before
+
+
+def test_another_agent_finds_a_wrapped_key_as_the_first_did(shard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that asks forgets where the key's key lies; whoever signs for it is told each time."""
+    outside = shard.parent / "outside.key"
+    outside.write_bytes(bytes(range(32)))
+    outside.chmod(0o600)
+    monkeypatch.setenv(f"{VARIABLE}_LOG", f"file:{outside}")
+    SecretFile(ROLES[SIGNING_PURPOSE].path(shard / "vault"), SIGNING_PURPOSE).wrap(wrapper_wanted("log"))
+    with closing(agent_of(shard, None)) as agent:
+        assert f"{VARIABLE}_LOG" not in os.environ
+        agent.renew()
+        agent.sign(head(3))
 
 
 def test_what_is_wrong_with_the_key_is_said(shard: Path, tmp_path: Path) -> None:

@@ -352,8 +352,16 @@ def test_what_was_retained_is_not_taken_and_that_is_counted() -> None:
                 while counters.mqtt_ignored["retained"] < 3:
                     await asyncio.sleep(0.001)
         assert record.taken == {"readings/9": 0}
+        assert counters.mqtt_ignored == {"retained": 3}
 
     run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("retain", "qos", "why"), [(False, 1, None), (True, 1, "retained"), (False, 0, "qos-0"), (True, 0, "retained")]
+)
+def test_what_no_broker_holds_back_is_not_taken(retain: bool, qos: int, why: str | None) -> None:
+    assert mqtt.why_ignored(SimpleNamespace(retain=retain, qos=qos)) == why
 
 
 def test_another_client_of_the_same_name_is_told_and_does_not_stop_the_intake(

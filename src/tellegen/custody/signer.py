@@ -34,7 +34,7 @@ def log_signer(directory: Path) -> HeadSigner:
 def agent_of(directory: Path, path: Path | None) -> SigningAgent:
     """Somebody to ask for signatures of a shard's log: the agent at a socket, or one that is started here.
 
-    The key that opens the key of the log is then of no use here, and forgotten.
+    What says where the key is that opens the key of the log is then of no use here: only agents are told.
 
     Raises
     ------
@@ -43,7 +43,8 @@ def agent_of(directory: Path, path: Path | None) -> SigningAgent:
     read_verifier(FILES, directory / "journal")  # where there is no shard, that is what is wrong
     if path is not None:
         return SigningAgent(path=path)
-    made = SigningAgent([sys.executable, "-P", "-m", "tellegen.custody.signer", str(directory)])
+    command = [sys.executable, "-P", "-m", "tellegen.custody.signer", str(directory)]
+    made = SigningAgent(command, environment=os.environ)
     os.environ.pop(f"{VARIABLE}_LOG", None)
     return made
 

@@ -19,7 +19,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, BinaryIO
@@ -159,7 +159,8 @@ class SigningAgent:
 
     Parameters
     ----------
-    command : starts an agent that reads requests from its standard input; or
+    command, environment : starts an agent that reads requests from its standard input, in this environment whenever
+        one is started; or
     path : the socket of one that runs.
 
     Raises
@@ -167,8 +168,11 @@ class SigningAgent:
     CustodyError : here and in `sign`: it does not start, has ended, or refuses.
     """
 
-    def __init__(self, command: Sequence[str] = (), path: Path | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str] = (), path: Path | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._command, self._path = list(command), path
+        self._environment = None if environment is None else dict(environment)
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
@@ -224,6 +228,7 @@ class SigningAgent:
             self._command,
             stdin=subprocess.PIPE,  # it ends with us, however we end
             stdout=subprocess.PIPE,
+            env=self._environment,
             start_new_session=True,  # Ctrl-C is for us, who end it
         )
         self._out, self._in = self._process.stdin, self._process.stdout

@@ -225,13 +225,13 @@ async def subscribe(
         async with client, asyncio.TaskGroup() as tasks:
             await client.subscribe(topics_of(source), **_how_to_subscribe(broker))
             ready()
-            arrived: asyncio.Queue[tuple[Any, asyncio.Task[Reply]]] = asyncio.Queue()
+            arrived: asyncio.Queue[tuple[Any, asyncio.Task[Reply]]] = asyncio.Queue(2 * broker.in_flight_max)
             tasks.create_task(_answer(client, arrived, counters))
             under_way: set[asyncio.Task[Reply]] = set()
             async for message in client.messages:
-                if message.retain:
-                    # sent long ago to whoever subscribes, once more each time that one does
-                    counters.mqtt_ignored["retained"] += 1
+                ignored = why_ignored(message)
+                if ignored is not None:
+                    counters.mqtt_ignored[ignored] += 1
                     client._client.ack(message.mid, message.qos)
                     continue
                 saying = _too_many(message) if len(under_way) >= broker.in_flight_max else _final(origin, take, message)
@@ -246,6 +246,17 @@ async def subscribe(
             raise asyncio.CancelledError
         reason: BaseException = lost.exceptions[0]
         raise LostError(broker, reason, is_taken=_is_taken(reason)) from reason
+
+
+def why_ignored(message: Any) -> str | None:
+    """Why a message is not taken at all; None: it is.
+
+    What was retained was sent long ago to whoever subscribes, and comes once more each time that one does. Of QoS 0 no
+    broker holds anything back, however many wait here.
+    """
+    if message.retain:
+        return "retained"
+    return "qos-0" if message.qos == 0 else None
 
 
 def _is_taken(reason: BaseException | None) -> bool:
