@@ -207,4 +207,8 @@ def test_where_no_machine_code_can_be_kept_it_is_compiled_anew(monkeypatch: pyte
         return lambda function: function
 
     monkeypatch.setattr(sweeps.numba, "njit", njit)
-    assert sweeps.compiled(len)("abc") == 3
+
+    def length(word: str) -> int:
+        return len(word)
+
+    assert sweeps.compiled(length)("abc") == 3

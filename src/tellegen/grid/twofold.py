@@ -71,6 +71,6 @@ def digest_of(module: str) -> str:
         todo |= {each for each in named if isinstance(each, str) and each.startswith(product)} - found
     digest = hashlib.blake2b(digest_size=8)
     for name in sorted(found):
-        file = sys.modules[name].__file__
+        file: str | None = getattr(sys.modules[name], "__file__", None)
         digest.update(b"" if file is None else hashlib.blake2b(Path(file).read_bytes()).digest())
     return digest.hexdigest()

@@ -42,7 +42,7 @@ def identifier_of(secret: bytes, source: str, taken: int = 0) -> str:
     taken : how many of them another client has taken before.
 
     >>> identifier_of(bytes(32), "head-end 1")
-    'tellegenbfzacqlauqpvcqd'
+    'tellegenmixhfkkxfiq5mql'
     """
     digest = hmac.digest(secret, f"tellegen-mqtt@v1\n{source}\n{taken}\n".encode(), hashlib.sha256)
     return ("tellegen" + base64.b32encode(digest).decode().lower())[:_IDENTIFIER_CHARACTERS]
