@@ -236,6 +236,8 @@ def test_a_proof_is_checked_without_the_shard(tellegen: Tellegen, tmp_path: Path
         (("export", "{shard}", "out.csv", "--interval", 10**20), "less than or equal to 9223372036854775807"),
         (("enrol-many", "{shard}", "noise", "--role", "meter"), "is not UTF-8 text"),
         (("init", "other", "--origin", "\u00fcn\u00ef"), "printable ASCII"),
+        (("init", "other", "--origin", "city.example/north~2"), "that of a successor"),
+        (("init", "other", "--origin", "city.example/market"), "of a market's log"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(

@@ -187,3 +187,25 @@ def test_what_goes_on_record_for_good_is_checked_first(morning: Morning, tmp_pat
     with pytest.raises(JournalError, match="says nothing about"):
         succeed(morning.night, out, replace(SAID, newest=(other,)), clock)
     assert not out.exists()
+
+
+def test_a_key_that_another_user_holds_is_not_taken_along(
+    morning: Morning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is denied a file where tests run as root: the copy is denied it here."""
+    denied, copy = "log.key", shutil.copy2
+
+    def denying(source: str, target: str, **options: bool) -> str:
+        if Path(source).name == denied:
+            raise PermissionError(13, "Permission denied", source)
+        return copy(source, target, **options)
+
+    monkeypatch.setattr(shutil.copytree, "__defaults__", (False, None, denying, False, False))
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path).name != denied)
+    (done,) = succeed(morning.night, tmp_path / "out", SAID, clock)
+    assert done.successor.startswith(morning.key.partition("+")[0] + "~2+")
+    assert verify_directory(tmp_path / "out").ok
+    denied = "keys.sqlite"
+    with pytest.raises(InputError, match=r"keys\.sqlite.*cannot be copied"):
+        succeed(morning.night, tmp_path / "another", SAID, clock)
+    assert not (tmp_path / "another").exists()

@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from nacl.signing import SigningKey
 
+from tellegen.custody import CustodyError, wrapper_wanted
 from tellegen.intake.intake import Intake
 from tellegen.intake.limits import Reason, RefusedBatchError
 from tellegen.journal import Journal
@@ -48,7 +49,7 @@ from tellegen.registry.authority_record import Authorities, AuthorityRecord
 from tellegen.registry.changes import REGISTRAR, SentChanges
 from tellegen.registry.meter_keys import codes_purpose, generation_key, meter_key
 from tellegen.registry.registrar import ISSUING_PURPOSE, REGISTRAR_PURPOSE
-from tellegen.registry.renewal import renew_issuing, renew_meter_master, renew_registrar
+from tellegen.registry.renewal import renew_issuing, renew_meter_master, renew_registrar, renewed_role
 from tellegen.registry.shard import ROOT_PURPOSE, public_key
 from tellegen.verify import verify_directory
 
@@ -368,3 +369,19 @@ def test_a_root_that_is_another_shards_certifies_nobody_here(shard: Path, tmp_pa
         with pytest.raises(RegistryError, match="not that of its certificate"):
             opened.registrar.admit([request(NORTH, 2)], NOW + 10, vouched=True)
     assert secret(tmp_path / "other", ROOT_PURPOSE) != secret(shard, ROOT_PURPOSE)
+
+
+def test_no_key_is_put_in_clear_where_the_vault_is_wrapped(shard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outside = shard.parent / "outside.key"
+    outside.write_bytes(bytes(range(32)))
+    outside.chmod(0o600)
+    monkeypatch.setenv("TELLEGEN_VAULT_KEY_KEYS", f"file:{outside}")
+    file = shard / "vault" / "registrar.key"
+    with Vault.open(shard / "vault") as vault:
+        vault.wrap(wrapper_wanted("keys"))
+        before = file.read_bytes()
+        for there in (True, False):
+            with pytest.raises(CustodyError, match="not put in clear"):
+                renewed_role(vault, REGISTRAR_PURPOSE)
+            assert (file.read_bytes() if file.exists() else None) == (before if there else None)
+            file.unlink(missing_ok=True)

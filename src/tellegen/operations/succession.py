@@ -7,6 +7,7 @@ before proves of them stands at the same place. What the old logs had signed for
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tellegen.custody import ROLES
 from tellegen.errors import InputError
 from tellegen.foreign.regular import regular_bytes
 from tellegen.journal import Checkpoint, Journal, JournalError, NoteSigner, NoteVerifier, height_for
@@ -93,8 +95,8 @@ def succeed(
 
     Raises
     ------
-    InputError : a text will not do, or there is no shard. JournalError : the record is damaged, or one of the newer
-        checkpoints is of no log of it.
+    InputError : a text will not do, there is no shard, or it cannot be copied. JournalError : the record is
+        damaged, or one of the newer checkpoints is of no log of it.
     """
     _check_words(said)
     if not (path / "journal").is_dir() or not ShardFiles(path).vault.is_dir():
@@ -102,7 +104,13 @@ def succeed(
     parts = [(Path(), SIGNING_PURPOSE), (Path("market"), MARKET_KEY)]
     parts = [part for part in parts if (path / part[0] / "journal").is_dir()]
     with new_directory(out) as made:
-        shutil.copytree(path, made, symlinks=True, dirs_exist_ok=True)
+        try:
+            shutil.copytree(path, made, symlinks=True, ignore=_keys_of_others, dirs_exist_ok=True)
+        except shutil.Error as error:
+            source, _, why = error.args[0][0]
+            raise InputError(Path(source), "file", f"cannot be copied: {why}") from None
+        except OSError as error:
+            raise InputError(path, "directory", f"cannot be copied: {error.strerror}") from None
         with Vault.open(made / "vault") as vault:
             done = [_take_up(made / folder, purpose, vault, said, clock) for folder, purpose in parts]
         used = {checkpoint.origin for checkpoint in map(_parsed, said.newest)}
@@ -130,6 +138,12 @@ def checkpoint_of(path: Path) -> str:
         return checkpoint_within(text) if is_receipt(text) else _whole(text)
     except (JournalError, RefusedError):
         raise InputError(path, "file", "holds no checkpoint and no receipt") from None
+
+
+def _keys_of_others(folder: str, names: list[str]) -> list[str]:
+    """Keys of logs that only another user may read: a successor has its own."""
+    keys = {ROLES[purpose].path(Path(folder)) for purpose in (SIGNING_PURPOSE, MARKET_KEY)}
+    return [name for name in names if Path(folder, name) in keys and not os.access(Path(folder, name), os.R_OK)]
 
 
 def _whole(note: str) -> str:

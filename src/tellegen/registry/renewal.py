@@ -68,18 +68,21 @@ def renew_meter_master(vault: Vault) -> None:
 
 
 def renewed_role(vault: Vault, purpose: str) -> bytes:
-    """Make a role's key anew in its place, wrapped by what the environment names; in clear only where it was.
+    """Make a role's key anew in its place, wrapped by what the environment names; in clear only where all lies so.
 
     Raises
     ------
-    CustodyError : it cannot be written, or what wraps the old one is not named.
+    CustodyError : it cannot be written; no key from outside is named, and the old one, or what seals rows, is wrapped.
     """
     file = vault.role_file(purpose)
     assert file is not None
-    by = file.wrapped_by() if file.exists() else None
+    by = (file.wrapped_by() if file.exists() else None) or vault.wrapped_by
     wrapper = wrapper_wanted(file.path.stem)
     if by is not None and wrapper is None:
-        raise CustodyError(f"{file.path}: is wrapped by {by!r}; name that key, or another, in TELLEGEN_VAULT_KEY")
+        raise CustodyError(
+            f"{file.path}: is not put in clear where keys are wrapped by {by!r}; "
+            "name that key, or another, in TELLEGEN_VAULT_KEY"
+        )
     seed = os.urandom(_SEED_BYTES)
     file.replace(seed, wrapper)
     return seed

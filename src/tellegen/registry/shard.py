@@ -26,6 +26,7 @@ from tellegen.journal import Journal, height_for
 from tellegen.privacy import Vault
 from tellegen.privacy.recorder import Recorder, Span
 from tellegen.privacy.vault import FOUNDED
+from tellegen.records.succession import shard_of
 from tellegen.registry.authority import Authority
 from tellegen.registry.authority_record import Authorities, AuthorityRecord
 from tellegen.registry.certificates import CertificateStore
@@ -103,6 +104,8 @@ def create_shard(path: Path, origin: str, created: int, seed: bytes | None = Non
         origin = simulated_name(origin)
     elif origin.startswith(SIMULATED_PREFIX):
         raise RegistryError(f"the name {origin!r} is that of a simulation; take another")
+    if shard_of(origin) != origin or origin.endswith("/market"):
+        raise RegistryError(f"the name {origin!r} ends as that of a successor, or of a market's log; take another")
     Authority(origin, bytes(32), bytes(32), created)  # before anything is written: does the name do?
     path.mkdir(parents=True, exist_ok=True)
     with Vault.create(path / "vault", [], seed) as vault:
